@@ -1,0 +1,1 @@
+"""Python bytecode to FX graphs, guards and new bytecode."""

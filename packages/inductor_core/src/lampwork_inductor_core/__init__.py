@@ -1,0 +1,1 @@
+"""ATen graphs to loop IR, schedules and host programs; device-neutral."""

@@ -1,0 +1,1 @@
+"""Triton code generation for Lampwork."""

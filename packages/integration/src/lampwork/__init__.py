@@ -1,0 +1,1 @@
+"""A torch.compile stack you can see through."""

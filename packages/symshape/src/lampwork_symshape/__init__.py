@@ -1,0 +1,1 @@
+"""Symbolic integers, value ranges and shape facts for tensor compilers."""
