@@ -1,0 +1,195 @@
+"""Guard facts: what must hold, about which source, for a captured graph to be valid again.
+
+The tracer records facts while it follows a frame; `guards.tree` compiles them into one native tree that is checked on
+every call; `guards.reason` says in words which one failed. Invariant: a fact is immutable data; checking it has no
+side effect on the user's program.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class UserLine:
+    """A line of the user's program: where a guard, a break or a graph node comes from."""
+
+    filename: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f'File "{self.filename}", line {self.line}, in {self.function}'
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ByIdentity:
+    """Holds an object whose equality must not be asked; equal only to a holder of the same object."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByIdentity) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Base of all facts. `source` is what the fact speaks about."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class TypeIs(Fact):
+    """`type(source) is expected`."""
+
+    expected: type
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityIs(Fact):
+    """`source is expected`. The tree holds the object by weak reference where it can (no leaks, no stale `id`)."""
+
+    expected: ByIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantIs(Fact):
+    """Same type and equal: None, bool, int, float (bit-exact: -0.0, nan), complex, str, bytes, Ellipsis, code, torch.dtype,
+    torch.device, torch.layout, torch.Size, enum members, and tuples/frozensets of these."""
+
+    expected: ByIdentity  # compared by type and value in the tree; wrapped so that 1, 1.0 and True stay distinct facts
+
+
+class DynamicSize(enum.Enum):
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMatches(Fact):
+    """`type(source) is python_type` (Tensor or Parameter) with these properties. `sizes`/`strides` entries may be DynamicSize.ANY."""
+
+    python_type: type
+    dtype: torch.dtype
+    device: torch.device
+    layout: torch.layout
+    requires_grad: bool
+    sizes: tuple[int | DynamicSize, ...]
+    strides: tuple[int | DynamicSize, ...] | None  # None: layout without strides
+    dispatch_keys: int  # raw key set, so that functorch wrappers, inference tensors, conj/neg bits never match by accident
+
+
+@dataclass(frozen=True, slots=True)
+class LengthIs(Fact):
+    """`len(source) == length`, for exact builtin containers."""
+
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class DictKeysAre(Fact):
+    """`list(source) == keys` in order; `keys` are constants or ByIdentity holders."""
+
+    keys: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DictContains(Fact):
+    """`(key in source) is present`, for an exact dict."""
+
+    key: Any
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AttributePresent(Fact):
+    """`hasattr(source, name) is present`, evaluated through instance dict and type lookup without running `__getattr__` code."""
+
+    name: str
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceDictLacks(Fact):
+    """`name not in source.__dict__`: an attribute found on the type is not shadowed by the instance."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SameObject(Fact):
+    """`source is other`."""
+
+    other: Source
+
+
+@dataclass(frozen=True, slots=True)
+class AllDistinct(Fact):
+    """No two of `source, *others` are the same object (tensors that were distinct inputs when traced)."""
+
+    others: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalStateIs(Fact):
+    """Process and thread state that changes what torch does: grad mode, inference mode, autocast per device, default dtype and
+    device, deterministic flags, active function and dispatch mode stacks. `source` is unused: pass `GLOBAL_STATE`."""
+
+    state: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _GlobalState(Source):
+    def __str__(self) -> str:
+        return "torch's global state"
+
+
+GLOBAL_STATE = _GlobalState()
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A fact with the user's line that made it necessary."""
+
+    fact: Fact
+    user_line: UserLine | None = None
+
+
+class GuardSetBuilder:
+    """Collects facts once each, in the order they were needed. `freeze()` ends it."""
+
+    def __init__(self) -> None:
+        self._guards: dict[Fact, Guard] = {}
+
+    def add(self, fact: Fact, user_line: UserLine | None = None) -> None:
+        self._guards.setdefault(fact, Guard(fact, user_line))
+
+    def extend(self, facts: Iterable[Fact], user_line: UserLine | None = None) -> None:
+        for fact in facts:
+            self.add(fact, user_line)
+
+    def freeze(self) -> GuardSet:
+        return GuardSet(tuple(self._guards.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSet:
+    """What must hold for one captured frame to be used again."""
+
+    guards: tuple[Guard, ...]
+
+    def __iter__(self) -> Iterator[Guard]:
+        return iter(self.guards)
+
+    def __len__(self) -> int:
+        return len(self.guards)
