@@ -86,7 +86,9 @@ class TensorMatches(Fact):
     requires_grad: bool
     sizes: tuple[int | DynamicSize, ...]
     strides: tuple[int | DynamicSize, ...] | None  # None: layout without strides
-    dispatch_keys: int  # raw key set, so that functorch wrappers, inference tensors, conj/neg bits never match by accident
+    dispatch_keys: (
+        int  # raw key set, so that functorch wrappers, inference tensors, conj/neg bits never match by accident
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,173 @@
+"""Value: what the tracer knows about one Python object that the frame would hold.
+
+A frame is executed symbolically on values instead of objects. Each kind of object has one `Value` class in one file of
+this package; a value answers the questions that bytecode asks of an object (call it, read an attribute, iterate, ask
+its truth), by recording tensor work in the graph, facts in the guards and mutations in the side effects. Invariants:
+one object that existed before the frame is one value (aliasing is kept by identity); a value never imports the
+interpreter, it calls back through `Tracer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import Fact, UserLine
+from ..source import Source
+
+if TYPE_CHECKING:
+    import torch.fx
+
+    from ..bytecode.emitter import Emitter
+    from ..graph.builder import GraphBuilder
+    from ..interpreter.side_effects import SideEffects
+
+
+class Value:
+    """A traced object. Subclasses override what their kind of object can do; the defaults break the graph.
+
+    `source` is where the object came from, None when the frame made it. Values are compared by identity.
+    """
+
+    kind: ClassVar[str] = "object"  # how messages name it: "a list", "a tensor"
+    __slots__ = ("source",)
+
+    def __init__(self, source: Source | None = None) -> None:
+        self.source = source
+
+    # What it is
+
+    def python_type(self) -> type:
+        """The exact type the real object has. Guarded where it came from a source."""
+        raise NotImplementedError(type(self).__name__)
+
+    def is_constant(self) -> bool:
+        """Whether `as_constant` succeeds: the value is a literal (or a tuple, slice ... of literals), guarded as such."""
+        return False
+
+    def as_constant(self) -> Any:
+        """The Python object this value certainly is (constants, types, functions without closures, dtypes ...)."""
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the value of {self.describe()} is not known while tracing")
+
+    def as_graph_argument(self) -> Any:
+        """What an FX node takes as argument for it: an `fx.Node`, a literal, or nested tuples, lists, dicts, slices of these."""
+        if self.is_constant():
+            return self.as_constant()
+        raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{self.describe()} cannot be passed to a torch operation")
+
+    def describe(self) -> str:
+        """A few words for messages: the kind, and the user's expression when there is one."""
+        return f"{self.kind} `{self.source}`" if self.source is not None else self.kind
+
+    # What bytecode does with it. All may raise GraphBreak (not modelled) or ObservedException (the user's own exception).
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        """`value(*args, **kwargs)`."""
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"calling {self.describe()} is not modelled")
+
+    def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        """`value.name(*args, **kwargs)`; the default reads the attribute and calls it."""
+        return self.get_attribute(tracer, name).call(tracer, args, kwargs)
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        """`value.name`. Raises an observed AttributeError where Python would."""
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        """`value.name = value`, recorded as a side effect."""
+        raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
+
+    def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        """`del value.name`."""
+        raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()} is not modelled")
+
+    def truth(self, tracer: Tracer) -> bool:
+        """`bool(value)`. A value whose truth depends on tensor data raises GraphBreak(DATA_DEPENDENT_BRANCH)."""
+        if self.is_constant():
+            return bool(self.as_constant())
+        raise GraphBreak(BreakId.TRUTH_NOT_MODELLED, f"the truth of {self.describe()} is not modelled")
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        """`list(value)` when all elements are known now (star-calls, unpacking, building lists)."""
+        raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"iterating {self.describe()} is not modelled")
+
+    def iterate(self, tracer: Tracer) -> Value:
+        """`iter(value)`: a value whose `next` method steps it."""
+        raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"iterating {self.describe()} is not modelled")
+
+    def next(self, tracer: Tracer) -> Value:
+        """`next(value)`. Raises an observed StopIteration at the end."""
+        raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"{self.describe()} is not a modelled iterator")
+
+    # How the object comes back into the real world
+
+    def reconstruct(self, emitter: Emitter) -> None:
+        """Emit bytecode that pushes the real object. The emitter has already tried `source` and what it built before."""
+        raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"{self.describe()} cannot be rebuilt after the graph")
+
+    def children(self) -> Sequence[Value]:
+        """The values that this one holds: what stays alive while it lives."""
+        return ()
+
+
+class ObservedException(Exception):
+    """An exception of the user's program that happened while tracing: caught by their `except`, or raised for real."""
+
+    def __init__(self, value: Value) -> None:
+        super().__init__(value.describe())
+        self.value = value
+
+
+class Tracer(Protocol):
+    """What a value may ask of the interpreter that holds it."""
+
+    graph: GraphBuilder
+    side_effects: SideEffects
+
+    @property
+    def user_line(self) -> UserLine:
+        """The user's line that is being traced."""
+        ...
+
+    def guard(self, fact: Fact) -> None:
+        """Record a fact, with the current user line."""
+        ...
+
+    def wrap(self, obj: Any, source: Source) -> Value:
+        """The value of an object that existed before the frame: guarded, made an input if it is a tensor, once per object."""
+        ...
+
+    def constant(self, obj: Any) -> Value:
+        """The value of an object known while tracing that needs no guard (literals, types, torch functions)."""
+        ...
+
+    def call(self, function: Value, args: Sequence[Value], kwargs: Mapping[str, Value] | None = None) -> Value:
+        """Call any value (convenience over `function.call`)."""
+        ...
+
+    def inline(self, function: Value, code_locals: Mapping[str, Value]) -> Value:
+        """Trace the body of a Python function with its arguments bound; the value it returns. May raise what it raises."""
+        ...
+
+    def add_node(self, op: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Value:
+        """Record an FX node (`call_function` or `call_method`), run it on fake tensors, and wrap what it returns."""
+        ...
+
+    def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
+        """Raise the user's own exception inside the traced program."""
+        ...
+
+    def is_tracing_through(self, code: Any) -> bool:
+        """Whether a code object may be inlined (skip policy)."""
+        ...
+
+
+def graph_arguments(args: Sequence[Value], kwargs: Mapping[str, Value]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """FX arguments for a call."""
+    return tuple(a.as_graph_argument() for a in args), {k: v.as_graph_argument() for k, v in kwargs.items()}
+
+
+def node_of(value: Value) -> torch.fx.Node | None:
+    """The FX node behind a value, if it has one."""
+    return getattr(value, "node", None)
