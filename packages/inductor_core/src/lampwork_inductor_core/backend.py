@@ -1,0 +1,67 @@
+"""DeviceBackend: all that a device must bring to reuse the lowering core.
+
+Backends are found through the entry-point group `lampwork.device_backends` (name: the torch device type; value: a class
+or factory without arguments). Invariant: the core names no device; whatever depends on one is asked of this protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.fx
+
+from .codegen.scheduled_kernel import KernelSource, ScheduledKernel
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether two nodes may fuse on this device, and why not (for `explain`)."""
+
+    allowed: bool
+    reason: str = ""
+
+
+@runtime_checkable
+class DeviceBackend(Protocol):
+    """What a device brings. Kernel callables take tensors (buffers, in argument order) and then integers (sizes)."""
+
+    device_type: str
+
+    def graph_passes(self) -> Sequence[Any]:
+        """Passes over the functional ATen graph, after the core's own: `(name, (graph, context) -> graph)` pairs."""
+        ...
+
+    def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
+        """Lowerings that add to or replace the core's, by operator overload."""
+        ...
+
+    def can_fuse(self, first: Any, second: Any) -> Verdict:
+        """Whether this device can run two schedule nodes in one kernel; legality is already established."""
+        ...
+
+    def generate(self, kernel: ScheduledKernel) -> KernelSource:
+        """The text of one kernel. Pure: equal kernels give equal text."""
+        ...
+
+    def compile(self, sources: Sequence[KernelSource]) -> Mapping[str, Callable[..., None]]:
+        """Build all kernels of a graph (in one compiler process where it can be one); callables by kernel name."""
+        ...
+
+
+class BackendNotFound(RuntimeError):
+    """No installed package brings a backend for this device."""
+
+
+def find_backend(device: torch.device) -> DeviceBackend:
+    """The backend for a device type. Raises BackendNotFound, with what is installed and what to install."""
+    found = {e.name: e for e in entry_points(group="lampwork.device_backends")}
+    if device.type not in found:
+        raise BackendNotFound(
+            f"no Lampwork backend for device type {device.type!r} (installed: {sorted(found) or 'none'}); "
+            "install lampwork-inductor-cpu or lampwork-inductor-gpu, or a package that brings one"
+        )
+    return found[device.type].load()()

@@ -1,0 +1,104 @@
+"""Buffers and the lowered graph: what the scheduler gets from the lowering.
+
+A buffer is one allocation (or input, or constant) with a layout; a computed one owns loops, an extern one a call of an
+ATen or library operator. Invariant: buffers stand in an order in which each reads only earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .layout import Layout, OpaqueLayout
+from .loops import Loops
+
+
+@dataclass(frozen=True, slots=True)
+class InputBuffer:
+    """A graph input. `position` is its place in the flat argument list; `static` says it is a parameter or module buffer."""
+
+    name: str
+    layout: Layout | OpaqueLayout
+    position: int
+    static: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantBuffer:
+    """A tensor known at compile time."""
+
+    name: str
+    layout: Layout
+    value: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a buffer comes from: the ATen nodes that it computes and the user's line, for comments and `explain`."""
+
+    nodes: tuple[str, ...]
+    user_line: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedBuffer:
+    """A buffer that generated code fills."""
+
+    name: str
+    layout: Layout
+    loops: Loops
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class BufferView:
+    """An extern call's view of a buffer: the same memory through another layout."""
+
+    buffer: str
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class ExternBuffer:
+    """The result of calling an operator that is not generated: `target(*arguments, **keywords)`.
+
+    Arguments are literals, `BufferView`s, and lists of these. `out_variant` (optional) is an overload that writes into a
+    planned allocation through `out=`. Several results: `result_index` selects from the call named `call`; buffers that
+    share `call` come from one call.
+    """
+
+    name: str
+    layout: Layout | OpaqueLayout
+    target: Any
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    origin: Origin
+    call: str
+    result_index: int | None = None
+    out_variant: Any = None
+    aliases: str | None = None  # the buffer whose memory the result shares, for operators that return views
+
+
+Buffer = InputBuffer | ConstantBuffer | ComputedBuffer | ExternBuffer
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOutput:
+    """One output: a buffer seen through a layout, or a literal (None, int) that is returned as it is."""
+
+    buffer: str | None
+    layout: Layout | OpaqueLayout | None = None
+    literal: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredGraph:
+    """All buffers in order, and the outputs."""
+
+    buffers: tuple[Buffer, ...]
+    outputs: tuple[GraphOutput, ...]
+    notes: tuple[str, ...] = ()  # what fell back and why, for `explain`
+    by_name: Mapping[str, Buffer] = field(default_factory=dict, compare=False)
