@@ -9,7 +9,7 @@ interpreter, it calls back through `Tracer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 from ..graph_break import BreakId, GraphBreak
@@ -99,6 +99,40 @@ class Value:
     def next(self, tracer: Tracer) -> Value:
         """`next(value)`. Raises an observed StopIteration at the end."""
         raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"{self.describe()} is not a modelled iterator")
+
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        """`op(value, other)`, or `op(other, value)` when reflected; `op` is of the `operator` module. None: not implemented."""
+        return None
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        """`value[key]`."""
+        return self.call_method(tracer, "__getitem__", [key], {})
+
+    def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
+        """`value[key] = item`."""
+        self.call_method(tracer, "__setitem__", [key, item], {})
+
+    def delete_item(self, tracer: Tracer, key: Value) -> None:
+        """`del value[key]`."""
+        self.call_method(tracer, "__delitem__", [key], {})
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        """`item in value`, or None when it has to be asked of its `__contains__` or by iteration."""
+        return None
+
+    def length(self, tracer: Tracer) -> int | None:
+        """`len(value)`, or None when it has to be asked of its `__len__`."""
+        return None
+
+    def hash_key(self, tracer: Tracer) -> Hashable:
+        """What stands for the value as a key of a dict or set while tracing: equal for equal objects."""
+        if self.is_constant():
+            return self.as_constant()
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, f"{self.describe()} as a key is not modelled")
+
+    def realize(self) -> Value:
+        """The value itself; a lazily wrapped item of a container answers with the value it stands for."""
+        return self
 
     # How the object comes back into the real world
 
