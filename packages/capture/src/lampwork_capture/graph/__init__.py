@@ -1,0 +1,1 @@
+"""The FX graph that tracing builds: construction with fake tensors, and its frozen result."""

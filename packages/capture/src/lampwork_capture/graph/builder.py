@@ -1,0 +1,262 @@
+"""GraphBuilder: the FX graph under construction while a frame is traced.
+
+Tensors that existed before the frame become placeholders with their source; every recorded operation is run at once on
+fake tensors, so that shapes, dtypes, strides and aliasing are known to what is traced next. `freeze` ends it with a
+graph module, its example inputs and their sources. Invariants: a node is in the graph only if its fake run succeeded; a
+node that mutates, draws random numbers or changes torch's state is never removed as dead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.fx
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+from torch.utils._pytree import tree_leaves
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import UserLine
+from ..source import Source
+
+EXAMPLE = "example_value"  # the fake result, under the name that torch.compile backends read
+IMPURE = "lampwork_impure"
+
+
+class EagerWouldRaise(Exception):
+    """The operation raised on fake tensors as it would on real ones: the user's own error."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInput:
+    """One placeholder: its name, where its tensor comes from in a call, the tensor of this call and its fake."""
+
+    name: str
+    source: Source
+    example: torch.Tensor
+    fake: FakeTensor
+
+
+@dataclass(frozen=True, slots=True)
+class TracedGraph:
+    """A finished graph. `module(*tensors in order of inputs)` returns a tuple with one tensor per output."""
+
+    module: torch.fx.GraphModule
+    inputs: tuple[GraphInput, ...]
+    output_fakes: tuple[Any, ...]
+
+    @property
+    def operator_count(self) -> int:
+        return sum(node.op not in ("placeholder", "output") for node in self.module.graph.nodes)
+
+
+class _RecordingFakeMode(FakeTensorMode):
+    """Fake tensor mode that remembers which operators one graph node dispatched."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=False)
+        self.operators: list[Any] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.operators.append(func)
+        return super().__torch_dispatch__(func, types, args, kwargs or {})
+
+
+class GraphBuilder:
+    """The graph of one frame while it is traced. `freeze` ends it."""
+
+    def __init__(self) -> None:
+        self.graph = torch.fx.Graph()
+        self.fake_mode = _RecordingFakeMode()
+        self._inputs: dict[int, tuple[torch.fx.Node, GraphInput]] = {}  # by id of the real tensor, which is kept alive
+        self._node_of_fake: dict[int, torch.fx.Node] = {}
+        self._first_operation: torch.fx.Node | None = None
+        self._names: set[str] = set()
+
+    # Inputs
+
+    def add_input(self, tensor: torch.Tensor, source: Source) -> torch.fx.Node:
+        """The placeholder of a tensor, made once per tensor. Raises GraphBreak(TENSOR_KIND)."""
+        known = self._inputs.get(id(tensor))
+        if known is not None:
+            return known[0]
+        check_tensor_kind(tensor, source)
+        with torch.inference_mode(tensor.is_inference()):
+            fake = cast(FakeTensor, self.fake_mode.from_tensor(tensor, static_shapes=True))
+        name = self._input_name(source)
+        point = self._first_operation or self.graph._root
+        with self.graph.inserting_before(point):
+            node = self.graph.placeholder(name)
+        node.meta[EXAMPLE] = fake
+        node.meta["lampwork_source"] = source
+        self._inputs[id(tensor)] = (node, GraphInput(node.name, source, tensor, fake))
+        self._node_of_fake[id(fake)] = node
+        return node
+
+    def _input_name(self, source: Source) -> str:
+        name = re.sub(r"\W+", "_", str(source).replace("._modules['", ".").replace("._parameters['", ".")).strip("_")
+        name = f"arg_{name}" if not name or name[0].isdigit() else name
+        return name.lower()[-60:].lstrip("_0123456789") or "arg"
+
+    @property
+    def inputs(self) -> tuple[GraphInput, ...]:
+        """All inputs made so far, used or not, in order."""
+        return tuple(entry for _, entry in self._inputs.values())
+
+    @property
+    def mutates_inputs(self) -> bool:
+        """Whether an operation recorded so far may write to memory that existed before the frame."""
+        return any(node.meta.get("lampwork_mutates", False) for node in self.graph.nodes)
+
+    # Operations
+
+    def add_node(
+        self,
+        op: str,
+        target: Callable[..., Any] | str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        user_line: UserLine | None = None,
+    ) -> tuple[torch.fx.Node, Any]:
+        """Record one operation and run it on fake tensors; its node and fake result.
+
+        Raises EagerWouldRaise where the operation itself is in error, GraphBreak where it cannot be run on fake tensors.
+        """
+        fake_args = torch.fx.node.map_arg(tuple(args), _example_of)
+        fake_kwargs = torch.fx.node.map_arg(dict(kwargs), _example_of)
+        result, operators = self._run_fake(op, target, fake_args, fake_kwargs)
+        node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
+        if self._first_operation is None:
+            self._first_operation = node
+        node.meta[EXAMPLE] = result
+        mutates = any(_may_mutate(operator) for operator in operators)
+        node.meta["lampwork_mutates"] = mutates
+        node.meta[IMPURE] = (
+            mutates or any(_is_random(operator) for operator in operators) or not _holds_tensor(result)
+        )
+        if user_line is not None:
+            node.meta["lampwork_user_line"] = user_line
+            node.stack_trace = f"  {user_line}"
+        if isinstance(result, torch.Tensor):
+            self._node_of_fake.setdefault(id(result), node)
+        return node, result
+
+    def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
+        self.fake_mode.operators = operators = []
+        try:
+            with self.fake_mode:
+                if op == "call_function":
+                    result = target(*args, **kwargs)
+                else:
+                    result = getattr(args[0], target)(*args[1:], **kwargs)
+        except DataDependentOutputException as error:
+            raise GraphBreak(
+                BreakId.DATA_DEPENDENT_VALUE, f"`{_target_name(target)}` needs the data of a tensor ({error.func})"
+            ) from error
+        except DynamicOutputShapeException as error:
+            raise GraphBreak(
+                BreakId.DATA_DEPENDENT_VALUE, f"the shape of `{_target_name(target)}` depends on data ({error.func})"
+            ) from error
+        except (UnsupportedOperatorException, NotImplementedError) as error:
+            raise GraphBreak(
+                BreakId.FAKE_TENSOR_FAILED, f"`{_target_name(target)}` has no fake implementation: {error}"
+            ) from error
+        except Exception as error:
+            raise EagerWouldRaise(error) from error
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
+                raise GraphBreak(
+                    BreakId.FAKE_TENSOR_FAILED, f"`{_target_name(target)}` returned a real tensor from fake ones"
+                )
+        return result, operators
+
+    def node_of_fake(self, fake: torch.Tensor) -> torch.fx.Node | None:
+        """The node whose fake result is this very tensor object."""
+        return self._node_of_fake.get(id(fake))
+
+    @property
+    def has_operations(self) -> bool:
+        """Whether anything but inputs was recorded."""
+        return self._first_operation is not None
+
+    # The end
+
+    def freeze(self, outputs: Sequence[torch.fx.Node]) -> TracedGraph:
+        """End the graph: outputs in order (a node may stand twice), dead code removed, unused inputs dropped."""
+        self.graph.output(tuple(outputs))
+        for node in reversed(self.graph.nodes):
+            if node.op in ("call_function", "call_method") and not node.users and not node.meta.get(IMPURE, True):
+                self.graph.erase_node(node)
+        inputs: list[GraphInput] = []
+        for node, entry in self._inputs.values():
+            if node.users:
+                inputs.append(entry)
+            else:
+                self.graph.erase_node(node)
+        position = {node.name: index for index, node in enumerate(self.graph.find_nodes(op="placeholder"))}
+        inputs.sort(key=lambda entry: position[entry.name])
+        module = torch.fx.GraphModule(torch.nn.Module(), self.graph)
+        return TracedGraph(module, tuple(inputs), tuple(_example_of(node) for node in outputs))
+
+
+def check_tensor_kind(tensor: torch.Tensor, source: Source) -> None:
+    """Raise GraphBreak(TENSOR_KIND) unless the tensor is a plain strided one that graphs can take."""
+    kind = type(tensor)
+    reason = None
+    if kind not in (torch.Tensor, torch.nn.Parameter):
+        reason = f"of class {kind.__name__}"
+    elif tensor.layout is not torch.strided:
+        reason = f"of layout {tensor.layout}"
+    elif tensor.is_quantized:
+        reason = "quantized"
+    elif torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        reason = "wrapped by a torch.func transform"
+    elif tensor.is_nested:
+        reason = "nested"
+    elif any(name is not None for name in tensor.names):
+        reason = "a named tensor"
+    if reason is not None:
+        raise GraphBreak(BreakId.TENSOR_KIND, f"`{source}` is {reason}")
+
+
+def dispatch_key_bits(tensor: torch.Tensor) -> int:
+    """The raw dispatch key set of a tensor, as TensorMatches compares it."""
+    return torch._C._dispatch_keys(tensor).raw_repr()
+
+
+def _example_of(node: torch.fx.Node) -> Any:
+    return node.meta[EXAMPLE]
+
+
+def _target_name(target: Any) -> str:
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+
+
+def _may_mutate(operator: Any) -> bool:
+    schema = getattr(operator, "_schema", None)
+    return schema is None or schema.is_mutable
+
+
+def _is_random(operator: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(operator, "tags", ())
+
+
+def _holds_tensor(result: Any) -> bool:
+    if isinstance(result, torch.Tensor):
+        return True
+    return any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(result))
