@@ -19,8 +19,8 @@ from ..source import Source
 if TYPE_CHECKING:
     import torch.fx
 
-    from ..bytecode.emitter import Emitter
     from ..graph.builder import GraphBuilder
+    from ..interpreter.reconstruct import ValueEmitter
     from ..interpreter.side_effects import SideEffects
 
 
@@ -136,9 +136,19 @@ class Value:
 
     # How the object comes back into the real world
 
-    def reconstruct(self, emitter: Emitter) -> None:
-        """Emit bytecode that pushes the real object. The emitter has already tried `source` and what it built before."""
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        """Emit bytecode that pushes the real object. The emitter has already tried `source` and what it built before.
+
+        Load what the object contains by `emitter.load_value(child)`; a tensor by `emitter.load_graph_output(node)`.
+        """
         raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"{self.describe()} cannot be rebuilt after the graph")
+
+    def write_back(self, emitter: ValueEmitter) -> None:
+        """Emit bytecode that brings the real, already existing object to this value's present contents (stack-neutral).
+
+        Called at replay for values passed to `side_effects.mutated`; e.g. a list emits `real[:] = [...]`.
+        """
+        raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"the mutation of {self.describe()} cannot be replayed")
 
     def children(self) -> Sequence[Value]:
         """The values that this one holds: what stays alive while it lives."""

@@ -1,0 +1,205 @@
+"""Side effects: what the traced program changed and the real program must still see.
+
+Values record their mutations here while the frame is traced; after the graph call the emitted code replays them, each
+mutated object once, brought to its final state. Invariants: nothing real is touched while tracing; an object made in
+the frame needs no replay, it is built in its final state; replay keeps aliasing because every value is built once.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+
+if TYPE_CHECKING:
+    from ..variables.base import Value
+    from .reconstruct import ValueEmitter
+
+
+class Deleted(enum.Enum):
+    """Marks an attribute, a global or a cell that the frame deleted."""
+
+    DELETED = "deleted"
+
+
+DELETED = Deleted.DELETED
+
+
+class Namespace(Protocol):
+    """The globals of one module as side effects see them (`interpreter.scope.GlobalScope`)."""
+
+    @property
+    def variables(self) -> dict[str, Any]: ...
+
+    def emit_store(self, emitter: ValueEmitter, name: str) -> None:
+        """value -> (nothing)"""
+        ...
+
+    def emit_delete(self, emitter: ValueEmitter, name: str) -> None: ...
+
+
+@dataclass(slots=True)
+class AttributeWrite:
+    """The final state of one attribute. `raw`: past a user-defined `__setattr__` (`object.__setattr__`)."""
+
+    value: Value | Deleted
+    raw: bool
+
+
+class SideEffects:
+    """The mutations of one traced frame, inlined calls included."""
+
+    def __init__(self) -> None:
+        self._mutated: dict[int, Value] = {}
+        self._attributes: dict[int, dict[str, AttributeWrite]] = {}
+        self._owners: dict[int, Value] = {}
+        self._globals: dict[tuple[int, str], Value | Deleted] = {}
+        self._namespaces: dict[tuple[int, str], Namespace] = {}
+        self._order: dict[tuple[str, Any], None] = {}
+        self._actions: dict[str, Callable[[ValueEmitter], None]] = {}
+        self.count = 0  # grows with every recorded change: tells whether anything happened between two moments
+
+    # Containers
+
+    def mutated(self, value: Value) -> None:
+        """The contents of a list, dict, set, cell ... changed. At replay its `write_back` runs, if it has a source."""
+        self.count += 1
+        if value.source is None:
+            return  # made in this frame: built in its final state
+        if id(value) not in self._mutated:
+            self._mutated[id(value)] = value
+            self._order[("mutated", id(value))] = None
+
+    def is_mutated(self, value: Value) -> bool:
+        """Whether the real object differs from the value until replay."""
+        return id(value) in self._mutated or id(value) in self._attributes
+
+    def is_new(self, value: Value) -> bool:
+        """Whether the frame made the object."""
+        return value.source is None
+
+    # Attributes
+
+    def store_attribute(self, value: Value, name: str, new: Value, *, raw: bool = False) -> None:
+        """`value.name = new`. Replayed by plain assignment, or by `object.__setattr__` if `raw`."""
+        self._write_attribute(value, name, AttributeWrite(new, raw))
+
+    def delete_attribute(self, value: Value, name: str, *, raw: bool = False) -> None:
+        """`del value.name`."""
+        self._write_attribute(value, name, AttributeWrite(DELETED, raw))
+
+    def _write_attribute(self, value: Value, name: str, write: AttributeWrite) -> None:
+        self.count += 1
+        writes = self._attributes.setdefault(id(value), {})
+        self._owners[id(value)] = value
+        writes.pop(name, None)  # a rewritten attribute moves to the end
+        writes[name] = write
+        if value.source is not None:
+            self._order[("attributes", id(value))] = None
+
+    def pending_attribute(self, value: Value, name: str) -> Value | Deleted | None:
+        """What the frame last wrote to `value.name`: a value, DELETED, or None if it wrote nothing."""
+        writes = self._attributes.get(id(value))
+        if writes is None:
+            return None
+        write = writes.get(name)
+        return None if write is None else write.value
+
+    def attribute_writes(self, value: Value) -> Mapping[str, AttributeWrite]:
+        """All pending writes of one object, in order of the last write of each."""
+        return self._attributes.get(id(value), {})
+
+    # Globals
+
+    def store_global(self, namespace: Namespace, name: str, new: Value | Deleted) -> None:
+        """A write to a module's globals."""
+        self.count += 1
+        key = (id(namespace.variables), name)
+        self._globals[key] = new
+        self._namespaces[key] = namespace
+        self._order[("global", key)] = None
+
+    def pending_global(self, variables: dict[str, Any], name: str) -> Value | Deleted | None:
+        """What the frame last wrote to that global, or None."""
+        return self._globals.get((id(variables), name))
+
+    # Anything else
+
+    def at_replay(self, key: str, action: Callable[[ValueEmitter], None] | None) -> None:
+        """Emit `action` after the others (grad mode ...); a later one with the same key replaces it, None removes it."""
+        self.count += 1
+        if action is None:
+            self._actions.pop(key, None)
+        else:
+            self._actions[key] = action
+
+    # Replay
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to replay."""
+        return not self._order and not self._actions
+
+    def written_values(self) -> Iterator[Value]:
+        """Every value that replay will load: what must survive the graph."""
+        for kind, key in self._order:
+            if kind == "mutated":
+                yield from self._mutated[key].children()
+            elif kind == "attributes":
+                for write in self._attributes[key].values():
+                    if not isinstance(write.value, Deleted):
+                        yield write.value
+            else:
+                new = self._globals[key]
+                if not isinstance(new, Deleted):
+                    yield new
+
+    def emit(self, emitter: ValueEmitter) -> None:
+        """Emit the replay. Raises GraphBreak where an object cannot be rebuilt."""
+        for kind, key in self._order:
+            if kind == "mutated":
+                self._mutated[key].write_back(emitter)
+            elif kind == "attributes":
+                self._emit_attributes(emitter, self._owners[key])
+            else:
+                self._emit_global(emitter, key)
+        for action in self._actions.values():
+            action(emitter)
+
+    def _emit_attributes(self, emitter: ValueEmitter, owner: Value) -> None:
+        for name, write in self._attributes[id(owner)].items():
+            emit_attribute_write(emitter, owner, name, write)
+
+    def _emit_global(self, emitter: ValueEmitter, key: tuple[int, str]) -> None:
+        namespace, new = self._namespaces[key], self._globals[key]
+        if isinstance(new, Deleted):
+            namespace.emit_delete(emitter, key[1])
+        else:
+            emitter.load_value(new)
+            namespace.emit_store(emitter, key[1])
+
+
+def emit_attribute_write(emitter: ValueEmitter, owner: Value, name: str, write: AttributeWrite) -> None:
+    """Emit one attribute write on the real object of `owner` (also used by values that build new objects)."""
+    if isinstance(write.value, Deleted):
+        if write.raw:
+            emitter.begin_call(object.__delattr__)
+            emitter.load_value(owner)
+            emitter.load_constant(name)
+            emitter.call(2)
+            emitter.pop()
+        else:
+            emitter.load_value(owner)
+            emitter.delete_attribute(name)
+    elif write.raw:
+        emitter.begin_call(object.__setattr__)
+        emitter.load_value(owner)
+        emitter.load_constant(name)
+        emitter.load_value(write.value)
+        emitter.call(3)
+        emitter.pop()
+    else:
+        emitter.load_value(write.value)
+        emitter.load_value(owner)
+        emitter.store_attribute(name)
