@@ -10,27 +10,39 @@ do the same are equal data and get one text.
         InnerLoop:    for inner point: stages; reductions accumulate here
         OuterSegment: finish with the reduction results
         InnerLoop:    e.g. the normalisation that needed the mean
+
+What a stage's value may read:
+  - `Load(name, index)` of a buffer argument, or of a local row (`local0`) that an earlier InnerLoop filled. A WRITE
+    argument may be loaded too, after the stage that stored it, and only at the same point (same outer and inner).
+  - `Forwarded(stage)`: a stage of an earlier OuterSegment; an earlier stage of the *same* segment; or the finished
+    result of an accumulating stage of an earlier InnerLoop. Never a plain stage of another InnerLoop: whatever has to
+    cross from one inner loop to the next goes through a local row, a buffer, or is recomputed.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from lampwork_symshape import IntExpr, Symbol
 
-from ..ir.loop_body import Node
-from ..ir.loops import ReductionKind, ScatterMode
+from ..ir.loop_body import Node, _intern
+from ..ir.loops import ReductionKind, ScanKind, ScatterMode
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forwarded(Node):
     """In a stage's value: the value of an earlier stage of this kernel at the same point (`stage` is its position in
-    `ScheduledKernel.stages()`); for a reduction stage, its finished result."""
+    `ScheduledKernel.stages()`); for a reduction stage, its finished result. Make one with `forwarded`."""
 
     stage: int
+
+
+def forwarded(stage: int, dtype: torch.dtype) -> Forwarded:
+    """The node that stands for an earlier stage's value; equal ones are the same object."""
+    return _intern((Forwarded, dtype, stage), lambda: Forwarded(dtype, stage))
 
 
 class ArgumentRole(enum.Enum):
@@ -45,7 +57,7 @@ class ArgumentRole(enum.Enum):
 class BufferArgument:
     """A pointer to a buffer's first element (its data pointer: indices include the layout's offset already)."""
 
-    name: str
+    name: str  # in0.. (READ), out0.. (WRITE), inout0.. (READ_WRITE: contents on entry matter, updated in place)
     dtype: torch.dtype
     role: ArgumentRole
     element_count: IntExpr  # of the underlying span, for 32-bit indexing decisions
@@ -64,6 +76,22 @@ KernelArgument = BufferArgument | SizeArgument
 
 
 @dataclass(frozen=True, slots=True)
+class LocalBuffer:
+    """A scratch row of one outer point: filled by one InnerLoop, read by later ones, gone after the outer point.
+
+    No argument: the generated code owns it (a stack or per-thread array on a CPU, registers or shared memory on a GPU).
+    A stage fills it by `Store(name, index)`, later stages `Load(name, index)`; `index` is the same in all of them and
+    runs over the inner symbols only, densely, in [0, element_count). A device that cannot afford it recomputes instead:
+    `codegen.kernel.inline_locals(kernel)` gives the equal kernel without local rows. A device that holds the whole inner
+    space at once (persistent reductions) may treat a load as the value itself.
+    """
+
+    name: str  # local0, local1, ...
+    dtype: torch.dtype
+    element_count: IntExpr
+
+
+@dataclass(frozen=True, slots=True)
 class Dimension:
     """One loop of the iteration space: `symbol` runs over [0, size)."""
 
@@ -73,7 +101,10 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write a stage's value to an argument at a flat element offset. `ATOMIC` adds where several points may meet."""
+    """Write a stage's value to an argument or a local row at a flat element offset.
+
+    `scatter` ADD: several points may hit one element and add up. ASSIGN: several may hit one element, any of them wins.
+    """
 
     argument: str
     index: IntExpr
@@ -91,13 +122,30 @@ class Accumulate:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefix:
+    """Combine a stage's value with those of all earlier inner points of the same outer point, in order (a scan).
+
+    The stage's value, as stored and forwarded, is the running combination in `accumulate`, converted to `result`. Scans
+    stand in kernels with exactly one inner dimension.
+    """
+
+    kind: ScanKind
+    accumulate: torch.dtype
+    result: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """One value of the kernel: computed, then stored, accumulated, both forwarded only, or stored and forwarded."""
+    """One value of the kernel: computed, then forwarded, stored, accumulated, or several of these.
+
+    `comment` is no part of the stage's identity: it is the first user's line of a text that others may share.
+    """
 
     value: Node
     store: Store | None = None
     accumulate: Accumulate | None = None  # its `store`, if any, then happens once per outer point, after the loop
-    comment: str = ""  # ATen node and the user's line
+    comment: str = field(default="", compare=False)  # ATen node and the user's line
+    scan: Prefix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +169,8 @@ Segment = OuterSegment | InnerLoop
 class ScheduledKernel:
     """One kernel. Pointwise kernels have no inner dimensions and one OuterSegment.
 
-    `arguments` are in call order: buffers read, buffers written, then sizes. `buffers` maps argument names to the graph's
-    buffer names for this one use; it is no part of the kernel's identity.
+    `arguments` are in call order: buffers read, buffers updated in place, buffers written, then sizes. No two arguments of
+    one call overlap when one of them is written. `KernelLaunch` says which graph buffers stand for them in one use.
     """
 
     name: str  # what it does, e.g. "add_gelu" (without a number)
@@ -130,6 +178,7 @@ class ScheduledKernel:
     inner: tuple[Dimension, ...]
     segments: tuple[Segment, ...]
     arguments: tuple[KernelArgument, ...]
+    locals: tuple[LocalBuffer, ...] = ()
 
     def stages(self) -> tuple[Stage, ...]:
         return tuple(s for segment in self.segments for s in segment.stages)
