@@ -228,7 +228,7 @@ def check_tensor_kind(tensor: torch.Tensor, source: Source) -> None:
         reason = "wrapped by a torch.func transform"
     elif tensor.is_nested:
         reason = "nested"
-    elif any(name is not None for name in tensor.names):
+    elif any(name is not None for name in getattr(tensor, "names", ())):  # torch 2.13 has no named tensors any more
         reason = "a named tensor"
     if reason is not None:
         raise GraphBreak(BreakId.TENSOR_KIND, f"`{source}` is {reason}")

@@ -1,0 +1,163 @@
+"""ConstantValue: an object whose value is known while tracing: literals, dtypes, devices, enum members, ranges.
+
+What is done to constants is done at once, by Python itself, and gives constants. Invariants: the object is immutable;
+where it came from a source, a ConstantIs fact holds it. An error that Python raises while folding is the user's own.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import CodeType, EllipsisType, NoneType, NotImplementedType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..graph_break import BreakId, GraphBreak
+from ..source import Source
+from .base import Tracer, Value
+
+if TYPE_CHECKING:
+    from ..bytecode.emitter import Emitter
+
+LITERAL_TYPES: frozenset[type] = frozenset(
+    {
+        int, float, complex, bool, str, bytes, NoneType, EllipsisType, NotImplementedType, CodeType,
+        torch.dtype, torch.device, torch.layout, torch.memory_format,
+    }
+)  # fmt: skip
+# Objects that stand for constants once made inside the frame, though no guard could compare them
+DERIVED_TYPES: frozenset[type] = frozenset({range, torch.finfo, torch.iinfo})
+
+
+def is_literal(obj: Any) -> bool:
+    """Whether an object is an immutable literal that ConstantIs can guard."""
+    return type(obj) in LITERAL_TYPES or isinstance(obj, enum.Enum)
+
+
+class ConstantValue(Value):
+    """A known, immutable object."""
+
+    kind = "a constant"
+    __slots__ = ("obj",)
+
+    def __init__(self, obj: Any, source: Source | None = None) -> None:
+        super().__init__(source)
+        self.obj = obj
+
+    def __repr__(self) -> str:
+        return f"ConstantValue({self.obj!r})"
+
+    def python_type(self) -> type:
+        return type(self.obj)
+
+    def is_constant(self) -> bool:
+        return True
+
+    def as_constant(self) -> Any:
+        return self.obj
+
+    def as_graph_argument(self) -> Any:
+        if type(self.obj) in (torch.finfo, torch.iinfo, CodeType, NotImplementedType):
+            raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{self.describe()} cannot be passed to a torch operation")
+        return self.obj
+
+    def describe(self) -> str:
+        return f"the constant {self.obj!r}"[:120]
+
+    def truth(self, tracer: Tracer) -> bool:
+        return bool(fold(tracer, bool, self.obj))
+
+    def length(self, tracer: Tracer) -> int | None:
+        return fold(tracer, len, self.obj)
+
+    def hash_key(self, tracer: Tracer) -> Hashable:
+        fold(tracer, hash, self.obj)
+        return self.obj
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name == "__class__":
+            return tracer.constant(type(self.obj))
+        result = fold(tracer, getattr, self.obj, name)
+        if callable(result) and not isinstance(result, type):
+            return ConstantMethodValue(self, name)
+        return tracer.constant(result)
+
+    def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        method = fold(tracer, getattr, self.obj, name)
+        code = getattr(method, "__func__", None)
+        if code is not None and isinstance(self.obj, enum.Enum):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"method `{name}` of {self.describe()} is not modelled")
+        return fold_call(tracer, method, args, kwargs)
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{self.describe()} takes no attributes: eager raises")
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        key_object = snapshot(key)
+        return tracer.constant(fold(tracer, lambda: self.obj[key_object]))
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        return [tracer.constant(item) for item in fold(tracer, list, self.obj)]
+
+    def reconstruct(self, emitter: Emitter) -> None:
+        emitter.load_constant(self.obj)
+
+
+class ConstantMethodValue(Value):
+    """A method read off a constant, like `"a".join`."""
+
+    kind = "a method of a constant"
+    __slots__ = ("name", "owner")
+
+    def __init__(self, owner: ConstantValue, name: str) -> None:
+        super().__init__()
+        self.owner = owner
+        self.name = name
+
+    def python_type(self) -> type:
+        return type(getattr(self.owner.obj, self.name))
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        return self.owner.call_method(tracer, self.name, args, kwargs)
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        return tracer.constant(fold(tracer, getattr, getattr(self.owner.obj, self.name), name))
+
+    def reconstruct(self, emitter: Emitter) -> None:
+        self.owner.reconstruct(emitter)
+        emitter.load_attribute(self.name)
+
+
+def fold(tracer: Tracer, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run Python on known objects now; what it raises is raised in the traced program."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        tracer.raise_observed(type(error), *error.args)
+
+
+def snapshot(value: Value) -> Any:
+    """The Python object that a value is now, plain containers of constants included (as fresh copies).
+
+    Raises GraphBreak(NOT_A_CONSTANT) for anything that holds what is not known."""
+    copy = getattr(value.realize(), "snapshot", None)
+    return value.as_constant() if copy is None else copy()
+
+
+def is_known(value: Value) -> bool:
+    """Whether `snapshot` succeeds."""
+    try:
+        snapshot(value)
+    except GraphBreak:
+        return False
+    return True
+
+
+def fold_call(
+    tracer: Tracer, function: Callable[..., Any], args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> Value:
+    """Call a pure function on known arguments now. Raises GraphBreak(NOT_A_CONSTANT) if one is not known."""
+    plain = [snapshot(arg) for arg in args]
+    named = {name: snapshot(arg) for name, arg in kwargs.items()}
+    return tracer.constant(fold(tracer, function, *plain, **named))
