@@ -56,6 +56,10 @@ class BackendNotFound(RuntimeError):
     """No installed package brings a backend for this device."""
 
 
+class CompilerNotFound(RuntimeError):
+    """The machine lacks what a backend builds kernels with; the message names what to install."""
+
+
 def find_backend(device: torch.device) -> DeviceBackend:
     """The backend for a device type. Raises BackendNotFound, with what is installed and what to install."""
     found = {e.name: e for e in entry_points(group="lampwork.device_backends")}
