@@ -1,0 +1,49 @@
+"""The whole stack on one page: which stage hands what to which.
+
+    bytecode --capture--> FX graph --aot--> functional ATen graph --inductor_core + device backend--> CompiledGraph
+
+Each arrow is a function of its own package; this module only joins them. Invariant: nothing is decided here but the
+wiring, so any stage can be replaced by a user's own with the same calling convention.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import lampwork_inductor_core as inductor_core
+import torch
+import torch.fx
+from lampwork_capture.aot import aot_backend
+from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
+
+from .options import core_options
+
+GraphBackend = Callable[[torch.fx.GraphModule, Sequence[Any]], Callable[..., Sequence[Any]]]
+
+
+class EagerFallbackWarning(UserWarning):
+    """A captured graph runs through eager operators because no kernels could be made for it."""
+
+
+def graph_backend(mode: str | None = None, options: Mapping[str, Any] | None = None) -> GraphBackend:
+    """The lowering half of the stack, with the calling convention of any `torch.compile` backend.
+
+    `mode` and `options` are those of `lampwork.compile`. Raises OptionError on an unknown mode or option. The returned
+    backend takes an FX graph and example inputs and returns a callable of the same inputs; a machine without a compiler
+    or a device without a backend gets one warning that names the fix, and the graph runs eagerly.
+    """
+    lowering = inductor_core.graph_backend(core_options(mode, options))
+
+    def lower_or_run_eagerly(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
+        try:
+            return lowering(graph, example_inputs)
+        except (CompilerNotFound, BackendNotFound) as error:
+            if os.environ.get("LAMPWORK_STRICT") == "1":
+                raise
+            warnings.warn(f"lampwork: the graph runs eagerly: {error}", EagerFallbackWarning, stacklevel=2)
+            return graph.forward
+
+    return aot_backend(lower_or_run_eagerly)
