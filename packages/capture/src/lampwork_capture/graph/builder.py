@@ -8,6 +8,7 @@ node that mutates, draws random numbers or changes torch's state is never remove
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from ..source import Source
 
 EXAMPLE = "example_value"  # the fake result, under the name that torch.compile backends read
 IMPURE = "lampwork_impure"
+_FAKE_LOGGER = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 class EagerWouldRaise(Exception):
@@ -158,6 +160,7 @@ class GraphBuilder:
 
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []
+        level, _ = _FAKE_LOGGER.level, _FAKE_LOGGER.setLevel(logging.CRITICAL)  # it logs what it raises; we report that ourselves
         try:
             with self.fake_mode:
                 if op == "call_function":
@@ -178,6 +181,8 @@ class GraphBuilder:
             ) from error
         except Exception as error:
             raise EagerWouldRaise(error) from error
+        finally:
+            _FAKE_LOGGER.setLevel(level)
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
                 raise GraphBreak(

@@ -1,0 +1,250 @@
+"""Operators: what Python's operators, subscripts, membership tests, truth and formatting do to traced values.
+
+The interpreter's opcodes and the builtins both come through here, so that an operator means the same everywhere.
+Invariant: the order in which operands are asked (reflected forms, subclass priority, identity shortcuts) is Python's.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import AllDistinct
+from .base import Tracer, Value
+from .constant import ConstantValue, fold, is_known, snapshot
+
+BINARY_METHODS: dict[Callable[..., Any], tuple[str, str]] = {
+    operator.add: ("__add__", "__radd__"),
+    operator.sub: ("__sub__", "__rsub__"),
+    operator.mul: ("__mul__", "__rmul__"),
+    operator.truediv: ("__truediv__", "__rtruediv__"),
+    operator.floordiv: ("__floordiv__", "__rfloordiv__"),
+    operator.mod: ("__mod__", "__rmod__"),
+    operator.pow: ("__pow__", "__rpow__"),
+    operator.matmul: ("__matmul__", "__rmatmul__"),
+    operator.and_: ("__and__", "__rand__"),
+    operator.or_: ("__or__", "__ror__"),
+    operator.xor: ("__xor__", "__rxor__"),
+    operator.lshift: ("__lshift__", "__rlshift__"),
+    operator.rshift: ("__rshift__", "__rrshift__"),
+    divmod: ("__divmod__", "__rdivmod__"),
+    operator.eq: ("__eq__", "__eq__"),
+    operator.ne: ("__ne__", "__ne__"),
+    operator.lt: ("__lt__", "__gt__"),
+    operator.le: ("__le__", "__ge__"),
+    operator.gt: ("__gt__", "__lt__"),
+    operator.ge: ("__ge__", "__le__"),
+}
+INPLACE_METHODS: dict[Callable[..., Any], tuple[str, Callable[..., Any]]] = {
+    operator.iadd: ("__iadd__", operator.add),
+    operator.isub: ("__isub__", operator.sub),
+    operator.imul: ("__imul__", operator.mul),
+    operator.itruediv: ("__itruediv__", operator.truediv),
+    operator.ifloordiv: ("__ifloordiv__", operator.floordiv),
+    operator.imod: ("__imod__", operator.mod),
+    operator.ipow: ("__ipow__", operator.pow),
+    operator.imatmul: ("__imatmul__", operator.matmul),
+    operator.iand: ("__iand__", operator.and_),
+    operator.ior: ("__ior__", operator.or_),
+    operator.ixor: ("__ixor__", operator.xor),
+    operator.ilshift: ("__ilshift__", operator.lshift),
+    operator.irshift: ("__irshift__", operator.rshift),
+}
+UNARY_METHODS: dict[Callable[..., Any], str] = {
+    operator.neg: "__neg__",
+    operator.pos: "__pos__",
+    operator.invert: "__invert__",
+    operator.abs: "__abs__",
+}
+COMPARISONS = frozenset({operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge})
+_SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "** or pow()",
+            "matmul": "@", "and_": "&", "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "lt": "<", "le": "<=",
+            "gt": ">", "ge": ">=", "neg": "-", "pos": "+", "invert": "~"}  # fmt: skip
+
+
+def binary(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Value:
+    """`left op right` for a function of the `operator` module (or divmod)."""
+    left, right = left.realize(), right.realize()
+    if type(left) is ConstantValue and type(right) is ConstantValue:
+        return tracer.constant(fold(tracer, op, left.obj, right.obj))
+    left_type, right_type = left.python_type(), right.python_type()
+    reflected_name = BINARY_METHODS[op][1]
+    right_first = (
+        right_type is not left_type
+        and issubclass(right_type, left_type)
+        and getattr(right_type, reflected_name, None) is not getattr(left_type, reflected_name, None)
+    )
+    attempts = [(left, right, False), (right, left, True)]
+    if right_first:
+        attempts.reverse()
+    for value, other, reflected in attempts:
+        result = value.binary(tracer, op, other, reflected)
+        if result is not None:
+            return result
+    if op is operator.eq:
+        return tracer.constant(is_same(tracer, left, right))
+    if op is operator.ne:
+        return tracer.constant(not is_same(tracer, left, right))
+    symbol = _SYMBOLS.get(op.__name__, op.__name__)
+    names = f"'{left_type.__name__}' and '{right_type.__name__}'"
+    if op in COMPARISONS:
+        return tracer.raise_observed(TypeError, f"'{symbol}' not supported between instances of {names}")
+    if is_known(left) and is_known(right):  # the exact words of the real error
+        return tracer.constant(fold(tracer, op, snapshot(left), snapshot(right)))
+    return tracer.raise_observed(TypeError, f"unsupported operand type(s) for {symbol}: {names}")
+
+
+def inplace(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Value:
+    """`left op= right` for `operator.iadd` and its kin; the value that the target is bound to."""
+    left, right = left.realize(), right.realize()
+    result = left.binary(tracer, op, right, False)
+    return result if result is not None else binary(tracer, INPLACE_METHODS[op][1], left, right)
+
+
+def unary(tracer: Tracer, op: Callable[..., Any], operand: Value) -> Value:
+    """`-x`, `+x`, `~x`, `abs(x)`, `not x`."""
+    operand = operand.realize()
+    if op is operator.not_:
+        return tracer.constant(not operand.truth(tracer))
+    if type(operand) is ConstantValue:
+        return tracer.constant(fold(tracer, op, operand.obj))
+    name = UNARY_METHODS[op]
+    if not hasattr(operand.python_type(), name):
+        symbol = _SYMBOLS.get(op.__name__, op.__name__)
+        tracer.raise_observed(TypeError, f"bad operand type for unary {symbol}: '{operand.python_type().__name__}'")
+    return operand.call_method(tracer, name, [], {})
+
+
+def is_same(tracer: Tracer, left: Value, right: Value) -> bool:
+    """`left is right`, guarded where both existed before the frame."""
+    left, right = left.realize(), right.realize()
+    if left is right:
+        return True
+    if left.is_constant() and right.is_constant():
+        mine, other = left.as_constant(), right.as_constant()
+        if type(left) is ConstantValue and type(right) is ConstantValue:
+            if mine is other:
+                return True
+            # Small ints, bools and interned strings are the same object whenever they are equal
+            return type(mine) is type(other) and isinstance(mine, (int, str)) and mine == other
+        return mine is other
+    identity = identity_of(left)
+    if identity is not None and identity is identity_of(right):
+        return True
+    if left.source is not None and right.source is not None and left.source != right.source:
+        tracer.guard(AllDistinct(left.source, (right.source,)))
+    return False
+
+
+def identity_of(value: Value) -> Any:
+    """The real object that a value certainly is, where it existed before the frame; else None."""
+    return getattr(value, "obj", None)
+
+
+def equal(tracer: Tracer, left: Value, right: Value) -> bool:
+    """`left is right or left == right`, as containers compare their items."""
+    left, right = left.realize(), right.realize()
+    if left is right:
+        return True
+    return binary(tracer, operator.eq, left, right).truth(tracer)
+
+
+def contains(tracer: Tracer, container: Value, item: Value) -> bool:
+    """`item in container`."""
+    container = container.realize()
+    answer = container.contains(tracer, item)
+    if answer is not None:
+        return answer
+    cls = container.python_type()
+    if hasattr(cls, "__contains__"):
+        return container.call_method(tracer, "__contains__", [item], {}).truth(tracer)
+    return any(equal(tracer, element, item) for element in container.unpack(tracer))
+
+
+def length(tracer: Tracer, value: Value) -> int:
+    """`len(value)`."""
+    value = value.realize()
+    answer = value.length(tracer)
+    if answer is not None:
+        return answer
+    if not hasattr(value.python_type(), "__len__"):
+        tracer.raise_observed(TypeError, f"object of type '{value.python_type().__name__}' has no len()")
+    return index_of(tracer, value.call_method(tracer, "__len__", [], {}))
+
+
+def index_of(tracer: Tracer, value: Value) -> int:
+    """`operator.index(value)`."""
+    value = value.realize()
+    if value.is_constant():
+        return fold(tracer, operator.index, value.as_constant())
+    if not hasattr(value.python_type(), "__index__"):
+        tracer.raise_observed(
+            TypeError, f"'{value.python_type().__name__}' object cannot be interpreted as an integer"
+        )
+    return index_of(tracer, value.call_method(tracer, "__index__", [], {}))
+
+
+def get_item(tracer: Tracer, container: Value, key: Value) -> Value:
+    """`container[key]`."""
+    return container.realize().get_item(tracer, key.realize())
+
+
+def set_item(tracer: Tracer, container: Value, key: Value, item: Value) -> None:
+    """`container[key] = item`."""
+    container.realize().set_item(tracer, key.realize(), item)
+
+
+def delete_item(tracer: Tracer, container: Value, key: Value) -> None:
+    """`del container[key]`."""
+    container.realize().delete_item(tracer, key.realize())
+
+
+def hash_key(tracer: Tracer, value: Value) -> Hashable:
+    """What stands for `value` as a key; equal for keys that are equal. Raises an observed TypeError if unhashable."""
+    value = value.realize()
+    if value.python_type().__hash__ is None:
+        tracer.raise_observed(TypeError, f"unhashable type: '{value.python_type().__name__}'")
+    return value.hash_key(tracer)
+
+
+def text_of(tracer: Tracer, value: Value, convert: Callable[[Any], str]) -> str:
+    """`str(value)`, `repr(value)` or `ascii(value)` where it is known while tracing."""
+    value = value.realize()
+    if is_known(value):
+        return fold(tracer, convert, snapshot(value))
+    method = getattr(value, "text", None)
+    if method is not None:
+        return method(tracer, convert)
+    if value.kind == "a tensor":
+        raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"the text of {value.describe()} needs its data")
+    raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the text of {value.describe()} is not known while tracing")
+
+
+def format_value(tracer: Tracer, value: Value, conversion: Callable[[Any], str] | None, spec: str) -> Value:
+    """One field of an f-string: `format(conversion(value), spec)`."""
+    value = value.realize()
+    if conversion is not None:
+        return tracer.constant(fold(tracer, format, text_of(tracer, value, conversion), spec))
+    if is_known(value):
+        return tracer.constant(fold(tracer, format, snapshot(value), spec))
+    if spec:
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, f"formatting {value.describe()} is not modelled")
+    return tracer.constant(text_of(tracer, value, str))
+
+
+def compare_sequences(
+    tracer: Tracer, op: Callable[..., Any], left: Sequence[Value], right: Sequence[Value]
+) -> bool:
+    """Lexicographic comparison of two sequences of the same type."""
+    if op in (operator.eq, operator.ne) and len(left) != len(right):
+        return op is operator.ne
+    for mine, other in zip(left, right):
+        if not equal(tracer, mine, other):
+            if op is operator.eq:
+                return False
+            if op is operator.ne:
+                return True
+            return binary(tracer, op, mine, other).truth(tracer)
+    return bool(op(len(left), len(right)))

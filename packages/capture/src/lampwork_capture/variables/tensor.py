@@ -1,0 +1,240 @@
+"""TensorValue: a tensor of the graph: an FX node with the fake tensor that tells its properties.
+
+Every operation on it becomes a node; what depends on shape, dtype, device or strides alone is answered at once as a
+constant. Invariants: sizes are static; one tensor object is one value, in-place operations return the same value; what
+needs the data breaks the graph.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.fx
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import AttributePresent
+from ..source import AttributeSource, Source
+from .base import Tracer, Value, graph_arguments
+from .constant import snapshot
+from .method import BoundMethodValue, missing_attribute
+from .operators import BINARY_METHODS, INPLACE_METHODS
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_METADATA = frozenset(
+    {"dtype", "device", "layout", "ndim", "requires_grad", "itemsize", "nbytes", "is_cuda", "is_cpu", "is_sparse",
+     "is_sparse_csr", "is_quantized", "is_meta", "is_mkldnn", "is_nested", "is_xpu", "is_mps", "is_vulkan", "is_ipu",
+     "is_xla", "is_mtia", "is_maia", "output_nr"}
+)  # fmt: skip
+_METADATA_METHODS = frozenset(
+    {"dim", "ndimension", "stride", "numel", "nelement", "element_size", "is_contiguous", "is_floating_point",
+     "is_complex", "is_signed", "get_device", "storage_offset", "is_inference", "is_conj", "is_neg", "is_coalesced",
+     "dim_order", "is_same_size"}
+)  # fmt: skip
+_TENSOR_PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
+_DATA_METHODS = frozenset({"item", "tolist", "__int__", "__float__", "__complex__", "__index__", "numpy", "__array__"})
+_BROKEN_METHODS = frozenset(
+    {"backward", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "data_ptr", "storage",
+     "untyped_storage", "pin_memory", "is_pinned", "set_", "resize_", "resize_as_", "t_", "transpose_", "swapaxes_",
+     "swapdims_", "squeeze_", "unsqueeze_", "as_strided_", "detach_", "requires_grad_", "share_memory_", "rename_",
+     "__dlpack__", "__reduce_ex__", "__deepcopy__", "is_shared", "module_load", "record_stream", "apply_", "map_",
+     "map2_", "__setstate__", "unflatten_", "to_sparse", "to_mkldnn", "as_subclass", "new", "is_set_to"}
+)  # fmt: skip
+_CONSTANT_ATTRIBUTES: dict[str, Any] = {"is_leaf": None, "_is_view": None}
+
+
+class TensorIdentity:
+    """A tensor as key of a dict or set: tensors hash and compare by identity there."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: TensorValue) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TensorIdentity) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+class TensorValue(Value):
+    """A tensor while tracing. `obj` is the real tensor if it existed before the frame."""
+
+    kind = "a tensor"
+    __slots__ = ("fake", "node", "obj")
+
+    def __init__(
+        self,
+        node: torch.fx.Node,
+        fake: torch.Tensor,
+        source: Source | None = None,
+        obj: torch.Tensor | None = None,
+    ) -> None:
+        super().__init__(source)
+        self.node = node
+        self.fake = fake
+        self.obj = obj
+
+    def __repr__(self) -> str:
+        return f"TensorValue({self.node}, {tuple(self.fake.shape)})"
+
+    def python_type(self) -> type:
+        if self.obj is not None:
+            return type(self.obj)
+        return torch.nn.Parameter if getattr(self.fake, "_is_param", False) else torch.Tensor
+
+    def as_graph_argument(self) -> torch.fx.Node:
+        return self.node
+
+    def truth(self, tracer: Tracer) -> bool:
+        raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, f"the truth of {self.describe()} depends on its data")
+
+    def hash_key(self, tracer: Tracer) -> Hashable:
+        return TensorIdentity(self)
+
+    def length(self, tracer: Tracer) -> int:
+        if self.fake.dim() == 0:
+            tracer.raise_observed(TypeError, "len() of a 0-d tensor")
+        return int(self.fake.shape[0])
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, f"`in` on {self.describe()} depends on its data")
+
+    # Attributes
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name in ("shape", "_shape"):
+            return tracer.constant(self.fake.shape)
+        if name in _METADATA:
+            return tracer.constant(getattr(self.fake, name))
+        if name in _TENSOR_PROPERTIES:
+            return tracer.add_node("call_function", getattr, (self.node, name), {})
+        if name == "__class__":
+            return tracer.constant(self.python_type())
+        if name == "is_leaf" and not (self.fake.requires_grad and self.source is not None):
+            return tracer.constant(self.fake.is_leaf)
+        if name == "grad_fn" and not self.fake.requires_grad:
+            return tracer.constant(None)
+        instance = self._instance_attribute(tracer, name)
+        if instance is not None:
+            return instance
+        raw = getattr(self.python_type(), name, _MISSING)
+        if raw is _MISSING:
+            missing_attribute(tracer, self, name)
+        if callable(raw):
+            return BoundMethodValue(self, name)
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
+
+    def _instance_attribute(self, tracer: Tracer, name: str) -> Value | None:
+        pending = tracer.side_effects.pending_attribute(self, name)
+        if isinstance(pending, Value):
+            return pending
+        if self.obj is None or self.source is None:
+            return None
+        attributes = getattr(self.obj, "__dict__", None)
+        if attributes and name in attributes:
+            return tracer.wrap(attributes[name], AttributeSource(self.source, name))
+        if not hasattr(type(self.obj), name):
+            tracer.guard(AttributePresent(self.source, name, False))
+        return None
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        if hasattr(torch.Tensor, name):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
+        if self.source is None:
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on a new tensor is not modelled")
+        tracer.side_effects.store_attribute(self, name, value)
+
+    # Operations
+
+    def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if name == "size":
+            return self._size(tracer, args, kwargs)
+        if name in _METADATA_METHODS:
+            return self._metadata(tracer, name, args, kwargs)
+        if name in _DATA_METHODS:
+            raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"`{name}` needs the data of {self.describe()}")
+        if name == "__bool__":
+            return tracer.constant(self.truth(tracer))
+        if name == "__len__":
+            return tracer.constant(self.length(tracer))
+        if name == "__iter__":
+            return self.iterate(tracer)
+        if name == "__contains__":
+            self.contains(tracer, args[0])
+        if name in _BROKEN_METHODS or (name == "type" and not args and not kwargs):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"method `{name}` of {self.describe()} is not modelled")
+        if name == "__format__" or name in ("__repr__", "__str__"):
+            raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"the text of {self.describe()} needs its data")
+        if name == "__getitem__":
+            return self.get_item(tracer, args[0])
+        if name == "__setitem__":
+            self.set_item(tracer, args[0], args[1])
+            return tracer.constant(None)
+        if name == "__hash__" or not callable(getattr(torch.Tensor, name, None)):
+            if hasattr(torch.Tensor, name):
+                raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"method `{name}` of {self.describe()} is not modelled")
+            return self.get_attribute(tracer, name).call(tracer, args, kwargs)
+        node_args, node_kwargs = graph_arguments(args, kwargs)
+        return tracer.add_node("call_method", name, (self.node, *node_args), node_kwargs)
+
+    def _size(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if not args and not kwargs:
+            return tracer.constant(self.fake.shape)
+        return self._metadata(tracer, "size", args, kwargs)
+
+    def _metadata(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        plain = [arg.fake if isinstance(arg, TensorValue) else snapshot(arg) for arg in args]
+        named = {key: snapshot(arg) for key, arg in kwargs.items()}
+        try:
+            return tracer.constant(getattr(self.fake, name)(*plain, **named))
+        except Exception as error:
+            return tracer.raise_observed(type(error), *error.args)
+
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if not isinstance(other, TensorValue):
+            if other.is_constant() and other.python_type() in (type(None), str) and op in (operator.eq, operator.ne):
+                return tracer.constant(op is operator.ne)
+            if not _is_operand(other):
+                return None
+        if op in INPLACE_METHODS or op in BINARY_METHODS:
+            mine, theirs = self.node, other.as_graph_argument()
+            args = (theirs, mine) if reflected else (mine, theirs)
+            return tracer.add_node("call_function", op, args, {})
+        return None
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        return tracer.add_node("call_function", operator.getitem, (self.node, key.as_graph_argument()), {})
+
+    def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
+        args = (self.node, key.as_graph_argument(), item.as_graph_argument())
+        tracer.add_node("call_function", operator.setitem, args, {})
+
+    def delete_item(self, tracer: Tracer, key: Value) -> None:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "tensors do not support deleting items: eager raises")
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        if self.fake.dim() == 0:
+            tracer.raise_observed(TypeError, "iteration over a 0-d tensor")
+        return tracer.add_node("call_method", "unbind", (self.node, 0), {}).unpack(tracer)
+
+    def iterate(self, tracer: Tracer) -> Value:
+        return tracer.constant(tuple).call(tracer, [self], {}).iterate(tracer)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_graph_output(self.node)
+
+
+_MISSING: Any = object()
+
+
+def _is_operand(value: Value) -> bool:
+    """Whether torch's operators take it beside a tensor; anything else may know a reflected form."""
+    if not value.is_constant():
+        return value.kind in ("a list", "a tuple")
+    return isinstance(value.as_constant(), (int, float, complex, tuple))
