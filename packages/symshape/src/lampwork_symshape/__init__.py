@@ -40,6 +40,7 @@ from .expr import (
 from .kind import Kind
 from .node import Expr, SymbolicValueError
 from .printer import Precedence, Printer, PythonPrinter
+from .prove import Facts, Truth, prove, simplify
 from .value_range import ValueRange
 
 __version__ = "0.1.0"

@@ -306,6 +306,7 @@ def merge_remainders(terms: Sequence[tuple[IntExpr, int]]) -> IntExpr | None:
 
 FLOOR_DIV: tuple[Rule | FunctionRule, ...] = (
     Rule("c // d", "c // d"),
+    Rule("0 // x", "0"),
     Rule("x // 1", "x"),
     Rule("x // d", "(-x) // (-d)", "d < 0"),
     Rule("x // x", "1"),
@@ -320,6 +321,7 @@ FLOOR_DIV: tuple[Rule | FunctionRule, ...] = (
 
 MOD: tuple[Rule | FunctionRule, ...] = (
     Rule("c % d", "c % d"),
+    Rule("0 % x", "0"),
     Rule("x % 1", "0"),
     Rule("x % x", "0"),
     Rule("x % d", "-((-x) % (-d))", "d < 0"),
