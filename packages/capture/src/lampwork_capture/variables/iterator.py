@@ -1,0 +1,355 @@
+"""Iterators: positions in sequences and dicts, and zip, enumerate, map, filter, reversed and itertools over them.
+
+An iterator is stepped while tracing, so a loop over it is unrolled. Invariant: what an iterator has yielded is gone:
+rebuilding it after a break gives one that yields exactly what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..graph_break import BreakId, GraphBreak
+from .base import ObservedException, Tracer, Value
+from .method import BuiltinObject
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+
+class _Indexable(Protocol):
+    items: list[Value]
+
+    def at(self, index: int) -> Value: ...
+
+
+class IteratorValue(BuiltinObject):
+    """Base of the iterators: iterating gives itself, unpacking drains it."""
+
+    kind = "an iterator"
+    __slots__ = ()
+
+    def iterate(self, tracer: Tracer) -> Value:
+        return self
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        taken: list[Value] = []
+        while (item := step(tracer, self)) is not None:
+            taken.append(item)
+            if len(taken) > 100_000:
+                raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"{self.describe()} does not end")
+        return taken
+
+    def m___iter__(self, tracer: Tracer) -> Value:
+        return self
+
+    def m___next__(self, tracer: Tracer) -> Value:
+        return self.next(tracer)
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        return None
+
+
+class _End(Exception):
+    """An iterator is exhausted (internal: `next` turns it into the program's StopIteration)."""
+
+
+class StepIterator(IteratorValue):
+    """An iterator whose `advance` gives the next item or raises _End."""
+
+    __slots__ = ("ended",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = False
+
+    def advance(self, tracer: Tracer) -> Value:
+        raise NotImplementedError
+
+    def next(self, tracer: Tracer) -> Value:
+        if not self.ended:
+            try:
+                return self.advance(tracer)
+            except _End:
+                self.ended = True
+        return tracer.raise_observed(StopIteration)
+
+
+def step(tracer: Tracer, iterator: Value) -> Value | None:
+    """The next item, or None at the end; without making an exception where the iterator is one of ours."""
+    if isinstance(iterator, StepIterator):
+        if iterator.ended:
+            return None
+        try:
+            return iterator.advance(tracer)
+        except _End:
+            iterator.ended = True
+            return None
+    try:
+        return iterator.next(tracer)
+    except ObservedException as error:
+        if issubclass(error.value.python_type(), StopIteration):
+            return None
+        raise
+
+
+class SequenceIteratorValue(StepIterator):
+    """`iter(list)` or `iter(tuple)`: a position; the list may grow meanwhile."""
+
+    __slots__ = ("index", "sequence")
+
+    def __init__(self, sequence: _Indexable, index: int = 0) -> None:
+        super().__init__()
+        self.sequence = sequence
+        self.index = index
+
+    def python_type(self) -> type:
+        kind = getattr(self.sequence, "kind", "a list")
+        return type(iter(())) if kind == "a tuple" else type(iter([]))
+
+    def advance(self, tracer: Tracer) -> Value:
+        if self.index >= len(self.sequence.items):
+            raise _End
+        self.index += 1
+        return self.sequence.at(self.index - 1)
+
+    def children(self) -> Sequence[Value]:
+        return (self.sequence,) if isinstance(self.sequence, Value) else tuple(self.sequence.items)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self.ended or not isinstance(self.sequence, Value):
+            _emit_iterator_over(emitter, [] if self.ended else self.sequence.items[self.index :])
+            return
+        emitter.begin_call(_iterator_at)
+        emitter.load_value(self.sequence)
+        emitter.load_constant(self.index)
+        emitter.call(2)
+
+
+class FixedIteratorValue(StepIterator):
+    """An iterator over items that are all known now (ranges, strings, dict and set iterators, drained views)."""
+
+    __slots__ = ("index", "items", "real_type")
+
+    def __init__(self, items: Sequence[Value], real_type: type) -> None:
+        super().__init__()
+        self.items = list(items)
+        self.index = 0
+        self.real_type = real_type
+
+    def python_type(self) -> type:
+        return self.real_type
+
+    def advance(self, tracer: Tracer) -> Value:
+        if self.index >= len(self.items):
+            raise _End
+        self.index += 1
+        return self.items[self.index - 1].realize()
+
+    def children(self) -> Sequence[Value]:
+        return tuple(self.items[self.index :])
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        _emit_iterator_over(emitter, self.items[self.index :])
+
+
+class ZipValue(StepIterator):
+    """`zip(*iterables)`."""
+
+    __slots__ = ("parts", "strict")
+
+    def __init__(self, parts: Sequence[Value], strict: bool) -> None:
+        super().__init__()
+        self.parts = list(parts)
+        self.strict = strict
+
+    def python_type(self) -> type:
+        return zip
+
+    def advance(self, tracer: Tracer) -> Value:
+        row: list[Value] = []
+        for index, part in enumerate(self.parts):
+            item = step(tracer, part)
+            if item is None:
+                if self.strict:
+                    self._check_strict(tracer, index)
+                raise _End
+            row.append(item)
+        if not row:
+            raise _End
+        return make_tuple(tracer, row)
+
+    def _check_strict(self, tracer: Tracer, index: int) -> None:
+        if index > 0:
+            before = "argument 1" if index == 1 else f"arguments 1-{index}"
+            tracer.raise_observed(ValueError, f"zip() argument {index + 1} is shorter than {before}")
+        for later, part in enumerate(self.parts[1:], start=2):
+            if step(tracer, part) is not None:
+                before = "argument 1" if later == 2 else f"arguments 1-{later - 1}"
+                tracer.raise_observed(ValueError, f"zip() argument {later} is longer than {before}")
+
+    def children(self) -> Sequence[Value]:
+        return tuple(self.parts)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(zip)
+        for part in self.parts:
+            emitter.load_value(part)
+        if self.strict:
+            emitter.load_constant(True)
+            emitter.call(len(self.parts) + 1, ("strict",))
+        else:
+            emitter.call(len(self.parts))
+
+
+class EnumerateValue(StepIterator):
+    """`enumerate(iterable, start)`."""
+
+    __slots__ = ("index", "part")
+
+    def __init__(self, part: Value, start: int) -> None:
+        super().__init__()
+        self.part = part
+        self.index = start
+
+    def python_type(self) -> type:
+        return enumerate
+
+    def advance(self, tracer: Tracer) -> Value:
+        item = step(tracer, self.part)
+        if item is None:
+            raise _End
+        self.index += 1
+        return make_tuple(tracer, [tracer.constant(self.index - 1), item])
+
+    def children(self) -> Sequence[Value]:
+        return (self.part,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(enumerate)
+        emitter.load_value(self.part)
+        emitter.load_constant(self.index)
+        emitter.call(2)
+
+
+class MapValue(StepIterator):
+    """`map(function, *iterables)`: the function is traced when an item is asked for."""
+
+    __slots__ = ("function", "parts")
+
+    def __init__(self, function: Value, parts: Sequence[Value]) -> None:
+        super().__init__()
+        self.function = function
+        self.parts = list(parts)
+
+    def python_type(self) -> type:
+        return map
+
+    def advance(self, tracer: Tracer) -> Value:
+        row: list[Value] = []
+        for part in self.parts:
+            item = step(tracer, part)
+            if item is None:
+                raise _End
+            row.append(item)
+        return tracer.call(self.function, row)
+
+    def children(self) -> Sequence[Value]:
+        return (self.function, *self.parts)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(map)
+        emitter.load_value(self.function)
+        for part in self.parts:
+            emitter.load_value(part)
+        emitter.call(len(self.parts) + 1)
+
+
+class FilterValue(StepIterator):
+    """`filter(function, iterable)`; with `keep=False`, `itertools.filterfalse`."""
+
+    __slots__ = ("function", "keep", "part", "real_type")
+
+    def __init__(self, function: Value, part: Value, real_type: type, keep: bool = True) -> None:
+        super().__init__()
+        self.function = function
+        self.part = part
+        self.real_type = real_type
+        self.keep = keep
+
+    def python_type(self) -> type:
+        return self.real_type
+
+    def advance(self, tracer: Tracer) -> Value:
+        while (item := step(tracer, self.part)) is not None:
+            known_none = self.function.is_constant() and self.function.as_constant() in (None, bool)
+            verdict = item if known_none else tracer.call(self.function, [item])
+            if verdict.truth(tracer) is self.keep:
+                return item
+        raise _End
+
+    def children(self) -> Sequence[Value]:
+        return (self.function, self.part)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(self.real_type)
+        emitter.load_value(self.function)
+        emitter.load_value(self.part)
+        emitter.call(2)
+
+
+class ComputedIterator(StepIterator):
+    """An itertools object: `produce` gives the next item or None; rebuilt only by draining what is left.
+
+    `produce` closes over the iterators it reads; `parts` names them so that they stay alive."""
+
+    __slots__ = ("parts", "produce", "real_type")
+
+    def __init__(
+        self, real_type: type, parts: Sequence[Value], produce: Callable[[Tracer], Value | None]
+    ) -> None:
+        super().__init__()
+        self.real_type = real_type
+        self.parts = tuple(parts)
+        self.produce = produce
+
+    def python_type(self) -> type:
+        return self.real_type
+
+    def advance(self, tracer: Tracer) -> Value:
+        item = self.produce(tracer)
+        if item is None:
+            raise _End
+        return item
+
+    def children(self) -> Sequence[Value]:
+        return self.parts
+
+
+def make_tuple(tracer: Tracer, items: Sequence[Value]) -> Value:
+    """A new tuple value."""
+    builder: Any = tracer.constant(())
+    return builder.like(list(items))
+
+
+def iterate(tracer: Tracer, value: Value) -> Value:
+    """`iter(value)`."""
+    return value.realize().iterate(tracer)
+
+
+def _emit_iterator_over(emitter: ValueEmitter, items: Sequence[Value]) -> None:
+    emitter.begin_call(iter)
+    for item in items:
+        emitter.load_value(item)
+    emitter.build_tuple(len(items))
+    emitter.call(1)
+
+
+def _iterator_at(sequence: Any, index: int) -> Any:
+    """Run time: `iter(sequence)` moved to a position."""
+    iterator = iter(sequence)
+    iterator.__setstate__(index)
+    return iterator

@@ -1,0 +1,230 @@
+"""ListValue: a list, with its items as values and every mutating method.
+
+Mutations change the value at once and are told to the side effects; the real list is brought to the final state after
+the graph. Invariant: the length of a list that existed before the frame is guarded when it is wrapped.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..guards.facts import LengthIs, TypeIs
+from ..source import ItemSource, Source
+from . import operators
+from .base import Tracer, Value
+from .constant import fold, is_known, snapshot
+from .lazy import LazyValue
+from .registry import wraps_type
+from .sequence import SequenceValue
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+
+class ListValue(SequenceValue):
+    """A list. `obj` is the real one if it existed before the frame."""
+
+    kind = "a list"
+    __slots__ = ("obj",)
+
+    def __init__(
+        self,
+        items: Sequence[Value],
+        source: Source | None = None,
+        obj: list[Any] | None = None,
+        owner: Value | None = None,
+    ) -> None:
+        super().__init__(source)
+        self.items = list(items)
+        self.obj = obj
+        self.owner = owner
+
+    def python_type(self) -> type:
+        return list
+
+    def like(self, items: list[Value]) -> ListValue:
+        return ListValue(items)
+
+    def as_graph_argument(self) -> list[Any]:
+        return [item.as_graph_argument() for item in self.all_items()]
+
+    def snapshot(self) -> list[Any]:
+        """The list of constants it is now."""
+        return [snapshot(item) for item in self.all_items()]
+
+    def changed(self, tracer: Tracer) -> None:
+        """The contents were changed."""
+        tracer.side_effects.mutated(self if self.owner is None else self.owner)
+
+    def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
+        if key.python_type() is slice:
+            self._assign(tracer, snapshot(key), item.unpack(tracer))
+            return
+        index = operators.index_of(tracer, key)
+        if not -len(self.items) <= index < len(self.items):
+            tracer.raise_observed(IndexError, "list assignment index out of range")
+        self.items[index] = item
+        self.changed(tracer)
+
+    def _assign(self, tracer: Tracer, where: slice, items: list[Value]) -> None:
+        updated = list(self.items)
+        fold(tracer, updated.__setitem__, where, items)
+        self.items[:] = updated
+        self.changed(tracer)
+
+    def delete_item(self, tracer: Tracer, key: Value) -> None:
+        if key.python_type() is slice:
+            del self.items[snapshot(key)]
+        else:
+            index = operators.index_of(tracer, key)
+            if not -len(self.items) <= index < len(self.items):
+                tracer.raise_observed(IndexError, "list assignment index out of range")
+            del self.items[index]
+        self.changed(tracer)
+
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if op is operator.iadd:
+            self.m_extend(tracer, other)
+            return self
+        if op is operator.imul:
+            self.items[:] = self.all_items() * operators.index_of(tracer, other)
+            self.changed(tracer)
+            return self
+        return super().binary(tracer, op, other, reflected)
+
+    # Methods
+
+    def m_append(self, tracer: Tracer, item: Value) -> Value:
+        self.items.append(item)
+        self.changed(tracer)
+        return tracer.constant(None)
+
+    def m_extend(self, tracer: Tracer, items: Value) -> Value:
+        self.items.extend(items.realize().unpack(tracer))
+        self.changed(tracer)
+        return tracer.constant(None)
+
+    def m_insert(self, tracer: Tracer, index: Value, item: Value) -> Value:
+        self.items.insert(operators.index_of(tracer, index), item)
+        self.changed(tracer)
+        return tracer.constant(None)
+
+    def m_pop(self, tracer: Tracer, index: Value | None = None) -> Value:
+        where = -1 if index is None else operators.index_of(tracer, index)
+        if not self.items:
+            tracer.raise_observed(IndexError, "pop from empty list")
+        if not -len(self.items) <= where < len(self.items):
+            tracer.raise_observed(IndexError, "pop index out of range")
+        item = self.items.pop(where).realize()
+        self.changed(tracer)
+        return item
+
+    def m_remove(self, tracer: Tracer, item: Value) -> Value:
+        for index in range(len(self.items)):
+            if operators.equal(tracer, self.at(index), item):
+                del self.items[index]
+                self.changed(tracer)
+                return tracer.constant(None)
+        return tracer.raise_observed(ValueError, "list.remove(x): x not in list")
+
+    def m_clear(self, tracer: Tracer) -> Value:
+        self.items.clear()
+        self.changed(tracer)
+        return tracer.constant(None)
+
+    def m_copy(self, tracer: Tracer) -> Value:
+        return ListValue(self.all_items())
+
+    def m_reverse(self, tracer: Tracer) -> Value:
+        self.items.reverse()
+        self.changed(tracer)
+        return tracer.constant(None)
+
+    def m_sort(self, tracer: Tracer, *, key: Value | None = None, reverse: Value | None = None) -> Value:
+        descending = reverse is not None and reverse.truth(tracer)
+        self.items[:] = sort_values(tracer, self.all_items(), key, descending)
+        self.changed(tracer)
+        return tracer.constant(None)
+
+    def m___setitem__(self, tracer: Tracer, key: Value, item: Value) -> Value:
+        self.set_item(tracer, key.realize(), item)
+        return tracer.constant(None)
+
+    def m___delitem__(self, tracer: Tracer, key: Value) -> Value:
+        self.delete_item(tracer, key.realize())
+        return tracer.constant(None)
+
+    def m___iadd__(self, tracer: Tracer, other: Value) -> Value:
+        self.m_extend(tracer, other)
+        return self
+
+    def m___reversed__(self, tracer: Tracer) -> Value:
+        return tracer.constant(reversed).call(tracer, [self], {})
+
+    def m___init__(self, tracer: Tracer, items: Value | None = None) -> Value:
+        self.items[:] = [] if items is None else items.unpack(tracer)
+        self.changed(tracer)
+        return tracer.constant(None)
+
+    # Back into the real world
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.build_list(0)
+        emitter.remember(self)  # it may contain itself
+        for item in self.items:
+            emitter.load_value(item)
+            emitter.emit("LIST_APPEND", 1)
+
+    def write_back(self, emitter: ValueEmitter) -> None:
+        """Emit code that gives the real list its final items."""
+        emit_assign_all(emitter, self, self.items)
+
+
+def emit_assign_all(emitter: ValueEmitter, target: Value, items: Sequence[Value]) -> None:
+    """Emit `target[:] = items`, past an overridden `__setitem__`."""
+    emitter.begin_call(list.__setitem__)
+    emitter.load_value(target)
+    emitter.load_constant(slice(None))
+    for item in items:
+        emitter.load_value(item)
+    emitter.build_list(len(items))
+    emitter.call(3)
+    emitter.pop()
+
+
+class _SortKey:
+    """A traced value ordered by the traced program's own `<`."""
+
+    __slots__ = ("tracer", "value")
+
+    def __init__(self, tracer: Tracer, value: Value) -> None:
+        self.tracer = tracer
+        self.value = value
+
+    def __lt__(self, other: _SortKey) -> bool:
+        return operators.binary(self.tracer, operator.lt, self.value, other.value).truth(self.tracer)
+
+
+def sort_values(tracer: Tracer, items: list[Value], key: Value | None, descending: bool) -> list[Value]:
+    """`sorted(items, key=key, reverse=descending)`; stable."""
+    no_key = key is None or (key.is_constant() and key.as_constant() is None)
+    keys = items if no_key or key is None else [tracer.call(key, [item]) for item in items]
+    order = list(range(len(items)))
+    if all(is_known(k) for k in keys):
+        plain = [snapshot(k) for k in keys]
+        fold(tracer, order.sort, key=plain.__getitem__, reverse=descending)
+    else:
+        wrapped = [_SortKey(tracer, k) for k in keys]
+        order.sort(key=wrapped.__getitem__, reverse=descending)
+    return [items[index] for index in order]
+
+
+@wraps_type(list)
+def wrap_list(tracer: Tracer, obj: list[Any], source: Source) -> Value:
+    """A list that existed before the frame."""
+    tracer.guard(TypeIs(source, list))
+    tracer.guard(LengthIs(source, len(obj)))
+    items = [LazyValue(tracer, item, ItemSource(source, index)) for index, item in enumerate(obj)]
+    return ListValue(items, source, obj)
