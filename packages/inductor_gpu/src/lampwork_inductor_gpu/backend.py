@@ -1,0 +1,119 @@
+"""TritonBackend: this package's implementation of the core's device protocol.
+
+Found through the entry-point group `lampwork.device_backends` as `cuda`. It joins the parts: heuristics choose, the
+kernel writer writes, the source is imported as a module of its own, launchers launch. Invariant: `generate` needs no
+GPU and no driver.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from lampwork_inductor_core.backend import Verdict
+from lampwork_inductor_core.codegen.kernel import inline_locals
+from lampwork_inductor_core.codegen.scheduled_kernel import (
+    BufferArgument,
+    KernelSource,
+    ScheduledKernel,
+    SizeArgument,
+)
+from lampwork_inductor_core.runtime.kernel_cache import cache_directory
+from lampwork_symshape import IntExpr, Symbol
+
+from .device import DeviceProperties, properties_of
+from .device_functions import INTERPRETED
+from .heuristics import KernelShape, LaunchConfig, choose
+from .kernel import write_kernel
+from .launcher import POINTER_TYPES, InterpretedLauncher, Launcher, LaunchSpec
+
+
+class TritonBackend:
+    """Code generation for NVIDIA GPUs by Triton."""
+
+    device_type = "cuda"
+
+    def __init__(self, device: DeviceProperties | None = None) -> None:
+        self._device = device
+
+    @property
+    def device(self) -> DeviceProperties:
+        if self._device is None:
+            self._device = properties_of(torch.device("cuda"))
+        return self._device
+
+    def graph_passes(self) -> Sequence[Any]:
+        """None of its own yet."""
+        return ()
+
+    def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
+        """None of its own yet."""
+        return {}
+
+    def can_fuse(self, first: Any, second: Any) -> Verdict:
+        """Whatever is legal fits: Triton programs hold any mix of segments."""
+        return Verdict(True)
+
+    def generate(self, kernel: ScheduledKernel) -> KernelSource:
+        """The Triton text of a kernel."""
+        config = choose(kernel, self.device)
+        if config.shape is KernelShape.LOOPED and kernel.locals:
+            # A row that does not fit in registers is computed again instead of kept.
+            kernel = inline_locals(kernel)
+        return write_kernel(kernel, config)
+
+    def compile(self, sources: Sequence[KernelSource]) -> Mapping[str, Callable[..., None]]:
+        """Import every source and bind a launcher; machine code is made at the first launch on a device."""
+        launcher = InterpretedLauncher if INTERPRETED else Launcher
+        return {s.name: launcher(getattr(import_source(s), s.name), launch_spec(s)) for s in sources}
+
+
+def import_source(source: KernelSource) -> ModuleType:
+    """The kernel's text as an imported module. Triton reads a function's source from its file, so there is one."""
+    folder = cache_directory() / "triton_sources"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{source.name}.py"
+    if not path.exists():
+        _write_atomically(path, source.text)
+    spec = importlib.util.spec_from_file_location(source.name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def launch_spec(source: KernelSource) -> LaunchSpec:
+    """How to compile and launch a generated kernel."""
+    config = source.launch["config"]
+    outer = source.launch["outer_size"]
+    assert isinstance(config, LaunchConfig) and isinstance(outer, IntExpr)
+    symbols = tuple(a.symbol for a in source.arguments if isinstance(a, SizeArgument))
+    constants = {"X_BLOCK": config.x_block}
+    if config.shape is not KernelShape.POINTWISE:
+        constants["R_BLOCK"] = config.r_block
+    return LaunchSpec(
+        tuple(POINTER_TYPES[a.dtype] for a in source.arguments if isinstance(a, BufferArgument)),
+        tuple(s.name for s in symbols),
+        constants,
+        config.warps,
+        config.stages,
+        _program_count(outer, symbols, config.x_block),
+    )
+
+
+def _program_count(outer: IntExpr, symbols: Sequence[Symbol], block: int) -> Callable[[Sequence[int]], int]:
+    if outer.is_constant:
+        fixed = -(-int(outer) // block)
+        return lambda _: fixed
+    return lambda sizes: -(-int(outer.evaluate(dict(zip(symbols, sizes)))) // block)

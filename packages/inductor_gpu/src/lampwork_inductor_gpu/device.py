@@ -1,0 +1,39 @@
+"""Device properties: what code generation asks of a GPU, as plain data.
+
+Beside the path: heuristics read them, the text never depends on a GPU being present. Invariant: equal properties and
+equal kernels give equal text, so tests generate for a card that the machine does not have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProperties:
+    """One GPU model. `capability` is (major, minor); memory sizes in bytes."""
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared_memory_per_block: int
+    l2_cache: int
+
+    @property
+    def architecture(self) -> int:
+        """The compute capability as Triton names it (90 for 9.0)."""
+        return 10 * self.capability[0] + self.capability[1]
+
+
+H100 = DeviceProperties("NVIDIA H100", (9, 0), 132, 232_448, 52_428_800)
+
+
+def properties_of(device: torch.device) -> DeviceProperties:
+    """The properties of a CUDA device of this machine; those of an H100 where there is none (text and tests)."""
+    if not torch.cuda.is_available():
+        return H100
+    p = torch.cuda.get_device_properties(device)
+    shared = int(getattr(p, "shared_memory_per_block_optin", 0)) or H100.shared_memory_per_block
+    return DeviceProperties(p.name, (p.major, p.minor), p.multi_processor_count, shared, int(p.L2_cache_size))

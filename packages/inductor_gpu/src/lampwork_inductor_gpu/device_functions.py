@@ -1,0 +1,141 @@
+"""Device functions: what generated Triton kernels call by name.
+
+At the end of the path: this module and triton are all that a kernel's text imports. Combine functions follow torch
+where Triton's own differ (nan wins in a maximum, division rounds down, ties take the first index). Invariant: imports
+nothing of the compiler; every function means the reference of the scalar operation of its name.
+"""
+
+# Triton functions take whatever Triton passes: annotations would be read as its own.
+# pyright: basic, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from triton.language.extra import libdevice
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _on_arrays(reference: Callable[..., torch.Tensor]) -> Callable[..., Any]:
+    """Under Triton's interpreter, where libdevice has no bodies: the torch function on the block's array."""
+
+    def run(*blocks: Any) -> Any:
+        arrays = [torch.from_numpy(np.ascontiguousarray(np.broadcast_to(b.handle.data, b.shape))) for b in blocks]
+        result = reference(*arrays).numpy()
+        first = blocks[0]
+        handle = type(first.handle)(result.reshape(np.shape(first.handle.data)), first.handle.dtype)
+        return tl.core.tensor(handle, first.type)
+
+    return run
+
+
+def _libdevice(name: str, reference: Callable[..., torch.Tensor]) -> Any:
+    return _on_arrays(reference) if INTERPRETED else getattr(libdevice, name)
+
+
+expm1 = _libdevice("expm1", torch.expm1)
+log10 = _libdevice("log10", torch.log10)
+log1p = _libdevice("log1p", torch.log1p)
+tan = _libdevice("tan", torch.tan)
+asin = _libdevice("asin", torch.asin)
+acos = _libdevice("acos", torch.acos)
+atan = _libdevice("atan", torch.atan)
+sinh = _libdevice("sinh", torch.sinh)
+cosh = _libdevice("cosh", torch.cosh)
+tanh = _libdevice("tanh", torch.tanh)
+asinh = _libdevice("asinh", torch.asinh)
+acosh = _libdevice("acosh", torch.acosh)
+atanh = _libdevice("atanh", torch.atanh)
+erfc = _libdevice("erfc", torch.erfc)
+erfinv = _libdevice("erfinv", torch.erfinv)
+lgamma = _libdevice("lgamma", torch.lgamma)
+trunc = _libdevice("trunc", torch.trunc)
+round_half_even = _libdevice("nearbyint", torch.round)
+pow = _libdevice("pow", torch.pow)
+atan2 = _libdevice("atan2", torch.atan2)
+hypot = _libdevice("hypot", torch.hypot)
+copysign = _libdevice("copysign", torch.copysign)
+nextafter = _libdevice("nextafter", torch.nextafter)
+fmod = _libdevice("fmod", torch.fmod)
+
+
+@triton.jit
+def maximum(a, b):
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def minimum(a, b):
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def add(a, b):
+    return a + b
+
+
+@triton.jit
+def multiply(a, b):
+    return a * b
+
+
+@triton.jit
+def floor_div(a, b):
+    """Integer division that rounds down; Triton's own truncates."""
+    quotient = a // b
+    return tl.where((a % b != 0) & ((a < 0) != (b < 0)), quotient - 1, quotient)
+
+
+@triton.jit
+def floor_mod(a, b):
+    """Integer remainder with the divisor's sign."""
+    rest = a % b
+    return tl.where((rest != 0) & ((rest < 0) != (b < 0)), rest + b, rest)
+
+
+@triton.jit
+def integer_pow(base, exponent):
+    """Integer power by squaring; a negative exponent gives 0, or the sign for a base of 1 or -1, as torch does."""
+    result = tl.full(base.shape, 1, base.dtype)
+    factor = base
+    left = tl.maximum(exponent, 0)
+    for _ in tl.static_range(base.dtype.primitive_bitwidth):
+        result = tl.where((left & 1) != 0, result * factor, result)
+        factor = factor * factor
+        left = left >> 1
+    odd = (exponent & 1) != 0
+    inverse = tl.where(base == 1, 1, tl.where(base == -1, tl.where(odd, -1, 1), 0)).to(base.dtype)
+    return tl.where(exponent < 0, inverse, result)
+
+
+@triton.jit
+def float_remainder(a, b):
+    """Floating remainder with the divisor's sign; nan for a zero divisor."""
+    rest = fmod(a, b)
+    return tl.where((rest != 0) & ((rest < 0) != (b < 0)), rest + b, rest)
+
+
+@triton.jit
+def greater_or_first(value, index, other, other_index):
+    """Combine of an argmax: the greater value, nan above all, the first index on ties."""
+    nan, other_nan = value != value, other != other
+    wins = (value > other) | (nan & (other_nan == 0))
+    ties = (value == other) | (nan & other_nan)
+    keep = wins | (ties & (index < other_index))
+    return tl.where(keep, value, other), tl.where(keep, index, other_index)
+
+
+@triton.jit
+def less_or_first(value, index, other, other_index):
+    """Combine of an argmin: the smaller value, nan below all, the first index on ties."""
+    nan, other_nan = value != value, other != other
+    wins = (value < other) | (nan & (other_nan == 0))
+    ties = (value == other) | (nan & other_nan)
+    keep = wins | (ties & (index < other_index))
+    return tl.where(keep, value, other), tl.where(keep, index, other_index)

@@ -1,0 +1,586 @@
+"""A scheduled kernel as Triton source text.
+
+From `ScheduledKernel` to `KernelSource`: this is the package's code generator. One program computes a block of outer
+points; reductions hold their rows at once (persistent) or walk them in blocks (looped). Invariant: a lane outside the
+space never touches memory, a mask stands only where the sizes leave such lanes, and equal kernels give equal text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from lampwork_inductor_core.codegen.scheduled_kernel import (
+    BufferArgument,
+    Forwarded,
+    InnerLoop,
+    KernelSource,
+    OuterSegment,
+    ScheduledKernel,
+    Segment,
+    SizeArgument,
+    Stage,
+)
+from lampwork_inductor_core.ir.loop_body import (
+    CheckedIndex,
+    Compute,
+    Constant,
+    IndexValue,
+    Load,
+    Masked,
+    Node,
+    operands,
+)
+from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind, ScatterMode
+from lampwork_symshape import IntExpr, Symbol
+
+from .heuristics import KernelShape, LaunchConfig
+from .indexing import FlatSpace, TritonPrinter, flatten
+from .ops import TRITON_TYPES, format_op, is_generated, literal
+
+_INT32_LIMIT = 2**31 - 1
+_HEADER = """import triton
+import triton.language as tl
+from lampwork_inductor_gpu.device_functions import {functions}
+
+
+@triton.jit
+def {name}({parameters}):
+"""
+_HEADER_PLAIN = """import triton
+import triton.language as tl
+
+
+@triton.jit
+def {name}({parameters}):
+"""
+_DEVICE_FUNCTIONS = (
+    "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "copysign", "cosh", "erfc", "erfinv", "expm1",
+    "float_remainder", "floor_div", "floor_mod", "fmod", "greater_or_first", "hypot", "integer_pow", "less_or_first",
+    "lgamma", "log10", "log1p", "maximum", "minimum", "multiply", "nextafter", "pow", "round_half_even", "sinh", "tan",
+    "tanh", "trunc",
+)  # fmt: skip
+
+
+class NotGenerated(RuntimeError):
+    """A kernel asks for what this generator has no text for. The core runs such nodes through the operator instead."""
+
+
+@dataclass
+class _Scope:
+    """Names of values and index texts that are visible at one place of the text."""
+
+    values: dict[object, str] = field(default_factory=dict)
+    parent: _Scope | None = None
+
+    def find(self, key: object) -> str | None:
+        scope: _Scope | None = self
+        while scope is not None:
+            if key in scope.values:
+                return scope.values[key]
+            scope = scope.parent
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    """Which flat spaces a value varies over: decides its masks and its shape."""
+
+    x: bool
+    r: bool
+
+
+class TritonKernelWriter:
+    """Writes one kernel. Use `write_kernel`."""
+
+    def __init__(self, kernel: ScheduledKernel, config: LaunchConfig) -> None:
+        self.kernel = kernel
+        self.config = config
+        self.lines: list[str] = []
+        self.indent = 1
+        self.counter = 0
+        self.x: FlatSpace = flatten("x", kernel.outer)
+        self.r: FlatSpace = flatten("r", kernel.inner)
+        self.symbols: dict[Symbol, IntExpr] = {**self.x.dimensions, **self.r.dimensions}
+        self.printer = TritonPrinter()
+        self.wide = any(
+            not a.element_count.is_constant or int(a.element_count) > _INT32_LIMIT
+            for a in kernel.arguments
+            if isinstance(a, BufferArgument)
+        )
+        self.stage_names: dict[int, str] = {}
+        self.local_values: dict[str, str] = {}
+        self.comments: set[str] = set()
+
+    # The skeleton
+
+    def write(self) -> str:
+        """The body's text, without the header."""
+        self._emit_x()
+        outer = _Scope()
+        if self.config.shape is KernelShape.PERSISTENT:
+            self._emit_r("0")
+            for segment, first in self._numbered():
+                self._emit_stages(segment, first, outer)
+        else:
+            for segment, first in self._numbered():
+                if isinstance(segment, OuterSegment):
+                    self._emit_stages(segment, first, outer)
+                else:
+                    self._emit_inner_loop(segment, first, outer)
+        return "\n".join(self.lines) + "\n"
+
+    def _numbered(self) -> Iterable[tuple[Segment, int]]:
+        position = 0
+        for segment in self.kernel.segments:
+            yield segment, position
+            position += len(segment.stages)
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.indent + text)
+
+    def fresh(self, prefix: str = "tmp") -> str:
+        self.counter += 1
+        return f"{prefix}{self.counter - 1}"
+
+    @property
+    def reducing(self) -> bool:
+        return self.config.shape is not KernelShape.POINTWISE
+
+    def _divides(self, size: IntExpr, block: int) -> bool:
+        return size.is_constant and int(size) % block == 0
+
+    @property
+    def x_masked(self) -> bool:
+        return not self._divides(self.x.size, self.config.x_block)
+
+    @property
+    def r_masked(self) -> bool:
+        return self.reducing and not self._divides(self.r.size, self.config.r_block)
+
+    def _emit_x(self) -> None:
+        cast = ".to(tl.int64)" if self.wide else ""
+        across = "[:, None]" if self.reducing else ""
+        self.line(f"x = tl.program_id(0){cast} * X_BLOCK + tl.arange(0, X_BLOCK){across}")
+        if self.x_masked:
+            self.line(f"x_mask = x < {self.printer(self.x.size)}")
+
+    def _emit_r(self, start: str) -> None:
+        block = "tl.arange(0, R_BLOCK)[None, :]"
+        cast = ".to(tl.int64)" if self.wide else ""
+        self.line(f"r = {block}{cast}" if start == "0" else f"r = {start} + {block}{cast}")
+        if self.r_masked:
+            self.line(f"r_mask = r < {self.printer(self.r.size)}")
+
+    def _emit_inner_loop(self, segment: InnerLoop, first: int, outer: _Scope) -> None:
+        accumulators = self._emit_accumulators(segment, first)
+        carries = self._emit_carries(segment, first)
+        self.line(f"for r_start in range(0, {self.printer(self.r.size)}, R_BLOCK):")
+        self.indent += 1
+        self._emit_r("r_start")
+        self._emit_stages(segment, first, _Scope(parent=outer), accumulators, carries)
+        self.indent -= 1
+        for position, stage in enumerate(segment.stages, first):
+            if stage.accumulate is not None:
+                self._finish_accumulator(position, stage, accumulators[position])
+                self._store(stage, self.stage_names[position], outer, reduced=True)
+
+    # Stages
+
+    def _emit_stages(
+        self,
+        segment: Segment,
+        first: int,
+        scope: _Scope,
+        accumulators: dict[int, tuple[str, ...]] | None = None,
+        carries: dict[int, str] | None = None,
+    ) -> None:
+        for position, stage in enumerate(segment.stages, first):
+            if stage.comment and stage.comment not in self.comments:
+                self.comments.add(stage.comment)
+                self.line(f"# {stage.comment}")
+            name = self._value(stage.value, scope)
+            if stage.scan is not None:
+                name = self._scan(position, stage, name, (carries or {}).get(position))
+            if stage.accumulate is None:
+                self.stage_names[position] = name
+                self._store(stage, name, scope, reduced=False)
+            elif accumulators is not None:
+                self._combine_looped(stage, name, accumulators[position])
+            else:
+                self.stage_names[position] = self._reduce_block(stage, name)
+                self._store(stage, self.stage_names[position], scope, reduced=True)
+
+    def _store(self, stage: Stage, name: str, scope: _Scope, *, reduced: bool) -> None:
+        store = stage.store
+        if store is None:
+            return
+        if store.argument.startswith("local"):
+            self.local_values[store.argument] = name
+            return
+        index, lanes = self._index(store.index, store.indirect, scope)
+        if reduced or not self.reducing:
+            lanes = _Lanes(True, False)
+        else:
+            lanes = _Lanes(True, lanes.r or self._in_inner(stage))
+        mask = self._mask(lanes)
+        pointer = f"{store.argument} + {self._spread(index, lanes)}"
+        value = f"tl.broadcast_to({name}, {self._shape(lanes)})" if self._needs_broadcast(stage, reduced) else name
+        if store.scatter is ScatterMode.ADD:
+            self.line(f"tl.atomic_add({pointer}, {value}, {mask or 'None'})")
+        else:
+            self.line(f"tl.store({pointer}, {value}{', ' + mask if mask else ''})")
+
+    def _in_inner(self, stage: Stage) -> bool:
+        return any(isinstance(s, InnerLoop) and stage in s.stages for s in self.kernel.segments)
+
+    def _needs_broadcast(self, stage: Stage, reduced: bool) -> bool:
+        if reduced:
+            return False
+        lanes = self._lanes_of(stage.value)
+        inner = self.reducing and self._in_inner(stage)
+        return not lanes.x or (inner and not lanes.r)
+
+    def _shape(self, lanes: _Lanes) -> str:
+        if not self.reducing:
+            return "[X_BLOCK]"
+        return f"[X_BLOCK, {'R_BLOCK' if lanes.r else '1'}]"
+
+    def _spread(self, index: str, lanes: _Lanes) -> str:
+        """A pointer block needs the shape of the value that is stored through it."""
+        return f"tl.broadcast_to({index}, {self._shape(lanes)})"
+
+    # Values
+
+    def _lanes_of(self, root: Node) -> _Lanes:
+        symbols: set[Symbol] = set()
+        stages: list[int] = []
+        pending, seen = [root], {root}
+        while pending:
+            node = pending.pop()
+            if isinstance(node, Load):
+                if node.buffer.startswith("local"):
+                    return _Lanes(True, True)
+                symbols |= node.index.free_symbols
+            elif isinstance(node, IndexValue):
+                symbols |= node.expression.free_symbols
+            elif isinstance(node, Forwarded):
+                stages.append(node.stage)
+            for operand in operands(node):
+                if operand not in seen:
+                    seen.add(operand)
+                    pending.append(operand)
+        x = bool(symbols & self.x.dimensions.keys())
+        r = bool(symbols & self.r.dimensions.keys())
+        for position in stages:
+            stage = self.kernel.stages()[position]
+            lanes = self._lanes_of(stage.value)
+            x, r = x or lanes.x, r or (lanes.r and stage.accumulate is None)
+            if stage.accumulate is not None:
+                x = True
+        return _Lanes(x, r)
+
+    def _mask(self, lanes: _Lanes, *extra: str) -> str:
+        parts = list(extra)
+        if lanes.x and self.x_masked:
+            parts.append("x_mask")
+        if lanes.r and self.r_masked:
+            parts.append("r_mask")
+        return " & ".join(parts)
+
+    def _index(
+        self, expression: IntExpr, indirect: tuple[tuple[Symbol, Node], ...], scope: _Scope, guard: str = ""
+    ) -> tuple[str, _Lanes]:
+        """An index expression's text, and over which spaces it varies."""
+        renames: dict[Symbol, IntExpr] = dict(self.symbols)
+        bound: dict[Symbol, str] = {}
+        lanes = _Lanes(False, False)
+        for placeholder, node in indirect:
+            bound[placeholder] = self._value(node, scope, guard)
+            other = self._lanes_of(node)
+            lanes = _Lanes(lanes.x or other.x, lanes.r or other.r)
+        free = expression.free_symbols
+        lanes = _Lanes(
+            lanes.x or bool(free & self.x.dimensions.keys()), lanes.r or bool(free & self.r.dimensions.keys())
+        )
+        flat = expression.substitute(renames)
+        printer = TritonPrinter(lambda s: bound.get(s, s.name))
+        return printer(flat), lanes
+
+    def _value(self, root: Node, scope: _Scope, guard: str = "") -> str:
+        """Emit what a value needs, operands first; the name that holds it. Iterative: bodies may be deep."""
+        stack: list[tuple[Node, bool]] = [(root, False)]
+        while stack:
+            node, ready = stack.pop()
+            if scope.find((node, guard)) is not None:
+                continue
+            if not ready and not isinstance(node, Masked):
+                stack.append((node, True))
+                stack.extend((o, False) for o in reversed(operands(node)))
+                continue
+            scope.values[node, guard] = self._emit_node(node, scope, guard)
+        name = scope.find((root, guard))
+        assert name is not None
+        return name
+
+    def _emit_node(self, node: Node, scope: _Scope, guard: str) -> str:
+        if isinstance(node, Constant):
+            return literal(node.value, node.dtype)
+        if isinstance(node, Forwarded):
+            return self.stage_names[node.stage]
+        if isinstance(node, Load):
+            return self._emit_load(node, scope, guard)
+        name = self.fresh()
+        if isinstance(node, IndexValue):
+            text, _ = self._index(node.expression, (), scope)
+            # A constant index has no block to convert.
+            typed = TRITON_TYPES[node.dtype]
+            self.line(f"{name} = " + (f"tl.full([], {text}, {typed})" if text.isdigit() else f"({text}).to({typed})"))
+        elif isinstance(node, Compute):
+            if not is_generated(node.op):
+                raise NotGenerated(f"scalar operation {node.op} has no Triton text")
+            texts = [self._need(a, scope, guard) for a in node.arguments]
+            operand_type = node.arguments[-1].dtype
+            self.line(f"{name} = {format_op(node.op, texts, operand_type, node.dtype)}")
+        elif isinstance(node, Masked):
+            condition = self._value(node.condition, scope, guard)
+            inner_guard = f"{guard} & {condition}" if guard else condition
+            value = self._value(node.value, scope, inner_guard)
+            self.line(f"{name} = tl.where({condition}, {value}, {literal(node.otherwise, node.dtype)})")
+        elif isinstance(node, CheckedIndex):
+            self._emit_checked_index(node, name, scope, guard)
+        else:
+            raise NotGenerated(f"no Triton text for {type(node).__name__}")
+        return name
+
+    def _need(self, node: Node, scope: _Scope, guard: str) -> str:
+        name = scope.find((node, guard))
+        return name if name is not None else self._value(node, scope, guard)
+
+    def _emit_load(self, node: Load, scope: _Scope, guard: str) -> str:
+        if node.buffer.startswith("local"):
+            return self.local_values[node.buffer]
+        index, lanes = self._index(node.index, node.indirect, scope, guard)
+        mask = self._mask(lanes, *([guard] if guard else []))
+        name = self.fresh()
+        # Lanes beyond the mask hold zero: defined, and never stored.
+        self.line(f"{name} = tl.load({node.buffer} + {self._parenthesised(index)}{f', {mask}, 0' if mask else ''})")
+        return name
+
+    @staticmethod
+    def _parenthesised(index: str) -> str:
+        return index if index.isidentifier() or index.isdigit() else f"({index})"
+
+    def _emit_checked_index(self, node: CheckedIndex, name: str, scope: _Scope, guard: str) -> None:
+        size = self.printer(node.size)
+        value = self._need(node.value, scope, guard)
+        self.line(f"{name} = tl.where({value} < 0, {value} + {size}, {value})")
+        lanes = self._lanes_of(node.value)
+        mask = self._mask(lanes, *([guard] if guard else []))
+        inside = f"(0 <= {name}) & ({name} < {size})"
+        condition = f"({inside}) | (({mask}) == 0)" if mask else inside
+        self.line(f'tl.device_assert({condition}, "index out of bounds for a dimension of size {size}")')
+
+    # Reductions
+
+    def _identity(self, kind: ReductionKind, dtype: torch.dtype) -> float | int | bool:
+        if kind in (ReductionKind.SUM, ReductionKind.XOR_SUM):
+            return 0
+        if kind is ReductionKind.ANY:
+            return False
+        if kind is ReductionKind.ALL:
+            return True
+        if kind is ReductionKind.PROD:
+            return 1
+        lowest = kind in (ReductionKind.MAX, ReductionKind.ARGMAX)
+        if dtype.is_floating_point:
+            return float("-inf") if lowest else float("inf")
+        if dtype == torch.bool:
+            return not lowest
+        limits = torch.iinfo(dtype)
+        return limits.min if lowest else limits.max
+
+    def _prepared(self, stage: Stage, name: str) -> str:
+        """A stage's value in the accumulation type, with the identity in lanes that are not part of the space."""
+        accumulate = stage.accumulate
+        assert accumulate is not None
+        prepared = self.fresh("part")
+        dtype = self._carrier(accumulate.accumulate)
+        text = f"{name}.to({TRITON_TYPES[dtype]})"
+        lanes = self._lanes_of(stage.value)
+        if not (lanes.x and lanes.r):
+            text = f"tl.broadcast_to({text}, [X_BLOCK, R_BLOCK])"
+        if self.r_masked:
+            identity = literal(self._identity(accumulate.kind, dtype), dtype)
+            text = f"tl.where(r_mask, {text}, {identity})"
+        self.line(f"{prepared} = {text}")
+        return prepared
+
+    @staticmethod
+    def _carrier(dtype: torch.dtype) -> torch.dtype:
+        """Booleans are combined as small integers."""
+        return torch.int32 if dtype == torch.bool else dtype
+
+    _COMBINE: ClassVar[dict[ReductionKind, str]] = {
+        ReductionKind.SUM: "add",
+        ReductionKind.PROD: "multiply",
+        ReductionKind.MAX: "maximum",
+        ReductionKind.MIN: "minimum",
+        ReductionKind.ANY: "maximum",
+        ReductionKind.ALL: "minimum",
+    }
+
+    def _block_reduction(self, kind: ReductionKind, value: str, positions: str) -> str:
+        if kind is ReductionKind.SUM:
+            return f"tl.sum({value}, 1)[:, None]"
+        if kind is ReductionKind.XOR_SUM:
+            return f"tl.xor_sum({value}, 1)[:, None]"
+        if kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
+            combine = "greater_or_first" if kind is ReductionKind.ARGMAX else "less_or_first"
+            return f"tl.reduce(({value}, {positions}), 1, {combine})[1][:, None]"
+        return f"tl.reduce({value}, 1, {self._COMBINE[kind]})[:, None]"
+
+    def _reduce_block(self, stage: Stage, name: str) -> str:
+        accumulate = stage.accumulate
+        assert accumulate is not None
+        prepared = self._prepared(stage, name)
+        positions = ""
+        if accumulate.kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
+            positions = self.fresh("position")
+            # A lane beyond the row loses every tie.
+            self.line(f"{positions} = tl.broadcast_to(r.to(tl.int64), [X_BLOCK, R_BLOCK])")
+        result = self.fresh("sum" if accumulate.kind is ReductionKind.SUM else "reduced")
+        text = self._block_reduction(accumulate.kind, prepared, positions)
+        self.line(f"{result} = {self._converted(text, stage)}")
+        return result
+
+    def _converted(self, text: str, stage: Stage) -> str:
+        accumulate = stage.accumulate
+        assert accumulate is not None
+        if accumulate.kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
+            return text
+        if accumulate.result == torch.bool:
+            return f"{text} != 0"
+        if accumulate.result == accumulate.accumulate:
+            return text
+        return f"{text}.to({TRITON_TYPES[accumulate.result]})"
+
+    def _emit_accumulators(self, segment: InnerLoop, first: int) -> dict[int, tuple[str, ...]]:
+        result: dict[int, tuple[str, ...]] = {}
+        for position, stage in enumerate(segment.stages, first):
+            if stage.accumulate is None:
+                continue
+            dtype = self._carrier(stage.accumulate.accumulate)
+            name = self.fresh("acc")
+            identity = literal(self._identity(stage.accumulate.kind, dtype), dtype)
+            self.line(f"{name} = tl.broadcast_to({identity}, [X_BLOCK, R_BLOCK])")
+            if stage.accumulate.kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
+                where = self.fresh("where")
+                self.line(f"{where} = tl.full([X_BLOCK, R_BLOCK], {2**63 - 1}, tl.int64)")
+                result[position] = (name, where)
+            else:
+                result[position] = (name,)
+        return result
+
+    def _combine_looped(self, stage: Stage, name: str, accumulator: tuple[str, ...]) -> None:
+        accumulate = stage.accumulate
+        assert accumulate is not None
+        prepared = self._prepared(stage, name)
+        kind = accumulate.kind
+        if kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
+            combine = "greater_or_first" if kind is ReductionKind.ARGMAX else "less_or_first"
+            value, where = accumulator
+            position = "tl.broadcast_to(r.to(tl.int64), [X_BLOCK, R_BLOCK])"
+            self.line(f"{value}, {where} = {combine}({value}, {where}, {prepared}, {position})")
+        elif kind is ReductionKind.XOR_SUM:
+            self.line(f"{accumulator[0]} = {accumulator[0]} ^ {prepared}")
+        else:
+            self.line(f"{accumulator[0]} = {self._COMBINE[kind]}({accumulator[0]}, {prepared})")
+
+    def _finish_accumulator(self, position: int, stage: Stage, accumulator: tuple[str, ...]) -> None:
+        assert stage.accumulate is not None
+        result = self.fresh("sum" if stage.accumulate.kind is ReductionKind.SUM else "reduced")
+        where = accumulator[1] if len(accumulator) > 1 else ""
+        text = self._block_reduction(stage.accumulate.kind, accumulator[0], where)
+        self.line(f"{result} = {self._converted(text, stage)}")
+        self.stage_names[position] = result
+
+    # Scans
+
+    _SCAN: ClassVar[dict[ScanKind, str]] = {
+        ScanKind.SUM: "add",
+        ScanKind.PROD: "multiply",
+        ScanKind.MAX: "maximum",
+        ScanKind.MIN: "minimum",
+    }
+    _AS_REDUCTION: ClassVar[dict[ScanKind, ReductionKind]] = {
+        ScanKind.SUM: ReductionKind.SUM,
+        ScanKind.PROD: ReductionKind.PROD,
+        ScanKind.MAX: ReductionKind.MAX,
+        ScanKind.MIN: ReductionKind.MIN,
+    }
+
+    def _emit_carries(self, segment: InnerLoop, first: int) -> dict[int, str]:
+        result: dict[int, str] = {}
+        for position, stage in enumerate(segment.stages, first):
+            if stage.scan is not None:
+                identity = self._identity(self._AS_REDUCTION[stage.scan.kind], stage.scan.accumulate)
+                result[position] = self.fresh("carry")
+                text = literal(identity, stage.scan.accumulate)
+                self.line(f"{result[position]} = tl.broadcast_to({text}, [X_BLOCK, 1])")
+        return result
+
+    def _scan(self, position: int, stage: Stage, name: str, carry: str | None) -> str:
+        scan = stage.scan
+        assert scan is not None
+        combine = self._SCAN[scan.kind]
+        kind = self._AS_REDUCTION[scan.kind]
+        value = self.fresh("part")
+        text = f"tl.broadcast_to({name}.to({TRITON_TYPES[scan.accumulate]}), [X_BLOCK, R_BLOCK])"
+        if self.r_masked:
+            text = f"tl.where(r_mask, {text}, {literal(self._identity(kind, scan.accumulate), scan.accumulate)})"
+        self.line(f"{value} = {text}")
+        running = self.fresh("running")
+        scanned = f"tl.associative_scan({value}, 1, {combine})"
+        self.line(f"{running} = {scanned if carry is None else f'{combine}({carry}, {scanned})'}")
+        if carry is not None:
+            self.line(f"{carry} = {combine}({carry}, {self._block_reduction(kind, value, '')})")
+        if scan.result == scan.accumulate:
+            return running
+        converted = self.fresh()
+        self.line(f"{converted} = {running}.to({TRITON_TYPES[scan.result]})")
+        return converted
+
+
+def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:
+    """The Triton source of one kernel. Raises NotGenerated for what has no Triton text."""
+    writer = TritonKernelWriter(kernel, config)
+    body = writer.write()
+    parameters = [a.name if isinstance(a, BufferArgument) else a.symbol.name for a in kernel.arguments]
+    parameters.append("X_BLOCK: tl.constexpr")
+    if writer.reducing:
+        parameters.append("R_BLOCK: tl.constexpr")
+    used = [f for f in _DEVICE_FUNCTIONS if _mentions(body, f)]
+    digest = hashlib.sha256(repr((body, parameters, config)).encode()).hexdigest()[:12]
+    name = f"{kernel.name}_{digest}"
+    template = _HEADER if used else _HEADER_PLAIN
+    header = template.format(functions=", ".join(used), name=name, parameters=", ".join(parameters))
+    launch: dict[str, object] = {"config": config, "outer_size": writer.x.size}
+    return KernelSource(name, header + body, kernel.arguments, launch)
+
+
+def _mentions(body: str, function: str) -> bool:
+    start = 0
+    while (at := body.find(function, start)) >= 0:
+        before = body[at - 1] if at else " "
+        after = body[at + len(function)]
+        if not (before.isalnum() or before in "_.") and after in "(,)":
+            return True
+        start = at + 1
+    return False
+
+
+__all__ = ["NotGenerated", "SizeArgument", "TritonKernelWriter", "write_kernel"]

@@ -1,0 +1,101 @@
+"""Launching compiled Triton kernels from the wrapper.
+
+At the end of the path, on every call: tensors and sizes in, one launch. A launch goes straight to the compiled kernel's
+own `run`, never through `JITFunction`, which costs three times as much. Invariant: imports nothing of the compiler;
+what a launch needs was decided when the text was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import triton
+import triton.compiler
+from triton.backends.compiler import GPUTarget
+
+_ALIGNMENT = 16  # bytes: what a 128-bit access needs
+
+POINTER_TYPES: dict[torch.dtype, str] = {
+    torch.bool: "*i1",
+    torch.uint8: "*u8",
+    torch.int8: "*i8",
+    torch.int16: "*i16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """How to compile and launch one kernel.
+
+    `pointer_types` and `size_count` describe the arguments in order; `constants` are the constexpr parameters (block
+    sizes); `program_count` gives the grid from the size arguments' values.
+    """
+
+    pointer_types: tuple[str, ...]
+    size_names: tuple[str, ...]
+    constants: Mapping[str, int]
+    warps: int
+    stages: int
+    program_count: Callable[[Sequence[int]], int]
+
+
+def compile_kernel(function: Any, spec: LaunchSpec, target: GPUTarget | None, *, aligned: bool) -> Any:
+    """Compile a `@triton.jit` function for a target (None: the current device). Needs no GPU when a target is given."""
+    names = list(function.arg_names)
+    types = [*spec.pointer_types, *("i64" for _ in spec.size_names)]
+    signature = {name: types[i] if i < len(types) else "constexpr" for i, name in enumerate(names)}
+    constants = {(names.index(name),): value for name, value in spec.constants.items()}
+    pointers = range(len(spec.pointer_types)) if aligned else ()
+    attributes = {(i,): [["tt.divisibility", _ALIGNMENT]] for i in pointers}
+    source = triton.compiler.ASTSource(function, signature, constants, attributes)
+    return triton.compile(source, target=target, options={"num_warps": spec.warps, "num_stages": spec.stages})
+
+
+@dataclass(slots=True)
+class Launcher:
+    """A kernel as the wrapper calls it: `launcher(*tensors, *sizes)`, on the current stream of the tensors' device."""
+
+    function: Any
+    spec: LaunchSpec
+    _compiled: dict[tuple[int, bool], Any] = field(default_factory=dict)
+
+    def __call__(self, *arguments: Any) -> None:
+        pointers = len(self.spec.pointer_types)
+        tensors, sizes = arguments[:pointers], arguments[pointers:]
+        programs = self.spec.program_count(sizes)
+        if programs == 0:
+            return
+        aligned = all(t.data_ptr() % _ALIGNMENT == 0 for t in tensors)
+        device = tensors[0].device.index
+        kernel = self._compiled.get((device, aligned))
+        with torch.cuda.device(device):
+            if kernel is None:
+                kernel = compile_kernel(self.function, self.spec, None, aligned=aligned)
+                self._compiled[device, aligned] = kernel
+            stream = torch.cuda.current_stream(device).cuda_stream
+            constants = self.spec.constants.values()
+            kernel.run(
+                programs, 1, 1, stream, kernel.function, kernel.packed_metadata, None, None, None, *arguments, *constants
+            )  # fmt: skip
+
+
+@dataclass(slots=True)
+class InterpretedLauncher:
+    """The same call under Triton's interpreter (`TRITON_INTERPRET=1`), on CPU tensors."""
+
+    function: Any
+    spec: LaunchSpec
+
+    def __call__(self, *arguments: Any) -> None:
+        programs = self.spec.program_count(arguments[len(self.spec.pointer_types) :])
+        if programs:
+            self.function[(programs,)](*arguments, **self.spec.constants)
