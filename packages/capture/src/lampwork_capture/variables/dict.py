@@ -1,0 +1,594 @@
+"""DictValue: a dict, OrderedDict or defaultdict, its views and its iterators.
+
+A dict that existed before the frame is read key by key: a look-up guards that one key; only what observes all keys
+(iteration, length, mutation) guards them all. Invariant: once `entries` is filled it is the dict's exact contents, in
+order.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import ByIdentity, DictContains, DictKeysAre, TypeIs
+from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource, Source
+from . import operators
+from .base import Tracer, Value
+from .constant import is_literal, snapshot
+from .iterator import StepIterator, _End, make_tuple
+from .lazy import LazyValue
+from .method import BuiltinObject
+from .registry import wraps_type
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_DICT_TYPES: frozenset[type] = frozenset({dict, OrderedDict, defaultdict, MappingProxyType})
+
+
+class DictValue(BuiltinObject):
+    """A dict. `obj` is the real one if it existed before the frame; `owner` the subclass instance it is the contents of."""
+
+    kind = "a dict"
+    __slots__ = ("_entries", "_looked_up", "cls", "factory", "obj", "original", "owner")
+
+    def __init__(
+        self,
+        entries: Mapping[Hashable, tuple[Value, Value]] | None = None,
+        cls: type = dict,
+        source: Source | None = None,
+        obj: Any = None,
+        owner: Value | None = None,
+        factory: Value | None = None,
+    ) -> None:
+        super().__init__(source)
+        self.cls = cls
+        self.obj = obj
+        self.owner = owner
+        self.factory = factory
+        self._entries: dict[Hashable, tuple[Value, Value]] | None = dict(entries or {}) if obj is None else None
+        self._looked_up: dict[Hashable, Value] = {}
+        self.original: dict[Hashable, Value] = {}  # what the real dict holds, once all of it was read
+
+    def python_type(self) -> type:
+        return self.cls
+
+    # Reading
+
+    def entries(self, tracer: Tracer) -> dict[Hashable, tuple[Value, Value]]:
+        """All entries in order, guarded; the live dict: who changes it calls `changed`."""
+        if self._entries is None:
+            self._entries = self._read_all(tracer)
+            self.original = {key: value for key, (_, value) in self._entries.items()}
+        return self._entries
+
+    def _read_all(self, tracer: Tracer) -> dict[Hashable, tuple[Value, Value]]:
+        source = self._contents_source()
+        keys = list(self.obj)
+        if isinstance(self.obj, dict) and type(self.obj) is not dict:
+            keys = list(dict.keys(self.obj))
+            if isinstance(self.obj, OrderedDict) and keys != list(OrderedDict.keys(self.obj)):
+                raise GraphBreak(BreakId.GENERIC_OBJECT, f"the order of {self.describe()} was changed in place")
+        symbols = [key_of_object(key) for key in keys]
+        tracer.guard(DictKeysAre(source, tuple(k if is_literal(k) else ByIdentity(k) for k in keys)))
+        entries: dict[Hashable, tuple[Value, Value]] = {}
+        for index, (key, symbol) in enumerate(zip(keys, symbols)):
+            known = self._looked_up.get(symbol)
+            value = known if known is not None else LazyValue(tracer, self._real(key), self._value_source(key, index))
+            entries[symbol] = (self._key_value(tracer, key, index), value)
+        return entries
+
+    def _key_value(self, tracer: Tracer, key: Any, index: int) -> Value:
+        if is_literal(key) or isinstance(key, type) or type(key) is tuple:
+            return tracer.constant(key)
+        return LazyValue(tracer, key, DictKeySource(self._contents_source(), index))
+
+    def _value_source(self, key: Any, index: int) -> Source:
+        if isinstance(key, (int, str, float, type, type(None))):
+            return ItemSource(self._contents_source(), key)
+        return DictValueSource(self._contents_source(), index)
+
+    def _contents_source(self) -> Source:
+        source = self.source if self.owner is None else self.owner.source
+        assert source is not None
+        return source
+
+    def _real(self, key: Any) -> Any:
+        return dict.__getitem__(self.obj, key) if isinstance(self.obj, dict) else self.obj[key]
+
+    def lookup(self, tracer: Tracer, key: Value) -> Value | None:
+        """`dict.get(self, key)` with None for a missing key."""
+        symbol = operators.hash_key(tracer, key)
+        if self._entries is None:
+            if isinstance(symbol, (int, str, float, type, type(None))):
+                return self._lookup_one(tracer, symbol)
+        entry = self.entries(tracer).get(symbol)
+        if entry is None:
+            return None
+        real = entry[1].realize()
+        if real is not entry[1]:
+            self.entries(tracer)[symbol] = (entry[0], real)
+        return real
+
+    def _lookup_one(self, tracer: Tracer, key: Any) -> Value | None:
+        known = self._looked_up.get(key)
+        if known is not None:
+            return known
+        source = self._contents_source()
+        present = dict.__contains__(self.obj, key) if isinstance(self.obj, dict) else key in self.obj
+        if not present:
+            tracer.guard(DictContains(source, key, False))
+            return None
+        value = self._looked_up[key] = tracer.wrap(self._real(key), ItemSource(source, key))
+        return value
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        symbol = operators.hash_key(tracer, item)
+        if self._entries is None and isinstance(symbol, (int, str, float, type, type(None))):
+            if symbol in self._looked_up:
+                return True
+            present = dict.__contains__(self.obj, symbol) if isinstance(self.obj, dict) else symbol in self.obj
+            tracer.guard(DictContains(self._contents_source(), symbol, present))
+            return present
+        return symbol in self.entries(tracer)
+
+    def truth(self, tracer: Tracer) -> bool:
+        return bool(self.entries(tracer))
+
+    def length(self, tracer: Tracer) -> int | None:
+        return len(self.entries(tracer))
+
+    def keys(self, tracer: Tracer) -> list[Value]:
+        return [key.realize() for key, _ in self.entries(tracer).values()]
+
+    def values(self, tracer: Tracer) -> list[Value]:
+        entries = self.entries(tracer)
+        for symbol, (key, value) in entries.items():
+            entries[symbol] = (key, value.realize())
+        return [value for _, value in entries.values()]
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        return self.keys(tracer)
+
+    def iterate(self, tracer: Tracer) -> Value:
+        return DictIteratorValue(self, "keys")
+
+    def children(self) -> Sequence[Value]:
+        if self._entries is None:
+            return ()
+        extra = () if self.factory is None else (self.factory,)
+        return (*(part for entry in self._entries.values() for part in entry), *extra)
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        found = self.lookup(tracer, key)
+        if found is not None:
+            return found
+        if self.factory is not None and not (self.factory.is_constant() and self.factory.as_constant() is None):
+            made = tracer.call(self.factory, [])
+            self.set_item(tracer, key, made)
+            return made
+        if self.owner is not None and hasattr(self.owner.python_type(), "__missing__"):
+            return self.owner.call_method(tracer, "__missing__", [key], {})
+        if key.is_constant():
+            return tracer.raise_observed(KeyError, key.as_constant())
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{key.describe()} is not a key of {self.describe()}")
+
+    def snapshot(self) -> Any:
+        """The dict of constants it is now."""
+        if self._entries is None:
+            raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the value of {self.describe()} is not known while tracing")
+        if self.cls not in (dict, OrderedDict):
+            raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the value of {self.describe()} is not known while tracing")
+        return self.cls((snapshot(key), snapshot(value)) for key, value in self._entries.values())
+
+    def as_graph_argument(self) -> dict[Any, Any]:
+        if self._entries is None:
+            raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{self.describe()} cannot be passed to a torch operation")
+        return {key.as_constant(): value.as_graph_argument() for key, value in self._entries.values()}
+
+    def text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
+        """`str` or `repr` of an exact dict."""
+        if self.cls is not dict:
+            raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the text of {self.describe()} is not modelled")
+        inner = ascii if convert is ascii else repr
+        pairs = zip(self.keys(tracer), self.values(tracer))
+        shown = [f"{operators.text_of(tracer, k, inner)}: {operators.text_of(tracer, v, inner)}" for k, v in pairs]
+        return "{" + ", ".join(shown) + "}"
+
+    # Writing
+
+    def changed(self, tracer: Tracer) -> None:
+        """The contents were changed."""
+        tracer.side_effects.mutated(self if self.owner is None else self.owner)
+
+    def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
+        if self.cls is MappingProxyType:
+            tracer.raise_observed(TypeError, "'mappingproxy' object does not support item assignment")
+        entries = self.entries(tracer)
+        symbol = operators.hash_key(tracer, key)
+        known = entries.get(symbol)
+        entries[symbol] = (key if known is None else known[0], item)
+        self.changed(tracer)
+
+    def delete_item(self, tracer: Tracer, key: Value) -> None:
+        symbol = operators.hash_key(tracer, key)
+        if symbol not in self.entries(tracer):
+            tracer.raise_observed(KeyError, key.as_constant())
+        del self.entries(tracer)[symbol]
+        self.changed(tracer)
+
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        theirs = dict_contents(other)
+        if theirs is None:
+            return None
+        if op in (operator.eq, operator.ne):
+            return tracer.constant(self._equals(tracer, theirs) is (op is operator.eq))
+        if op is operator.or_:
+            first, second = (theirs, self) if reflected else (self, theirs)
+            merged = DictValue({**first.entries(tracer)}, self.cls, factory=self.factory)
+            merged.update_from(tracer, second)
+            return merged
+        if op is operator.ior:
+            self.update_from(tracer, theirs)
+            return self
+        return None
+
+    def _equals(self, tracer: Tracer, other: DictValue) -> bool:
+        mine, theirs = self.entries(tracer), other.entries(tracer)
+        if len(mine) != len(theirs):
+            return False
+        if self.cls is OrderedDict and other.cls is OrderedDict and list(mine) != list(theirs):
+            return False
+        return all(
+            symbol in theirs and operators.equal(tracer, value, theirs[symbol][1])
+            for symbol, (_, value) in list(mine.items())
+        )
+
+    def update_from(self, tracer: Tracer, other: Value) -> None:
+        """`self.update(other)` for a mapping or an iterable of pairs."""
+        contents = dict_contents(other)
+        if contents is not None:
+            pairs = list(zip(contents.keys(tracer), contents.values(tracer)))
+        elif hasattr(other.python_type(), "keys"):
+            keys = tracer.call(other.get_attribute(tracer, "keys"), []).unpack(tracer)
+            pairs = [(key, operators.get_item(tracer, other, key)) for key in keys]
+        else:
+            pairs = []
+            for pair in other.unpack(tracer):
+                parts = pair.realize().unpack(tracer)
+                if len(parts) != 2:
+                    tracer.raise_observed(ValueError, "dictionary update sequence element has the wrong length; 2 is required")
+                pairs.append((parts[0], parts[1]))
+        for key, value in pairs:
+            self.set_item(tracer, key, value)
+        if not pairs:
+            self.entries(tracer)
+
+    # Methods
+
+    def m_get(self, tracer: Tracer, key: Value, default: Value | None = None) -> Value:
+        found = self.lookup(tracer, key.realize())
+        if found is not None:
+            return found
+        return tracer.constant(None) if default is None else default
+
+    def m_pop(self, tracer: Tracer, key: Value, default: Value | None = None) -> Value:
+        found = self.lookup(tracer, key.realize())
+        if found is None:
+            return default if default is not None else tracer.raise_observed(KeyError, key.as_constant())
+        self.delete_item(tracer, key.realize())
+        return found
+
+    def m_popitem(self, tracer: Tracer, last: Value | None = None) -> Value:
+        entries = self.entries(tracer)
+        if not entries:
+            what = "popitem(): dictionary is empty" if self.cls is not OrderedDict else "dictionary is empty"
+            tracer.raise_observed(KeyError, what)
+        symbol = next(reversed(entries)) if last is None or last.truth(tracer) else next(iter(entries))
+        key, value = entries.pop(symbol)
+        self.changed(tracer)
+        return make_tuple(tracer, [key.realize(), value.realize()])
+
+    def m_setdefault(self, tracer: Tracer, key: Value, default: Value | None = None) -> Value:
+        found = self.lookup(tracer, key.realize())
+        if found is not None:
+            return found
+        value = tracer.constant(None) if default is None else default
+        self.set_item(tracer, key.realize(), value)
+        return value
+
+    def m_update(self, tracer: Tracer, *others: Value, **named: Value) -> Value:
+        if len(others) > 1:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "update expected at most 1 argument: eager raises")
+        for other in others:
+            self.update_from(tracer, other.realize())
+        for name, value in named.items():
+            self.set_item(tracer, tracer.constant(name), value)
+        return tracer.constant(None)
+
+    def m_clear(self, tracer: Tracer) -> Value:
+        self.entries(tracer).clear()
+        self.changed(tracer)
+        return tracer.constant(None)
+
+    def m_copy(self, tracer: Tracer) -> Value:
+        self.values(tracer)
+        return DictValue(self.entries(tracer), self.cls if self.cls is not MappingProxyType else dict, factory=self.factory)
+
+    def m_move_to_end(self, tracer: Tracer, key: Value, last: Value | None = None) -> Value:
+        entries = self.entries(tracer)
+        symbol = operators.hash_key(tracer, key)
+        if symbol not in entries:
+            tracer.raise_observed(KeyError, key.as_constant())
+        moved = entries.pop(symbol)
+        if last is None or last.truth(tracer):
+            entries[symbol] = moved
+        else:
+            rest = dict(entries)
+            entries.clear()
+            entries[symbol] = moved
+            entries.update(rest)
+        self.changed(tracer)
+        return tracer.constant(None)
+
+    def m_keys(self, tracer: Tracer) -> Value:
+        return DictViewValue(self, "keys")
+
+    def m_values(self, tracer: Tracer) -> Value:
+        return DictViewValue(self, "values")
+
+    def m_items(self, tracer: Tracer) -> Value:
+        return DictViewValue(self, "items")
+
+    def m___iter__(self, tracer: Tracer) -> Value:
+        return self.iterate(tracer)
+
+    def m___len__(self, tracer: Tracer) -> Value:
+        return tracer.constant(self.length(tracer))
+
+    def m___contains__(self, tracer: Tracer, key: Value) -> Value:
+        return tracer.constant(self.contains(tracer, key.realize()))
+
+    def m___getitem__(self, tracer: Tracer, key: Value) -> Value:
+        return self.get_item(tracer, key.realize())
+
+    def m___setitem__(self, tracer: Tracer, key: Value, item: Value) -> Value:
+        self.set_item(tracer, key.realize(), item)
+        return tracer.constant(None)
+
+    def m___delitem__(self, tracer: Tracer, key: Value) -> Value:
+        self.delete_item(tracer, key.realize())
+        return tracer.constant(None)
+
+    def m___eq__(self, tracer: Tracer, other: Value) -> Value:
+        return operators.binary(tracer, operator.eq, self, other)
+
+    def m___or__(self, tracer: Tracer, other: Value) -> Value:
+        return operators.binary(tracer, operator.or_, self, other)
+
+    def m___reversed__(self, tracer: Tracer) -> Value:
+        return tracer.constant(reversed).call(tracer, [self], {})
+
+    def m___init__(self, tracer: Tracer, *others: Value, **named: Value) -> Value:
+        return self.m_update(tracer, *others, **named)
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name == "default_factory" and self.cls is defaultdict:
+            return tracer.constant(None) if self.factory is None else self.factory
+        return super().get_attribute(tracer, name)
+
+    # Back into the real world
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self.cls is dict:
+            emitter.build_dict(0)
+            emitter.remember(self)
+            for key, value in (self._entries or {}).values():
+                emitter.load_value(key)
+                emitter.load_value(value)
+                emitter.emit("MAP_ADD", 1)
+            return
+        if self.cls is MappingProxyType:
+            raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"{self.describe()} cannot be rebuilt")
+        emitter.begin_call(self.cls)
+        if self.cls is defaultdict:
+            emitter.load_constant(None) if self.factory is None else emitter.load_value(self.factory)
+        emitter.call(1 if self.cls is defaultdict else 0)
+        emitter.remember(self)
+        for key, value in (self._entries or {}).values():
+            emitter.load_value(value)
+            emitter.copy(2)
+            emitter.load_value(key)
+            emitter.store_item()
+
+    def write_back(self, emitter: ValueEmitter) -> None:
+        """Emit code that gives the real dict its final entries, changing no more than needed."""
+        emit_write_back(emitter, self if self.owner is None else self.owner, self)
+
+
+def emit_write_back(emitter: ValueEmitter, target: Value, contents: DictValue) -> None:
+    """Emit the changes that bring the real dict of `target` to `contents`, past overridden methods."""
+    base: Any = OrderedDict if issubclass(target.python_type(), OrderedDict) else dict
+    entries = contents._entries or {}
+    kept = [symbol for symbol in contents.original if symbol in entries]
+    in_order = list(entries)[: len(kept)] == kept
+    if in_order:
+        for symbol in contents.original:
+            if symbol not in entries:
+                emitter.begin_call(base.__delitem__)
+                emitter.load_value(target)
+                emitter.load_constant(symbol)
+                emitter.call(2)
+                emitter.pop()
+    else:
+        emitter.begin_call(base.clear)
+        emitter.load_value(target)
+        emitter.call(1)
+        emitter.pop()
+    for symbol, (key, value) in entries.items():
+        before = contents.original.get(symbol)
+        if in_order and before is not None and before.realize() is value.realize():
+            continue
+        emitter.begin_call(base.__setitem__)
+        emitter.load_value(target)
+        emitter.load_value(key)
+        emitter.load_value(value)
+        emitter.call(3)
+        emitter.pop()
+
+
+_VIEW_TYPES: dict[str, type] = {"keys": type({}.keys()), "values": type({}.values()), "items": type({}.items())}
+_ITERATOR_TYPES: dict[str, type] = {name: type(iter(getattr({}, name)())) for name in _VIEW_TYPES}
+
+
+class DictViewValue(BuiltinObject):
+    """`d.keys()`, `d.values()`, `d.items()`: live."""
+
+    kind = "a dict view"
+    __slots__ = ("mapping", "what")
+
+    def __init__(self, mapping: DictValue, what: str) -> None:
+        super().__init__()
+        self.mapping = mapping
+        self.what = what
+
+    def python_type(self) -> type:
+        return _VIEW_TYPES[self.what]
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        if self.what == "keys":
+            return self.mapping.keys(tracer)
+        if self.what == "values":
+            return self.mapping.values(tracer)
+        pairs = zip(self.mapping.keys(tracer), self.mapping.values(tracer))
+        return [make_tuple(tracer, list(pair)) for pair in pairs]
+
+    def iterate(self, tracer: Tracer) -> Value:
+        return DictIteratorValue(self.mapping, self.what)
+
+    def truth(self, tracer: Tracer) -> bool:
+        return self.mapping.truth(tracer)
+
+    def length(self, tracer: Tracer) -> int | None:
+        return self.mapping.length(tracer)
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        if self.what == "keys":
+            return self.mapping.contains(tracer, item)
+        return any(operators.equal(tracer, mine, item) for mine in self.unpack(tracer))
+
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if self.what == "values" or (op not in operators.BINARY_METHODS):
+            return None
+        mine = tracer.constant(set).call(tracer, [self], {})
+        if isinstance(other, DictViewValue):
+            other = tracer.constant(set).call(tracer, [other], {})
+        elif other.kind != "a set" and op in (operator.and_, operator.or_, operator.sub, operator.xor):
+            other = tracer.constant(set).call(tracer, [other], {})
+        return mine.binary(tracer, op, other, reflected)
+
+    def m_isdisjoint(self, tracer: Tracer, other: Value) -> Value:
+        return tracer.constant(not any(self.contains(tracer, item) for item in other.unpack(tracer)))
+
+    def m___iter__(self, tracer: Tracer) -> Value:
+        return self.iterate(tracer)
+
+    def m___len__(self, tracer: Tracer) -> Value:
+        return tracer.constant(self.length(tracer))
+
+    def children(self) -> Sequence[Value]:
+        return (self.mapping,) if self.mapping.owner is None else (self.mapping.owner,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(getattr(dict, self.what))
+        emitter.load_value(self.children()[0])
+        emitter.call(1)
+
+
+class DictIteratorValue(StepIterator):
+    """An iterator over a dict or a view of it."""
+
+    __slots__ = ("index", "mapping", "size", "what")
+
+    def __init__(self, mapping: DictValue, what: str) -> None:
+        super().__init__()
+        self.mapping = mapping
+        self.what = what
+        self.index = 0
+        self.size: int | None = None
+
+    def python_type(self) -> type:
+        return _ITERATOR_TYPES[self.what]
+
+    def advance(self, tracer: Tracer) -> Value:
+        entries = self.mapping.entries(tracer)
+        if self.size is None:
+            self.size = len(entries)
+        if len(entries) != self.size:
+            tracer.raise_observed(RuntimeError, "dictionary changed size during iteration")
+        if self.index >= self.size:
+            raise _End
+        symbol = list(entries)[self.index]
+        self.index += 1
+        key, value = entries[symbol]
+        if self.what == "keys":
+            return key.realize()
+        value = value.realize()
+        entries[symbol] = (key, value)
+        return value if self.what == "values" else make_tuple(tracer, [key.realize(), value])
+
+    def children(self) -> Sequence[Value]:
+        return (self.mapping,) if self.mapping.owner is None else (self.mapping.owner,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(_iterator_past)
+        emitter.load_value(self.children()[0])
+        emitter.load_constant(self.what)
+        emitter.load_constant(self.index)
+        emitter.call(3)
+
+
+def _iterator_past(mapping: dict[Any, Any], what: str, count: int) -> Any:
+    """Run time: an iterator over a view that has already yielded `count` items."""
+    iterator = iter(getattr(dict, what)(mapping))
+    for _ in range(count):
+        next(iterator)
+    return iterator
+
+
+def dict_contents(value: Value) -> DictValue | None:
+    """The dict that a value is, or holds as an instance of a subclass; None if it is no dict."""
+    value = value.realize()
+    contents = getattr(value, "payload", value)
+    return contents if isinstance(contents, DictValue) else None
+
+
+def key_of_object(key: Any) -> Hashable:
+    """What stands for a real dict key while tracing; the counterpart of `Value.hash_key`."""
+    if is_literal(key) or isinstance(key, (type, FunctionType, BuiltinFunctionType, ModuleType)):
+        return key
+    if type(key) is tuple:
+        return tuple(key_of_object(part) for part in key)
+    cls = type(key)
+    if cls.__hash__ is object.__hash__ and cls.__eq__ is object.__eq__ and not isinstance(key, torch.Tensor):
+        return key
+    if isinstance(key, torch.nn.Module):
+        return key
+    raise GraphBreak(BreakId.GENERIC_OBJECT, f"a dict with a key of type {cls.__name__} is not modelled")
+
+
+@wraps_type(dict, OrderedDict, defaultdict, MappingProxyType)
+def wrap_dict(tracer: Tracer, obj: Any, source: Source) -> Value:
+    """A dict that existed before the frame."""
+    cls = type(obj)
+    tracer.guard(TypeIs(source, cls))
+    factory = None
+    if cls is defaultdict:
+        factory = tracer.wrap(obj.default_factory, AttributeSource(source, "default_factory"))
+    return DictValue(None, cls, source, obj, factory=factory)
