@@ -17,7 +17,7 @@ from typing import TypeAlias, cast
 from .condition import BoolExpr, Boolean, Connective, Relation, and_, as_condition, excess, gt, not_
 from .expr import BinaryInt, IntExpr, MinMax, Symbol, combine, integer, product
 from .kind import Kind
-from .node import Expr, postorder
+from .node import E, Expr, postorder
 from .rules import factors_of
 from .value_range import scale_bounds
 
@@ -53,7 +53,7 @@ class Bounded:
 class Facts:
     """Conditions known to hold, prepared for many questions. Immutable; `with_fact` gives a larger one."""
 
-    __slots__ = ("_equal", "bounds", "conditions", "held")
+    __slots__ = ("bounds", "conditions", "equal", "held")
 
     def __init__(self, conditions: Iterable[BoolExpr] = ()) -> None:
         held: dict[BoolExpr, None] = {}
@@ -74,7 +74,7 @@ class Facts:
             elif condition.kind is not Kind.NE:
                 bounds.append(_bounded(excess(condition), 1))
         self.bounds: tuple[Bounded, ...] = tuple(bounds)
-        self._equal: Mapping[Symbol, IntExpr] = equal
+        self.equal: Mapping[Symbol, IntExpr] = equal
         for condition in held:  # x <= y and x != y is x < y
             if isinstance(condition, Relation) and condition.kind is Kind.NE:
                 for sign in (1, -1):
@@ -85,14 +85,9 @@ class Facts:
         """These facts and one more."""
         return Facts((*self.conditions, condition))
 
-    def replaced(self, condition: BoolExpr) -> BoolExpr:
-        """`condition` with symbols that a fact equates to something else replaced, repeatedly."""
-        for _ in range(len(self._equal)):
-            changed = condition.substitute(self._equal)
-            if changed is condition:
-                break
-            condition = changed
-        return condition
+    def replaced(self, expr: E) -> E:
+        """`expr` with symbols that a fact equates to something else replaced."""
+        return expr.substitute(self.equal) if self.equal else expr
 
 
 def _note_equality(difference: IntExpr, equal: dict[Symbol, IntExpr]) -> None:

@@ -1,0 +1,250 @@
+"""ShapeEnv: the symbols of one capture, their hints, and the facts that the program came to rely on.
+
+Capture makes symbols here for input sizes; torch's meta kernels ask it, through `sym_node`, to decide conditions; what
+could not be proven is decided by the hints and recorded as a fact with the user's line. Afterwards `shape_guard` turns
+the facts into checks. Invariant: every answer given is implied by the symbols' bounds and the recorded facts.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from .condition import BoolExpr, Boolean, as_condition, eq, not_
+from .dim_policy import DimDecision
+from .expr import IntExpr, Symbol, as_expr, integer, symbol
+from .prove import Facts, Truth, prove
+from .symbol import BACKED_PREFIX, UNBACKED_PREFIX, ShapeSymbol, SymbolKind, UserFrame
+
+FrameFinder = Callable[[], UserFrame | None]
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_INTERNAL_PARTS = (f"{os.sep}torch{os.sep}", f"{os.sep}lampwork_", "<frozen", "<string>", "contextlib.py")
+
+
+class DataDependentError(RuntimeError):
+    """A condition or value depends on what only the run time knows."""
+
+    def __init__(self, what: str, unknown: Sequence[ShapeSymbol], frame: UserFrame | None) -> None:
+        self.frame = frame
+        self.hint = "state what you know with torch._check(...), or keep the value out of Python control flow."
+        origins = ", ".join(f"{s.symbol.name} (from {s.origin})" for s in unknown)
+        place = f" At {frame}." if frame else ""
+        super().__init__(f"cannot decide {what}: no value is known for {origins}.{place} Hint: {self.hint}")
+
+
+class ContradictionError(RuntimeError):
+    """A fact that must hold certainly does not."""
+
+    def __init__(self, condition: BoolExpr, frame: UserFrame | None) -> None:
+        self.frame = frame
+        self.hint = "this check fails for every size that the earlier ones allow; see the program's own condition."
+        place = f" At {frame}." if frame else ""
+        super().__init__(f"{condition} was required, but it cannot hold.{place} Hint: {self.hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A condition that the captured program relies on, and the user's line that made it so."""
+
+    condition: BoolExpr
+    frame: UserFrame | None
+    deferred: bool = False
+    """Whether it speaks about unbacked symbols, so that it must be checked while the program runs."""
+
+    def __str__(self) -> str:
+        return f"{self.condition}  # {self.frame}" if self.frame else str(self.condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Specialization:
+    """A symbol that became one number, and the user's line that made it so."""
+
+    symbol: ShapeSymbol
+    value: int
+    frame: UserFrame | None
+
+    def __str__(self) -> str:
+        place = f" because of {self.frame}" if self.frame else ""
+        return f"{self.symbol.origin} became {self.value}{place}"
+
+
+def calling_user_frame() -> UserFrame | None:
+    """The innermost line on the Python stack that belongs neither to torch nor to Lampwork."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_HERE) and not any(part in name for part in _INTERNAL_PARTS):
+            text = linecache.getline(name, frame.f_lineno).strip()
+            return UserFrame(name, frame.f_lineno, frame.f_code.co_name, text)
+        frame = frame.f_back
+    return None
+
+
+class ShapeEnv:
+    """Symbols, hints and facts of one capture.
+
+    `duck_shaping`: inputs of equal size share a symbol (and the equality is checked). `find_frame` says which line of
+    the user's program is running; capture passes its own.
+    """
+
+    def __init__(self, *, duck_shaping: bool = True, find_frame: FrameFinder = calling_user_frame) -> None:
+        self._duck_shaping = duck_shaping
+        self._find_frame = find_frame
+        self._symbols: dict[Symbol, ShapeSymbol] = {}
+        self._by_hint: dict[tuple[int, int | None, int | None], Symbol] = {}
+        self._hints: dict[Symbol, int] = {}
+        self._facts: list[Fact] = []
+        self._known = Facts()
+        self._specializations: list[Specialization] = []
+        self._suppressed = 0
+        self._counts = {SymbolKind.BACKED: 0, SymbolKind.UNBACKED: 0}
+
+    # ------------------------------------------------------------------------------------------------- symbols
+
+    @property
+    def symbols(self) -> tuple[ShapeSymbol, ...]:
+        """Every symbol made, in order."""
+        return tuple(self._symbols.values())
+
+    @property
+    def hints(self) -> Mapping[Symbol, int]:
+        """The values that backed symbols had during capture."""
+        return self._hints
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """What was recorded, in order, each once."""
+        return tuple(self._facts)
+
+    @property
+    def specializations(self) -> tuple[Specialization, ...]:
+        """Symbols that became numbers, in order."""
+        return tuple(self._specializations)
+
+    def describe(self, sym: Symbol) -> ShapeSymbol:
+        """Where a symbol of this environment comes from. Raises KeyError for another's."""
+        return self._symbols[sym]
+
+    def create_size(self, hint: int, origin: str, decision: DimDecision) -> IntExpr:
+        """The expression for an input size of `hint` elements: a literal, a new symbol, or one that it shares."""
+        if not decision.symbolic:
+            return integer(hint)
+        return self.create_backed(hint, origin, lower=decision.lower, upper=decision.upper)
+
+    def create_backed(self, hint: int, origin: str, *, lower: int | None = 2, upper: int | None = None) -> Symbol:
+        """A symbol in [lower, upper] whose value now is `hint`; a shared one under duck shaping."""
+        if (lower is not None and hint < lower) or (upper is not None and hint > upper):
+            raise ValueError(f"{origin} is {hint}, which is outside the bounds [{lower}, {upper}] of its symbol")
+        key = (hint, lower, upper)
+        if self._duck_shaping and key in self._by_hint:
+            return self._by_hint[key]
+        made = self._make(SymbolKind.BACKED, hint, origin, lower, upper)
+        self._by_hint.setdefault(key, made)
+        return made
+
+    def create_unbacked(self, origin: str, *, lower: int | None = None, upper: int | None = None) -> Symbol:
+        """A symbol in [lower, upper] whose value only the run time knows."""
+        return self._make(SymbolKind.UNBACKED, None, origin, lower, upper)
+
+    def _make(self, kind: SymbolKind, hint: int | None, origin: str, lower: int | None, upper: int | None) -> Symbol:
+        prefix = BACKED_PREFIX if kind is SymbolKind.BACKED else UNBACKED_PREFIX
+        made = symbol(f"{prefix}{self._counts[kind]}", lower, upper)
+        self._counts[kind] += 1
+        self._symbols[made] = ShapeSymbol(made, kind, hint, origin, self._find_frame())
+        if hint is not None:
+            self._hints[made] = hint
+        return made
+
+    def hint_of(self, expr: IntExpr | BoolExpr) -> int | bool | None:
+        """The value during capture; None when an unbacked symbol is inside."""
+        if any(s not in self._hints for s in expr.free_symbols):
+            return None
+        return expr.evaluate(self._hints)
+
+    # ---------------------------------------------------------------------------------------------- deciding
+
+    def known(self, condition: BoolExpr | bool) -> bool | None:
+        """The truth of a condition if bounds and facts settle it, else None. Records nothing."""
+        truth = prove(condition, self._known)
+        return None if truth is Truth.UNKNOWN else truth is Truth.TRUE
+
+    def evaluate(self, condition: BoolExpr | bool, frame: UserFrame | None = None) -> bool:
+        """The truth of a condition, by proof or else by the hints; in the latter case it becomes a fact.
+
+        Raises DataDependentError if the hints do not settle it.
+        """
+        condition = as_condition(condition)
+        if isinstance(condition, Boolean):
+            return condition.value
+        known = self.known(condition)
+        if known is not None:
+            return known
+        value = self.hint_of(condition)
+        if value is None:
+            raise DataDependentError(f"whether {condition}", self._unknown(condition), frame or self._find_frame())
+        self._record(condition if value else not_(condition), frame)
+        return bool(value)
+
+    def evaluate_int(self, expr: IntExpr | int, frame: UserFrame | None = None) -> int:
+        """The value of an expression; unless it is a literal, this specializes it, which becomes a fact.
+
+        Raises DataDependentError if there is no hint.
+        """
+        expr = self.simplified(as_expr(expr))
+        if expr.is_constant:
+            return expr.constant_value
+        value = self.hint_of(expr)
+        if value is None:
+            raise DataDependentError(f"the value of {expr}", self._unknown(expr), frame or self._find_frame())
+        self._record(eq(expr, value), frame)
+        return int(value)
+
+    def specialize(self, sym: Symbol, value: int, frame: UserFrame | None = None) -> None:
+        """Require that a symbol has this value. Raises ContradictionError if it cannot."""
+        self.require(eq(sym, value), frame)
+
+    def require(self, condition: BoolExpr | bool, frame: UserFrame | None = None) -> None:
+        """Record that a condition holds, as the user's `torch._check` says. Raises ContradictionError if it cannot.
+
+        About backed symbols it becomes a guard, about unbacked ones an assertion at run time.
+        """
+        condition = as_condition(condition)
+        known = self.known(condition)
+        if known is None and self.hint_of(condition) is not False:
+            self._record(condition, frame)
+        elif not known:
+            raise ContradictionError(condition, frame or self._find_frame())
+
+    def simplified(self, expr: IntExpr) -> IntExpr:
+        """`expr` with symbols that facts equate to something simpler replaced."""
+        return self._known.replaced(expr)
+
+    @contextmanager
+    def suppress_facts(self) -> Iterator[None]:
+        """Within this context answers by hint are not recorded: for questions whose answer changes nothing."""
+        self._suppressed += 1
+        try:
+            yield
+        finally:
+            self._suppressed -= 1
+
+    def _unknown(self, expr: IntExpr | BoolExpr) -> list[ShapeSymbol]:
+        return [self._symbols[s] for s in sorted(expr.free_symbols, key=lambda s: s.order) if s not in self._hints]
+
+    def _record(self, condition: BoolExpr, frame: UserFrame | None) -> None:
+        if self._suppressed:
+            return
+        frame = frame or self._find_frame()
+        deferred = any(s not in self._hints for s in condition.free_symbols)
+        self._facts.append(Fact(condition, frame, deferred))
+        before = self._known
+        self._known = before.with_fact(condition)
+        for sym, meaning in self._known.equal.items():
+            if meaning.is_constant and not before.equal.get(sym, sym).is_constant:
+                self._specializations.append(Specialization(self._symbols[sym], meaning.constant_value, frame))

@@ -1,0 +1,563 @@
+"""The object behind `torch.SymInt` and `torch.SymBool`, and the environment that torch's fake tensors expect.
+
+The only module that imports torch. torch calls a node's methods by name, from C++ and from Python, to compute with
+sizes and to decide conditions about them; each is a few operations on our own expressions.
+Invariant: an answer is proven or recorded as a fact of the environment, with the user's line.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import torch
+
+from .condition import BoolExpr, Boolean, and_, as_condition, boolean, eq, ge, gt, le, lt, ne, not_, or_, where
+from .expr import IntExpr, Symbol, as_expr, integer, maximum, minimum, product, sum_
+from .node import Expr
+from .shape_env import DataDependentError, ShapeEnv
+
+_CHANNELS_LAST_2D = (1, 3, 2, 0)
+_CHANNELS_LAST_3D = (1, 4, 3, 2, 0)
+
+
+class SymbolicFloatError(RuntimeError):
+    """A float was asked of a size that has no known value."""
+
+    def __init__(self, operation: str) -> None:
+        self.hint = "use integer arithmetic on sizes (`//` for `/`)."
+        super().__init__(f"floats are not symbolic, so {operation} needs a known value. Hint: {self.hint}")
+
+
+class TorchShapeEnv(ShapeEnv):
+    """A ShapeEnv with the names that `FakeTensorMode(shape_env=...)` and torch's meta kernels use."""
+
+    allow_scalar_outputs = False
+    allow_dynamic_output_shape_ops = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.fake_tensor_cache: dict[Any, Any] = {}
+        self.pending_fresh_unbacked_symbols: list[Symbol] = []
+        self.settings: tuple[object, ...] = (type(self).__name__,)
+
+    def evaluate_sym_node(self, node: SymNode, size_oblivious: bool = False, fallback_value: bool | None = None) -> bool:
+        """Decide a condition; `fallback_value` answers for one that only the run time knows."""
+        condition = cast(BoolExpr, node.expr)
+        try:
+            return self.evaluate(condition)
+        except DataDependentError:
+            if fallback_value is None:
+                raise
+            return fallback_value
+
+    def _maybe_evaluate_static(self, expr: object, **_: object) -> bool | None:
+        return self.known(expr) if isinstance(expr, BoolExpr) else None
+
+    def suppress_guards(self) -> AbstractContextManager[None]:
+        """`suppress_facts`, under torch's name."""
+        return self.suppress_facts()
+
+    def ignore_fresh_unbacked_symbols(self) -> AbstractContextManager[None]:
+        """Nothing to ignore: unbacked symbols are not tracked as pending."""
+        return nullcontext()
+
+    def create_unbacked_symint(self) -> torch.SymInt:
+        """A size that only the run time knows."""
+        frame = self._find_frame()
+        return sym_int(self.create_unbacked(f"a value computed at {frame}" if frame else "a computed value", lower=0), self)
+
+    def sym_int(self, expr: IntExpr | int) -> torch.SymInt | int:
+        """What to give torch for an expression: an int for a literal, else a SymInt."""
+        return expr if isinstance(expr, int) else int(expr) if expr.is_constant else sym_int(expr, self)
+
+
+def sym_int(expr: IntExpr, env: TorchShapeEnv) -> torch.SymInt:
+    """A `torch.SymInt` that stands for `expr`."""
+    return torch.SymInt(SymNode(expr, env))
+
+
+def expr_of(value: int | torch.SymInt) -> IntExpr:
+    """The expression behind a SymInt of ours, or a literal. Raises TypeError for another's SymInt."""
+    if isinstance(value, int):
+        return integer(value)
+    node = value.node
+    if not isinstance(node, SymNode):
+        raise TypeError(f"this SymInt does not come from lampwork_symshape: {type(node).__name__}")
+    return as_expr(cast(IntExpr, node.expr))
+
+
+class SymNode:
+    """One symbolic integer or boolean of one environment. Every method below is called by torch, by that name."""
+
+    __slots__ = ("expr", "shape_env")
+
+    constant = None
+    fx_node = None
+
+    def __init__(self, expr: IntExpr | BoolExpr, shape_env: TorchShapeEnv) -> None:
+        self.expr = expr
+        self.shape_env = shape_env
+
+    # ------------------------------------------------------------------------------------------- what it is
+
+    @property
+    def pytype(self) -> type:
+        """`int` or `bool`."""
+        return int if isinstance(self.expr, IntExpr) else bool
+
+    @property
+    def hint(self) -> int | bool | None:
+        """The value during capture, or None."""
+        return self.shape_env.hint_of(self.expr)
+
+    @property
+    def _hint(self) -> int | bool | None:
+        return self.hint
+
+    @property
+    def _expr(self) -> Expr:
+        return self.expr
+
+    def has_hint(self) -> bool:
+        """Whether the value during capture is known."""
+        return self.hint is not None
+
+    def require_hint(self, fallback: int | None = None) -> int | bool:
+        """The value during capture, or `fallback`."""
+        value = self.hint
+        if value is None:
+            if fallback is None:
+                raise DataDependentError(f"the value of {self.expr}", self.shape_env._unknown(self.expr), None)
+            return fallback
+        return value
+
+    def is_int(self) -> bool:
+        """An integer."""
+        return isinstance(self.expr, IntExpr)
+
+    def is_bool(self) -> bool:
+        """A condition."""
+        return isinstance(self.expr, BoolExpr)
+
+    def is_float(self) -> bool:
+        """Never: floats are not symbolic."""
+        return False
+
+    def is_constant(self) -> bool:
+        """A literal."""
+        return self.expr.is_constant
+
+    def is_symbolic(self) -> bool:
+        """Not a literal."""
+        return not self.expr.is_constant
+
+    def is_nested_int(self) -> bool:
+        """Never: jagged sizes are not modelled."""
+        return False
+
+    def nested_int(self) -> None:
+        """None: jagged sizes are not modelled."""
+
+    def nested_int_coeff(self) -> None:
+        """None: jagged sizes are not modelled."""
+
+    def maybe_as_int(self) -> int | None:
+        """The value if bounds and facts leave only one."""
+        if not isinstance(self.expr, IntExpr):
+            return None
+        known = self.shape_env.simplified(self.expr)
+        return known.constant_value if known.is_constant else None
+
+    def constant_int(self) -> int | None:
+        """The value of a literal integer."""
+        return self.maybe_as_int()
+
+    def constant_bool(self) -> bool | None:
+        """The value of a literal condition."""
+        return self.expr.value if isinstance(self.expr, Boolean) else None
+
+    def clone(self) -> SymNode:
+        """Itself: nodes are immutable."""
+        return self
+
+    def str(self) -> str:
+        """The expression as Python."""
+        return str(self.expr)
+
+    def _graph_repr(self) -> str:
+        return str(self.expr)
+
+    def __str__(self) -> str:
+        return str(self.expr)
+
+    def __repr__(self) -> str:
+        return f"SymNode({self.expr})"
+
+    def _value_eq(self, other: object) -> bool:
+        return isinstance(other, SymNode) and self.expr is other.expr
+
+    def _value_hash(self) -> int:
+        return hash(self.expr)
+
+    def with_shape_env(self, shape_env: TorchShapeEnv) -> SymNode:
+        """The same expression in another environment."""
+        return SymNode(self.expr, shape_env)
+
+    # -------------------------------------------------------------------------------------------- deciding
+
+    def guard_int(self, file: str = "", line: int = 0) -> int:
+        """The value; specializes unless it is known."""
+        return self.shape_env.evaluate_int(self._int)
+
+    def guard_bool(self, file: str = "", line: int = 0) -> bool:
+        """The truth; a fact unless it is known."""
+        return self.shape_env.evaluate(self._bool)
+
+    def guard_float(self, file: str = "", line: int = 0) -> float:
+        """The value as a float; specializes."""
+        return float(self.shape_env.evaluate_int(self._int))
+
+    def guard_or_false(self, file: str = "", line: int = 0) -> bool:
+        """The truth, or false when only the run time knows."""
+        return self.shape_env.evaluate_sym_node(self, fallback_value=False)
+
+    def guard_or_true(self, file: str = "", line: int = 0) -> bool:
+        """The truth, or true when only the run time knows."""
+        return self.shape_env.evaluate_sym_node(self, fallback_value=True)
+
+    def guard_size_oblivious(self, file: str = "", line: int = 0) -> bool:
+        """The truth; a question that sizes of 0 and 1 would answer alone is answered as for larger sizes."""
+        return self.shape_env.evaluate_sym_node(self, fallback_value=False)
+
+    def statically_known_true(self, file: str = "", line: int = 0) -> bool:
+        """Whether bounds and facts prove it; never a new fact."""
+        return self.shape_env.known(self._bool) is True
+
+    def expect_true(self, file: str = "", line: int = 0) -> bool:
+        """The user says that it holds: a guard, or an assertion at run time; false if it certainly does not."""
+        condition = self._bool
+        if self.shape_env.hint_of(condition) is not None:
+            return self.shape_env.evaluate(condition)
+        if self.shape_env.known(condition) is False:
+            return False
+        self.shape_env.require(condition)
+        return True
+
+    def int_(self) -> int:
+        """The value, for `int(x)`."""
+        return self.guard_int()
+
+    def bool_(self) -> bool:
+        """The truth, for `bool(x)`."""
+        return self.guard_bool() if isinstance(self.expr, BoolExpr) else self.shape_env.evaluate(ne(self._int, 0))
+
+    # ------------------------------------------------------------------------------------------ arithmetic
+
+    @property
+    def _int(self) -> IntExpr:
+        expr = self.expr
+        return expr if isinstance(expr, IntExpr) else where(expr, 1, 0)
+
+    @property
+    def _bool(self) -> BoolExpr:
+        expr = self.expr
+        return expr if isinstance(expr, BoolExpr) else ne(expr, 0)
+
+    def _new(self, expr: IntExpr | BoolExpr) -> SymNode:
+        return SymNode(expr, self.shape_env)
+
+    def wrap_int(self, value: int) -> SymNode:
+        """A literal integer of this environment."""
+        return self._new(integer(value))
+
+    def wrap_bool(self, value: bool) -> SymNode:
+        """A literal condition of this environment."""
+        return self._new(boolean(value))
+
+    def wrap_float(self, value: float) -> FloatNode:
+        """A float of this environment."""
+        return FloatNode(value, self.shape_env)
+
+    def _with(self, operation: Callable[[IntExpr, IntExpr], IntExpr | BoolExpr], other: object) -> SymNode:
+        return self._new(operation(self._int, _int_of(other)))
+
+    def add(self, other: SymNode) -> SymNode:
+        """self + other"""
+        return self._with(operator.add, other)
+
+    def sub(self, other: SymNode) -> SymNode:
+        """self - other"""
+        return self._with(operator.sub, other)
+
+    def mul(self, other: SymNode) -> SymNode:
+        """self * other"""
+        return self._with(operator.mul, other)
+
+    def mod(self, other: SymNode) -> SymNode:
+        """self % other"""
+        return self._with(operator.mod, other)
+
+    def floordiv(self, other: SymNode) -> SymNode:
+        """self // other"""
+        return self._with(operator.floordiv, other)
+
+    int_floordiv = floordiv
+
+    def sym_min(self, other: SymNode) -> SymNode:
+        """min(self, other)"""
+        return self._with(minimum, other)
+
+    def sym_max(self, other: SymNode) -> SymNode:
+        """max(self, other)"""
+        return self._with(maximum, other)
+
+    def sym_sum(self, values: Sequence[SymNode]) -> SymNode:
+        """The sum of many."""
+        return self._new(sum_([_int_of(v) for v in values]))
+
+    def neg(self) -> SymNode:
+        """-self"""
+        return self._new(-self._int)
+
+    def pos(self) -> SymNode:
+        """+self"""
+        return self
+
+    def abs(self) -> SymNode:
+        """abs(self)"""
+        return self._new(maximum(self._int, -self._int))
+
+    def ceil(self) -> SymNode:
+        """An integer is its own ceiling."""
+        return self
+
+    def floor(self) -> SymNode:
+        """An integer is its own floor."""
+        return self
+
+    trunc = round = sym_int = floor
+
+    def pow_by_natural(self, other: SymNode) -> SymNode:
+        """self ** other; the exponent is specialized."""
+        return self._new(product([self._int] * self.shape_env.evaluate_int(_int_of(other))))
+
+    pow = pow_by_natural
+
+    def lshift(self, other: SymNode) -> SymNode:
+        """self << other; the shift is specialized."""
+        return self._new(self._int * (1 << self.shape_env.evaluate_int(_int_of(other))))
+
+    def rshift(self, other: SymNode) -> SymNode:
+        """self >> other; the shift is specialized."""
+        return self._new(self._int // (1 << self.shape_env.evaluate_int(_int_of(other))))
+
+    def sym_float(self) -> FloatNode:
+        """float(self); specializes, for floats are not symbolic."""
+        return FloatNode(self.guard_float(), self.shape_env)
+
+    def int_truediv(self, other: SymNode) -> FloatNode:
+        """self / other; specializes, for floats are not symbolic."""
+        return FloatNode(self.guard_int() / self.shape_env.evaluate_int(_int_of(other)), self.shape_env)
+
+    truediv = int_truediv
+
+    # ------------------------------------------------------------------------------------------ conditions
+
+    def eq(self, other: SymNode) -> SymNode:
+        """self == other"""
+        return self._with(eq, other)
+
+    def ne(self, other: SymNode) -> SymNode:
+        """self != other"""
+        return self._with(ne, other)
+
+    def lt(self, other: SymNode) -> SymNode:
+        """self < other"""
+        return self._with(lt, other)
+
+    def le(self, other: SymNode) -> SymNode:
+        """self <= other"""
+        return self._with(le, other)
+
+    def gt(self, other: SymNode) -> SymNode:
+        """self > other"""
+        return self._with(gt, other)
+
+    def ge(self, other: SymNode) -> SymNode:
+        """self >= other"""
+        return self._with(ge, other)
+
+    def sym_and(self, other: SymNode) -> SymNode:
+        """self and other"""
+        return self._new(and_(self._bool, _bool_of(other)))
+
+    def sym_or(self, other: SymNode) -> SymNode:
+        """self or other"""
+        return self._new(or_(self._bool, _bool_of(other)))
+
+    and_, or_ = sym_and, sym_or
+
+    def sym_not(self) -> SymNode:
+        """not self"""
+        return self._new(not_(self._bool))
+
+    def sym_ite(self, if_true: SymNode, if_false: SymNode) -> SymNode:
+        """if_true if self else if_false"""
+        if isinstance(if_true.expr, BoolExpr):
+            condition, a, b = self._bool, if_true._bool, if_false._bool
+            return self._new(or_(and_(condition, a), and_(not_(condition), b)))
+        return self._new(where(self._bool, if_true._int, if_false._int))
+
+    # -------------------------------------------------------------------------------------------- layouts
+
+    def is_contiguous(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
+        """Whether a tensor of these sizes and strides (in elements) is row-major."""
+        return self._dense(sizes, strides, range(len(sizes) - 1, -1, -1))
+
+    def is_channels_last_contiguous_2d(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
+        """Whether it is a dense NHWC tensor."""
+        return self._dense(sizes, strides, _CHANNELS_LAST_2D)
+
+    def is_channels_last_contiguous_3d(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
+        """Whether it is a dense NDHWC tensor."""
+        return self._dense(sizes, strides, _CHANNELS_LAST_3D)
+
+    def is_channels_last_strides_2d(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
+        """Whether its strides are ordered as NHWC's."""
+        return self._new(_channels_last_strides(_ints(sizes), _ints(strides), _CHANNELS_LAST_2D))
+
+    def is_channels_last_strides_3d(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
+        """Whether its strides are ordered as NDHWC's."""
+        return self._new(_channels_last_strides(_ints(sizes), _ints(strides), _CHANNELS_LAST_3D))
+
+    def is_non_overlapping_and_dense(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
+        """Whether some order of its dimensions makes it row-major. The order of strides is decided, not symbolic."""
+        order = self._by_stride(_ints(strides))
+        return self._dense(sizes, strides, order)
+
+    def is_non_overlapping_and_dense_indicator(self, *sizes_and_strides: object) -> SymNode:
+        """The same as an integer, 1 or 0."""
+        half = len(sizes_and_strides) // 2
+        found = self.is_non_overlapping_and_dense(sizes_and_strides[:half], sizes_and_strides[half:])
+        return self._new(found._int)
+
+    def _dense(self, sizes: Sequence[object], strides: Sequence[object], order: Sequence[int]) -> SymNode:
+        if len(sizes) != len(order):
+            return self._new(boolean(False))
+        return self._new(dense_in_order(_ints(sizes), _ints(strides), order))
+
+    def _by_stride(self, strides: Sequence[IntExpr]) -> list[int]:
+        """The dimensions by ascending stride: insertion sort, so that only neighbours are compared."""
+        order: list[int] = []
+        for dim in reversed(range(len(strides))):
+            position = len(order)
+            while position and not self.shape_env.evaluate(le(strides[order[position - 1]], strides[dim])):
+                position -= 1
+            order.insert(position, dim)
+        return order
+
+
+class FloatNode:
+    """A known float behind `torch.SymFloat`: sizes turn into floats only by specializing."""
+
+    __slots__ = ("constant", "shape_env")
+
+    def __init__(self, value: float, shape_env: TorchShapeEnv) -> None:
+        self.constant = value
+        self.shape_env = shape_env
+
+    def is_int(self) -> bool:
+        """Never."""
+        return False
+
+    def is_bool(self) -> bool:
+        """Never."""
+        return False
+
+    def is_float(self) -> bool:
+        """Always."""
+        return True
+
+    def is_constant(self) -> bool:
+        """Always, so torch computes with the value itself."""
+        return True
+
+    def is_nested_int(self) -> bool:
+        """Never."""
+        return False
+
+    def is_symbolic(self) -> bool:
+        """Never."""
+        return False
+
+    def has_hint(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def hint(self) -> float:
+        """The value."""
+        return self.constant
+
+    def guard_float(self, file: str = "", line: int = 0) -> float:
+        """The value."""
+        return self.constant
+
+    def str(self) -> str:
+        """The value's text."""
+        return str(self.constant)
+
+    def _graph_repr(self) -> str:
+        return str(self.constant)
+
+
+def _expr(value: object) -> Any:
+    if isinstance(value, SymNode):
+        return value.expr
+    if isinstance(value, FloatNode):
+        raise SymbolicFloatError("mixing sizes and floats")
+    if isinstance(value, bool | int):
+        return value
+    return cast(Any, value).maybe_as_int()  # torch's own node of a literal
+
+
+def _int_of(value: object) -> IntExpr:
+    found = _expr(value)
+    return where(found, 1, 0) if isinstance(found, BoolExpr) else as_expr(found)
+
+
+def _bool_of(value: object) -> BoolExpr:
+    found = _expr(value)
+    return ne(found, 0) if isinstance(found, IntExpr) else as_condition(bool(found) if isinstance(found, int) else found)
+
+
+def _ints(values: Sequence[object]) -> list[IntExpr]:
+    return [_int_of(v) for v in values]
+
+
+def dense_in_order(sizes: Sequence[IntExpr], strides: Sequence[IntExpr], order: Sequence[int]) -> BoolExpr:
+    """Whether the dimensions, innermost first as in `order`, follow each other without gaps; true when empty."""
+    expected: IntExpr = integer(1)
+    parts: list[BoolExpr] = []
+    for dim in order:
+        parts.append(or_(eq(sizes[dim], 1), eq(strides[dim], expected)))
+        expected = expected * sizes[dim]
+    return or_(and_(*parts), eq(expected, 0))
+
+
+def _channels_last_strides(sizes: Sequence[IntExpr], strides: Sequence[IntExpr], order: Sequence[int]) -> BoolExpr:
+    """Strides ascend in channels-last order, and an N111 tensor (or one of 1-element channels) is not taken for one."""
+    if len(sizes) != len(order):
+        return boolean(False)
+    parts: list[BoolExpr] = [ne(strides[1], 0)]
+    least: IntExpr = integer(0)
+    for dim in order:
+        parts += [ne(sizes[dim], 0), ge(strides[dim], least)]
+        if dim == 0:
+            parts.append(ne(least, strides[1]))
+        least = where(gt(sizes[dim], 1), strides[dim] * sizes[dim], strides[dim])
+    return and_(*parts)
