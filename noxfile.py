@@ -113,7 +113,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation; its examples are executed, and a warning is an error."""
-    _install(session, FULL_STACK, "sphinx", "furo", "myst-parser")
+    _install(session, FULL_STACK, "sphinx", "furo", "myst-nb")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
 
 
