@@ -1,0 +1,57 @@
+"""Fusion profit: the bytes of memory traffic that running two nodes as one kernel saves.
+
+The scheduler asks for the score of every legal-looking pair and fuses in order of it. Invariant: a pair without shared
+data scores nothing; thresholds come from the config, never from the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..config import ScheduleConfig
+from .dependencies import product_of
+from .fusion import FusedNode
+
+
+def shared_bytes(a: FusedNode, b: FusedNode, sizes: Mapping[str, int]) -> int:
+    """Bytes that both nodes touch: each needs to be moved only once (written and read: twice) when they are one kernel."""
+    touched_b = b.reads.keys() | b.writes.keys()
+    total = 0
+    for name in a.writes:
+        if name in touched_b:
+            total += 2 * sizes[name]
+    for name in a.reads:
+        if name in b.writes:
+            total += 2 * sizes[name]
+        elif name in touched_b:
+            total += sizes[name]
+    return total
+
+
+def traffic(node: FusedNode, sizes: Mapping[str, int]) -> int:
+    """Bytes that a node reads and writes."""
+    return sum(sizes[name] for name in node.reads.keys() | node.writes.keys())
+
+
+def argument_count(a: FusedNode, b: FusedNode) -> int:
+    """How many buffers a kernel of both would name."""
+    return len(a.reads.keys() | b.reads.keys() | a.writes.keys() | b.writes.keys())
+
+
+def worth_sharing(a: FusedNode, b: FusedNode, score: int, sizes: Mapping[str, int], config: ScheduleConfig) -> bool:
+    """Whether a horizontal fusion pays: what is shared is a good part of the smaller node's traffic."""
+    return score * config.horizontal_share >= min(traffic(a, sizes), traffic(b, sizes)) and score > 0
+
+
+def keeps_parallelism(a: FusedNode, b: FusedNode, fused: FusedNode, config: ScheduleConfig) -> bool:
+    """Whether enough independent outer points remain.
+
+    Pointwise work over N x D that joins a reduction over D runs on N points only; with few of them and long rows that
+    would leave cores idle.
+    """
+    if a.has_inner == b.has_inner:
+        return True
+    outer, inner = product_of(fused.space.outer), product_of(fused.space.inner)
+    if not outer.is_constant or not inner.is_constant:
+        return True
+    return int(outer) >= config.parallel_rows or int(inner) <= config.serial_row_elements
