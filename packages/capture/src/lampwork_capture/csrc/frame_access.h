@@ -1,0 +1,39 @@
+/* Reading a frame before it runs, for each supported CPython. Include after native.h, in files that see frames. */
+#ifndef LAMPWORK_FRAME_ACCESS_H
+#define LAMPWORK_FRAME_ACCESS_H
+
+#ifndef Py_BUILD_CORE
+#define Py_BUILD_CORE 1
+#endif
+#include <internal/pycore_frame.h>
+
+static inline PyCodeObject *
+lw_frame_code(lw_frame *frame)
+{
+    return frame->f_code;
+}
+
+static inline PyFunctionObject *
+lw_frame_function(lw_frame *frame)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return (PyFunctionObject *)frame->f_funcobj;
+#else
+    return frame->f_func;
+#endif
+}
+
+static inline PyObject **
+lw_frame_slots(lw_frame *frame)
+{
+    return frame->localsplus;
+}
+
+/* A plain call: neither a generator's frame nor one that has its own namespace. */
+static inline bool
+lw_frame_is_call(lw_frame *frame)
+{
+    return frame->owner == FRAME_OWNED_BY_THREAD && frame->f_locals == NULL;
+}
+
+#endif

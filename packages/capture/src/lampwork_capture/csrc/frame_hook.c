@@ -1,0 +1,514 @@
+/* The frame hook (PEP 523): sees each Python call of a thread that is inside an optimized call, and replaces its code.
+ *
+ * It stands in the interpreter only while some thread is active. Invariants: a frame whose code has no entry and no
+ * callback interest runs exactly as without us; an evaluator that was there before still sees every frame that we run
+ * natively; one that is installed on top of us is the innermost capture, and we only pass its frames on.
+ */
+#include "native.h"
+#include "frame_access.h"
+#include <structmember.h>
+
+#define lw_default_eval _PyEval_EvalFrameDefault
+
+/* Under the hook a Python call uses the C stack. Deeper than this, calls run with the hook off. */
+#define DEPTH_LIMIT 400
+
+typedef struct {
+    PyObject *callback; /* strong; NULL: off in this thread */
+    PyObject *owner;    /* strong; not NULL while callback is set */
+    lw_frame *chaining; /* the frame that was handed to the evaluator below us */
+    int depth;          /* frames of this thread that the hook is running */
+    int in_callback;    /* while tracing, no evaluator below us sees frames either */
+} lw_thread;
+
+static _Thread_local lw_thread this_thread;
+
+static int active_threads = 0;
+static _PyFrameEvalFunction chain_next = NULL; /* NULL: the default */
+
+static PyObject *skip_marker = NULL;
+static PyObject *skip_recursive_marker = NULL;
+
+static PyObject *hook(PyThreadState *tstate, lw_frame *frame, int throwflag);
+
+/* Installation */
+
+static void
+put_on_top(lw_activation *saved)
+{
+    PyInterpreterState *interp = PyInterpreterState_Get();
+    _PyFrameEvalFunction top = _PyInterpreterState_GetEvalFrameFunc(interp);
+    if (top == hook) {
+        return;
+    }
+    if (saved != NULL) {
+        saved->saved_top = (void *)top;
+        saved->saved_chain = (void *)chain_next;
+    }
+    chain_next = top == lw_default_eval ? NULL : top;
+    _PyInterpreterState_SetEvalFrameFunc(interp, hook);
+}
+
+static void
+take_off(void)
+{
+    PyInterpreterState *interp = PyInterpreterState_Get();
+    if (_PyInterpreterState_GetEvalFrameFunc(interp) == hook) {
+        _PyInterpreterState_SetEvalFrameFunc(interp, chain_next != NULL ? chain_next : lw_default_eval);
+        chain_next = NULL;
+    }
+}
+
+static void
+thread_on(lw_activation *saved)
+{
+    active_threads++;
+    put_on_top(saved);
+}
+
+static void
+thread_off(void)
+{
+    if (--active_threads == 0) {
+        take_off();
+    }
+}
+
+void
+lw_hook_enter(lw_activation *saved, PyObject *callback, PyObject *owner)
+{
+    lw_thread *t = &this_thread;
+    saved->callback = t->callback;
+    saved->owner = t->owner;
+    saved->saved_top = NULL;
+    t->callback = Py_XNewRef(callback);
+    t->owner = Py_XNewRef(owner);
+    if (callback != NULL) {
+        if (saved->callback == NULL) {
+            thread_on(saved);
+        }
+        else {
+            put_on_top(saved);
+        }
+    }
+    else if (saved->callback != NULL) {
+        thread_off();
+    }
+}
+
+void
+lw_hook_exit(lw_activation *saved)
+{
+    lw_thread *t = &this_thread;
+    PyObject *callback = t->callback, *owner = t->owner;
+    t->callback = saved->callback;
+    t->owner = saved->owner;
+    if (callback != NULL && t->callback == NULL) {
+        thread_off();
+    }
+    else if (callback == NULL && t->callback != NULL) {
+        thread_on(NULL);
+    }
+    else if (saved->saved_top != NULL && active_threads <= 1) {
+        /* A capture that runs around us, inside an outer activation of ours, becomes the innermost again. */
+        PyInterpreterState *interp = PyInterpreterState_Get();
+        if (_PyInterpreterState_GetEvalFrameFunc(interp) == hook) {
+            _PyInterpreterState_SetEvalFrameFunc(interp, (_PyFrameEvalFunction)saved->saved_top);
+            chain_next = (_PyFrameEvalFunction)saved->saved_chain;
+        }
+    }
+    Py_XDECREF(callback);
+    Py_XDECREF(owner);
+}
+
+/* The view of a frame that a callback gets */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *code, *function, *local_values, *cells, *global_values, *builtin_values;
+} lw_frame_view;
+
+static int
+view_traverse(lw_frame_view *view, visitproc visit, void *arg)
+{
+    Py_VISIT(view->code);
+    Py_VISIT(view->function);
+    Py_VISIT(view->local_values);
+    Py_VISIT(view->cells);
+    Py_VISIT(view->global_values);
+    Py_VISIT(view->builtin_values);
+    return 0;
+}
+
+static int
+view_clear(lw_frame_view *view)
+{
+    Py_CLEAR(view->code);
+    Py_CLEAR(view->function);
+    Py_CLEAR(view->local_values);
+    Py_CLEAR(view->cells);
+    Py_CLEAR(view->global_values);
+    Py_CLEAR(view->builtin_values);
+    return 0;
+}
+
+static void
+view_dealloc(lw_frame_view *view)
+{
+    PyObject_GC_UnTrack(view);
+    view_clear(view);
+    Py_TYPE(view)->tp_free((PyObject *)view);
+}
+
+static PyMemberDef view_members[] = {
+    {"code", T_OBJECT, offsetof(lw_frame_view, code), READONLY, "the code object that was called"},
+    {"function", T_OBJECT, offsetof(lw_frame_view, function), READONLY, "the function that was called"},
+    {"local_values", T_OBJECT, offsetof(lw_frame_view, local_values), READONLY, "arguments by name, as bound"},
+    {"cells", T_OBJECT, offsetof(lw_frame_view, cells), READONLY, "closure cells by free-variable name"},
+    {"global_values", T_OBJECT, offsetof(lw_frame_view, global_values), READONLY, "the globals"},
+    {"builtin_values", T_OBJECT, offsetof(lw_frame_view, builtin_values), READONLY, "the builtins"},
+    {NULL},
+};
+
+static PyTypeObject view_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "lampwork_capture._native.FrameView",
+    .tp_doc = "A call that is about to run: what a callback may look at.",
+    .tp_basicsize = sizeof(lw_frame_view),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_traverse = (traverseproc)view_traverse,
+    .tp_clear = (inquiry)view_clear,
+    .tp_dealloc = (destructor)view_dealloc,
+    .tp_members = view_members,
+};
+
+static PyObject *
+make_view(lw_frame *frame, PyCodeObject *code, const lw_scope *scope)
+{
+    lw_frame_view *view = (lw_frame_view *)view_type.tp_alloc(&view_type, 0);
+    if (view == NULL) {
+        return NULL;
+    }
+    view->code = Py_NewRef(code);
+    view->function = Py_NewRef(lw_frame_function(frame));
+    view->global_values = Py_NewRef(scope->globals);
+    view->builtin_values = Py_NewRef(scope->builtins);
+    view->local_values = PyDict_New();
+    view->cells = PyDict_New();
+    if (view->local_values == NULL || view->cells == NULL) {
+        goto fail;
+    }
+    for (Py_ssize_t i = 0; i < scope->n_slots; i++) {
+        PyObject *name = PyTuple_GET_ITEM(code->co_localsplusnames, i);
+        if (scope->slots[i] != NULL && PyDict_SetItem(view->local_values, name, scope->slots[i]) < 0) {
+            goto fail;
+        }
+    }
+    for (int i = 0; i < code->co_nfreevars; i++) {
+        PyObject *name = PyTuple_GET_ITEM(code->co_localsplusnames, code->co_nlocalsplus - code->co_nfreevars + i);
+        if (PyDict_SetItem(view->cells, name, PyTuple_GET_ITEM(scope->closure, i)) < 0) {
+            goto fail;
+        }
+    }
+    return (PyObject *)view;
+fail:
+    Py_DECREF(view);
+    return NULL;
+}
+
+/* Running frames */
+
+static PyObject *
+run_natively(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
+{
+    PyObject *result;
+    _PyFrameEvalFunction next = chain_next;
+    t->depth++;
+    if (next == NULL || t->in_callback || t->chaining == frame) {
+        /* The last case: the evaluator below us has us below it, so the frame has gone round. */
+        result = lw_default_eval(tstate, frame, throwflag);
+    }
+    else {
+        lw_frame *outer = t->chaining;
+        t->chaining = frame;
+        result = next(tstate, frame, throwflag);
+        t->chaining = outer;
+    }
+    t->depth--;
+    return result;
+}
+
+static PyObject *
+run_replacement_frame(lw_thread *t, PyThreadState *tstate, lw_frame *frame)
+{
+    t->depth++;
+    PyObject *result = lw_default_eval(tstate, frame, 0);
+    t->depth--;
+    return result;
+}
+
+static PyObject *
+run_with_hook_off(lw_thread *t, PyThreadState *tstate, lw_frame *frame)
+{
+    lw_activation saved;
+    lw_hook_enter(&saved, NULL, NULL);
+    PyObject *result = run_natively(t, tstate, frame, 0);
+    lw_hook_exit(&saved);
+    return result;
+}
+
+/* A function that runs the replacement with the frame's globals, builtins and closure. The entry keeps one idle
+ * function; it holds globals and closure only while it runs, since the collector does not see through a code object. */
+static PyFunctionObject *
+borrow_function(lw_entry *entry, const lw_scope *scope)
+{
+    PyFunctionObject *function = (PyFunctionObject *)entry->function;
+    if (function != NULL) {
+        entry->function = NULL;
+        function->func_globals = Py_NewRef(scope->globals);
+        function->func_builtins = Py_NewRef(scope->builtins);
+    }
+    else {
+        function = (PyFunctionObject *)PyFunction_New((PyObject *)entry->code, scope->globals);
+        if (function == NULL) {
+            return NULL;
+        }
+        Py_SETREF(function->func_builtins, Py_NewRef(scope->builtins));
+    }
+    function->func_closure = Py_XNewRef(scope->closure);
+    return function;
+}
+
+static void
+give_back_function(lw_entry *entry, PyFunctionObject *function)
+{
+    /* A frame that outlives the call (in a traceback) still reads the globals through the function. */
+    if (Py_REFCNT(function) == 1 && entry->function == NULL) {
+        Py_CLEAR(function->func_globals);
+        Py_CLEAR(function->func_builtins);
+        Py_CLEAR(function->func_closure);
+        if (entry->function == NULL) { /* clearing may have run anything */
+            entry->function = (PyObject *)function;
+            return;
+        }
+    }
+    Py_DECREF(function);
+}
+
+static PyObject *
+run_entry(PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope)
+{
+    Py_INCREF(entry); /* a reset while it runs must not free it */
+    PyObject *result = NULL;
+    PyFunctionObject *function = borrow_function(entry, scope);
+    if (function != NULL) {
+        result = _PyFunction_Vectorcall((PyObject *)function, scope->slots, (size_t)scope->n_slots, NULL);
+        give_back_function(entry, function);
+    }
+    Py_DECREF(entry);
+    return lw_frame_leave(tstate, frame, result);
+}
+
+static PyObject *
+run_skip(lw_thread *t, PyThreadState *tstate, lw_frame *frame, bool recursive)
+{
+    return recursive ? run_with_hook_off(t, tstate, frame) : run_natively(t, tstate, frame, 0);
+}
+
+static PyObject *
+call_callback(lw_thread *t, lw_frame *frame, PyCodeObject *code, const lw_scope *scope, PyObject *owner)
+{
+    PyObject *result = NULL;
+    PyObject *entries = lw_cache_entries(code, owner);
+    PyObject *view = entries != NULL ? make_view(frame, code, scope) : NULL;
+    if (view != NULL) {
+        lw_activation saved;
+        PyObject *callback = Py_NewRef(t->callback);
+        t->in_callback++;
+        bool stay = chain_next != NULL; /* an evaluator below us must not see the frames of the tracer */
+        if (stay) {
+            saved.callback = t->callback;
+            saved.owner = t->owner;
+            t->callback = t->owner = NULL;
+        }
+        else {
+            lw_hook_enter(&saved, NULL, NULL); /* tracing runs much Python, faster with no hook installed */
+        }
+        result = PyObject_CallFunctionObjArgs(callback, view, entries, NULL);
+        if (stay) {
+            Py_XSETREF(t->callback, saved.callback);
+            Py_XSETREF(t->owner, saved.owner);
+        }
+        else {
+            lw_hook_exit(&saved);
+        }
+        t->in_callback--;
+        Py_DECREF(callback);
+    }
+    Py_XDECREF(view);
+    Py_XDECREF(entries);
+    return result;
+}
+
+static PyObject *
+run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *code, const lw_scope *scope)
+{
+    PyObject *owner = Py_NewRef(t->owner);
+    PyObject *answer = call_callback(t, frame, code, scope, owner);
+    PyObject *result = NULL;
+    if (answer == NULL) {
+        result = lw_frame_leave(tstate, frame, NULL);
+    }
+    else if (answer == Py_None) {
+        result = run_natively(t, tstate, frame, 0);
+    }
+    else if (answer == skip_marker || answer == skip_recursive_marker) {
+        bool recursive = answer == skip_recursive_marker;
+        if (lw_cache_add_skip(code, owner, recursive) < 0) {
+            result = lw_frame_leave(tstate, frame, NULL);
+        }
+        else {
+            result = run_skip(t, tstate, frame, recursive);
+        }
+    }
+    else if (Py_IS_TYPE(answer, &lw_entry_type)) {
+        if (lw_cache_add(code, (lw_entry *)answer, owner) < 0) {
+            result = lw_frame_leave(tstate, frame, NULL);
+        }
+        else {
+            result = run_entry(tstate, frame, (lw_entry *)answer, scope);
+        }
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "the frame callback must return a CacheEntry, SKIP, SKIP_RECURSIVE or None, not %.100s",
+                     Py_TYPE(answer)->tp_name);
+        result = lw_frame_leave(tstate, frame, NULL);
+    }
+    Py_XDECREF(answer);
+    Py_DECREF(owner);
+    return result;
+}
+
+static PyObject *
+hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
+{
+    lw_thread *t = &this_thread;
+    if (t->callback == NULL || throwflag) {
+        return run_natively(t, tstate, frame, throwflag);
+    }
+    PyCodeObject *code = lw_frame_code(frame);
+    const int kind = CO_OPTIMIZED | CO_NEWLOCALS | CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR;
+    if ((code->co_flags & kind) != (CO_OPTIMIZED | CO_NEWLOCALS) || !lw_frame_is_call(frame)) {
+        return run_natively(t, tstate, frame, 0);
+    }
+    lw_code_extra *extra = lw_cache_find(code);
+    if (extra != NULL && extra->flags != 0) {
+        if (extra->flags & LW_REPLACEMENT) {
+            return run_replacement_frame(t, tstate, frame);
+        }
+        return run_skip(t, tstate, frame, (extra->flags & LW_SKIP_RECURSIVE) != 0);
+    }
+    if (t->depth >= DEPTH_LIMIT) {
+        return run_with_hook_off(t, tstate, frame);
+    }
+    if (_PyInterpreterState_GetEvalFrameFunc(tstate->interp) != hook || code->co_nlocalsplus + code->co_stacksize < 1) {
+        return run_natively(t, tstate, frame, 0);
+    }
+    PyFunctionObject *function = lw_frame_function(frame);
+    lw_scope scope = {
+        .slots = lw_frame_slots(frame),
+        .n_slots = lw_argument_slots(code),
+        .closure = function->func_closure,
+        .globals = frame->f_globals,
+        .builtins = frame->f_builtins,
+    };
+    lw_entry *entry = extra != NULL ? lw_cache_lookup(extra, t->owner, &scope) : NULL;
+    if (entry == NULL) {
+        return run_missed(t, tstate, frame, code, &scope);
+    }
+    if (entry->code == NULL) {
+        return run_skip(t, tstate, frame, entry->recursive);
+    }
+    return run_entry(tstate, frame, entry, &scope);
+}
+
+/* Python face */
+
+static PyObject *
+native_set_callback(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *callback, *owner = NULL;
+    if (!PyArg_ParseTuple(args, "O|O:set_callback", &callback, &owner)) {
+        return NULL;
+    }
+    if (callback == Py_None) {
+        callback = owner = NULL;
+    }
+    else if (owner == NULL || owner == Py_None) {
+        owner = callback;
+    }
+    lw_activation previous;
+    lw_hook_enter(&previous, callback, owner);
+    Py_XDECREF(previous.owner);
+    return previous.callback != NULL ? previous.callback : Py_NewRef(Py_None);
+}
+
+static PyObject *
+native_get_callback(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return Py_NewRef(this_thread.callback != NULL ? this_thread.callback : Py_None);
+}
+
+static PyObject *
+native_get_owner(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return Py_NewRef(this_thread.owner != NULL ? this_thread.owner : Py_None);
+}
+
+static PyObject *
+native_is_installed(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyBool_FromLong(_PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get()) == hook);
+}
+
+static PyMethodDef hook_methods[] = {
+    {"set_callback", native_set_callback, METH_VARARGS,
+     "set_callback(callback | None[, owner]) -> previous: what this thread does with frames that have no entry"},
+    {"get_callback", native_get_callback, METH_NOARGS, "the callback of this thread, or None"},
+    {"get_owner", native_get_owner, METH_NOARGS, "whose entries this thread uses, or None"},
+    {"is_installed", native_is_installed, METH_NOARGS, "whether the interpreter evaluates frames through the hook now"},
+    {NULL},
+};
+
+static PyObject *
+make_marker(PyObject *module, const char *name)
+{
+    PyObject *namespace = Py_BuildValue("{s:s}", "__module__", "lampwork_capture._native");
+    PyObject *marker = namespace != NULL ? PyObject_CallFunction((PyObject *)&PyType_Type, "s()O", name, namespace) : NULL;
+    Py_XDECREF(namespace);
+    if (marker == NULL || PyModule_AddObjectRef(module, name, marker) < 0) {
+        return NULL;
+    }
+    return marker;
+}
+
+int
+lw_hook_setup(PyObject *module)
+{
+    if (PyType_Ready(&view_type) < 0 || PyModule_AddType(module, &view_type) < 0) {
+        return -1;
+    }
+    skip_marker = make_marker(module, "SKIP");
+    skip_recursive_marker = make_marker(module, "SKIP_RECURSIVE");
+    if (skip_marker == NULL || skip_recursive_marker == NULL) {
+        return -1;
+    }
+    return PyModule_AddFunctions(module, hook_methods);
+}

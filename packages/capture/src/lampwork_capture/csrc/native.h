@@ -1,0 +1,97 @@
+/* Shared declarations of lampwork_capture._native: the frame hook, the code cache and the guard tree.
+ *
+ * Invariants: everything here runs with the GIL held; nothing of the user's program runs during a look-up.
+ */
+#ifndef LAMPWORK_NATIVE_H
+#define LAMPWORK_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#if PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x030D0000
+#error "lampwork-capture: this CPython is not supported yet; the frame hook is written for 3.11 and 3.12"
+#endif
+
+typedef struct _PyInterpreterFrame lw_frame;
+
+/* What a guard tree reads: one call of one frame. All borrowed. */
+typedef struct {
+    PyObject *const *slots; /* the frame's arguments, in slot order */
+    Py_ssize_t n_slots;
+    PyObject *closure; /* tuple of cells, or NULL */
+    PyObject *globals;
+    PyObject *builtins;
+} lw_scope;
+
+/* code_cache.c */
+
+typedef struct lw_code_extra lw_code_extra;
+
+typedef struct lw_entry {
+    PyObject_HEAD
+    PyObject *guards;        /* GuardTree, or NULL: always matches */
+    PyCodeObject *code;      /* replacement, or NULL: skip */
+    PyObject *payload;       /* anything, or NULL */
+    PyObject *function;      /* idle function over `code` without globals, or NULL */
+    PyObject *owner;         /* weak reference, or the owner itself */
+    void *owner_address;
+    bool owner_is_weak;
+    bool recursive;          /* of a skip */
+    lw_code_extra *home;     /* where it is linked, or NULL */
+    struct lw_entry *previous, *next;
+    unsigned long long hits;
+} lw_entry;
+
+enum { LW_SKIP = 1, LW_SKIP_RECURSIVE = 2, LW_REPLACEMENT = 4 };
+
+struct lw_code_extra {
+    int flags;
+    lw_entry *first;
+    PyCodeObject *code; /* borrowed: the extra dies with it */
+    lw_code_extra *previous, *next; /* all codes that have one */
+};
+
+extern PyTypeObject lw_entry_type;
+int lw_cache_setup(PyObject *module);
+lw_code_extra *lw_cache_find(PyCodeObject *code);
+lw_code_extra *lw_cache_make(PyCodeObject *code); /* NULL with an exception */
+lw_entry *lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope); /* borrowed; a skip entry too */
+int lw_cache_add(PyCodeObject *code, lw_entry *entry, PyObject *owner);
+int lw_cache_add_skip(PyCodeObject *code, PyObject *owner, bool recursive);
+PyObject *lw_cache_entries(PyCodeObject *code, PyObject *owner); /* tuple; owner NULL: all */
+void lw_entry_unlink(lw_entry *entry);
+int lw_argument_slots(PyCodeObject *code);
+
+/* frame_hook.c */
+
+typedef struct {
+    PyObject *callback;
+    PyObject *owner;
+    void *saved_top;
+    void *saved_chain;
+} lw_activation;
+
+int lw_hook_setup(PyObject *module);
+void lw_hook_enter(lw_activation *saved, PyObject *callback, PyObject *owner);
+void lw_hook_exit(lw_activation *saved);
+
+/* frame_3_*.c */
+
+int lw_frame_setup(void);
+/* End a frame that was not evaluated, as the evaluator would have left it. Steals `result`; NULL with an exception set. */
+PyObject *lw_frame_leave(PyThreadState *tstate, lw_frame *frame, PyObject *result);
+
+/* callable.c */
+
+int lw_callable_setup(PyObject *module);
+
+/* guard_tree.c */
+
+int lw_guard_setup(PyObject *module);
+bool lw_guard_tree_is(PyObject *object);
+int lw_guard_tree_check(PyObject *tree, const lw_scope *scope); /* 1 holds, 0 fails; never an exception */
+void lw_guard_tree_set_entry(PyObject *tree, lw_entry *entry_or_null);
+
+#endif
