@@ -1,0 +1,150 @@
+"""SymbolicFrame: the state of one Python frame under tracing: slots, stack, program counter.
+
+The root frame is the one that the hook handed over; inlined calls and generators are frames above it. Invariant: the
+stack has the same layout as the interpreter's own at the same instruction (NULLs and saved exceptions included), so
+that a graph break can rebuild it.
+"""
+
+from __future__ import annotations
+
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from ..source import Source
+from ..variables.base import ObservedException, Value
+from .instructions import Instruction, decode
+from .opcodes.table import Signal
+
+if TYPE_CHECKING:
+    from .scope import GlobalScope
+    from .tracer import FrameTracer
+
+
+class Null(Value):
+    """The NULL that bytecode keeps below a callable, or in a slot saved while unbound."""
+
+    kind = "NULL"
+    __slots__ = ()
+
+
+NULL = Null()
+
+
+class LastInstruction(Value):
+    """The instruction number that the exception table asks to be pushed."""
+
+    kind = "a saved instruction number"
+    __slots__ = ()
+
+
+class SavedException(Value):
+    """What PUSH_EXC_INFO saves: the exception that was being handled before."""
+
+    kind = "a saved exception state"
+    __slots__ = ("previous",)
+
+    def __init__(self, previous: Value | None) -> None:
+        super().__init__()
+        self.previous = previous
+
+
+class Unread(Value):
+    """A local of the root frame that was not looked at yet: no guard exists for it."""
+
+    kind = "an unread local"
+    __slots__ = ("obj",)
+
+    def __init__(self, obj: Any, source: Source) -> None:
+        super().__init__(source)
+        self.obj = obj
+
+
+class SymbolicFrame:
+    """One frame. `run` continues it until it returns, yields or reaches `stop_at`."""
+
+    __slots__ = (
+        "code",
+        "decoded",
+        "function",
+        "handler_origins",
+        "index",
+        "keyword_names",
+        "parent",
+        "pc",
+        "result",
+        "scope",
+        "slots",
+        "stack",
+        "stop_at",
+        "tracer",
+    )
+
+    def __init__(
+        self, tracer: FrameTracer, code: CodeType, scope: GlobalScope, parent: SymbolicFrame | None, function: Value | None
+    ) -> None:
+        self.tracer = tracer
+        self.code = code
+        self.decoded = decode(code)
+        self.scope = scope
+        self.parent = parent
+        self.function = function
+        self.slots: list[Value | None] = [None] * len(self.decoded.slot_names)
+        self.stack: list[Value] = []
+        self.pc = 0
+        self.index = 0
+        self.keyword_names: tuple[str, ...] = ()
+        self.result: Value | None = None
+        self.stop_at = -1
+        self.handler_origins: list[int] = []  # instructions whose exceptions are being handled now, outermost first
+
+    # Stack
+
+    def push(self, value: Value) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> Value:
+        return self.stack.pop()
+
+    def pop_many(self, count: int) -> list[Value]:
+        if count == 0:
+            return []
+        values = self.stack[-count:]
+        del self.stack[-count:]
+        return values
+
+    # Running
+
+    def run(self) -> Signal:
+        """Continue until the frame returns, yields or stops. Raises ObservedException when it does not catch it."""
+        instructions = self.decoded.instructions
+        stop_at = self.stop_at
+        while True:
+            index = self.pc
+            if index == stop_at:
+                return Signal.STOPPED
+            instruction = instructions[index]
+            self.index = index
+            self.pc = index + 1
+            try:
+                signal = instruction.handler(self, instruction)
+            except ObservedException as error:
+                self.unwind(error)
+                continue
+            if signal is not None:
+                return signal
+
+    def unwind(self, error: ObservedException) -> None:
+        """Enter the handler of an exception at the current instruction, or raise it to the caller."""
+        entry = self.decoded.handler_at(self.index)
+        if entry is None:
+            raise error
+        del self.stack[entry.depth :]
+        if entry.push_lasti:
+            self.stack.append(LastInstruction())
+        self.stack.append(error.value)
+        if self.parent is None:
+            self.handler_origins.append(self.index)
+        self.pc = entry.target
+
+    def current(self) -> Instruction:
+        return self.decoded.instructions[self.index]

@@ -1,0 +1,118 @@
+"""Opcodes of calls and function construction.
+
+Invariant: whatever is called, its arguments were evaluated in Python's order and stand on the stack until the call, so
+that a graph break before the call can rebuild them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...graph_break import BreakId, GraphBreak
+from ...variables.base import Value
+from ...variables.function import MadeFunctionValue
+from ..frame import NULL, Null
+from .table import Signal, decline, opcode
+
+if TYPE_CHECKING:
+    from ..frame import SymbolicFrame
+    from ..instructions import Instruction
+
+
+@opcode("KW_NAMES", until=(3, 12))
+def kw_names(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.keyword_names = instruction.value
+
+
+@opcode("CALL", since=(3, 11))
+def call(frame: SymbolicFrame, instruction: Instruction) -> None:
+    count = instruction.arg
+    names, frame.keyword_names = frame.keyword_names, ()
+    stack = frame.stack
+    base = len(stack) - count - 2
+    method, function = stack[base], stack[base + 1]
+    args = stack[base + 2 :]
+    if type(method) is not Null:
+        args.insert(0, function)
+        function = method
+    kwargs: dict[str, Value] = {}
+    if names:
+        first = len(args) - len(names)
+        kwargs = dict(zip(names, args[first:]))
+        del args[first:]
+    result = call_value(frame, function, args, kwargs)
+    del stack[base:]
+    stack.append(result)
+
+
+def call_value(frame: SymbolicFrame, function: Value, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    """Call a value from a frame: the few callables that look at their caller's frame are told about it."""
+    if not args and not kwargs and function.is_constant() and function.as_constant() is super:
+        args = list(zero_argument_super(frame))
+    return function.call(frame.tracer, args, kwargs)
+
+
+def zero_argument_super(frame: SymbolicFrame) -> tuple[Value, Value]:
+    """The class and the instance that `super()` without arguments means in this frame."""
+    slot = frame.decoded.slot_of.get("__class__")
+    first = frame.first_argument()
+    if slot is None or first is None:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "super() outside a method")
+    return frame.cell_contents(slot), first
+
+
+@opcode("CALL_FUNCTION_EX")
+def call_function_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
+    tracer = frame.tracer
+    stack = frame.stack
+    count = 3 if instruction.arg & 1 else 2
+    top = stack[-count:]
+    kwargs: dict[str, Value] = {}
+    if instruction.arg & 1:
+        for key, value in tracer.items_of_mapping(top[2]):
+            if not isinstance(key, str):
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "keyword names must be strings")
+            kwargs[key] = value
+    args = top[1].unpack(tracer)
+    result = call_value(frame, top[0], args, kwargs)
+    del stack[-count:]
+    assert type(stack[-1]) is Null
+    stack[-1] = result
+
+
+@opcode("MAKE_FUNCTION", until=(3, 12))
+def make_function(frame: SymbolicFrame, instruction: Instruction) -> None:
+    tracer = frame.tracer
+    code = frame.pop().as_constant()
+    flags = instruction.arg
+    cells = frame.pop().unpack(tracer) if flags & 0x08 else []
+    annotations = frame.pop() if flags & 0x04 else None
+    keyword_defaults = frame.pop() if flags & 0x02 else None
+    defaults = frame.pop() if flags & 0x01 else None
+    frame.push(MadeFunctionValue(code, frame.scope, cells, defaults, keyword_defaults, annotations))
+
+
+@opcode("CALL_INTRINSIC_1", since=(3, 12))
+def call_intrinsic_1(frame: SymbolicFrame, instruction: Instruction) -> Signal | None:
+    tracer = frame.tracer
+    match instruction.arg:
+        case 3:  # INTRINSIC_STOPITERATION_ERROR
+            frame.push(stop_iteration_error(frame, frame.pop()))
+        case 5:  # INTRINSIC_UNARY_POSITIVE
+            frame.push(frame.pop().call_method(tracer, "__pos__", [], {}))
+        case 6:  # INTRINSIC_LIST_TO_TUPLE
+            frame.push(tracer.make_tuple(frame.pop().unpack(tracer)))
+        case _:
+            raise GraphBreak(BreakId.OPCODE_NOT_MODELLED, f"CALL_INTRINSIC_1 {instruction.arg} is not modelled")
+
+
+def stop_iteration_error(frame: SymbolicFrame, error: Value) -> Value:
+    """A StopIteration that leaves a generator becomes a RuntimeError."""
+    if issubclass(error.python_type(), StopIteration):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a generator raised StopIteration")
+    return error
+
+
+decline("only used for type parameters and except*", "CALL_INTRINSIC_2")
+
+__all__ = ["NULL", "call_value", "zero_argument_super"]

@@ -1,0 +1,165 @@
+"""Opcodes that build, fill and unpack containers, strings and slices.
+
+Invariant: a new container is a new value each time the opcode runs; filling one goes through its own methods, so that
+mutation is recorded in one place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...graph_break import BreakId, GraphBreak
+from ...variables.base import ObservedException, Value
+from ...variables.exception import is_exception_of
+from .table import opcode
+
+if TYPE_CHECKING:
+    from ..frame import SymbolicFrame
+    from ..instructions import Instruction
+
+
+@opcode("BUILD_TUPLE")
+def build_tuple(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.push(frame.tracer.make_tuple(frame.pop_many(instruction.arg)))
+
+
+@opcode("BUILD_LIST")
+def build_list(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.push(frame.tracer.make_list(frame.pop_many(instruction.arg)))
+
+
+@opcode("BUILD_SET")
+def build_set(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.push(frame.tracer.make_set(frame.pop_many(instruction.arg)))
+
+
+@opcode("BUILD_MAP")
+def build_map(frame: SymbolicFrame, instruction: Instruction) -> None:
+    flat = frame.pop_many(2 * instruction.arg)
+    frame.push(frame.tracer.make_dict(list(zip(flat[::2], flat[1::2]))))
+
+
+@opcode("BUILD_CONST_KEY_MAP")
+def build_const_key_map(frame: SymbolicFrame, instruction: Instruction) -> None:
+    keys = frame.pop().as_constant()
+    values = frame.pop_many(instruction.arg)
+    tracer = frame.tracer
+    frame.push(tracer.make_dict([(tracer.literal(key), value) for key, value in zip(keys, values)]))
+
+
+@opcode("BUILD_SLICE")
+def build_slice(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.push(frame.tracer.make_slice(frame.pop_many(instruction.arg)))
+
+
+@opcode("BUILD_STRING")
+def build_string(frame: SymbolicFrame, instruction: Instruction) -> None:
+    parts = frame.pop_many(instruction.arg)
+    frame.push(frame.tracer.constant("".join(part.as_constant() for part in parts)))
+
+
+_CONVERSIONS = (None, str, repr, ascii)
+
+
+@opcode("FORMAT_VALUE", until=(3, 12))
+def format_value(frame: SymbolicFrame, instruction: Instruction) -> None:
+    tracer = frame.tracer
+    spec = frame.pop() if instruction.arg & 4 else tracer.constant("")
+    value = frame.pop()
+    conversion = _CONVERSIONS[instruction.arg & 3]
+    if conversion is not None:
+        value = tracer.constant(conversion).call(tracer, [value], {})
+    if not (value.is_constant() and value.python_type() is str and spec.as_constant() == ""):
+        value = tracer.constant(format).call(tracer, [value, spec], {})
+    frame.push(value)
+
+
+@opcode("LIST_APPEND")
+def list_append(frame: SymbolicFrame, instruction: Instruction) -> None:
+    item = frame.pop()
+    frame.stack[-instruction.arg].call_method(frame.tracer, "append", [item], {})
+
+
+@opcode("SET_ADD")
+def set_add(frame: SymbolicFrame, instruction: Instruction) -> None:
+    item = frame.pop()
+    frame.stack[-instruction.arg].call_method(frame.tracer, "add", [item], {})
+
+
+@opcode("MAP_ADD")
+def map_add(frame: SymbolicFrame, instruction: Instruction) -> None:
+    key, value = frame.pop_many(2)
+    frame.stack[-instruction.arg].set_item(frame.tracer, key, value)
+
+
+@opcode("LIST_EXTEND")
+def list_extend(frame: SymbolicFrame, instruction: Instruction) -> None:
+    items = frame.pop()
+    frame.stack[-instruction.arg].call_method(frame.tracer, "extend", [items], {})
+
+
+@opcode("SET_UPDATE")
+def set_update(frame: SymbolicFrame, instruction: Instruction) -> None:
+    items = frame.pop()
+    frame.stack[-instruction.arg].call_method(frame.tracer, "update", [items], {})
+
+
+@opcode("DICT_UPDATE")
+def dict_update(frame: SymbolicFrame, instruction: Instruction) -> None:
+    items = frame.pop()
+    frame.stack[-instruction.arg].call_method(frame.tracer, "update", [items], {})
+
+
+@opcode("DICT_MERGE")
+def dict_merge(frame: SymbolicFrame, instruction: Instruction) -> None:
+    """`f(**a, **b)`: like update, but a key that is already there is the user's error."""
+    tracer = frame.tracer
+    items = frame.pop()
+    target = frame.stack[-instruction.arg]
+    for key in items.call_method(tracer, "keys", [], {}).unpack(tracer):
+        if target.contains(tracer, key):
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"keyword argument given twice: {key.describe()}")
+    target.call_method(tracer, "update", [items], {})
+
+
+@opcode("LIST_TO_TUPLE", until=(3, 11))
+def list_to_tuple(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.push(frame.tracer.make_tuple(frame.pop().unpack(frame.tracer)))
+
+
+def take(frame: SymbolicFrame, value: Value, count: int) -> list[Value]:
+    """The first `count` items of an iterable that must have exactly that many."""
+    tracer = frame.tracer
+    if value.length(tracer) is not None:
+        items = value.unpack(tracer)
+        if len(items) != count:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{len(items)} values unpacked into {count}")
+        return items
+    iterator = value.iterate(tracer)
+    items = []
+    for _ in range(count + 1):
+        try:
+            items.append(iterator.next(tracer))
+        except ObservedException as error:
+            if not is_exception_of(error.value, StopIteration):
+                raise
+            break
+    if len(items) != count:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"not exactly {count} values to unpack")
+    return items
+
+
+@opcode("UNPACK_SEQUENCE")
+def unpack_sequence(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.stack.extend(reversed(take(frame, frame.pop(), instruction.arg)))
+
+
+@opcode("UNPACK_EX")
+def unpack_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
+    before, after = instruction.arg & 0xFF, instruction.arg >> 8
+    items = frame.pop().unpack(frame.tracer)
+    if len(items) < before + after:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "not enough values to unpack")
+    middle = frame.tracer.make_list(items[before : len(items) - after])
+    tail = items[len(items) - after :] if after else []
+    frame.stack.extend(reversed([*items[:before], middle, *tail]))

@@ -1,0 +1,90 @@
+"""Opcodes of exceptions and `with`.
+
+They follow the zero-cost exception handling of CPython 3.11 step by step: the run loop pushes the exception, PUSH_EXC_INFO
+saves what was handled before, POP_EXCEPT restores it. Invariant: `tracer.handled` is what `sys.exception()` would be.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...graph_break import BreakId, GraphBreak
+from ...variables.base import ObservedException, Value
+from ...variables.exception import ExceptionValue, TracebackValue, exception_classes, instantiate
+from ..frame import SavedException
+from .table import decline, opcode
+
+if TYPE_CHECKING:
+    from ..frame import SymbolicFrame
+    from ..instructions import Instruction
+
+
+@opcode("PUSH_EXC_INFO", since=(3, 11))
+def push_exc_info(frame: SymbolicFrame, instruction: Instruction) -> None:
+    error = frame.pop()
+    frame.push(SavedException(frame.tracer.handled))
+    frame.push(error)
+    frame.tracer.handled = error
+
+
+@opcode("POP_EXCEPT", since=(3, 11))
+def pop_except(frame: SymbolicFrame, instruction: Instruction) -> None:
+    saved = frame.pop()
+    assert isinstance(saved, SavedException)
+    frame.tracer.handled = saved.previous
+    if frame.handler_origins:
+        frame.handler_origins.pop()
+
+
+@opcode("CHECK_EXC_MATCH", since=(3, 11))
+def check_exc_match(frame: SymbolicFrame, instruction: Instruction) -> None:
+    classes = exception_classes(frame.tracer, frame.pop())
+    frame.push(frame.tracer.constant(issubclass(frame.stack[-1].python_type(), classes)))
+
+
+@opcode("RERAISE")
+def reraise(frame: SymbolicFrame, instruction: Instruction) -> None:
+    raise ObservedException(frame.pop())
+
+
+@opcode("RAISE_VARARGS")
+def raise_varargs(frame: SymbolicFrame, instruction: Instruction) -> None:
+    tracer = frame.tracer
+    args = frame.pop_many(instruction.arg)
+    if not args:
+        if tracer.handled is None:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "no active exception to raise again")
+        raise ObservedException(tracer.handled)
+    error = instantiate(tracer, args[0])
+    if len(args) == 2:
+        error.cause = None if tracer.is_none(args[1]) else instantiate(tracer, args[1])
+        error.has_cause = True
+    if tracer.handled is not None and tracer.handled is not error and isinstance(tracer.handled, ExceptionValue):
+        error.context = tracer.handled
+    raise ObservedException(error)
+
+
+@opcode("LOAD_ASSERTION_ERROR")
+def load_assertion_error(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.push(frame.tracer.constant(AssertionError))
+
+
+@opcode("BEFORE_WITH", since=(3, 11))
+def before_with(frame: SymbolicFrame, instruction: Instruction) -> None:
+    manager = frame.stack[-1]
+    leave = manager.get_attribute(frame.tracer, "__exit__")
+    entered = manager.call_method(frame.tracer, "__enter__", [], {})
+    frame.stack[-1] = leave
+    frame.push(entered)
+
+
+@opcode("WITH_EXCEPT_START")
+def with_except_start(frame: SymbolicFrame, instruction: Instruction) -> None:
+    tracer = frame.tracer
+    error: Value = frame.stack[-1]
+    leave = frame.stack[-4]
+    kind = tracer.constant(error.python_type())
+    frame.push(leave.call(tracer, [kind, error, TracebackValue()], {}))
+
+
+decline("except* is not modelled", "CHECK_EG_MATCH", "PREP_RERAISE_STAR")

@@ -1,0 +1,99 @@
+"""GlobalScope: the globals and builtins that a frame sees, and where each of them comes from.
+
+LOAD_GLOBAL of the root frame reads the frame's own globals; an inlined function has its own module, reached by import
+name, or through the function itself when its globals are no module's. Invariant: a global written by the traced
+program is read back from the side effects, never from the real namespace.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..graph_break import BreakId, GraphBreak
+from ..source import AttributeSource, BuiltinSource, FunctionGlobalSource, GlobalSource, ModuleSource, Source
+from .side_effects import DELETED
+
+if TYPE_CHECKING:
+    from ..variables.base import Value
+    from .reconstruct import ValueEmitter
+    from .tracer import FrameTracer
+
+_ORIGINAL_BUILTINS: dict[str, Any] = dict(vars(builtins))
+_MISSING: Any = object()
+
+
+class GlobalScope:
+    """One module's namespace. `function_source` names a function whose `__globals__` it is; None for the root frame."""
+
+    def __init__(self, variables: dict[str, Any], function_source: Source | None, *, is_root: bool) -> None:
+        self._variables = variables
+        self._is_root = is_root
+        self._function_source = function_source
+        name = variables.get("__name__")
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        self._module = name if module is not None and getattr(module, "__dict__", None) is variables else None
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        return self._variables
+
+    def source_of(self, name: str) -> Source:
+        """Where a global of this namespace comes from."""
+        if self._is_root:
+            return GlobalSource(name)
+        if self._module is not None:
+            return AttributeSource(ModuleSource(self._module), name)
+        if self._function_source is not None:
+            return FunctionGlobalSource(self._function_source, name)
+        raise GraphBreak(BreakId.FRAME_NOT_MODELLED, f"the global `{name}` of a function with no known module")
+
+    def load(self, tracer: FrameTracer, name: str) -> Value:
+        """The value of a global or builtin."""
+        pending = tracer.side_effects.pending_global(self._variables, name)
+        if pending is not None and pending is not DELETED:
+            return pending  # type: ignore[return-value]
+        if pending is None:
+            obj = self._variables.get(name, _MISSING)
+            if obj is not _MISSING:
+                return tracer.wrap(obj, self.source_of(name))
+        return self.load_builtin(tracer, name)
+
+    def load_builtin(self, tracer: FrameTracer, name: str) -> Value:
+        """The value of a builtin. Raises an observed NameError."""
+        namespace = self._variables.get("__builtins__", builtins)
+        if not isinstance(namespace, dict):
+            namespace = vars(namespace)
+        obj = namespace.get(name, _MISSING)
+        if obj is _MISSING:
+            tracer.raise_observed(NameError, f"name '{name}' is not defined")
+        if obj is _ORIGINAL_BUILTINS.get(name, _MISSING):
+            return tracer.constant(obj)
+        return tracer.wrap(obj, BuiltinSource(name))
+
+    def emit_store(self, emitter: ValueEmitter, name: str) -> None:
+        if self._is_root:
+            emitter.emit("STORE_GLOBAL", name)
+            return
+        self._emit_namespace(emitter)
+        emitter.load_constant(name)
+        emitter.store_item()
+
+    def emit_delete(self, emitter: ValueEmitter, name: str) -> None:
+        if self._is_root:
+            emitter.emit("DELETE_GLOBAL", name)
+            return
+        self._emit_namespace(emitter)
+        emitter.load_constant(name)
+        emitter.delete_item()
+
+    def _emit_namespace(self, emitter: ValueEmitter) -> None:
+        if self._module is not None:
+            emitter.load_source(ModuleSource(self._module))
+            emitter.load_attribute("__dict__")
+        elif self._function_source is not None:
+            emitter.load_source(self._function_source)
+            emitter.load_attribute("__globals__")
+        else:
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, "a write to the globals of a function with no known module")

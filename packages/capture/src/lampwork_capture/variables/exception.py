@@ -1,0 +1,244 @@
+"""Exceptions of the traced program: raised, caught, chained and inspected while tracing.
+
+An exception travels through the interpreter as `ObservedException(value)`; one that nobody catches is never compiled:
+the frame breaks before it, so that eager raises the real one. Invariant: an exception's class is exactly known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from ..graph_break import BreakId, GraphBreak
+from ..interpreter.side_effects import DELETED, emit_attribute_write
+from .base import Tracer, Value
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+
+class TracebackValue(Value):
+    """A traceback, which exists but is not modelled."""
+
+    kind = "a traceback"
+    __slots__ = ()
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+
+class ExceptionValue(Value):
+    """An exception object made by the traced program."""
+
+    kind = "an exception"
+    __slots__ = ("args", "cause", "cls", "context", "has_cause")
+
+    def __init__(self, cls: type[BaseException], args: Sequence[Value]) -> None:
+        super().__init__()
+        self.cls = cls
+        self.args = list(args)
+        self.cause: Value | None = None
+        self.context: Value | None = None
+        self.has_cause = False
+
+    def describe(self) -> str:
+        shown = ", ".join(repr(arg.as_constant()) if arg.is_constant() else arg.describe() for arg in self.args)
+        return f"{self.cls.__name__}({shown})"
+
+    def python_type(self) -> type:
+        return self.cls
+
+    def truth(self, tracer: Tracer) -> bool:
+        if hasattr(self.cls, "__bool__") or hasattr(self.cls, "__len__"):
+            return super().truth(tracer)
+        return True
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        pending = tracer.side_effects.pending_attribute(self, name)
+        if pending is DELETED:
+            tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object has no attribute '{name}'")
+        if isinstance(pending, Value):
+            return pending
+        match name:
+            case "args":
+                return tracer.make_tuple(self.args)  # type: ignore[attr-defined]
+            case "__class__":
+                return tracer.constant(self.cls)
+            case "__cause__":
+                return self.cause or tracer.constant(None)
+            case "__context__":
+                return self.context or tracer.constant(None)
+            case "__suppress_context__":
+                return tracer.constant(self.has_cause)
+            case "__traceback__":
+                return TracebackValue()
+            case "value" if issubclass(self.cls, StopIteration):
+                return self.args[0] if self.args else tracer.constant(None)
+            case "with_traceback" | "add_note":
+                return ExceptionMethodValue(self, name)
+            case _:
+                return self._class_attribute(tracer, name)
+
+    def _class_attribute(self, tracer: Tracer, name: str) -> Value:
+        for base in self.cls.__mro__:
+            if name in base.__dict__:
+                found: Any = base.__dict__[name]
+                if isinstance(found, FunctionType):
+                    return bind_function(tracer, found, self)
+                if isinstance(found, property) and isinstance(found.fget, FunctionType):
+                    return bind_function(tracer, found.fget, self).call(tracer, [], {})
+                if base not in _BUILTIN_BASES and isinstance(found, (int, str, float, bool, type(None), tuple)):
+                    return tracer.constant(found)
+                if name == "__init__":
+                    return ExceptionMethodValue(self, name)
+                raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()}")
+        tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object has no attribute '{name}'")
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        if "__setattr__" in {n for base in self.cls.__mro__ if base not in _BUILTIN_BASES for n in base.__dict__}:
+            super().set_attribute(tracer, name, value)
+        match name:
+            case "args":
+                self.args = value.unpack(tracer)
+            case "__cause__":
+                self.cause = None if value.is_constant() else value
+                self.has_cause = True
+            case "__context__":
+                self.context = None if value.is_constant() else value
+            case "__traceback__":
+                pass
+            case "__suppress_context__":
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "`__suppress_context__` is assigned")
+            case _:
+                tracer.side_effects.store_attribute(self, name, value, raw=True)
+
+    def children(self) -> Sequence[Value]:
+        return [*self.args, *([self.cause] if self.cause is not None else [])]
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        if _has_own_constructor(self.cls):
+            emitter.begin_call()
+            emitter.load_constant(self.cls)
+            emitter.load_attribute("__new__")
+            emitter.load_constant(self.cls)
+            for arg in self.args:
+                emitter.load_value(arg)
+            emitter.call(1 + len(self.args))
+        else:
+            emitter.begin_call(self.cls)
+            for arg in self.args:
+                emitter.load_value(arg)
+            emitter.call(len(self.args))
+        writes = emitter.side_effects.attribute_writes(self)
+        if writes or self.has_cause:
+            emitter.remember(self)
+        for name, write in writes.items():
+            emit_attribute_write(emitter, self, name, write)
+        if self.has_cause:
+            if self.cause is None:
+                emitter.load_constant(None)
+            else:
+                emitter.load_value(self.cause)
+            emitter.load_value(self)
+            emitter.store_attribute("__cause__")
+
+
+class ExceptionMethodValue(Value):
+    """`error.with_traceback`, `error.add_note`, and the builtin `__init__` that user classes call through super()."""
+
+    kind = "a method of an exception"
+    __slots__ = ("name", "owner")
+
+    def __init__(self, owner: ExceptionValue, name: str) -> None:
+        super().__init__()
+        self.owner = owner
+        self.name = name
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if self.name == "__init__" and not kwargs:
+            self.owner.args = list(args)
+            return tracer.constant(None)
+        if self.name == "with_traceback":
+            return self.owner
+        return super().call(tracer, args, kwargs)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_value(self.owner)
+        emitter.load_attribute(self.name)
+
+
+_BUILTIN_BASES = frozenset({object, BaseException, Exception})
+
+
+def _has_own_constructor(cls: type) -> bool:
+    return isinstance(_lookup(cls, "__init__"), FunctionType) or isinstance(
+        getattr(_lookup(cls, "__new__"), "__func__", None), FunctionType
+    )
+
+
+def _lookup(cls: type, name: str) -> Any:
+    return next((base.__dict__[name] for base in cls.__mro__ if name in base.__dict__), None)
+
+
+def bind_function(tracer: Tracer, function: FunctionType, owner: Value) -> Value:
+    """The method of a function found in the class of a value that the frame made."""
+    return tracer.bind_method(function, owner)  # type: ignore[attr-defined]
+
+
+def make_exception(
+    tracer: Tracer, cls: type[BaseException], args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> ExceptionValue:
+    """`cls(*args, **kwargs)` for an exception class; a user-defined `__init__` is traced."""
+    new, init = _lookup(cls, "__new__"), _lookup(cls, "__init__")
+    if isinstance(getattr(new, "__func__", new), FunctionType):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the exception class {cls.__name__} has its own `__new__`")
+    error = ExceptionValue(cls, args)
+    if isinstance(init, FunctionType):
+        bind_function(tracer, init, error).call(tracer, args, kwargs)
+    elif kwargs:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"keyword arguments of {cls.__name__}")
+    elif issubclass(cls, (OSError, SyntaxError, UnicodeError, ImportError)) and len(args) > 1:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{cls.__name__} with several arguments")
+    return error
+
+
+def instantiate(tracer: Tracer, value: Value) -> ExceptionValue:
+    """What `raise value` raises: an exception as it is, a class called without arguments."""
+    value = value.realize()
+    if isinstance(value, ExceptionValue):
+        return value
+    if value.is_constant():
+        cls = value.as_constant()
+        if isinstance(cls, type) and issubclass(cls, BaseException):
+            made = value.call(tracer, [], {})
+            if isinstance(made, ExceptionValue):
+                return made
+    raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"raising {value.describe()} is not modelled")
+
+
+def exception_classes(tracer: Tracer, value: Value) -> tuple[type, ...]:
+    """The classes that an `except` clause names."""
+    value = value.realize()
+    items = value.unpack(tracer) if issubclass(value.python_type(), tuple) else [value]
+    classes: list[type] = []
+    for item in items:
+        if issubclass(item.python_type(), tuple):
+            classes.extend(exception_classes(tracer, item))
+            continue
+        cls = item.as_constant()
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"catching {item.describe()}")
+        classes.append(cls)
+    return tuple(classes)
+
+
+def is_exception_of(value: Value, classes: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Whether an observed exception is an instance of these classes."""
+    return issubclass(value.python_type(), classes)
+
+
+def stop_iteration_value(tracer: Tracer, error: Value) -> Value:
+    """What a generator returned, carried by its StopIteration."""
+    assert isinstance(error, ExceptionValue)
+    return error.args[0] if error.args else tracer.constant(None)

@@ -1,0 +1,195 @@
+"""GeneratorValue: a generator of the traced program, run as a suspended interpreter frame.
+
+Each `next` continues the frame up to its next yield, so that side effects interleave as they do in Python. Invariant: a
+generator object never leaves the traced program once it was started; one that was not started can be made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from types import GeneratorType
+
+from ..graph_break import BreakId, GraphBreak
+from .base import ObservedException, Tracer, Value
+from .exception import ExceptionValue, instantiate, is_exception_of
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_LONGEST = 100_000
+
+
+class SuspendedFrame(Protocol):
+    """What a generator needs of the interpreter."""
+
+    def resume(self, sent: Value) -> tuple[bool, Value]:
+        """Continue with `sent` as the value of the yield; (whether it returned, what it yielded or returned)."""
+        ...
+
+    def throw(self, error: Value) -> tuple[bool, Value]:
+        """Continue by raising `error` at the yield."""
+        ...
+
+
+class GeneratorValue(Value):
+    """A generator; `function` and `arguments` tell how to make it again while it was not started."""
+
+    kind = "a generator"
+    __slots__ = ("_arguments", "_finished", "_frame", "_function", "_running", "_started")
+
+    def __init__(self, frame: SuspendedFrame, function: Value, arguments: Mapping[str, Value]) -> None:
+        super().__init__()
+        self._frame = frame
+        self._function = function
+        self._arguments = arguments
+        self._started = False
+        self._finished = False
+        self._running = False
+
+    def python_type(self) -> type:
+        return GeneratorType
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def iterate(self, tracer: Tracer) -> Value:
+        return self
+
+    def next(self, tracer: Tracer) -> Value:
+        return self.send(tracer, tracer.constant(None))
+
+    def send(self, tracer: Tracer, sent: Value) -> Value:
+        """`generator.send(sent)`."""
+        if self._finished:
+            tracer.raise_observed(StopIteration)
+        if not self._started and not (sent.is_constant() and sent.as_constant() is None):
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a value is sent to a generator that was not started")
+        return self._continue(tracer, sent, None)
+
+    def throw(self, tracer: Tracer, error: ExceptionValue) -> Value:
+        """`generator.throw(error)`."""
+        if self._finished or not self._started:
+            self._finished = True
+            raise ObservedException(error)
+        return self._continue(tracer, None, error)
+
+    def close(self, tracer: Tracer) -> Value:
+        """`generator.close()`."""
+        if self._started and not self._finished:
+            try:
+                self._continue(tracer, None, ExceptionValue(GeneratorExit, []))
+            except ObservedException as error:
+                if not is_exception_of(error.value, (GeneratorExit, StopIteration)):
+                    raise
+            else:
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a generator ignored GeneratorExit")
+        self._finished = True
+        return tracer.constant(None)
+
+    def _continue(self, tracer: Tracer, sent: Value | None, error: Value | None) -> Value:
+        if self._running:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a generator is already executing")
+        self._started = True
+        self._running = True
+        try:
+            if error is not None:
+                returned, value = self._frame.throw(error)
+            else:
+                assert sent is not None
+                returned, value = self._frame.resume(sent)
+        except ObservedException as raised:
+            self._finished = True
+            if is_exception_of(raised.value, StopIteration):
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a generator raised StopIteration") from raised
+            raise
+        finally:
+            self._running = False
+        if not returned:
+            return value
+        self._finished = True
+        if value.is_constant() and value.as_constant() is None:
+            raise ObservedException(ExceptionValue(StopIteration, []))
+        raise ObservedException(ExceptionValue(StopIteration, [value]))
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        items: list[Value] = []
+        while True:
+            try:
+                items.append(self.next(tracer))
+            except ObservedException as error:
+                if is_exception_of(error.value, StopIteration):
+                    return items
+                raise
+            if len(items) > _LONGEST:
+                raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"a generator of more than {_LONGEST} items")
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name in ("send", "throw", "close", "__next__", "__iter__"):
+            return GeneratorMethodValue(self, name)
+        if name == "__class__":
+            return tracer.constant(GeneratorType)
+        if not hasattr(GeneratorType, name):
+            tracer.raise_observed(AttributeError, f"'generator' object has no attribute '{name}'")
+        return super().get_attribute(tracer, name)
+
+    def children(self) -> Sequence[Value]:
+        return () if self._started else (self._function, *self._arguments.values())
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self._started:
+            raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, "a generator that was started cannot be rebuilt")
+        remake_call(emitter, self._function, self._arguments)
+
+
+def remake_call(emitter: ValueEmitter, function: Value, arguments: Mapping[str, Value]) -> None:
+    """Emit the call of a Python function with its arguments already bound, by name."""
+    code = function.code  # type: ignore[attr-defined]
+    positional = code.co_varnames[: code.co_argcount]
+    keyword_only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    if code.co_flags & 0x0C:
+        raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, "a generator with star-arguments cannot be rebuilt")
+    emitter.begin_call()
+    emitter.load_value(function)
+    for name in positional:
+        emitter.load_value(arguments[name])
+    for name in keyword_only:
+        emitter.load_value(arguments[name])
+    emitter.call(len(positional), keyword_only)
+
+
+class GeneratorMethodValue(Value):
+    """`generator.send` and its kin, not called yet."""
+
+    kind = "a method of a generator"
+    __slots__ = ("name", "owner")
+
+    def __init__(self, owner: GeneratorValue, name: str) -> None:
+        super().__init__()
+        self.owner = owner
+        self.name = name
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        match self.name, len(args):
+            case "send", 1:
+                return self.owner.send(tracer, args[0])
+            case "__next__", 0:
+                return self.owner.next(tracer)
+            case "__iter__", 0:
+                return self.owner
+            case "close", 0:
+                return self.owner.close(tracer)
+            case "throw", 1:
+                return self.owner.throw(tracer, instantiate(tracer, args[0]))
+            case "throw", 3 if isinstance(args[1].realize(), ExceptionValue):
+                return self.owner.throw(tracer, instantiate(tracer, args[1]))
+            case _:
+                return super().call(tracer, args, kwargs)
+
+    def children(self) -> Sequence[Value]:
+        return (self.owner,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_value(self.owner)
+        emitter.load_attribute(self.name)
