@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
-
 from lampwork_symshape import (
     BoolExpr,
     IntExpr,
@@ -163,12 +162,20 @@ small = st.recursive(_leaf(), _grow, max_leaves=4)
 relations = st.builds(_relation, st.sampled_from(list(_RELATIONS)), small, small)
 
 
+def _and(a: WrittenCondition, b: WrittenCondition) -> WrittenCondition:
+    return WrittenCondition(and_(a.built, b.built), lambda v: a.value(v) & b.value(v))
+
+
+def _or(a: WrittenCondition, b: WrittenCondition) -> WrittenCondition:
+    return WrittenCondition(or_(a.built, b.built), lambda v: a.value(v) | b.value(v))
+
+
+def _not(a: WrittenCondition) -> WrittenCondition:
+    return WrittenCondition(not_(a.built), lambda v: not a.value(v))
+
+
 def _grow_condition(inner: st.SearchStrategy[WrittenCondition]) -> st.SearchStrategy[WrittenCondition]:
-    return st.one_of(
-        st.builds(lambda a, b: WrittenCondition(and_(a.built, b.built), lambda v: a.value(v) & b.value(v)), inner, inner),
-        st.builds(lambda a, b: WrittenCondition(or_(a.built, b.built), lambda v: a.value(v) | b.value(v)), inner, inner),
-        st.builds(lambda a: WrittenCondition(not_(a.built), lambda v: not a.value(v)), inner),
-    )
+    return st.one_of(st.builds(_and, inner, inner), st.builds(_or, inner, inner), st.builds(_not, inner))
 
 
 conditions = st.recursive(relations, _grow_condition, max_leaves=3)

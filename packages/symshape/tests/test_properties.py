@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 
 from hypothesis import HealthCheck, given, settings
-
 from lampwork_symshape import PythonPrinter, Symbol
 
 from .strategies import SYMBOLS, Written, WrittenCondition, assignments, conditions, expressions

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from lampwork_symshape import (
     BoolExpr,
     Facts,
@@ -29,7 +28,7 @@ from lampwork_symshape import (
     symbol,
 )
 
-from .strategies import SYMBOLS, WrittenCondition, Written, assignments, conditions, expressions
+from .strategies import SYMBOLS, Written, WrittenCondition, assignments, conditions, expressions
 
 s, t = symbol("s0", 2), symbol("s1", 2)
 i, j = symbol("i", 0), symbol("j", 0)

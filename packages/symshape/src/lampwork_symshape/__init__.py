@@ -20,6 +20,7 @@ from .condition import (
     or_,
     where,
 )
+from .dim_policy import DimDecision, DimHistory, DimMark, DimPolicy, decide_dims
 from .expr import (
     Integer,
     IntExpr,
@@ -41,6 +42,71 @@ from .kind import Kind
 from .node import Expr, SymbolicValueError
 from .printer import Precedence, Printer, PythonPrinter
 from .prove import Facts, Truth, prove, simplify
+from .shape_env import ContradictionError, DataDependentError, Fact, ShapeEnv, Specialization
+from .shape_guard import Quantity, ShapeCheck, ShapeGuards, SizeSource, SymbolBinding, shape_guards
+from .symbol import ShapeSymbol, SymbolKind, UserFrame
 from .value_range import ValueRange
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "FALSE",
+    "TRUE",
+    "BoolExpr",
+    "ContradictionError",
+    "DataDependentError",
+    "DimDecision",
+    "DimHistory",
+    "DimMark",
+    "DimPolicy",
+    "Expr",
+    "Fact",
+    "Facts",
+    "IntExpr",
+    "Integer",
+    "Kind",
+    "Precedence",
+    "Printer",
+    "PythonPrinter",
+    "Quantity",
+    "ShapeCheck",
+    "ShapeEnv",
+    "ShapeGuards",
+    "ShapeSymbol",
+    "SizeSource",
+    "Specialization",
+    "Symbol",
+    "SymbolBinding",
+    "SymbolKind",
+    "SymbolicValueError",
+    "Truth",
+    "UserFrame",
+    "ValueRange",
+    "and_",
+    "as_expr",
+    "boolean",
+    "ceil_div",
+    "decide_dims",
+    "eq",
+    "floor_div",
+    "ge",
+    "gt",
+    "integer",
+    "le",
+    "linear_terms",
+    "lt",
+    "maximum",
+    "minimum",
+    "mod",
+    "ne",
+    "not_",
+    "or_",
+    "product",
+    "prove",
+    "shape_guards",
+    "simplify",
+    "stride_of",
+    "sum_",
+    "symbol",
+    "where",
+]

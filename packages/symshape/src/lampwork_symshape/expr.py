@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -224,7 +224,7 @@ class Add(IntExpr):
 class Mul(IntExpr):
     """A product `coefficient * factors`; a factor is no literal and no product, and powers repeat it."""
 
-    __slots__ = ("scale", "factors")
+    __slots__ = ("factors", "scale")
     kind = Kind.MUL
     scale: int
     factors: tuple[IntExpr, ...]

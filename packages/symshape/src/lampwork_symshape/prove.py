@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import TypeAlias, cast
 
-from .condition import BoolExpr, Boolean, Connective, Relation, and_, as_condition, excess, gt, not_
+from .condition import Boolean, BoolExpr, Connective, Relation, and_, as_condition, excess, gt, not_
 from .expr import BinaryInt, IntExpr, MinMax, Symbol, combine, integer, product
 from .kind import Kind
 from .node import E, Expr, postorder
@@ -58,7 +58,9 @@ class Facts:
     def __init__(self, conditions: Iterable[BoolExpr] = ()) -> None:
         held: dict[BoolExpr, None] = {}
         for condition in conditions:
-            for part in condition.args if isinstance(condition, Connective) and condition.kind is Kind.AND else (condition,):
+            for part in (
+                condition.args if isinstance(condition, Connective) and condition.kind is Kind.AND else (condition,)
+            ):
                 held[part] = None
         self.conditions: tuple[BoolExpr, ...] = tuple(held)
         self.held: frozenset[BoolExpr] = frozenset(held)
@@ -235,7 +237,12 @@ class _Search:
         if bound is not None and bound <= 0:
             return True
         key = (frozenset(coefficients.items()), constant)
-        if depth >= _SEARCH_DEPTH or self._steps >= _SEARCH_STEPS or key in self._seen or len(coefficients) > _MAX_TERMS:
+        if (
+            depth >= _SEARCH_DEPTH
+            or self._steps >= _SEARCH_STEPS
+            or key in self._seen
+            or len(coefficients) > _MAX_TERMS
+        ):
             return False
         self._seen.add(key)
         # terms with no bound of their own first: without a fact for each of them there is no proof

@@ -10,12 +10,12 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from .condition import BoolExpr, Boolean, as_condition, eq, not_
+from .condition import Boolean, BoolExpr, as_condition, eq, not_
 from .dim_policy import DimDecision
 from .expr import IntExpr, Symbol, as_expr, integer, symbol
 from .prove import Facts, Truth, prove
@@ -226,7 +226,7 @@ class ShapeEnv:
         return self._known.replaced(expr)
 
     @contextmanager
-    def suppress_facts(self) -> Iterator[None]:
+    def suppress_facts(self) -> Generator[None]:
         """Within this context answers by hint are not recorded: for questions whose answer changes nothing."""
         self._suppressed += 1
         try:

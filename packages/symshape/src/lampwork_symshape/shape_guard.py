@@ -105,8 +105,7 @@ class ShapeGuards:
             if not check.condition.evaluate(symbols):
                 text = PythonPrinter(rename=lambda s: names[s])(check.condition)
                 actual = ", ".join(
-                    f"{names[s]} is {symbols[s]}"
-                    for s in sorted(check.condition.free_symbols, key=lambda s: s.order)
+                    f"{names[s]} is {symbols[s]}" for s in sorted(check.condition.free_symbols, key=lambda s: s.order)
                 )
                 return f"{text} fails: {actual}" + (f"; needed by {check.frame}" if check.frame else "")
         return None

@@ -99,14 +99,14 @@ def from_sympy(expr: Any, symbols: Mapping[str, Symbol]) -> IntExpr | BoolExpr:
         build = and_ if isinstance(expr, sympy.And) else or_
         return build(*(_bool(a, symbols) for a in expr.args))
     if isinstance(expr, sympy.core.relational.Relational):
-        return _FROM_RELATION[expr.rel_op](_int(expr.lhs, symbols), _int(expr.rhs, symbols))
+        return _FROM_RELATION[cast(Any, expr).rel_op](_int(expr.lhs, symbols), _int(expr.rhs, symbols))
     if isinstance(expr, sympy.Pow):
         base, power = expr.args
         if isinstance(power, sympy.Integer) and int(power) >= 0:
             return reduce(lambda a, b: a * b, [_int(base, symbols)] * int(power), as_expr(1))
         raise UntranslatableError(expr)
     if isinstance(expr, sympy.Piecewise):
-        pieces = [(_int(value, symbols), _bool(condition, symbols)) for value, condition in expr.args]
+        pieces = [(_int(value, symbols), _bool(condition, symbols)) for value, condition in cast(Any, expr).args]
         return reduce(lambda rest, piece: where(piece[1], piece[0], rest), reversed(pieces[:-1]), pieces[-1][0])
     return _from_operation(expr, symbols)
 

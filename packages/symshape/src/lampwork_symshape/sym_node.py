@@ -11,11 +11,13 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, cast
 
 import torch
+from torch._subclasses.fake_tensor import _BypassDispatchCache
 
-from .condition import BoolExpr, Boolean, and_, as_condition, boolean, eq, ge, gt, le, lt, ne, not_, or_, where
+from .condition import Boolean, BoolExpr, and_, as_condition, boolean, eq, ge, gt, le, lt, ne, not_, or_, where
 from .expr import IntExpr, Symbol, as_expr, integer, maximum, minimum, product, sum_
 from .node import Expr
 from .shape_env import DataDependentError, ShapeEnv
@@ -44,7 +46,9 @@ class TorchShapeEnv(ShapeEnv):
         self.pending_fresh_unbacked_symbols: list[Symbol] = []
         self.settings: tuple[object, ...] = (type(self).__name__,)
 
-    def evaluate_sym_node(self, node: SymNode, size_oblivious: bool = False, fallback_value: bool | None = None) -> bool:
+    def evaluate_sym_node(
+        self, node: SymNode, size_oblivious: bool = False, fallback_value: bool | None = None
+    ) -> bool:
         """Decide a condition; `fallback_value` answers for one that only the run time knows."""
         condition = cast(BoolExpr, node.expr)
         try:
@@ -68,7 +72,9 @@ class TorchShapeEnv(ShapeEnv):
     def create_unbacked_symint(self) -> torch.SymInt:
         """A size that only the run time knows."""
         frame = self._find_frame()
-        return sym_int(self.create_unbacked(f"a value computed at {frame}" if frame else "a computed value", lower=0), self)
+        return sym_int(
+            self.create_unbacked(f"a value computed at {frame}" if frame else "a computed value", lower=0), self
+        )
 
     def sym_int(self, expr: IntExpr | int) -> torch.SymInt | int:
         """What to give torch for an expression: an int for a literal, else a SymInt."""
@@ -201,7 +207,9 @@ class SymNode:
         return isinstance(other, SymNode) and self.expr is other.expr
 
     def _value_hash(self) -> int:
-        return hash(self.expr)
+        # Asked only for the key of the fake tensor cache. A cached result would come back on a node of torch's own
+        # class, which cannot hold our expressions, so operations on symbolic sizes are computed each time.
+        raise _BypassDispatchCache("lampwork symbolic size")
 
     def with_shape_env(self, shape_env: TorchShapeEnv) -> SymNode:
         """The same expression in another environment."""
@@ -483,8 +491,8 @@ class FloatNode:
         return True
 
     def is_constant(self) -> bool:
-        """Always, so torch computes with the value itself."""
-        return True
+        """Never: torch unwraps only integers and conditions that say so."""
+        return False
 
     def is_nested_int(self) -> bool:
         """Never."""
@@ -514,6 +522,69 @@ class FloatNode:
     def _graph_repr(self) -> str:
         return str(self.constant)
 
+    def wrap_int(self, value: int) -> SymNode:
+        """A literal integer of this environment."""
+        return SymNode(integer(value), self.shape_env)
+
+    def wrap_float(self, value: float) -> FloatNode:
+        """A float of this environment."""
+        return FloatNode(value, self.shape_env)
+
+    def __getattr__(self, name: str) -> Callable[..., SymNode | FloatNode]:
+        operation = _FLOAT_OPERATIONS.get(name)
+        if operation is None:
+            raise AttributeError(f"no operation {name!r} on floats that come from sizes")
+        return partial(self._compute, operation)
+
+    def _compute(self, operation: Callable[..., Any], *others: object) -> SymNode | FloatNode:
+        result = operation(self.constant, *(_number(o) for o in others))
+        if isinstance(result, bool):
+            return SymNode(boolean(result), self.shape_env)
+        if isinstance(result, int):
+            return SymNode(integer(result), self.shape_env)
+        return FloatNode(result, self.shape_env)
+
+
+_FLOAT_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "mod": operator.mod,
+    "truediv": operator.truediv,
+    "float_truediv": operator.truediv,
+    "pow": operator.pow,
+    "float_pow": operator.pow,
+    "floordiv": operator.floordiv,
+    "neg": operator.neg,
+    "pos": operator.pos,
+    "abs": abs,
+    "round": round,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "trunc": math.trunc,
+    "sym_int": int,
+    "sym_float": float,
+    "sym_min": min,
+    "sym_max": max,
+    "sym_sqrt": math.sqrt,
+    "sym_log2": math.log2,
+    "is_integer": float.is_integer,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+}
+
+
+def _number(value: object) -> Any:
+    if isinstance(value, FloatNode):
+        return value.constant
+    if isinstance(value, SymNode):
+        return value.shape_env.evaluate_int(_int_of(value))
+    return value
+
 
 def _expr(value: object) -> Any:
     if isinstance(value, SymNode):
@@ -532,7 +603,9 @@ def _int_of(value: object) -> IntExpr:
 
 def _bool_of(value: object) -> BoolExpr:
     found = _expr(value)
-    return ne(found, 0) if isinstance(found, IntExpr) else as_condition(bool(found) if isinstance(found, int) else found)
+    return (
+        ne(found, 0) if isinstance(found, IntExpr) else as_condition(bool(found) if isinstance(found, int) else found)
+    )
 
 
 def _ints(values: Sequence[object]) -> list[IntExpr]:
