@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from bytecode import Instr, Label
+from bytecode import CellVar, Instr, Label
 
 PYTHON: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
 SUPPORTED: frozenset[tuple[int, int]] = frozenset({(3, 11), (3, 12)})
@@ -99,3 +99,39 @@ def redirect(instruction: Instr, backward: bool) -> list[Instr | Label] | None:
         Instr("JUMP_BACKWARD", target, location=location),
         over,
     ]
+
+
+_ENDS = frozenset({"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "INTERPRETER_EXIT"})
+
+
+def falls_through(instruction: Instr) -> bool:
+    """Whether execution can go on to the instruction below."""
+    return instruction.name not in _ENDS and not instruction.is_uncond_jump()
+
+
+_PROLOGUE = frozenset({"COPY_FREE_VARS", "MAKE_CELL", "RESUME"})
+
+
+def is_prologue(instruction: Instr) -> bool:
+    """Whether it belongs to the set-up of cells at the start of a function."""
+    return instruction.name in _PROLOGUE
+
+
+LOADS_CONSTANT = frozenset({"LOAD_CONST", "RETURN_CONST"})
+
+
+def prologue(cellvars: list[str], freevars: list[str]) -> list[Instr]:
+    """COPY_FREE_VARS, MAKE_CELL and RESUME as the compiler orders them."""
+    sequence: list[Instr] = []
+    if freevars:
+        sequence.append(Instr("COPY_FREE_VARS", len(freevars)))
+    sequence.extend(Instr("MAKE_CELL", CellVar(name)) for name in cellvars)
+    sequence.append(Instr("RESUME", 0))
+    return sequence
+
+
+def stack_effect(instruction: Instr, jump: bool | None) -> int:
+    """Net values pushed. A resumed generator finds the value sent to it, which `dis` does not count."""
+    if instruction.name == "RETURN_GENERATOR":
+        return 1
+    return instruction.stack_effect(jump=jump)
