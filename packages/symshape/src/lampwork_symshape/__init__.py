@@ -44,7 +44,7 @@ from .printer import Precedence, Printer, PythonPrinter
 from .prove import Facts, Truth, prove, simplify
 from .shape_env import ContradictionError, DataDependentError, Fact, ShapeEnv, Specialization
 from .shape_guard import Quantity, ShapeCheck, ShapeGuards, SizeSource, SymbolBinding, shape_guards
-from .symbol import ShapeSymbol, SymbolKind, UserFrame
+from .shape_symbol import ShapeSymbol, SymbolKind, UserFrame
 from .value_range import ValueRange
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ from math import gcd
 from typing import Any
 
 from . import rules
-from .expr import IntExpr, Symbol, as_expr, divide_exactly, integer, sum_node
+from .expr import IntExpr, Symbol, as_expr, integer, sum_node
 from .kind import Kind
 from .node import Expr, SymbolicValueError, interned
 from .value_range import union_bounds
@@ -214,6 +214,11 @@ def _sides(difference: IntExpr) -> tuple[IntExpr, IntExpr]:
     return sum_node(0, positive), sum_node(0, negative)
 
 
+def _divide_exactly(expr: IntExpr, divisor: IntExpr) -> IntExpr | None:
+    quotient, rest = rules.split_by_divisor(expr, divisor)
+    return quotient if quotient is not None and rest == 0 else None
+
+
 def _without_common_factor(difference: IntExpr) -> IntExpr:
     """Cancel factors that every term has and that are positive."""
     if difference.constant or len(difference.terms) < 2:
@@ -221,7 +226,7 @@ def _without_common_factor(difference: IntExpr) -> IntExpr:
     first = difference.terms[0][0]
     for factor in rules.factors_of(first):
         if rules.positive(factor):
-            quotient = divide_exactly(difference, factor)
+            quotient = _divide_exactly(difference, factor)
             if quotient is not None:
                 return _without_common_factor(quotient)
     return difference

@@ -613,7 +613,7 @@ def linear_terms(expr: IntExpr) -> tuple[int, dict[IntExpr, int]]:
 
 
 def stride_of(expr: IntExpr, sym: Symbol) -> IntExpr | None:
-    """The c of expr == c * sym + rest, with sym in neither; None when expr is not affine in sym, 0 when sym is absent."""
+    """The c of expr == c * sym + rest, with sym in neither; None if expr is not affine in sym, 0 if sym is absent."""
     if sym not in expr.free_symbols:
         return integer(0)
     parts: list[tuple[IntExpr, int]] = []
@@ -628,9 +628,3 @@ def stride_of(expr: IntExpr, sym: Symbol) -> IntExpr | None:
             return None
         parts.append((product_node(1, tuple(others)), coefficient))
     return combine(0, parts)
-
-
-def divide_exactly(expr: IntExpr, divisor: IntExpr) -> IntExpr | None:
-    """The quotient when every term of `expr` has the single product `divisor` as a factor, else None."""
-    quotient, rest = rules.split_by_divisor(expr, divisor)
-    return quotient if quotient is not None and rest.is_constant and rest.constant == 0 else None

@@ -19,7 +19,7 @@ from .condition import Boolean, BoolExpr, as_condition, eq, not_
 from .dim_policy import DimDecision
 from .expr import IntExpr, Symbol, as_expr, integer, symbol
 from .prove import Facts, Truth, prove
-from .symbol import BACKED_PREFIX, UNBACKED_PREFIX, ShapeSymbol, SymbolKind, UserFrame
+from .shape_symbol import BACKED_PREFIX, UNBACKED_PREFIX, ShapeSymbol, SymbolKind, UserFrame
 
 FrameFinder = Callable[[], UserFrame | None]
 

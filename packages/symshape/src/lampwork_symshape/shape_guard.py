@@ -17,7 +17,7 @@ from .kind import Kind
 from .printer import PythonPrinter
 from .prove import Facts, Truth, prove
 from .shape_env import Fact, ShapeEnv
-from .symbol import UserFrame
+from .shape_symbol import UserFrame
 from .value_range import ValueRange
 
 

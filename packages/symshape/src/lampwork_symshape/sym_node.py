@@ -18,12 +18,10 @@ import torch
 from torch._subclasses.fake_tensor import _BypassDispatchCache
 
 from .condition import Boolean, BoolExpr, and_, as_condition, boolean, eq, ge, gt, le, lt, ne, not_, or_, where
+from .contiguity import CHANNELS_LAST_2D, CHANNELS_LAST_3D, dense_in_order, has_channels_last_strides
 from .expr import IntExpr, Symbol, as_expr, integer, maximum, minimum, product, sum_
 from .node import Expr
 from .shape_env import DataDependentError, ShapeEnv
-
-_CHANNELS_LAST_2D = (1, 3, 2, 0)
-_CHANNELS_LAST_3D = (1, 4, 3, 2, 0)
 
 
 class SymbolicFloatError(RuntimeError):
@@ -428,19 +426,19 @@ class SymNode:
 
     def is_channels_last_contiguous_2d(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
         """Whether it is a dense NHWC tensor."""
-        return self._dense(sizes, strides, _CHANNELS_LAST_2D)
+        return self._dense(sizes, strides, CHANNELS_LAST_2D)
 
     def is_channels_last_contiguous_3d(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
         """Whether it is a dense NDHWC tensor."""
-        return self._dense(sizes, strides, _CHANNELS_LAST_3D)
+        return self._dense(sizes, strides, CHANNELS_LAST_3D)
 
     def is_channels_last_strides_2d(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
         """Whether its strides are ordered as NHWC's."""
-        return self._new(_channels_last_strides(_ints(sizes), _ints(strides), _CHANNELS_LAST_2D))
+        return self._new(has_channels_last_strides(_ints(sizes), _ints(strides), CHANNELS_LAST_2D))
 
     def is_channels_last_strides_3d(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
         """Whether its strides are ordered as NDHWC's."""
-        return self._new(_channels_last_strides(_ints(sizes), _ints(strides), _CHANNELS_LAST_3D))
+        return self._new(has_channels_last_strides(_ints(sizes), _ints(strides), CHANNELS_LAST_3D))
 
     def is_non_overlapping_and_dense(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
         """Whether some order of its dimensions makes it row-major. The order of strides is decided, not symbolic."""
@@ -610,27 +608,3 @@ def _bool_of(value: object) -> BoolExpr:
 
 def _ints(values: Sequence[object]) -> list[IntExpr]:
     return [_int_of(v) for v in values]
-
-
-def dense_in_order(sizes: Sequence[IntExpr], strides: Sequence[IntExpr], order: Sequence[int]) -> BoolExpr:
-    """Whether the dimensions, innermost first as in `order`, follow each other without gaps; true when empty."""
-    expected: IntExpr = integer(1)
-    parts: list[BoolExpr] = []
-    for dim in order:
-        parts.append(or_(eq(sizes[dim], 1), eq(strides[dim], expected)))
-        expected = expected * sizes[dim]
-    return or_(and_(*parts), eq(expected, 0))
-
-
-def _channels_last_strides(sizes: Sequence[IntExpr], strides: Sequence[IntExpr], order: Sequence[int]) -> BoolExpr:
-    """Strides ascend in channels-last order, and an N111 tensor (or one of 1-element channels) is not taken for one."""
-    if len(sizes) != len(order):
-        return boolean(False)
-    parts: list[BoolExpr] = [ne(strides[1], 0)]
-    least: IntExpr = integer(0)
-    for dim in order:
-        parts += [ne(sizes[dim], 0), ge(strides[dim], least)]
-        if dim == 0:
-            parts.append(ne(least, strides[1]))
-        least = where(gt(sizes[dim], 1), strides[dim] * sizes[dim], strides[dim])
-    return and_(*parts)
