@@ -1,0 +1,243 @@
+"""What the trace observed: mutations of inputs, and what each output is, read off the functional wrappers.
+
+Runs while functionalization is still on, right after the captured graph ran. Two wrappers alias exactly when they share
+a functional storage. Invariant: every result of the functional graph is fresh memory of its own, or (a base that
+several outputs view) fresh memory shared only as eager shares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import SymBool, SymFloat, SymInt, Tensor, fx
+from torch._ops import OpOverload
+
+from .errors import UnsupportedForAot
+from .metadata import (
+    GraphSignature,
+    InputMutation,
+    InputSpec,
+    OutputKind,
+    OutputSpec,
+    ViewSpec,
+    is_dense,
+    overlaps_itself,
+    view_between,
+)
+from .trace import AtenRecorder
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The outcome of the analysis; `results` are the nodes the functional graph must return, in order."""
+
+    results: tuple[fx.Node, ...]
+    mutations: tuple[InputMutation, ...]
+    outputs: tuple[OutputSpec, ...]
+    output_tree: pytree.TreeSpec | None
+    outputs_require_grad: bool
+
+    def signature(
+        self, *, inputs: tuple[InputSpec, ...], result_count: int, grad_mode_after: bool | None
+    ) -> GraphSignature:
+        return GraphSignature(
+            inputs=inputs,
+            outputs=self.outputs,
+            mutations=self.mutations,
+            result_count=result_count,
+            output_tree=self.output_tree,
+            grad_mode_after=grad_mode_after,
+            outputs_require_grad=self.outputs_require_grad,
+        )
+
+
+def analyse(*, inputs: Sequence[Any], wrapped: Sequence[Any], outputs: Any, recorder: AtenRecorder) -> Observed:
+    """`inputs` are the fake inputs, `wrapped` their functional wrappers, `outputs` what the captured graph returned."""
+    flat, tree = flatten_outputs(outputs)
+    return _Analysis(inputs, wrapped, flat, tree, recorder).run()
+
+
+def flatten_outputs(outputs: Any) -> tuple[list[Any], pytree.TreeSpec | None]:
+    """Outputs as a flat list, and the structure to restore when they are not simply a sequence."""
+    if isinstance(outputs, (tuple, list)) and not any(isinstance(o, (tuple, list, dict)) for o in outputs):
+        return list(outputs), None
+    return pytree.tree_flatten(outputs)
+
+
+def value_root(node: fx.Node) -> fx.Node:
+    """The node that made the memory that `node`'s value lies in: views are followed to what they view."""
+    while node.op == "call_function" and isinstance(node.target, OpOverload) and is_view_op(node.target):
+        node = node.all_input_nodes[0]
+    return node
+
+
+def is_view_op(op: OpOverload) -> bool:
+    """Whether `op` returns a view of its first argument, by its schema."""
+    returns = op._schema.returns
+    return bool(returns) and returns[0].alias_info is not None and not op._schema.is_mutable
+
+
+class _Analysis:
+    def __init__(
+        self,
+        inputs: Sequence[Any],
+        wrapped: Sequence[Any],
+        outputs: list[Any],
+        tree: pytree.TreeSpec | None,
+        recorder: AtenRecorder,
+    ) -> None:
+        self.inputs = inputs
+        self.wrapped = wrapped
+        self.outputs = outputs
+        self.tree = tree
+        self.recorder = recorder
+        self.results: list[fx.Node] = []
+        self.mutations: list[InputMutation] = []
+        self.taken_roots: set[fx.Node] = set()  # memory that already belongs to an output
+
+    def run(self) -> Observed:
+        requires_grad = any(isinstance(o, Tensor) and o.requires_grad for o in self.outputs)
+        storages = self._observe_mutations()
+        requires_grad = requires_grad or any(
+            w.requires_grad and not self.inputs[m.index].requires_grad
+            for m in self.mutations
+            for w in (self.wrapped[m.index],)
+        )
+        outputs = self._describe_outputs(storages)
+        return Observed(tuple(self.results), tuple(self.mutations), outputs, self.tree, requires_grad)
+
+    # -- mutations
+
+    def _observe_mutations(self) -> dict[int, int]:
+        """Fills `mutations`; returns which input each functional storage belongs to."""
+        storages: dict[int, int] = {}
+        changed: list[int] = []
+        for i, (fake, wrapper) in enumerate(zip(self.inputs, self.wrapped)):
+            if not isinstance(wrapper, Tensor):
+                continue
+            if torch._functionalize_was_storage_changed(wrapper):
+                raise UnsupportedForAot("an input is given other memory (`set_`, or assignment to `.data`)")
+            storages.setdefault(torch._C._storage_address(wrapper), i)
+            torch._sync(wrapper)
+            if torch._functionalize_has_data_mutation(wrapper) or _differs(fake, wrapper):
+                changed.append(i)
+        for i in changed:
+            self._observe_mutation(i, self.inputs[i], self.wrapped[i], set(changed))
+        return storages
+
+    def _observe_mutation(self, index: int, fake: Tensor, wrapper: Tensor, changed: set[int]) -> None:
+        data = torch._functionalize_has_data_mutation(wrapper)
+        if data and overlaps_itself(fake):
+            raise UnsupportedForAot("an input whose elements share memory is written to")
+        if wrapper.untyped_storage().nbytes() > fake.untyped_storage().nbytes():
+            raise UnsupportedForAot("an input is resized to more memory than it has")
+        metadata: ViewSpec | None = view_between(fake, wrapper) if _differs(fake, wrapper) else None
+        result = None
+        if data:
+            node = self.recorder.node_of(torch._from_functional_tensor(wrapper))
+            root = value_root(node)
+            if root.op == "placeholder" and self._input_index(root) in changed:
+                node = self._copy_of(node)  # the writes happen one after the other: read it before it is written to
+            result = len(self.results)
+            self.results.append(node)
+        if data or metadata is not None:
+            self.mutations.append(InputMutation(index, result, metadata))
+
+    def _input_index(self, node: fx.Node) -> int:
+        return next(i for i, fake in enumerate(self.inputs) if fake is node.meta["val"])
+
+    # -- outputs
+
+    def _describe_outputs(self, storages: dict[int, int]) -> tuple[OutputSpec, ...]:
+        tensors = [o for o in self.outputs if isinstance(o, Tensor)]
+        sharing: dict[int, set[int]] = {}
+        for output in tensors:
+            if not torch._is_functional_tensor(output):
+                raise UnsupportedForAot("an output is a tensor that the graph did not compute")
+            torch._sync(output)
+            sharing.setdefault(torch._C._storage_address(output), set()).add(id(output))
+        first_place: dict[int, int] = {}
+        input_place = {id(w): i for i, w in enumerate(self.wrapped) if isinstance(w, Tensor)}
+        bases: dict[int, tuple[int, Tensor]] = {}
+        specs: list[OutputSpec] = []
+        for place, output in enumerate(self.outputs):
+            if not isinstance(output, Tensor):
+                specs.append(self._describe_number(output))
+                continue
+            storage = torch._C._storage_address(output)
+            if id(output) in input_place:
+                specs.append(OutputSpec(OutputKind.IS_INPUT, input_place[id(output)]))
+            elif id(output) in first_place:
+                specs.append(OutputSpec(OutputKind.IS_OUTPUT, first_place[id(output)]))
+            elif storage in storages:
+                index = storages[storage]
+                # Sizes and strides are relative to the input as the call leaves it.
+                specs.append(OutputSpec(OutputKind.ALIAS_OF_INPUT, index, view_between(self.wrapped[index], output)))
+            else:
+                specs.append(self._describe_computed(output, storage, len(sharing[storage]) > 1, bases))
+            first_place.setdefault(id(output), place)
+        return tuple(specs)
+
+    def _describe_number(self, value: Any) -> OutputSpec:
+        if isinstance(value, SymInt):
+            node = self.recorder.symbols.resolve(value)
+            if isinstance(node, int):
+                return OutputSpec(OutputKind.CONSTANT, constant=node)
+            self.results.append(node)
+            return OutputSpec(OutputKind.COMPUTED, len(self.results) - 1)
+        if isinstance(value, (SymFloat, SymBool)):
+            raise UnsupportedForAot("an output is a symbolic number that is not an integer")
+        return OutputSpec(OutputKind.CONSTANT, constant=value)
+
+    def _describe_computed(
+        self, output: Tensor, storage: int, shared: bool, bases: dict[int, tuple[int, Tensor]]
+    ) -> OutputSpec:
+        value = torch._from_functional_tensor(output)
+        node = self.recorder.node_of(value)
+        root = value_root(node)
+        whole = (
+            value.storage_offset() == 0
+            and is_dense(value)
+            and value.numel() == root.meta["val"].numel()
+            and value.dtype == root.meta["val"].dtype
+            and not (value.is_conj() or value.is_neg())
+        )
+        if whole and not shared:
+            self.results.append(self._owned(node, root))
+            return OutputSpec(OutputKind.COMPUTED, len(self.results) - 1)
+        known = bases.get(storage)
+        if known is None:
+            base = root.meta["val"]
+            if not is_dense(base):
+                raise UnsupportedForAot("outputs view memory with gaps")
+            self.results.append(self._owned(root, root))
+            known = bases[storage] = (len(self.results) - 1, base)
+        return OutputSpec(OutputKind.ALIAS_OF_RESULT, known[0], view_between(known[1], value))
+
+    def _owned(self, node: fx.Node, root: fx.Node) -> fx.Node:
+        """`node`, or a copy of it when its memory is an input's, a constant's or another output's."""
+        if root.op == "call_function" and root not in self.taken_roots:
+            self.taken_roots.add(root)
+            return node
+        return self._copy_of(node)
+
+    def _copy_of(self, node: fx.Node) -> fx.Node:
+        """A fresh copy with the same strides. Recorded directly: an equal copy may not stand in for it."""
+        copied = self.recorder.graph.call_function(aten.clone.default, (node,))
+        copied.meta.update(node.meta)
+        self.taken_roots.add(copied)
+        return copied
+
+
+def _differs(fake: Tensor, wrapper: Tensor) -> bool:
+    return (
+        fake.shape != wrapper.shape
+        or fake.stride() != wrapper.stride()
+        or fake.storage_offset() != wrapper.storage_offset()
+    )

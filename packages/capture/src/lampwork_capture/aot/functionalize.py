@@ -1,0 +1,358 @@
+"""From a captured graph to a functional one: run it once on fake tensors under functionalization and the recorder.
+
+The layers, outermost first: autograd and autocast as the call would have them, functionalization (writes become new
+values, views are replayed), the recorder (`trace`), fake tensors. Afterwards the wrappers tell what was mutated and
+what aliases what. Invariant: the trace leaves nothing behind: no mutated input, no mode, no autocast state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import SymInt, Tensor, fx, nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.overrides import TorchFunctionMode
+
+from .analysis import analyse
+from .decompositions import DEFAULT_DECOMPOSITIONS
+from .errors import UnsupportedForAot
+from .fold import fold
+from .hidden_writes import REPLACEMENTS
+from .metadata import FunctionalGraph, InputSpec
+from .settings import Settings
+from .trace import AtenRecorder, DecompositionTable
+from .verify import verify
+
+_PLACEHOLDER_META = ("source", "user_line", "stack_trace", "tensor_meta")
+_NODE_META = ("user_line", "stack_trace", "nn_module_stack", "source_fn_stack")
+_PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer, FakeTensor)
+# Calls whose effect is on the process, not on tensors: they must happen at every call, so they cannot be traced away.
+_FOREIGN_MODULES = ("torch._functorch", "torch._C._functorch", "torch.random", "torch.cuda", "torch.autograd.graph")
+_FOREIGN_CALLS = frozenset({torch.manual_seed, torch.seed, torch.set_rng_state, torch.get_rng_state, torch.autograd.grad})
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInput:
+    """An input before tracing: its description, its fake tensor (or number) and, if lifted, the tensor itself."""
+
+    spec: InputSpec
+    value: Any
+    meta: dict[str, Any]
+    lifted: Tensor | None = None
+
+
+def trace_functional(
+    graph: fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    decompositions: DecompositionTable = DEFAULT_DECOMPOSITIONS,
+    with_autograd: bool = False,
+) -> FunctionalGraph:
+    """The functional ATen form of `graph`, as it behaves under the ambient autocast state.
+
+    `example_inputs`: one real or fake tensor, SymInt or number per placeholder. `with_autograd`: let the inputs that
+    require gradients do so in the trace, under the ambient grad mode, to learn whether outputs require them; otherwise
+    the trace runs as under `no_grad`. Raises UnsupportedForAot, or whatever the captured graph itself raises.
+    """
+    settings = Settings.from_environment()
+    fake_mode = find_fake_mode(graph, example_inputs)
+    with torch.inference_mode(False):
+        inputs = collect_inputs(graph, example_inputs, fake_mode)
+    recorder = AtenRecorder(fake_mode, decompositions, verify=settings.verify)
+    for item in inputs:
+        recorder.placeholder(item.spec.name, item.value, item.meta)
+    symbolic = any(isinstance(item.value, SymInt) or _is_symbolic(item.value) for item in inputs)
+    grad_before = torch.is_grad_enabled()
+    with _tracing(fake_mode, recorder, symbolic, grad_before and with_autograd) as wrap:
+        wrapped = [wrap(item.value, with_autograd) if isinstance(item.value, Tensor) else item.value for item in inputs]
+        runner = _GraphRunner(graph, recorder, wrapped, inputs)
+        outputs = runner.run()
+        grad_after = torch.is_grad_enabled()
+        observed = analyse(inputs=[i.value for i in inputs], wrapped=wrapped, outputs=outputs, recorder=recorder)
+    functional_graph, result_count = fold(recorder.graph, observed.results)
+    module = fx.GraphModule(_holder(recorder.constants), functional_graph, class_name="FunctionalGraph")
+    changes_grad = runner.sets_grad_mode and grad_after != (grad_before and with_autograd)
+    result = FunctionalGraph(
+        module,
+        observed.signature(
+            inputs=tuple(item.spec for item in inputs),
+            result_count=result_count,
+            grad_mode_after=grad_after if changes_grad else None,
+        ),
+        tuple(item.lifted for item in inputs if item.lifted is not None),
+    )
+    if settings.verify:
+        verify(module)
+    return result
+
+
+def _holder(constants: dict[str, Tensor]) -> nn.Module:
+    module = nn.Module()
+    for name, tensor in constants.items():
+        module.register_buffer(name, tensor, persistent=False)
+    return module
+
+
+def _is_symbolic(value: Any) -> bool:
+    return isinstance(value, Tensor) and any(isinstance(s, SymInt) for s in value.shape)
+
+
+# -- inputs
+
+
+def find_fake_mode(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> FakeTensorMode:
+    """The fake mode the graph was captured under, or a new one."""
+    for node in graph.graph.nodes:
+        if node.op != "placeholder":
+            break
+        value = _captured_value(node)
+        if isinstance(value, FakeTensor):
+            return value.fake_mode
+    for value in example_inputs:
+        if isinstance(value, FakeTensor):
+            return value.fake_mode
+    return FakeTensorMode()
+
+
+def _captured_value(node: fx.Node) -> Any:
+    value = node.meta.get("val")
+    return node.meta.get("example_value") if value is None else value
+
+
+def collect_inputs(
+    graph: fx.GraphModule, example_inputs: Sequence[Any], fake_mode: FakeTensorMode
+) -> list[GraphInput]:
+    """The placeholders in order, then every tensor that the graph holds itself."""
+    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    if len(placeholders) != len(example_inputs):
+        raise ValueError(f"the graph has {len(placeholders)} placeholders, got {len(example_inputs)} example inputs")
+    inputs: list[GraphInput] = []
+    for node, example in zip(placeholders, example_inputs):
+        meta = {key: node.meta[key] for key in _PLACEHOLDER_META if key in node.meta}
+        static = node.meta.get("static_input", isinstance(example, nn.Parameter))
+        value = _fake_input(node, example, fake_mode)
+        spec = InputSpec(node.name, bool(static), meta.get("source"), is_tensor=isinstance(value, Tensor))
+        inputs.append(GraphInput(spec, value, {**meta, "static_input": bool(static)}))
+    taken = {item.spec.name for item in inputs}
+    for name, tensor in held_tensors(graph):
+        label = "held_" + "".join(c if c.isalnum() else "_" for c in name)
+        while label in taken:
+            label += "_"
+        taken.add(label)
+        _check_plain(tensor, name)
+        spec = InputSpec(label, True, None, lifted=True)
+        inputs.append(GraphInput(spec, _fake_of(tensor, fake_mode), {"static_input": True}, tensor))
+    return inputs
+
+
+def _fake_input(node: fx.Node, example: Any, fake_mode: FakeTensorMode) -> Any:
+    captured = _captured_value(node)
+    if isinstance(captured, SymInt):
+        return captured
+    if not isinstance(example, Tensor):
+        return example
+    _check_plain(example, node.name)
+    if isinstance(captured, FakeTensor) and captured.fake_mode is fake_mode:
+        # A capture that ran `x.t_()` on its fake tensor has changed it: then the example says how the input arrives.
+        unchanged = _is_symbolic(captured) or (
+            captured.shape == example.shape and captured.stride() == example.stride() and captured.dtype == example.dtype
+        )
+        if unchanged:
+            return _normal(captured, fake_mode)
+    if isinstance(example, FakeTensor):
+        return _normal(example, fake_mode)
+    return _fake_of(example, fake_mode)
+
+
+def _fake_of(tensor: Tensor, fake_mode: FakeTensorMode) -> Tensor:
+    return _normal(fake_mode.from_tensor(tensor, static_shapes=True), fake_mode)
+
+
+def _normal(fake: Tensor, fake_mode: FakeTensorMode) -> Tensor:
+    """`fake`, or, if it is an inference tensor (which refuses in-place operators here), an ordinary one like it."""
+    if not fake.is_inference():
+        return fake
+    length = fake.untyped_storage().nbytes() // fake.itemsize
+    with fake_mode:
+        memory = torch.empty(length, dtype=fake.dtype, device=fake.device)
+        return memory.as_strided(fake.shape, fake.stride(), fake.storage_offset())
+
+
+def _check_plain(tensor: Tensor, name: str) -> None:
+    if type(tensor) not in _PLAIN_TYPES and not isinstance(tensor, FakeTensor):
+        if not (isinstance(tensor, nn.Parameter) and type(tensor).__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl):
+            raise UnsupportedForAot(f"input {name} is a tensor subclass, {type(tensor).__name__}")
+    if tensor.layout is not torch.strided:
+        raise UnsupportedForAot(f"input {name} has layout {tensor.layout}")
+    if tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
+        raise UnsupportedForAot(f"input {name} is quantized, lazily conjugated or lazily negated")
+
+
+def held_tensors(graph: fx.GraphModule) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor the graph reads from itself: attributes, and parameters and buffers of the modules it calls."""
+    seen: set[int] = set()
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            found = _attribute(graph, node.target)
+            entries = [(node.target, found)] if isinstance(found, Tensor) else []
+        elif node.op == "call_module":
+            module = graph.get_submodule(node.target)
+            entries = [
+                (f"{node.target}.{name}", tensor)
+                for name, tensor in (*module.named_parameters(), *module.named_buffers())
+            ]
+        else:
+            continue
+        for name, tensor in entries:
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield name, tensor
+
+
+def _attribute(root: Any, path: str) -> Any:
+    for part in path.split("."):
+        root = getattr(root, part)
+    return root
+
+
+# -- the state of the process while tracing
+
+
+@contextlib.contextmanager
+def _tracing(
+    fake_mode: FakeTensorMode, recorder: AtenRecorder, symbolic: bool, grad: bool
+) -> Generator[Callable[[Tensor, bool], Tensor], None, None]:
+    """Everything on: yields the function that wraps a fake tensor for functionalization."""
+
+    def wrap(fake: Tensor, with_autograd: bool) -> Tensor:
+        wrapped = cast("Tensor", torch._to_functional_tensor(fake))
+        if with_autograd and fake.requires_grad:
+            torch._mirror_autograd_meta_to(fake, wrapped)
+        return wrapped
+
+    cache = torch.is_autocast_cache_enabled()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(grad))
+        stack.enter_context(torch._C.DisableTorchFunctionSubclass())
+        torch.set_autocast_cache_enabled(False)  # its entries would outlive the trace
+        stack.callback(torch.set_autocast_cache_enabled, cache)
+        if symbolic:
+            stack.enter_context(enable_python_dispatcher())
+        stack.enter_context(fake_mode)
+        stack.enter_context(recorder)
+        torch._enable_functionalization(reapply_views=True)
+        stack.callback(torch._disable_functionalization)
+        yield wrap
+
+
+class _ReplaceHiddenWrites(TorchFunctionMode):
+    """While a module of the captured graph runs: functions that write behind their schema are replaced."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return REPLACEMENTS.get(func, func)(*args, **(kwargs or {}))
+
+
+class _GraphRunner:
+    """Runs the captured graph node by node on wrapped inputs."""
+
+    def __init__(
+        self, graph: fx.GraphModule, recorder: AtenRecorder, wrapped: Sequence[Any], inputs: Sequence[GraphInput]
+    ) -> None:
+        self._graph = graph
+        self._recorder = recorder
+        self._wrapped = wrapped
+        self._held = {id(i.lifted): w for i, w in zip(inputs, wrapped) if i.lifted is not None}
+        self._autocasts: list[Any] = []
+        self.sets_grad_mode = False
+
+    def run(self) -> Any:
+        try:
+            return self._run()
+        finally:
+            unbalanced = bool(self._autocasts)
+            while self._autocasts:
+                self._autocasts.pop().__exit__(None, None, None)
+            if unbalanced and not self._failed:
+                raise UnsupportedForAot("the graph enters autocast and does not leave it")
+
+    def _run(self) -> Any:
+        self._failed = True
+        values: dict[fx.Node, Any] = {}
+        arrivals = iter(self._wrapped)
+        get = values.__getitem__
+        for node in self._graph.graph.nodes:
+            op = node.op
+            if op == "placeholder":
+                values[node] = next(arrivals)
+                continue
+            meta = node.meta
+            self._recorder.origin = {key: meta[key] for key in _NODE_META if key in meta}
+            if op == "output":
+                self._failed = False
+                return fx.node.map_arg(node.args[0], get)
+            if op == "get_attr":
+                values[node] = self._held_value(_attribute(self._graph, node.target))
+                continue
+            args = fx.node.map_arg(node.args, get)
+            kwargs = fx.node.map_arg(node.kwargs, get) if node.kwargs else {}
+            if op == "call_function":
+                values[node] = self._call(node.target, args, kwargs)
+            elif op == "call_method":
+                values[node] = getattr(args[0], node.target)(*args[1:], **kwargs)
+            else:
+                values[node] = self._call_module(node.target, args, kwargs)
+        raise UnsupportedForAot("the captured graph has no output")
+
+    def _held_value(self, value: Any) -> Any:
+        return self._held[id(value)] if isinstance(value, Tensor) else value
+
+    def _call(self, target: Any, args: Any, kwargs: Any) -> Any:
+        replacement = REPLACEMENTS.get(target)
+        if replacement is not None:
+            return replacement(*args, **kwargs)
+        if target is torch._C._set_grad_enabled:
+            self.sets_grad_mode = True
+        elif isinstance(target, HigherOrderOperator):
+            raise self._recorder.unsupported("a higher-order operator is not modelled", target.__name__)
+        elif target in _FOREIGN_CALLS or str(getattr(target, "__module__", "")).startswith(_FOREIGN_MODULES):
+            raise self._recorder.unsupported("a call acts on the process, not only on tensors", target)
+        elif target is torch.amp.autocast_mode._enter_autocast:
+            mode = target(*args, **kwargs)
+            self._autocasts.append(mode)
+            return mode
+        elif target is torch.amp.autocast_mode._exit_autocast:
+            if not self._autocasts or self._autocasts[-1] is not args[0]:
+                raise self._recorder.unsupported("autocast contexts do not nest", target)
+            self._autocasts.pop()
+        return target(*args, **kwargs)
+
+    def _call_module(self, name: str, args: Any, kwargs: Any) -> Any:
+        module = self._graph.get_submodule(name)
+        with self._swapped(module), _ReplaceHiddenWrites():
+            return module(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _swapped(self, module: nn.Module) -> Generator[None, None, None]:
+        """`module` with the traced values in the places of its parameters and buffers."""
+        places = [
+            (store, key, tensor)
+            for child in module.modules()
+            for store in (child._parameters, child._buffers)
+            for key, tensor in store.items()
+            if tensor is not None
+        ]
+        try:
+            for store, key, tensor in places:
+                cast("dict[str, Any]", store)[key] = self._held[id(tensor)]
+            yield
+        finally:
+            for store, key, tensor in places:
+                cast("dict[str, Any]", store)[key] = tensor
+

@@ -1,0 +1,182 @@
+"""What a functional graph means to its caller: which inputs it changes and what each output is.
+
+The trace produces one `GraphSignature`; `runtime_wrappers` obeys it on every call, and later stages read from it which
+inputs are static. Invariant: plain immutable data with no tensor in it, so a signature can be saved and loaded.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, fx
+
+from .errors import UnsupportedForAot
+
+
+class OutputKind(enum.Enum):
+    """What an output of the captured graph is, in terms of what the compiled graph takes and returns."""
+
+    COMPUTED = "computed"  # result `index` of the compiled graph, fresh memory
+    ALIAS_OF_INPUT = "alias of input"  # a view of input `index`, made anew by each call
+    ALIAS_OF_RESULT = "alias of result"  # a view of result `index`; several outputs may share that storage
+    IS_INPUT = "is input"  # the very object passed as input `index`
+    IS_OUTPUT = "is output"  # the very object returned as output `index`
+    CONSTANT = "constant"  # a Python value, among them None
+
+
+class Reinterpret(enum.Enum):
+    """How a view's element type comes from its base's."""
+
+    SAME = "same"
+    DTYPE = "dtype"  # Tensor.view(dtype) with elements of equal size
+    AS_REAL = "as real"  # torch.view_as_real
+    AS_COMPLEX = "as complex"  # torch.view_as_complex
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpec:
+    """A view as data: sizes and strides in elements of `dtype`, `offset` in such elements past the base's first one."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+    reinterpret: Reinterpret = Reinterpret.SAME
+    conjugate: bool = False
+    negative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """An input of the functional graph. `lifted`: not passed by the caller, held by the captured graph itself."""
+
+    name: str
+    static_input: bool
+    source: object | None
+    lifted: bool = False
+    is_tensor: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """One output of the captured graph; what `index` counts depends on `kind`."""
+
+    kind: OutputKind
+    index: int = -1
+    view: ViewSpec | None = None
+    constant: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputMutation:
+    """What happens to input `index`: new data (result `result`), new sizes and strides (`metadata`), or both."""
+
+    index: int
+    result: int | None
+    metadata: ViewSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSignature:
+    """How the functional graph's inputs and results stand to the captured graph's inputs and outputs."""
+
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    mutations: tuple[InputMutation, ...]
+    result_count: int  # results of the functional graph: new values of mutated inputs, then computed outputs
+    output_tree: pytree.TreeSpec | None  # None: the outputs are a flat sequence, as capture makes them
+    grad_mode_after: bool | None  # the grad mode the graph leaves behind, when it changes it
+    outputs_require_grad: bool  # the trace found outputs that need autograd: this graph is not for inference
+
+    @property
+    def mutated_inputs(self) -> tuple[int, ...]:
+        """Indices of the inputs whose data the call changes."""
+        return tuple(m.index for m in self.mutations if m.result is not None)
+
+    @property
+    def metadata_mutated_inputs(self) -> tuple[int, ...]:
+        """Indices of the inputs whose sizes or strides the call changes."""
+        return tuple(m.index for m in self.mutations if m.metadata is not None)
+
+    @property
+    def static_inputs(self) -> tuple[int, ...]:
+        """Indices of parameters and buffers."""
+        return tuple(i for i, spec in enumerate(self.inputs) if spec.static_input)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionalGraph:
+    """A graph of ATen operators without side effects, and how it stands to the graph it came from.
+
+    `graph` takes the captured graph's inputs followed by `lifted`, the tensors that the captured graph holds itself.
+    """
+
+    graph: fx.GraphModule
+    signature: GraphSignature
+    lifted: tuple[Tensor, ...] = ()
+
+
+def view_between(base: Tensor, view: Tensor) -> ViewSpec:
+    """The view of `base` that `view` is; both are fake tensors. Raises UnsupportedForAot where no ViewSpec says it."""
+    size, stride, start = tuple(view.shape), tuple(view.stride()), view.storage_offset()
+    base_start = base.storage_offset()
+    if not all(type(v) is int for v in (*size, *stride, start, base_start)):
+        raise UnsupportedForAot("an output is a view whose sizes are symbolic")
+    reinterpret = Reinterpret.SAME
+    if base.dtype != view.dtype:
+        if base.is_complex() and base.dtype.to_real() == view.dtype:
+            reinterpret, base_start = Reinterpret.AS_REAL, base_start * 2
+        elif view.is_complex() and view.dtype.to_real() == base.dtype:
+            reinterpret, base_start = Reinterpret.AS_COMPLEX, base_start // 2
+        elif base.itemsize == view.itemsize:
+            reinterpret = Reinterpret.DTYPE
+        else:
+            raise UnsupportedForAot(
+                f"an output views {base.dtype} memory as {view.dtype}, whose elements differ in size",
+                hint="Return a copy (`.clone()`) of the view.",
+            )
+    return ViewSpec(size, stride, start - base_start, view.dtype, reinterpret, view.is_conj(), view.is_neg())
+
+
+def apply_view(base: Tensor, spec: ViewSpec) -> Tensor:
+    """The view of `base` that `spec` describes, sharing its memory."""
+    if spec.reinterpret is Reinterpret.AS_REAL:
+        base = torch.view_as_real(base)
+    elif spec.reinterpret is Reinterpret.AS_COMPLEX:
+        base = torch.view_as_complex(base)
+    elif spec.reinterpret is Reinterpret.DTYPE:
+        base = base.view(spec.dtype)
+    view = base.as_strided(spec.size, spec.stride, base.storage_offset() + spec.offset)
+    if spec.conjugate:
+        view = torch._conj(view)
+    if spec.negative:
+        view = torch._neg_view(view)
+    return view
+
+
+def is_dense(t: Tensor) -> bool:
+    """Whether `t` fills a block of memory without gaps or overlaps."""
+    if t.numel() == 0:
+        return True
+    expected = 1
+    for stride, size in sorted((st, sz) for sz, st in zip(t.shape, t.stride()) if sz != 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def overlaps_itself(t: Tensor) -> bool:
+    """Whether two elements of `t` may share memory (as in an expanded tensor)."""
+    if t.numel() == 0:
+        return False
+    reach = 0
+    for stride, size in sorted((st, sz) for sz, st in zip(t.shape, t.stride()) if sz != 1):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False

@@ -1,0 +1,123 @@
+"""Symbolic sizes in a functional graph: the node that computes a SymInt from the graph's inputs.
+
+An integer argument that is symbolic must become a graph value: an integer input, a size of an input tensor, or
+arithmetic on those. Invariant: it knows symbolic integers only through their printed expression, so it serves every
+owner of symbols (ours and torch's); an expression that it cannot read raises UnsupportedForAot.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import SymInt, Tensor, fx
+
+from .errors import UnsupportedForAot
+
+CreateNode: TypeAlias = Callable[[Any, "tuple[Any, ...]", "dict[str, Any]", Any], fx.Node]
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_CALLS: dict[str, Callable[[Any, Any], Any]] = {
+    "FloorDiv": operator.floordiv,
+    "Mod": operator.mod,
+    "PythonMod": operator.mod,
+    "Max": torch.sym_max,
+    "Min": torch.sym_min,
+    "max": torch.sym_max,
+    "min": torch.sym_min,
+}
+
+
+class SymbolTable:
+    """Maps printed expressions to nodes; `create` adds a node to the graph under construction."""
+
+    def __init__(self, create: CreateNode) -> None:
+        self._create = create
+        self._scalars: dict[str, tuple[fx.Node, SymInt]] = {}
+        self._dimensions: dict[str, tuple[fx.Node, Any, int, SymInt]] = {}
+
+    def add_scalar(self, node: fx.Node, value: SymInt) -> None:
+        """An input that is an integer."""
+        self._scalars.setdefault(str(value), (node, value))
+
+    def add_tensor(self, node: fx.Node, value: Tensor) -> None:
+        """An input tensor: its symbolic sizes and strides can be read from it."""
+        for op, numbers in (
+            (torch.ops.aten.sym_size.int, value.shape),
+            (torch.ops.aten.sym_stride.int, value.stride()),
+        ):
+            for dim, number in enumerate(numbers):
+                if isinstance(number, SymInt):
+                    self._dimensions.setdefault(str(number), (node, op, dim, number))
+
+    def resolve(self, value: SymInt) -> fx.Node | int:
+        """The node (or plain integer) that is `value`."""
+        text = str(value)
+        if text.lstrip("-").isdigit():
+            return int(text)
+        found = self._lookup(text)
+        if found is not None:
+            return found[0]
+        try:
+            tree = ast.parse(text, mode="eval").body
+        except SyntaxError:
+            raise UnsupportedForAot(f"the symbolic size {text} cannot be written as a graph value") from None
+        result = self._build(tree, text)
+        return result if isinstance(result, int) else result[0]
+
+    def _lookup(self, text: str) -> tuple[fx.Node, SymInt] | None:
+        known = self._scalars.get(text)
+        if known is not None:
+            return known
+        place = self._dimensions.get(text)
+        if place is None:
+            return None
+        tensor, op, dim, number = place
+        entry = (self._create(op, (tensor, dim), {}, number), number)
+        self._scalars[text] = entry
+        return entry
+
+    def _build(self, tree: ast.expr, whole: str) -> int | tuple[fx.Node, Any]:
+        if isinstance(tree, ast.Constant) and type(tree.value) is int:
+            return tree.value
+        if isinstance(tree, ast.Name):
+            found = self._lookup(tree.id)
+            if found is not None:
+                return found
+        if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
+            return self._apply(operator.mul, -1, self._build(tree.operand, whole))
+        if isinstance(tree, ast.BinOp) and type(tree.op) in _BINARY:
+            return self._apply(_BINARY[type(tree.op)], self._build(tree.left, whole), self._build(tree.right, whole))
+        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id in _CALLS and tree.args:
+            result = self._build(tree.args[0], whole)
+            for operand in tree.args[1:]:
+                result = self._apply(_CALLS[tree.func.id], result, self._build(operand, whole))
+            return result
+        raise UnsupportedForAot(f"the symbolic size {whole} cannot be written as a graph value")
+
+    def _apply(
+        self, function: Callable[[Any, Any], Any], left: int | tuple[fx.Node, Any], right: int | tuple[fx.Node, Any]
+    ) -> int | tuple[fx.Node, Any]:
+        if isinstance(left, int) and isinstance(right, int):
+            return math.trunc(function(left, right))
+        left_arg, left_value = (left, left) if isinstance(left, int) else left
+        right_arg, right_value = (right, right) if isinstance(right, int) else right
+        value = function(left_value, right_value)
+        text = str(value)
+        known = self._scalars.get(text)
+        if known is not None:
+            return known
+        entry = (self._create(function, (left_arg, right_arg), {}, value), value)
+        self._scalars[text] = entry
+        return entry

@@ -1,0 +1,390 @@
+"""The recorder: a dispatch mode that writes down every ATen operator that runs under it, as a functional graph.
+
+It stands below functionalization (so no operator it sees mutates anything) and above the fake tensors (which say what
+each operator returns). Operators with an entry in the decomposition table are written as what they decompose into.
+Invariants: every recorded node has `meta["val"]` and the user's line; equal pure calls are recorded once; random
+operators are recorded in the order they ran, each time they ran.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import SymBool, SymFloat, SymInt, Tensor, fx
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .errors import UnsupportedForAot
+from .metadata import is_dense
+from .symbols import SymbolTable
+
+Decomposition: TypeAlias = Callable[..., Any]
+DecompositionTable: TypeAlias = Mapping[OpOverload, Decomposition]
+
+aten = torch.ops.aten
+prim = torch.ops.prim
+
+_CANNOT_FAKE = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+_DEVICE = prim.device.default
+# Questions about a tensor, asked through the dispatcher when sizes are symbolic. They are not work.
+_QUERIES = frozenset(
+    {
+        aten.is_contiguous.default,
+        aten.is_contiguous.memory_format,
+        aten.is_strides_like_format.default,
+        aten.is_non_overlapping_and_dense.default,
+        aten.size.default,
+        aten.sym_size.default,
+        aten.stride.default,
+        aten.sym_stride.default,
+        aten.storage_offset.default,
+        aten.sym_storage_offset.default,
+        aten.numel.default,
+        aten.sym_numel.default,
+        aten.dim.default,
+    }
+)
+_LIFTS = frozenset({aten.lift_fresh.default, aten.lift.default, aten.lift_fresh_copy.default})
+# Operators that write statistics their schema does not mention. `functionalize` replaces their callers.
+_HIDDEN_WRITES = frozenset(
+    {aten.native_batch_norm.default, aten.cudnn_batch_norm.default, aten.miopen_batch_norm.default}
+)
+# Values that say nothing when passed explicitly; leaving them out makes equal calls equal.
+_DEFAULT_KWARGS: dict[str, Sequence[Any]] = {
+    "pin_memory": (None, False),
+    "layout": (None, torch.strided),
+    "device": (None,),
+    "dtype": (None,),
+    "memory_format": (None,),
+    "generator": (None,),
+}
+
+
+class _Traits:
+    """What the recorder needs to know of an operator, worked out once per operator and process."""
+
+    __slots__ = ("composite", "data_dependent_size", "hidden_write", "is_lift", "mutable", "random")
+
+    def __init__(self, op: OpOverload) -> None:
+        self.mutable: bool = op._schema.is_mutable
+        self.random: bool = torch.Tag.nondeterministic_seeded in op.tags
+        self.data_dependent_size: bool = torch.Tag.dynamic_output_shape in op.tags
+        self.composite: bool = op._can_decompose()
+        self.is_lift: bool = op in _LIFTS
+        self.hidden_write: bool = op in _HIDDEN_WRITES
+
+
+_traits: dict[OpOverload, _Traits] = {}
+
+
+def is_random(op: object) -> bool:
+    """Whether `op` draws from a random generator; such nodes may be neither removed, merged nor reordered."""
+    return isinstance(op, OpOverload) and torch.Tag.nondeterministic_seeded in op.tags
+
+
+class AtenRecorder(TorchDispatchMode):
+    """Records into `graph` what runs under it. `fake_mode` must be the mode of every tensor that takes part."""
+
+    def __init__(self, fake_mode: FakeTensorMode, decompositions: DecompositionTable, *, verify: bool) -> None:
+        super().__init__()
+        self.graph: fx.Graph = fx.Graph()
+        self.constants: dict[str, Tensor] = {}
+        self.origin: dict[str, Any] = {}  # metadata of the captured node that is running
+        self._fake_mode = fake_mode
+        self._decompositions = decompositions
+        self._verify = verify
+        self._nodes: dict[int, fx.Node] = {}  # id of a fake tensor -> its node; `meta["val"]` keeps the tensor alive
+        self._recorded: dict[object, Any] = {}
+        self._constant_of: dict[int, tuple[Tensor, Any]] = {}
+        self.symbols: SymbolTable = SymbolTable(self._create)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: otherwise every dispatch goes through a wrapper that imports torch's own capture."""
+        return False
+
+    # -- what the tracer around it calls
+
+    def placeholder(self, name: str, value: Any, meta: Mapping[str, Any]) -> fx.Node:
+        """Add an input. `value` is a fake tensor, a SymInt or a plain number."""
+        node = self.graph.placeholder(name)
+        node.meta.update(meta)
+        node.meta["val"] = value
+        if isinstance(value, Tensor):
+            self._nodes[id(value)] = node
+            self.symbols.add_tensor(node, value)
+        elif isinstance(value, SymInt):
+            self.symbols.add_scalar(node, value)
+        return node
+
+    def node_of(self, value: Tensor) -> fx.Node:
+        """The node that computes `value`, a tensor seen by this recorder."""
+        try:
+            return self._nodes[id(value)]
+        except KeyError:
+            raise self.unsupported("a tensor took part in the graph that no operator of it made") from None
+
+    def unsupported(self, reason: str, op: object | None = None, hint: str | None = None) -> UnsupportedForAot:
+        return UnsupportedForAot(
+            reason,
+            operator=None if op is None else str(op),
+            user_line=self.origin.get("user_line"),
+            hint=hint,
+        )
+
+    def emit(self, op: OpOverload, *args: Any, **kwargs: Any) -> Any:
+        """Run and record `op` on fake tensors from outside the dispatcher (used after the captured graph ran)."""
+        with self._fake_mode, self:
+            return op(*args, **kwargs)
+
+    # -- the dispatcher calls this
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is _DEVICE:
+            return args[0].fake_device if isinstance(args[0], FakeTensor) else args[0].device
+        kwargs = {} if kwargs is None else kwargs
+        if func in _QUERIES:
+            return func(*args, **kwargs)
+        traits = _traits.get(func)
+        if traits is None:
+            traits = _traits[func] = _Traits(func)
+        if traits.is_lift:
+            return self._lift(func, args[0])
+        decomposition = self._decompositions.get(func)
+        if decomposition is not None or traits.composite:
+            with self:
+                if decomposition is not None:
+                    out = decomposition(*args, **kwargs)
+                else:
+                    out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                self._label(func, out)
+                return self._with_eager_layout(func, args, kwargs, out)
+        return self._record(func, traits, args, kwargs)
+
+    def _label(self, op: OpOverload, out: Any) -> None:
+        for value in out if isinstance(out, (tuple, list)) else (out,):
+            node = self._nodes.get(id(value))
+            if node is not None:
+                node.meta.setdefault("original_aten", op)
+
+    def _record(self, op: OpOverload, traits: _Traits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if traits.mutable:
+            raise self.unsupported("an operator writes to its arguments and has no functional form", op)
+        if traits.data_dependent_size:
+            raise self.unsupported(
+                "the size of an operator's result depends on the values of its input",
+                op,
+                "Keep it outside the compiled function, or use a form of fixed size (`torch.where(cond, a, b)`).",
+            )
+        if traits.hidden_write and args[5] and args[3] is not None:
+            raise self.unsupported("an operator updates running statistics behind its schema", op)
+        args, kwargs = self._without_real_tensors(args, kwargs)
+        graph_args = cast("tuple[Any, ...]", self._to_graph(args))
+        graph_kwargs = {
+            name: self._to_graph(value)
+            for name, value in kwargs.items()
+            if value not in _DEFAULT_KWARGS.get(name, ())
+        } if kwargs else {}
+        key = None
+        if not traits.random:
+            key = (op, _key(graph_args), _key(tuple(sorted(graph_kwargs.items()))) if graph_kwargs else None)
+            known = self._recorded.get(key)
+            if known is not None:
+                return known
+        try:
+            out = op(*args, **kwargs)
+        except _CANNOT_FAKE as error:
+            raise self.unsupported(
+                "an operator's result cannot be described without its values", op, "Call it outside the compiled function."
+            ) from error
+        if not isinstance(out, (Tensor, tuple, list)):
+            if isinstance(out, (SymInt, SymFloat, SymBool)):
+                raise self.unsupported("an operator returns a number that depends on data", op)
+            return out  # an answer that fake tensors know, such as the value of a constant
+        out = self._fresh(out, args)
+        node = self._create(op, graph_args, graph_kwargs, out)
+        if isinstance(out, Tensor):
+            self._nodes[id(out)] = node
+        else:
+            for i, element in enumerate(out):
+                if isinstance(element, Tensor):
+                    part = self._create(operator.getitem, (node, i), {}, element)
+                    self._nodes[id(element)] = part
+        if key is not None:
+            self._recorded[key] = out
+        return out
+
+    def _create(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> fx.Node:
+        node = self.graph.create_node("call_function", target, args, kwargs)
+        node.meta.update(self.origin)
+        node.meta["val"] = value
+        return node
+
+    def _fresh(self, out: Any, args: tuple[Any, ...]) -> Any:
+        """`out` with tensors that already have a node replaced: some fake kernels return their argument."""
+        if isinstance(out, Tensor):
+            return out.detach() if id(out) in self._nodes else out
+        if any(isinstance(o, Tensor) and id(o) in self._nodes for o in out):
+            return type(out)(o.detach() if isinstance(o, Tensor) and id(o) in self._nodes else o for o in out)
+        return out
+
+    def _to_graph(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is FakeTensor:
+            node = self._nodes.get(id(value))
+            return node if node is not None else self.node_of(value)
+        if kind is int or kind is float or kind is bool or value is None:
+            return value
+        if kind is list or kind is tuple or isinstance(value, (list, tuple)):
+            return tuple(map(self._to_graph, value)) if kind is tuple else [self._to_graph(v) for v in value]
+        if isinstance(value, Tensor):
+            return self.node_of(value)
+        if kind is SymInt:
+            return self.symbols.resolve(value)
+        if isinstance(value, (SymFloat, SymBool)):
+            raise self.unsupported("a symbolic number that is not an integer is used as an argument")
+        if isinstance(value, torch.Generator):
+            raise self.unsupported("a random generator is passed explicitly")
+        return value
+
+    # -- constants
+
+    def _lift(self, op: OpOverload, value: Tensor) -> Tensor:
+        if isinstance(value, FakeTensor):
+            return value if op is not aten.lift_fresh_copy.default else self.__torch_dispatch__(aten.clone.default, (), (value,))
+        return self._constant(value)
+
+    def _constant(self, value: Tensor) -> Tensor:
+        """The fake tensor that stands for `value`, a real tensor made while tracing and part of the graph from now on."""
+        known = self._constant_of.get(id(value))
+        if known is not None:
+            return known[1]
+        fake = cast("Tensor", aten.lift_fresh.default(value)) if not value.is_sparse else None
+        if fake is None or value.layout is not torch.strided:
+            raise self.unsupported("a constant is not a plain strided tensor")
+        if value.numel() == 1 and not value.is_complex():
+            item = value.detach().cpu().item()
+            node = self._create(
+                aten.full.default, (list(value.shape), item), {"dtype": value.dtype, "device": value.device}, fake
+            )
+        else:
+            name = f"_constant{len(self.constants)}"
+            self.constants[name] = value.detach()
+            node = self.graph.create_node("get_attr", name)
+            node.meta.update(self.origin)
+            node.meta["val"] = fake
+        self._nodes[id(fake)] = node
+        self._constant_of[id(value)] = (value, fake)
+        return fake
+
+    def _without_real_tensors(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same arguments with real tensors (constants that a decomposition made) replaced by recorded ones."""
+
+        def real(value: Any) -> bool:
+            if isinstance(value, Tensor):
+                return type(value) is not FakeTensor and not isinstance(value, FakeTensor)
+            return isinstance(value, (list, tuple)) and any(map(real, value))
+
+        def replace(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return self._constant(value) if real(value) else value
+            if isinstance(value, (list, tuple)):
+                return type(value)(replace(v) for v in value)
+            return value
+
+        if any(map(real, args)) or any(map(real, kwargs.values())):
+            return tuple(map(replace, args)), {name: replace(value) for name, value in kwargs.items()}
+        return args, kwargs
+
+    # -- layouts
+
+    def _with_eager_layout(self, op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+        """`out` of a decomposition, with the strides that `op` itself gives.
+
+        With contiguous arguments both are contiguous; otherwise the operator's own fake kernel is asked.
+        """
+        if not self._verify and all(_contiguous(a) for a in args) and all(_contiguous(a) for a in kwargs.values()):
+            return out
+        try:
+            expected = op(*self._without_real_tensors(args, kwargs)[0], **kwargs)
+        except _CANNOT_FAKE:
+            return out
+        if isinstance(out, Tensor):
+            return self._restride(op, out, expected)
+        if isinstance(out, (tuple, list)):
+            return type(out)(
+                self._restride(op, o, e) if isinstance(o, Tensor) else o for o, e in zip(out, expected)
+            )
+        return out
+
+    def _restride(self, op: OpOverload, out: Tensor, expected: Tensor) -> Tensor:
+        if out.shape != expected.shape or out.dtype != expected.dtype:
+            if self._verify and expected.numel() != 0:
+                raise AssertionError(
+                    f"decomposition of {op} gives {out.dtype}{list(out.shape)}, "
+                    f"the operator {expected.dtype}{list(expected.shape)}"
+                )
+            return out
+        if same_strides(out, expected) or not is_dense(expected):
+            return out
+        with self:
+            return restride(out, expected.stride())
+
+
+def same_strides(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape step through memory alike; steps along sizes of 0 and 1 do not count."""
+    if a.stride() == b.stride() or a.numel() == 0:
+        return True
+    return all(size == 1 or x == y for size, x, y in zip(a.shape, a.stride(), b.stride()))
+
+
+def restride(t: Tensor, strides: Sequence[int]) -> Tensor:
+    """A copy of `t` whose memory order is that of `strides` (dense), written as permute, contiguous clone, permute."""
+    order = sorted(range(t.dim()), key=lambda d: (-strides[d], -t.shape[d]))
+    inverse = [order.index(d) for d in range(t.dim())]
+    ordered = aten.permute.default(t, order)
+    copied = aten.clone.default(ordered, memory_format=torch.contiguous_format)
+    return aten.permute.default(copied, inverse)
+
+
+def _contiguous(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.is_contiguous()
+    if isinstance(value, (list, tuple)):
+        return all(map(_contiguous, value))
+    return True
+
+
+def _key(value: Any) -> object:
+    """A hashable stand-in for a graph argument that tells 1, 1.0 and True, and 0.0 and -0.0, apart."""
+    kind = type(value)
+    if kind is fx.Node or kind is str or value is None:
+        return value
+    if kind is int:
+        return (0, value)
+    if kind is list or kind is tuple:
+        return tuple(map(_key, value))
+    if kind is float or kind is complex:
+        return (kind, repr(value))
+    if isinstance(value, slice):
+        return (slice, _key(value.start), _key(value.stop), _key(value.step))
+    return (kind, value)
