@@ -1,0 +1,634 @@
+"""ObjectValue: an instance of a user's class, and how Python finds attributes on it.
+
+Attribute access follows the data model step by step: overridden `__getattribute__`, data descriptors, the instance,
+class attributes, `__getattr__`; methods are traced. Instances of subclasses of dict, list, tuple or set hold their
+contents in `payload`. Invariants: the exact class is guarded; what is read from a real instance is guarded where it was
+read; writes go to the side effects, never to the real instance.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    WrapperDescriptorType,
+)
+from typing import TYPE_CHECKING, Any
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import AttributePresent, InstanceDictLacks
+from ..interpreter.side_effects import DELETED, Deleted, emit_attribute_write
+from ..source import AttributeSource, ItemSource, Source, TypeSource
+from . import operators
+from .base import ObservedException, Tracer, Value
+from .dict import DictValue
+from .function import MethodValue
+from .instance_dict import InstanceDictValue
+from .iterator import step
+from .list import ListValue
+from .method import missing_attribute
+from .set import SetValue
+from .tuple import TupleValue
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+    from .class_value import ClassValue
+
+MISSING: Any = object()
+_SLOT_TYPES = (WrapperDescriptorType, MethodDescriptorType)
+_TUPLE_GETTER: type = type(getattr(__import__("collections"), "_tuplegetter")(0, ""))
+_PAYLOAD_BASES: tuple[type, ...] = (dict, list, tuple, set, frozenset)
+
+
+class IdentityKey:
+    """An object made in the frame as a key: told apart by identity."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, IdentityKey) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def find_in_class(cls: type, name: str) -> tuple[Any, type]:
+    """What stands under `name` in the namespaces of the MRO, and the class it was found in; MISSING if nowhere."""
+    for owner in cls.__mro__:
+        namespace = owner.__dict__
+        if name in namespace:
+            return namespace[name], owner
+    return MISSING, object
+
+
+def is_overridden(cls: type, name: str) -> bool:
+    """Whether a special method is written in Python."""
+    return isinstance(find_in_class(cls, name)[0], FunctionType)
+
+
+def bind(tracer: Tracer, function: Value, owner: Value) -> Value:
+    """A function as the method of an instance (or of a class)."""
+    return MethodValue(function, owner)
+
+
+def payload_base(cls: type) -> type | None:
+    """The builtin container that a class derives from, or None."""
+    return next((base for base in _PAYLOAD_BASES if issubclass(cls, base)), None)
+
+
+class ObjectValue(Value):
+    """An instance of `cls`. `obj` is the real one if it existed before the frame."""
+
+    kind = "an object"
+    __slots__ = ("class_value", "cls", "obj", "payload")
+
+    def __init__(
+        self, class_value: ClassValue, source: Source | None = None, obj: Any = None, payload: Value | None = None
+    ) -> None:
+        super().__init__(source)
+        self.class_value = class_value
+        self.cls: type = class_value.obj
+        self.obj = obj
+        self.payload = payload
+
+    def describe(self) -> str:
+        return f"an object of class {self.cls.__name__}" + (f" `{self.source}`" if self.source is not None else "")
+
+    def python_type(self) -> type:
+        return self.cls
+
+    # Reading attributes
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if is_overridden(self.cls, "__getattribute__"):
+            return self._through_getattribute(tracer, name)
+        found = self.find_attribute(tracer, name)
+        return found if found is not None else self.missing(tracer, name)
+
+    def _through_getattribute(self, tracer: Tracer, name: str) -> Value:
+        raw, owner = find_in_class(self.cls, "__getattribute__")
+        getter = self.class_value.class_attribute(tracer, "__getattribute__", raw, owner)
+        try:
+            return tracer.call(getter, [self, tracer.constant(name)])
+        except ObservedException as error:
+            if not issubclass(error.value.python_type(), AttributeError) or not is_overridden(self.cls, "__getattr__"):
+                raise
+        return self.missing(tracer, name)
+
+    def missing(self, tracer: Tracer, name: str) -> Value:
+        """The attribute was not found: `__getattr__`, or AttributeError."""
+        raw, owner = find_in_class(self.cls, "__getattr__")
+        if isinstance(raw, FunctionType):
+            getter = self.class_value.class_attribute(tracer, "__getattr__", raw, owner)
+            return tracer.call(getter, [self, tracer.constant(name)])
+        return missing_attribute(tracer, self, name)
+
+    def find_attribute(self, tracer: Tracer, name: str) -> Value | None:
+        """`object.__getattribute__(self, name)`, None where that raises AttributeError."""
+        if name == "__class__":
+            return self.class_value
+        if name == "__dict__" and self.has_instance_dict():
+            return InstanceDictValue(self)
+        raw, owner = find_in_class(self.cls, name)
+        if raw is not MISSING and _is_data_descriptor(raw):
+            return self._from_descriptor(tracer, name, raw, owner)
+        stored = self.instance_attribute(tracer, name, in_class=raw is not MISSING)
+        if stored is not None:
+            return stored
+        if raw is not MISSING:
+            return self._from_class(tracer, name, raw, owner)
+        return None
+
+    def has_instance_dict(self) -> bool:
+        """Whether instances of the class have a `__dict__`."""
+        return self.cls.__dictoffset__ != 0
+
+    def instance_attribute(self, tracer: Tracer, name: str, *, in_class: bool) -> Value | None:
+        """What the instance itself holds under `name`, or None."""
+        pending = tracer.side_effects.pending_attribute(self, name)
+        if pending is DELETED:
+            return None
+        if isinstance(pending, Value):
+            return pending
+        if self.obj is None or not self.has_instance_dict() or self.source is None:
+            return None
+        namespace = object.__getattribute__(self.obj, "__dict__")
+        if name in namespace:
+            return tracer.wrap(namespace[name], self.instance_source(name))
+        self.guard_lacks(tracer, name)
+        return None
+
+    def guard_lacks(self, tracer: Tracer, name: str) -> None:
+        """Record that the real instance holds nothing under `name`."""
+        assert self.source is not None
+        tracer.guard(InstanceDictLacks(self.source, name))
+
+    def instance_source(self, name: str) -> Source:
+        """Where an attribute that the instance itself holds comes from."""
+        assert self.source is not None
+        if is_overridden(self.cls, "__getattribute__") or is_overridden(self.cls, "__getattr__"):
+            return ItemSource(AttributeSource(self.source, "__dict__"), name)
+        return AttributeSource(self.source, name)
+
+    def _from_descriptor(self, tracer: Tracer, name: str, raw: Any, owner: type) -> Value | None:
+        if isinstance(raw, property):
+            if raw.fget is None:
+                missing_attribute(tracer, self, name)
+            return tracer.call(self._part(tracer, name, raw, owner, "fget"), [self])
+        if isinstance(raw, MemberDescriptorType):
+            return self._from_slot(tracer, name, raw)
+        if isinstance(raw, _TUPLE_GETTER) and isinstance(self.payload, TupleValue):
+            return self.payload.at(raw.__reduce__()[1][0])
+        if is_overridden(type(raw), "__get__"):
+            descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
+            return call_descriptor_get(tracer, descriptor, self, self.class_value)
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
+
+    def _from_slot(self, tracer: Tracer, name: str, raw: MemberDescriptorType) -> Value | None:
+        pending = tracer.side_effects.pending_attribute(self, name)
+        if pending is DELETED or (pending is None and self.obj is None):
+            return None
+        if isinstance(pending, Value):
+            return pending
+        assert self.source is not None
+        try:
+            obj = raw.__get__(self.obj, self.cls)
+        except AttributeError:
+            tracer.guard(AttributePresent(self.source, name, False))
+            return None
+        return tracer.wrap(obj, AttributeSource(self.source, name))
+
+    def _part(self, tracer: Tracer, name: str, raw: Any, owner: type, part: str) -> Value:
+        """A function inside a property or another descriptor of the class."""
+        source = self.class_value.attribute_source(name, owner)
+        function = getattr(raw, part)
+        return tracer.constant(function) if source is None else tracer.wrap(function, AttributeSource(source, part))
+
+    def _from_class(self, tracer: Tracer, name: str, raw: Any, owner: type) -> Value:
+        if isinstance(raw, FunctionType):
+            return bind(tracer, self.class_value.class_attribute(tracer, name, raw, owner), self)
+        if isinstance(raw, classmethod):
+            return bind(tracer, self.class_value.class_attribute(tracer, name, raw, owner), self.class_value)
+        if isinstance(raw, staticmethod):
+            return self.class_value.class_attribute(tracer, name, raw, owner)
+        if isinstance(raw, _SLOT_TYPES):
+            return SlotMethodValue(raw, owner, self)
+        if isinstance(raw, functools.cached_property):
+            made = tracer.call(self._part(tracer, name, raw, owner, "func"), [self])
+            tracer.side_effects.store_attribute(self, name, made, raw=True)
+            return made
+        if isinstance(raw, BuiltinFunctionType) or not hasattr(type(raw), "__get__"):
+            return self.class_value.class_attribute(tracer, name, raw, owner)
+        if isinstance(raw, _TUPLE_GETTER) and isinstance(self.payload, TupleValue):
+            return self.payload.at(raw.__reduce__()[1][0])
+        if isinstance(raw, (type, MethodType)):
+            return self.class_value.class_attribute(tracer, name, raw, owner)
+        if is_overridden(type(raw), "__get__"):
+            descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
+            return call_descriptor_get(tracer, descriptor, self, self.class_value)
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
+
+    # Writing attributes
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        raw, owner = find_in_class(self.cls, "__setattr__")
+        if isinstance(raw, FunctionType):
+            setter = self.class_value.class_attribute(tracer, "__setattr__", raw, owner)
+            tracer.call(setter, [self, tracer.constant(name), value])
+            return
+        self.store_attribute(tracer, name, value)
+
+    def store_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        """`object.__setattr__(self, name, value)`."""
+        raw, owner = find_in_class(self.cls, name)
+        if isinstance(raw, property):
+            if raw.fset is None:
+                tracer.raise_observed(
+                    AttributeError, f"property '{name}' of '{self.cls.__name__}' object has no setter"
+                )
+            tracer.call(self._part(tracer, name, raw, owner, "fset"), [self, value])
+            return
+        if raw is not MISSING and is_overridden(type(raw), "__set__"):
+            descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
+            descriptor.call_method(tracer, "__set__", [self, value], {})
+            return
+        is_slot = isinstance(raw, MemberDescriptorType)
+        if name in ("__class__", "__dict__") or isinstance(raw, GetSetDescriptorType):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
+        if raw is not MISSING and not is_slot and hasattr(type(raw), "__set__"):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
+        if not is_slot and not self.has_instance_dict():
+            missing_attribute(tracer, self, name)
+        tracer.side_effects.store_attribute(self, name, value, raw=is_overridden(self.cls, "__setattr__"))
+
+    def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        raw, owner = find_in_class(self.cls, "__delattr__")
+        if isinstance(raw, FunctionType):
+            deleter = self.class_value.class_attribute(tracer, "__delattr__", raw, owner)
+            tracer.call(deleter, [self, tracer.constant(name)])
+            return
+        self.remove_attribute(tracer, name)
+
+    def remove_attribute(self, tracer: Tracer, name: str) -> None:
+        """`object.__delattr__(self, name)`."""
+        raw, owner = find_in_class(self.cls, name)
+        if isinstance(raw, property) and raw.fdel is not None:
+            tracer.call(self._part(tracer, name, raw, owner, "fdel"), [self])
+            return
+        if raw is not MISSING and _is_data_descriptor(raw) and not isinstance(raw, MemberDescriptorType):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()} is not modelled")
+        if isinstance(raw, MemberDescriptorType):
+            present = self._from_slot(tracer, name, raw)
+        else:
+            present = self.instance_attribute(tracer, name, in_class=raw is not MISSING)
+        if present is None:
+            tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object has no attribute '{name}'")
+        tracer.side_effects.delete_attribute(self, name, raw=is_overridden(self.cls, "__delattr__"))
+
+    # Special methods
+
+    def special(self, tracer: Tracer, name: str) -> Value | None:
+        """A special method, looked up on the class as the interpreter does; None if there is none."""
+        raw, owner = find_in_class(self.cls, name)
+        if raw is MISSING or raw is None:
+            return None
+        return self._from_class(tracer, name, raw, owner)
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        method = self.special(tracer, "__call__")
+        if method is None:
+            tracer.raise_observed(TypeError, f"'{self.cls.__name__}' object is not callable")
+        return method.call(tracer, args, kwargs)
+
+    def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if name.startswith("__") and name.endswith("__"):
+            method = self.special(tracer, name)
+            if method is not None:
+                return method.call(tracer, args, kwargs)
+            if name in ("__getitem__", "__setitem__", "__delitem__"):
+                what = {"__getitem__": "subscriptable"}.get(name, "able to support item assignment")
+                tracer.raise_observed(TypeError, f"'{self.cls.__name__}' object is not {what}")
+        return self.get_attribute(tracer, name).call(tracer, args, kwargs)
+
+    def truth(self, tracer: Tracer) -> bool:
+        if is_overridden(self.cls, "__bool__"):
+            return self.call_method(tracer, "__bool__", [], {}).truth(tracer)
+        if is_overridden(self.cls, "__len__"):
+            return operators.length(tracer, self) != 0
+        if self.payload is not None:
+            return self.payload.truth(tracer)
+        if hasattr(self.cls, "__bool__") or hasattr(self.cls, "__len__"):
+            return super().truth(tracer)
+        return True
+
+    def length(self, tracer: Tracer) -> int | None:
+        if self.payload is not None and not is_overridden(self.cls, "__len__"):
+            return self.payload.length(tracer)
+        return None
+
+    def iterate(self, tracer: Tracer) -> Value:
+        if is_overridden(self.cls, "__iter__"):
+            return self.call_method(tracer, "__iter__", [], {})
+        if self.payload is not None:
+            return self.payload.iterate(tracer)
+        if not hasattr(self.cls, "__iter__") and not hasattr(self.cls, "__getitem__"):
+            tracer.raise_observed(TypeError, f"'{self.cls.__name__}' object is not iterable")
+        return super().iterate(tracer)
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        if self.payload is not None and not is_overridden(self.cls, "__iter__"):
+            return self.payload.unpack(tracer)
+        iterator = self.iterate(tracer)
+        if not isinstance(iterator, ObjectValue):
+            return iterator.unpack(tracer)
+        items: list[Value] = []
+        while (item := step(tracer, iterator)) is not None:
+            items.append(item)
+        return items
+
+    def next(self, tracer: Tracer) -> Value:
+        if not is_overridden(self.cls, "__next__"):
+            tracer.raise_observed(TypeError, f"'{self.cls.__name__}' object is not an iterator")
+        return self.call_method(tracer, "__next__", [], {})
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        if self.payload is not None and not is_overridden(self.cls, "__contains__"):
+            if not is_overridden(self.cls, "__iter__") or isinstance(self.payload, (DictValue, SetValue)):
+                return self.payload.contains(tracer, item)
+        return None
+
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        names = operators.BINARY_METHODS.get(op)
+        name = operators.INPLACE_METHODS[op][0] if names is None else names[1 if reflected else 0]
+        raw, _ = find_in_class(self.cls, name)
+        if isinstance(raw, FunctionType):
+            result = self.call_method(tracer, name, [other], {})
+            return None if result.is_constant() and result.as_constant() is NotImplemented else result
+        if op is operator.ne and is_overridden(self.cls, "__eq__"):
+            result = self.binary(tracer, operator.eq, other, reflected)
+            return None if result is None else tracer.constant(not result.truth(tracer))
+        if self.payload is not None:
+            return self.payload.binary(tracer, op, other, reflected)
+        if raw is MISSING or (isinstance(raw, WrapperDescriptorType) and raw.__objclass__ is object):
+            return None
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
+
+    def hash_key(self, tracer: Tracer) -> Hashable:
+        raw, _ = find_in_class(self.cls, "__hash__")
+        if raw is object.__hash__ and not is_overridden(self.cls, "__eq__"):
+            return self.obj if self.obj is not None else IdentityKey(self)
+        if isinstance(self.payload, TupleValue) and raw is tuple.__hash__:
+            return self.payload.hash_key(tracer)
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} as a key is not modelled")
+
+    def text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
+        """`str` or `repr` by a method written in Python."""
+        for name in ("__str__", "__repr__") if convert is str else ("__repr__",):
+            if is_overridden(self.cls, name):
+                return self.call_method(tracer, name, [], {}).as_constant()
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the text of {self.describe()} is not known while tracing")
+
+    def as_graph_argument(self) -> Any:
+        if isinstance(self.payload, TupleValue):
+            return self.payload.as_graph_argument()
+        return super().as_graph_argument()
+
+    # Back into the real world
+
+    def children(self) -> Sequence[Value]:
+        inside = () if self.payload is None else tuple(self.payload.children())
+        return (self.class_value, *inside)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        base = payload_base(self.cls)
+        if issubclass(self.cls, OrderedDict):
+            base = OrderedDict
+        emitter.begin_call((base or object).__new__)
+        emitter.load_value(self.class_value)
+        if isinstance(self.payload, TupleValue) or base is frozenset:
+            assert self.payload is not None
+            for item in self.payload.children():
+                emitter.load_value(item)
+            emitter.build_tuple(len(self.payload.children()))
+            emitter.call(2)
+        else:
+            emitter.call(1)
+        emitter.remember(self)
+        if isinstance(self.payload, (DictValue, ListValue)) or (isinstance(self.payload, SetValue) and base is set):
+            self.payload.write_back(emitter)
+        for name, write in emitter.side_effects.attribute_writes(self).items():
+            if not isinstance(write.value, Deleted):
+                emit_attribute_write(emitter, self, name, write)
+
+    def write_back(self, emitter: ValueEmitter) -> None:
+        """Emit code that brings the real container contents to their final state."""
+        write: Callable[[ValueEmitter], None] | None = getattr(self.payload, "write_back", None)
+        if write is None:
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"the contents of {self.describe()} changed")
+        write(emitter)
+
+
+class SlotMethodValue(Value):
+    """A method implemented in C, found on an object: `object.__setattr__`, `dict.get`, `list.append` ..., bound to it."""
+
+    kind = "a builtin method"
+    __slots__ = ("method", "owner", "receiver")
+
+    def __init__(self, method: Any, owner: type, receiver: Value) -> None:
+        super().__init__()
+        self.method = method
+        self.owner = owner
+        self.receiver = receiver
+
+    def python_type(self) -> type:
+        return type([].append)
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        return call_slot(tracer, self.method, self.receiver, args, kwargs)
+
+    def children(self) -> Sequence[Value]:
+        return (self.receiver,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(self.method.__get__)
+        emitter.load_value(self.receiver)
+        emitter.call(1)
+
+
+def call_slot(
+    tracer: Tracer, method: Any, receiver: Value, args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> Value:
+    """Call a slot or method descriptor of a builtin base class on a value: past what its class overrides."""
+    receiver = receiver.realize()
+    name: str = method.__name__
+    if method.__objclass__ is object:
+        return _call_object_slot(tracer, name, receiver, args, kwargs)
+    contents = getattr(receiver, "payload", None)
+    if contents is not None and isinstance(receiver, ObjectValue):
+        receiver = contents
+    return receiver.call_method(tracer, name, args, kwargs)
+
+
+def _call_object_slot(
+    tracer: Tracer, name: str, receiver: Value, args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> Value:
+    if isinstance(receiver, ObjectValue):
+        match name, len(args):
+            case "__getattribute__", 1:
+                found = receiver.find_attribute(tracer, args[0].as_constant())
+                return missing_attribute(tracer, receiver, args[0].as_constant()) if found is None else found
+            case "__setattr__", 2:
+                receiver.store_attribute(tracer, args[0].as_constant(), args[1])
+                return tracer.constant(None)
+            case "__delattr__", 1:
+                receiver.remove_attribute(tracer, args[0].as_constant())
+                return tracer.constant(None)
+            case "__init__", _:
+                return tracer.constant(None)
+            case "__eq__" | "__ne__", 1:
+                same = operators.is_same(tracer, receiver, args[0])
+                if not same:
+                    return tracer.constant(NotImplemented)
+                return tracer.constant(name == "__eq__")
+            case "__repr__" | "__str__", 0 if name == "__str__":
+                return tracer.constant(operators.text_of(tracer, receiver, repr))
+            case _:
+                pass
+    elif name == "__setattr__" and len(args) == 2:
+        receiver.set_attribute(tracer, args[0].as_constant(), args[1])
+        return tracer.constant(None)
+    elif name == "__init__":
+        return tracer.constant(None)
+    elif name == "__getattribute__" and len(args) == 1:
+        return receiver.get_attribute(tracer, args[0].as_constant())
+    raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`object.{name}` of {receiver.describe()} is not modelled")
+
+
+def call_descriptor_get(tracer: Tracer, descriptor: Value, instance: Value, owner: Value) -> Value:
+    """`type(descriptor).__get__(descriptor, instance, owner)` for one written in Python."""
+    return descriptor.call_method(tracer, "__get__", [instance, owner], {})
+
+
+def _is_data_descriptor(raw: Any) -> bool:
+    kind = type(raw)
+    if kind is FunctionType:
+        return False
+    return hasattr(kind, "__set__") or hasattr(kind, "__delete__")
+
+
+# New objects
+
+
+def new_object(
+    tracer: Tracer, class_value: ClassValue, args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> Value:
+    """`cls(*args, **kwargs)` for a user's class: `__new__`, then `__init__`, both traced."""
+    cls = class_value.obj
+    new, owner = find_in_class(cls, "__new__")
+    new_function = new.__func__ if isinstance(new, staticmethod) else new
+    if isinstance(new_function, FunctionType):
+        if issubclass(cls, tuple) and hasattr(cls, "_fields") and owner.__dict__.get("_fields") is not None:
+            return _new_named_tuple(tracer, class_value, args, kwargs)
+        maker = class_value.class_attribute(tracer, "__new__", new, owner)
+        made = tracer.call(maker, [class_value, *args], kwargs)
+        if not issubclass(made.python_type(), cls):
+            return made
+    else:
+        made = bare_object(tracer, class_value, args)
+    init, init_owner = find_in_class(cls, "__init__")
+    if isinstance(init, FunctionType):
+        initializer = class_value.class_attribute(tracer, "__init__", init, init_owner)
+        result = tracer.call(initializer, [made, *args], kwargs)
+        if not (result.is_constant() and result.as_constant() is None):
+            tracer.raise_observed(TypeError, "__init__() should return None")
+    elif isinstance(made, ObjectValue) and isinstance(made.payload, (DictValue, ListValue)):
+        made.payload.call_method(tracer, "__init__", args, kwargs)
+    elif init is object.__init__ and (args or kwargs) and not isinstance(new_function, FunctionType):
+        if not isinstance(made, ObjectValue) or made.payload is None:
+            tracer.raise_observed(TypeError, f"{cls.__name__}() takes no arguments")
+    elif init is not object.__init__ and not isinstance(init, FunctionType) and payload_base(cls) is None:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"making {class_value.describe()} is not modelled")
+    return made
+
+
+def bare_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value] = ()) -> ObjectValue:
+    """`cls.__new__(cls)` where the builtin base does it."""
+    cls = class_value.obj
+    base = payload_base(cls)
+    if base is None:
+        new, _ = find_in_class(cls, "__new__")
+        if new is not object.__dict__["__new__"]:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"making {class_value.describe()} is not modelled")
+        return value_class_for(cls)(class_value)
+    made = ObjectValue(class_value)
+    if base is dict:
+        kind = OrderedDict if issubclass(cls, OrderedDict) else dict
+        made.payload = DictValue({}, kind, owner=made)
+    elif base is list:
+        made.payload = ListValue([], owner=made)
+    elif base is tuple:
+        made.payload = TupleValue(args[0].unpack(tracer) if args else [], owner=made)
+    else:
+        made.payload = SetValue({}, base, owner=made)
+        if args:
+            for item in args[0].unpack(tracer):
+                made.payload.elements.setdefault(operators.hash_key(tracer, item), item.realize())
+    return made
+
+
+VALUE_CLASSES: list[tuple[type, type[ObjectValue]]] = []  # filled by the files of kinds with a value class of their own
+
+
+def value_class_for(cls: type) -> type[ObjectValue]:
+    """The value class for instances of a class."""
+    return next((value_class for base, value_class in VALUE_CLASSES if issubclass(cls, base)), ObjectValue)
+
+
+def _new_named_tuple(
+    tracer: Tracer, class_value: ClassValue, args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> Value:
+    cls: Any = class_value.obj
+    fields: tuple[str, ...] = cls._fields
+    bound = dict(zip(fields, args))
+    if len(args) > len(fields) or set(kwargs) - set(fields) or set(kwargs) & set(bound):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{class_value.describe()} does not take these arguments")
+    bound.update(kwargs)
+    for name in fields:
+        if name not in bound:
+            if name not in cls._field_defaults:
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{class_value.describe()} needs the field `{name}`")
+            bound[name] = tracer.constant(cls._field_defaults[name])
+    made = ObjectValue(class_value)
+    made.payload = TupleValue([bound[name] for name in fields], owner=made)
+    return made
+
+
+def wrap_object(tracer: Tracer, obj: Any, source: Source) -> ObjectValue:
+    """An instance that existed before the frame; its class is already guarded."""
+    cls = type(obj)
+    class_value: Any = tracer.wrap(cls, TypeSource(source))
+    made = value_class_for(cls)(class_value, source, obj)
+    base = payload_base(cls)
+    if base is dict:
+        kind = OrderedDict if issubclass(cls, OrderedDict) else dict
+        made.payload = DictValue(None, kind, None, obj, owner=made)
+    elif base is list:
+        plain: Any = tracer.contents_of_list(obj, source)  # type: ignore[attr-defined]
+        made.payload = ListValue(plain, None, None, owner=made)
+    elif base is tuple:
+        plain = tracer.contents_of_list(obj, source)  # type: ignore[attr-defined]
+        made.payload = TupleValue(plain, tuple, None, None, owner=made)
+    elif base is not None:
+        raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, a subclass of {base.__name__}, is not modelled")
+    return made
