@@ -122,6 +122,18 @@ def float_remainder(a, b):
 
 
 @triton.jit
+def float_floor_div(a, b):
+    """Floating division rounded down, by torch's steps: exact where `floor(a / b)` would round up to the next integer."""
+    rest = fmod(a, b)
+    quotient = (a - rest) / b
+    quotient = tl.where((rest != 0) & ((b < 0) != (rest < 0)), quotient - 1, quotient)
+    floor = tl.floor(quotient)
+    floor = tl.where(quotient - floor > 0.5, floor + 1, floor)
+    nearest = tl.where(quotient == 0, copysign(quotient, a / b), floor)
+    return tl.where(b == 0, a / b, nearest)
+
+
+@triton.jit
 def greater_or_first(value, index, other, other_index):
     """Combine of an argmax: the greater value, nan above all, the first index on ties."""
     nan, other_nan = value != value, other != other

@@ -59,7 +59,7 @@ def {name}({parameters}):
 """
 _DEVICE_FUNCTIONS = (
     "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "copysign", "cosh", "erfc", "erfinv", "expm1",
-    "float_remainder", "floor_div", "floor_mod", "fmod", "greater_or_first", "hypot", "integer_pow", "less_or_first",
+    "float_floor_div", "float_remainder", "floor_div", "floor_mod", "fmod", "greater_or_first", "hypot", "integer_pow", "less_or_first",
     "lgamma", "log10", "log1p", "maximum", "minimum", "multiply", "nextafter", "pow", "round_half_even", "sinh", "tan",
     "tanh", "trunc",
 )  # fmt: skip
@@ -222,13 +222,12 @@ class TritonKernelWriter:
             self.local_values[store.argument] = name
             return
         index, lanes = self._index(store.index, store.indirect, scope)
-        if reduced or not self.reducing:
-            lanes = _Lanes(True, False)
-        else:
-            lanes = _Lanes(True, lanes.r or self._in_inner(stage))
-        mask = self._mask(lanes)
-        pointer = f"{store.argument} + {self._spread(index, lanes)}"
-        value = f"tl.broadcast_to({name}, {self._shape(lanes)})" if self._needs_broadcast(stage, reduced) else name
+        # One store a lane: pointers and values get the full shape of the segment they stand in.
+        full = _Lanes(True, self.reducing and not reduced and self._in_inner(stage))
+        mask = self._mask(full)
+        pointer = f"{store.argument} + {self._spread(index, lanes, full)}"
+        held = _Lanes(True, False) if reduced else self._lanes_of(stage.value)
+        value = self._spread(name, held, full)
         if store.scatter is ScatterMode.ADD:
             self.line(f"tl.atomic_add({pointer}, {value}, {mask or 'None'})")
         else:
@@ -237,21 +236,16 @@ class TritonKernelWriter:
     def _in_inner(self, stage: Stage) -> bool:
         return any(isinstance(s, InnerLoop) and stage in s.stages for s in self.kernel.segments)
 
-    def _needs_broadcast(self, stage: Stage, reduced: bool) -> bool:
-        if reduced:
-            return False
-        lanes = self._lanes_of(stage.value)
-        inner = self.reducing and self._in_inner(stage)
-        return not lanes.x or (inner and not lanes.r)
-
     def _shape(self, lanes: _Lanes) -> str:
         if not self.reducing:
             return "[X_BLOCK]"
         return f"[X_BLOCK, {'R_BLOCK' if lanes.r else '1'}]"
 
-    def _spread(self, index: str, lanes: _Lanes) -> str:
-        """A pointer block needs the shape of the value that is stored through it."""
-        return f"tl.broadcast_to({index}, {self._shape(lanes)})"
+    def _spread(self, text: str, held: _Lanes, wanted: _Lanes) -> str:
+        """A block that varies over `held`, in the shape of `wanted`."""
+        if held == wanted:
+            return self._parenthesised(text)
+        return f"tl.broadcast_to({text}, {self._shape(wanted)})"
 
     # Values
 
@@ -371,8 +365,8 @@ class TritonKernelWriter:
         return name
 
     @staticmethod
-    def _parenthesised(index: str) -> str:
-        return index if index.isidentifier() or index.isdigit() else f"({index})"
+    def _parenthesised(text: str) -> str:
+        return text if text.isidentifier() or text.isdigit() else f"({text})"
 
     def _emit_checked_index(self, node: CheckedIndex, name: str, scope: _Scope, guard: str) -> None:
         size = self.printer(node.size)
@@ -407,15 +401,17 @@ class TritonKernelWriter:
         """A stage's value in the accumulation type, with the identity in lanes that are not part of the space."""
         accumulate = stage.accumulate
         assert accumulate is not None
-        prepared = self.fresh("part")
         dtype = self._carrier(accumulate.accumulate)
-        text = f"{name}.to({TRITON_TYPES[dtype]})"
+        text = name if stage.value.dtype == dtype else f"{name}.to({TRITON_TYPES[dtype]})"
         lanes = self._lanes_of(stage.value)
         if not (lanes.x and lanes.r):
             text = f"tl.broadcast_to({text}, [X_BLOCK, R_BLOCK])"
         if self.r_masked:
             identity = literal(self._identity(accumulate.kind, dtype), dtype)
             text = f"tl.where(r_mask, {text}, {identity})"
+        if text == name:
+            return name
+        prepared = self.fresh("part")
         self.line(f"{prepared} = {text}")
         return prepared
 

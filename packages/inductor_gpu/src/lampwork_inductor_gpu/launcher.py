@@ -84,7 +84,8 @@ class Launcher:
             stream = torch.cuda.current_stream(device).cuda_stream
             constants = self.spec.constants.values()
             kernel.run(
-                programs, 1, 1, stream, kernel.function, kernel.packed_metadata, None, None, None, *arguments, *constants
+                programs, 1, 1, stream, kernel.function, kernel.packed_metadata, None, None, None,
+                *arguments, *constants,
             )  # fmt: skip
 
 

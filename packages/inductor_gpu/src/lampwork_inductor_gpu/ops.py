@@ -75,7 +75,7 @@ _BOOL = {
 # Rows that differ for, or exist only for, floating types.
 _FLOAT = {
     "truediv": "tl.div_rn({0}, {1})",
-    "floordiv": "tl.floor(tl.div_rn({0}, {1}))",
+    "floordiv": "float_floor_div({0}, {1})",
     "truncdiv": "trunc(tl.div_rn({0}, {1}))",
     "remainder": "float_remainder({0}, {1})",
     "fmod": "fmod({0}, {1})",
@@ -104,7 +104,6 @@ _FLOAT = {
     "isnan": "{0} != {0}",
     "isinf": 'tl.abs({0}) == float("inf")',
     "signbit": "{0}.to({integer}, bitcast=True) < 0",
-    "sign": "tl.where({0} != {0}, {0}, ({0} > 0).to({type}) - ({0} < 0).to({type}))",
     **{
         name: f"{name}({{0}})"
         for name in (
@@ -119,10 +118,14 @@ NOT_GENERATED = frozenset({"digamma"})
 
 # The types for which Triton's and libdevice's functions exist; narrower ones are widened to float32 first.
 _MATH_TYPES = (torch.float32, torch.float64)
-_EXACT_IN_HALF = frozenset(
-    {"where", "neg", "abs", "eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "signbit", "to_dtype", "bitcast",
-     "maximum", "minimum"}
-)  # fmt: skip
+_EXACT_IN_HALF = frozenset({"where", "to_dtype", "bitcast", "abs", "signbit"})
+# Rows of float64, whose plain operations are correctly rounded already.
+_DOUBLE = {
+    "truediv": "{0} / {1}",
+    "truncdiv": "trunc({0} / {1})",
+    "sqrt": "tl.sqrt({0})",
+    "reciprocal": "tl.full([], 1.0, {type}) / {0}",
+}
 _INTEGER_OF_WIDTH = {2: "tl.int16", 4: "tl.int32", 8: "tl.int64"}
 
 
@@ -135,12 +138,15 @@ def format_op(op: str, operands: list[str], operand_type: torch.dtype, result_ty
     """The Triton expression of `op`; `operand_type` is the last operand's dtype, `result_type` the node's."""
     if operand_type.is_floating_point and operand_type not in _MATH_TYPES and op not in _EXACT_IN_HALF:
         wide = [f"{o}.to(tl.float32)" for o in operands]
-        text = format_op(op, wide, torch.float32, torch.float32 if result_type == operand_type else result_type)
-        return f"({text}).to({TRITON_TYPES[result_type]})" if result_type == operand_type else text
+        if result_type != operand_type:
+            return format_op(op, wide, torch.float32, result_type)
+        return f"({format_op(op, wide, torch.float32, torch.float32)}).to({TRITON_TYPES[result_type]})"
     if op == "to_dtype" and result_type == torch.bool:
         return f"{operands[0]} != 0"
     if operand_type == torch.bool and op in _BOOL:
         row = _BOOL[op]
+    elif operand_type == torch.float64 and op in _DOUBLE:
+        row = _DOUBLE[op]
     elif operand_type.is_floating_point and op in _FLOAT:
         row = _FLOAT[op]
     else:
@@ -166,5 +172,5 @@ def literal(value: float | int | bool, dtype: torch.dtype) -> str:
     elif value in (float("inf"), float("-inf")):
         text = f'float("{value}")'
     else:
-        text = repr(value)
+        text = repr(float(value) if dtype.is_floating_point else value)
     return f"tl.full([], {text}, {TRITON_TYPES[dtype]})"

@@ -1,0 +1,52 @@
+"""Compile generated kernels to machine code for compute capability 9.0, with no GPU. Run by test_cubin in a process of
+its own, since Triton's interpreter is off here. Prints one line a kernel: its name and the bytes of its cubin."""
+
+import torch
+from kernels import argument, pointwise, row_reduction, row_scan, row_softmax
+from lampwork_inductor_core.ir.loop_body import ops
+from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind
+from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS
+from lampwork_inductor_gpu.backend import import_source, launch_spec
+from lampwork_inductor_gpu.heuristics import KernelShape, LaunchConfig
+from lampwork_inductor_gpu.kernel import write_kernel
+from lampwork_inductor_gpu.launcher import compile_kernel
+from lampwork_inductor_gpu.ops import is_generated
+from triton.backends.compiler import GPUTarget
+
+PERSISTENT = LaunchConfig(KernelShape.PERSISTENT, 1, 64, 4)
+LOOPED = LaunchConfig(KernelShape.LOOPED, 1, 256, 4)
+POINTWISE = LaunchConfig(KernelShape.POINTWISE, 256, 1, 4)
+
+
+def every_float_operation(a, b, c):
+    """One expression with every operation on floats: that each has a body on the device."""
+    total = a
+    for name, row in SCALAR_OPS.items():
+        if name in ("to_dtype", "bitcast", "where") or not is_generated(name):
+            continue
+        if name.startswith(("bitwise", "shift")):
+            continue
+        value = getattr(ops, name)(*(a, b, c)[: row.arity])
+        total = ops.add(total, ops.to_dtype(value, a.dtype))
+    return total
+
+
+KERNELS = [
+    (pointwise("every_float_operation", 1000, [torch.float32] * 3, every_float_operation, torch.float32), POINTWISE),
+    (pointwise("every_double_operation", 1000, [torch.float64] * 3, every_float_operation, torch.float64), POINTWISE),
+    (pointwise("half", 1000, [torch.bfloat16] * 3, every_float_operation, torch.bfloat16), POINTWISE),
+    (row_softmax(100, 50), PERSISTENT),
+    (row_softmax(100, 5000), LOOPED),
+    (row_scan(ScanKind.SUM, 10, 5000), LOOPED),
+    (row_reduction(ReductionKind.ARGMAX, 10, 5000, torch.float32, torch.float32, torch.int64), LOOPED),
+    (row_reduction(ReductionKind.MAX, 10, 50, torch.bfloat16, torch.float32, torch.bfloat16), PERSISTENT),
+    (row_reduction(ReductionKind.ALL, 10, 50, torch.bool, torch.bool, torch.bool), PERSISTENT),
+]
+
+if __name__ == "__main__":
+    assert argument
+    for kernel, config in KERNELS:
+        source = write_kernel(kernel, config)
+        function = getattr(import_source(source), source.name)
+        compiled = compile_kernel(function, launch_spec(source), GPUTarget("cuda", 90, 32), aligned=True)
+        print(source.name, len(compiled.asm["cubin"]))
