@@ -14,7 +14,7 @@ from typing import Any
 from . import rules
 from .expr import IntExpr, Symbol, as_expr, integer, sum_node
 from .kind import Kind
-from .node import Expr, SymbolicValueError, interned
+from .node import Expr, SymbolicValueError, interned, remember
 from .value_range import union_bounds
 
 
@@ -207,6 +207,10 @@ def relation_node(cls: type[Relation], lhs: IntExpr, rhs: IntExpr, difference: I
     return interned.setdefault(key, node)
 
 
+_equal: dict[tuple[Any, Any], BoolExpr] = {}
+_ordered: dict[tuple[Any, Any], BoolExpr] = {}
+
+
 def _sides(difference: IntExpr) -> tuple[IntExpr, IntExpr]:
     """The positive and the negated negative terms of a difference, without its constant."""
     positive = tuple((t, c) for t, c in difference.terms if c > 0)
@@ -232,17 +236,16 @@ def _without_common_factor(difference: IntExpr) -> IntExpr:
     return difference
 
 
-def _equality(a: IntExpr | int, b: IntExpr | int, cls: type[Eq] | type[Ne]) -> BoolExpr:
-    same = cls is Eq
-    difference = _without_common_factor(as_expr(a) - b)
+def _equality(a: IntExpr, b: IntExpr | int) -> BoolExpr:
+    difference = _without_common_factor(a - b)
     low, high = difference.lower, difference.upper
     if low == high == 0:
-        return boolean(same)
+        return TRUE
     if (low is not None and low > 0) or (high is not None and high < 0):
-        return boolean(not same)
+        return FALSE
     content = gcd(*(c for _, c in difference.terms))
     if difference.constant % content:
-        return boolean(not same)
+        return FALSE
     # either sign says the same: the leading term is positive
     content = content if difference.terms[0][1] > 0 else -content
     difference = sum_node(difference.constant // content, tuple((t, c // content) for t, c in difference.terms))
@@ -252,22 +255,28 @@ def _equality(a: IntExpr | int, b: IntExpr | int, cls: type[Eq] | type[Ne]) -> B
         rhs = rhs - constant
     else:
         lhs = lhs + constant
-    return relation_node(cls, lhs, rhs, difference)
+    return relation_node(Eq, lhs, rhs, difference)
 
 
 def eq(a: IntExpr | int, b: IntExpr | int) -> BoolExpr:
     """The condition a == b."""
-    return _equality(a, b, Eq)
+    found = _equal.get((a, b))
+    return remember(_equal, (a, b), _equality(as_expr(a), b)) if found is None else found
 
 
 def ne(a: IntExpr | int, b: IntExpr | int) -> BoolExpr:
     """The condition a != b."""
-    return _equality(a, b, Ne)
+    return not_(eq(a, b))
 
 
 def le(a: IntExpr | int, b: IntExpr | int) -> BoolExpr:
     """The condition a <= b."""
-    difference = _without_common_factor(as_expr(a) - b)
+    found = _ordered.get((a, b))
+    return remember(_ordered, (a, b), _at_most(as_expr(a), b)) if found is None else found
+
+
+def _at_most(a: IntExpr, b: IntExpr | int) -> BoolExpr:
+    difference = _without_common_factor(a - b)
     if difference.upper is not None and difference.upper <= 0:
         return TRUE
     if difference.lower is not None and difference.lower > 0:
@@ -276,7 +285,8 @@ def le(a: IntExpr | int, b: IntExpr | int) -> BoolExpr:
     # g*t + k <= 0 over the integers is t + ceil(k / g) <= 0
     constant = -(-difference.constant // content)
     terms = tuple((t, c // content) for t, c in difference.terms)
-    lhs, rhs = _sides(sum_node(0, terms))
+    difference = sum_node(constant, terms)
+    lhs, rhs = _sides(difference)
     if not rhs.terms:  # lhs <= -constant; of the two spellings, the one with the even number
         cls, rhs, constant = (Lt, integer(1 - constant), 0) if constant % 2 else (Le, integer(-constant), 0)
     elif not lhs.terms:  # constant <= rhs
@@ -285,7 +295,7 @@ def le(a: IntExpr | int, b: IntExpr | int) -> BoolExpr:
         cls, lhs = Lt, lhs + (constant - 1)
     else:
         cls, rhs = Le, rhs - constant
-    return relation_node(cls, lhs, rhs, lhs - rhs)
+    return relation_node(cls, lhs, rhs, difference - 1 if cls is Lt else difference)
 
 
 def lt(a: IntExpr | int, b: IntExpr | int) -> BoolExpr:

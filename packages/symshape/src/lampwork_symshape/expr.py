@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import rules
 from .kind import Kind
@@ -149,6 +149,12 @@ class IntExpr(Expr):
 
     def __int__(self) -> int:
         return self.constant_value
+
+    if TYPE_CHECKING:
+        # at run time this is object's own comparison; literals may be compared with integers
+
+        def __eq__(self, other: object) -> bool: ...
+        def __hash__(self) -> int: ...
 
     def __bool__(self) -> bool:
         raise SymbolicValueError(self, "truth value", "build a condition with eq, ne, lt, le, gt or ge.")

@@ -231,6 +231,12 @@ def _div_cancel(x: IntExpr, y: IntExpr) -> IntExpr | None:
     return None if found is None else found[0] // found[1]
 
 
+def _div_flip(x: IntExpr, y: IntExpr) -> IntExpr | None:
+    if not x.terms or not positive(y) or any(c > 0 for _, c in x.terms):
+        return None
+    return -((-x + y - 1) // y)
+
+
 def _mod_known_quotient(x: IntExpr, y: IntExpr) -> IntExpr | None:
     low, high = floor_div_bounds(x.lower, x.upper, y.lower, y.upper)
     return x - y * low if low is not None and low == high else None
@@ -238,12 +244,7 @@ def _mod_known_quotient(x: IntExpr, y: IntExpr) -> IntExpr | None:
 
 def _mod_drop_multiples(x: IntExpr, y: IntExpr) -> IntExpr | None:
     quotient, rest = split_by_divisor(x, y)
-    if quotient is not None:
-        return rest % y
-    if y.kind is not Kind.INTEGER or all(abs(c) < y.constant for _, c in x.terms):
-        return None
-    d = y.constant
-    return _sum(((t, c % d if c > 0 else -(-c % d)) for t, c in x.terms), x * 0 + x.constant) % y
+    return None if quotient is None else rest % y
 
 
 def _mod_open_remainders(x: IntExpr, y: IntExpr) -> IntExpr | None:
@@ -278,7 +279,8 @@ def _mod_cancel(x: IntExpr, y: IntExpr) -> IntExpr | None:
 def merge_remainders(terms: Sequence[tuple[IntExpr, int]]) -> IntExpr | None:
     """Recombine a quotient and its remainder in a sum of (term, coefficient); None when nothing matches.
 
-    k*a*(x // a) + k*(x % a) is k*x, and k*a*((x // a) % b) + k*(x % a) is k*(x % (a*b)) for positive a and b.
+    k*a*(x // a) + k*(x % a) is k*x, and for positive a and b, k*a*((w + x // a) % b) + k*(x % a) is
+    k*((a*w + x) % (a*b)).
     """
     table = dict(terms)
     for term, k in terms:
@@ -295,10 +297,11 @@ def merge_remainders(terms: Sequence[tuple[IntExpr, int]]) -> IntExpr | None:
         for other, m in terms:
             if other.kind is not Kind.MOD or other is term or not positive(a):
                 continue
-            b = cast("IntExpr", cast(Any, other).rhs)
-            if positive(b) and a * k is zero + m and quotient % b is other:
-                rest = _sum(((t, c) for t, c in terms if t is not term and t is not other), zero)
-                return rest + (x % (a * b)) * k
+            y, b = cast("tuple[IntExpr, IntExpr]", (cast(Any, other).lhs, cast(Any, other).rhs))
+            rest = y - quotient
+            if positive(b) and a * k is zero + m and len(rest.terms) < len(y.terms):
+                others = _sum(((t, c) for t, c in terms if t is not term and t is not other), zero)
+                return others + ((rest * a + x) % (a * b)) * k
     return None
 
 
@@ -317,6 +320,7 @@ FLOOR_DIV: tuple[Rule | FunctionRule, ...] = (
     FunctionRule("(a*y + b) // y -> a + b // y", _div_pull_out),
     FunctionRule("(g*a + b) // (g*c) -> a // c where 0 <= b < g", _div_narrow),
     FunctionRule("(a*x) // (a*y) -> x // y", _div_cancel),
+    FunctionRule("(-x) // y -> -((x + y - 1) // y) where y > 0", _div_flip),
 )
 
 MOD: tuple[Rule | FunctionRule, ...] = (
