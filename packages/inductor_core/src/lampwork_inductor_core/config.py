@@ -49,8 +49,9 @@ class Config:
     """A value with several users is recomputed in each only if it takes at most this many (cheap) operations,"""
     inline_reads: int = 1
     """and reads at most this many tensors of about its own size."""
-    repeat_operations: int = 1
-    """A value that a broadcast repeats is recomputed at each point only if it takes at most this many operations."""
+    repeat_operations: int = 4
+    """A value that a broadcast repeats (not along the last dimension) is recomputed only if it takes at most this many
+    cheap operations; along the last dimension, none."""
     max_reads: int = 8
     """A value that reads more buffers than this is stored."""
     max_substituted_operations: int = 64

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from .layout import Layout, OpaqueLayout
-from .loops import Loops
+from .loop_body import Load, Node, walk
+from .loops import Loops, Scatter
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,10 @@ class ComputedBuffer:
 
 @dataclass(frozen=True, slots=True)
 class BufferView:
-    """An extern call's view of a buffer: the same memory through another layout."""
+    """An extern call's view of a buffer: the same memory through another layout. With an OpaqueLayout, the value itself."""
 
     buffer: str
-    layout: Layout
+    layout: Layout | OpaqueLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +103,37 @@ class LoweredGraph:
     outputs: tuple[GraphOutput, ...]
     notes: tuple[str, ...] = ()  # what fell back and why, for `explain`
     by_name: Mapping[str, Buffer] = field(default_factory=dict, compare=False)
+
+
+def buffers_read(buffer: Buffer) -> set[str]:
+    """The names of the buffers that a buffer is computed from."""
+    names: set[str] = set()
+    if isinstance(buffer, ExternBuffer):
+        _collect(buffer.arguments, names)
+        _collect(list(buffer.keywords.values()), names)
+        if buffer.aliases is not None:
+            names.add(buffer.aliases)
+        return names
+    loops = getattr(buffer, "loops", None)
+    if loops is None:
+        return names
+    roots: list[Node] = [loops.body.value]
+    if isinstance(loops, Scatter):
+        names.add(loops.initial)
+        roots.extend(n for _, n in loops.indirect)
+    for root in roots:
+        names.update(n.buffer for n in walk(root) if isinstance(n, Load))
+    return names
+
+
+def _collect(argument: Any, names: set[str]) -> None:
+    if isinstance(argument, BufferView):
+        names.add(argument.buffer)
+    elif isinstance(argument, (list, tuple)):
+        for a in argument:
+            _collect(a, names)
+    elif isinstance(argument, dict):
+        for a in argument.values():
+            _collect(a, names)
+    elif isinstance(argument, slice):
+        _collect([argument.start, argument.stop, argument.step], names)

@@ -1,0 +1,121 @@
+"""The engine under every pointwise lowering: promote, broadcast, convert, build, round.
+
+Family files give a builder over body nodes; this module turns it into an expression exactly as ATen would compute it.
+Invariant: arithmetic on half types is done in float32 and rounded to the half type once an operator, as eager does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..ir.loop_body import Constant, Node, ops
+from ..ir.views import Indices
+from .context import LoweringContext, broadcast_sizes
+from .promotion import Number, Promotion, compute_dtype, is_supported, result_dtype
+from .table import Unsupported
+from .values import ExpressionValue, TensorValue
+
+Builder = Callable[..., Node]
+Operand = TensorValue | Number
+
+
+def elementwise(
+    context: LoweringContext,
+    operands: Sequence[Operand],
+    build: Builder,
+    promotion: Promotion = Promotion.DEFAULT,
+    *,
+    result: torch.dtype | None = None,
+) -> ExpressionValue:
+    """Apply `build` to the operands' elements, converted to the dtype that the operator computes in.
+
+    `result` overrides the dtype of the result (conversion included).
+    """
+    check_operands(operands)
+    if promotion is Promotion.KEEP_FIRST:
+        first = operands[0]
+        assert isinstance(first, TensorValue)
+        common = first.dtype
+    else:
+        common = result_dtype(operands)
+    if promotion is Promotion.INT_TO_FLOAT and not common.is_floating_point:
+        common = torch.get_default_dtype()
+    if not is_supported(common):
+        raise Unsupported(f"dtype {common}")
+    computed = compute_dtype(common)
+    tensors = [o for o in operands if isinstance(o, TensorValue)]
+    sizes = broadcast_sizes([t.sizes for t in tensors])
+    if result is None and promotion is not Promotion.ALWAYS_BOOL:
+        result = common
+
+    def function(*elements: Node) -> Node:
+        remaining = iter(elements)
+        nodes: list[Node] = []
+        for operand in operands:
+            if isinstance(operand, TensorValue):
+                element = next(remaining)
+                if operand.rank:
+                    element = ops.to_dtype(element, common)
+                nodes.append(ops.to_dtype(element, computed))
+            else:
+                nodes.append(number(operand, computed))
+        value = build(*nodes)
+        return value if result is None else ops.to_dtype(value, result)
+
+    return context.pointwise(tensors, sizes, function)
+
+
+def check_operands(operands: Sequence[Any]) -> None:
+    """Raise Unsupported for anything that is neither a tensor value nor a Python number."""
+    if not any(isinstance(o, TensorValue) for o in operands):
+        raise Unsupported("no tensor operand")
+    for operand in operands:
+        if not isinstance(operand, (TensorValue, bool, int, float)):
+            raise Unsupported(f"an operand of type {type(operand).__name__}")
+        if isinstance(operand, TensorValue) and not is_supported(operand.dtype):
+            raise Unsupported(f"dtype {operand.dtype}")
+
+
+def number(value: Number, dtype: torch.dtype) -> Constant:
+    """A Python number as a constant. Raises Unsupported where it does not fit (eager raises or wraps: ask it)."""
+    if dtype.is_floating_point or dtype == torch.bool:
+        return ops.constant(value, dtype)
+    if isinstance(value, float):
+        raise Unsupported("a floating number for an integer tensor")
+    limits = torch.iinfo(dtype)
+    if not limits.min <= int(value) <= limits.max:
+        raise Unsupported(f"{value} does not fit {dtype}")
+    return ops.constant(value, dtype)
+
+
+def like(value: Number, node: Node) -> Constant:
+    """A constant of a node's dtype."""
+    return number(value, node.dtype)
+
+
+def convert(context: LoweringContext, value: TensorValue, dtype: torch.dtype) -> ExpressionValue:
+    """A copy of the tensor in another dtype (or the same one)."""
+    if not is_supported(value.dtype) or not is_supported(dtype):
+        raise Unsupported(f"conversion from {value.dtype} to {dtype}")
+    return context.pointwise([value], value.sizes, lambda x: ops.to_dtype(x, dtype))
+
+
+def filled(context: LoweringContext, sizes: Indices, value: Number, dtype: torch.dtype, device: torch.device) -> Any:
+    """A tensor that holds one number everywhere."""
+    if not is_supported(dtype):
+        raise Unsupported(f"dtype {dtype}")
+    return context.expression([], [], sizes, number_for_fill(value, dtype), device=device)
+
+
+def number_for_fill(value: Number, dtype: torch.dtype) -> Constant:
+    """A fill value, converted as `torch.full` converts it."""
+    if not isinstance(value, (bool, int, float)):
+        raise Unsupported(f"a fill value of type {type(value).__name__}")
+    if dtype == torch.bool or dtype.is_floating_point:
+        return ops.constant(value, dtype)
+    if isinstance(value, float):
+        value = int(value) if value == value and abs(value) < 2**62 else 2**63
+    return number(value, dtype)

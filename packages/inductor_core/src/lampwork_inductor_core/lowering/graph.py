@@ -1,0 +1,228 @@
+"""lower(): a functional ATen graph becomes a LoweredGraph, node by node in one walk.
+
+Between `passes` and `schedule`. Each node's lowering is looked up in the table; what has none, or refuses, is called as
+an operator (`fallback`) and noted. Invariant: every result agrees with the node's fake tensor in sizes, dtype and
+device, and graph outputs have exactly eager's strides.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.fx
+
+from ..config import Config
+from ..ir.buffer import Buffer, ExternBuffer, GraphOutput, InputBuffer, LoweredGraph, buffers_read
+from ..ir.layout import OpaqueLayout
+from ..ir.verify import verify
+from ..ir.views import to_expr, to_exprs
+from . import activation, concat, creation, indexing, normalisation, pointwise, reduction, view
+from .context import LoweringContext, layout_of
+from .fallback import call_operator, is_plain, take_item
+from .library_calls import is_library_call
+from .table import Lowering, LoweringTable, Unsupported
+from .values import BufferValue, ExpressionValue, OpaqueValue, TensorValue
+
+_FAMILIES = (pointwise, activation, view, creation, reduction, normalisation, concat, indexing)
+
+
+class LoweringError(RuntimeError):
+    """The graph itself is wrong (a node without a fake value, an unknown kind of node)."""
+
+
+def default_table() -> dict[Any, Lowering]:
+    """Every lowering of the core, by overload. A device's own go on top."""
+    table: dict[Any, Lowering] = {}
+    for family in _FAMILIES:
+        for overload, lowering in family.TABLE.items():
+            assert overload not in table, f"{overload} has two lowerings"
+            table[overload] = lowering
+    return table
+
+
+def lower(
+    graph: torch.fx.GraphModule, table: LoweringTable | None = None, config: Config | None = None
+) -> LoweredGraph:
+    """Lower a functional ATen graph.
+
+    `graph`: placeholders and nodes carry `meta["val"]` (fake tensors or numbers); `meta["static_input"]` on a
+    placeholder says parameter or module buffer; `meta["user_line"]` is kept for comments. `table`: the lowerings
+    (default: `default_table()`). Raises LoweringError or MutationInGraph for a graph that is not what it should be.
+    """
+    config = config or Config.from_environment()
+    run = _Lowering(graph, default_table() if table is None else table, config)
+    lowered = run.run()
+    if config.verify:
+        verify(lowered)
+    return lowered
+
+
+class _Lowering:
+    def __init__(self, graph: torch.fx.GraphModule, table: LoweringTable, config: Config) -> None:
+        self.graph = graph
+        self.table = table
+        self.context = LoweringContext(config)
+        self.values: dict[torch.fx.Node, Any] = {}
+        self.outputs: tuple[GraphOutput, ...] = ()
+
+    def run(self) -> LoweredGraph:
+        position = 0
+        for node in self.graph.graph.nodes:
+            context = self.context
+            context.fx_node, context.node_name = node, node.name
+            context.meta, context.user_line = node.meta.get("val"), node.meta.get("user_line")
+            if node.op == "placeholder":
+                self.values[node] = self._placeholder(node, position)
+                position += 1
+            elif node.op == "get_attr":
+                self.values[node] = self._attribute(node)
+            elif node.op == "call_function":
+                self.values[node] = self._call(node)
+            elif node.op == "output":
+                self.outputs = self._outputs(node)
+            else:
+                raise LoweringError(f"node {node.name}: an ATen graph holds no {node.op}; hint: trace it to ATen first")
+        return self._freeze()
+
+    # --------------------------------------------------------------------------------------------------------- inputs
+
+    def _placeholder(self, node: torch.fx.Node, position: int) -> Any:
+        meta = node.meta.get("val")
+        static = bool(node.meta.get("static_input") or node.meta.get("hoisted"))
+        if isinstance(meta, torch.Tensor):
+            if node.meta.get("opaque") or not is_plain(meta):
+                opaque = OpaqueLayout(meta.device, meta.dtype)
+                self.context.add_input(node.name, opaque, position, static)
+                return OpaqueValue(node.name, opaque)
+            layout = layout_of(meta)
+            self.context.add_input(node.name, layout, position, static)
+            return BufferValue(node.name, layout)
+        opaque = OpaqueLayout(torch.device("cpu"), None)
+        self.context.add_input(node.name, opaque, position, static)
+        if isinstance(meta, torch.SymInt):
+            return to_expr(meta)
+        if meta is not None and not isinstance(meta, (torch.SymFloat, torch.SymBool)):
+            return meta
+        return OpaqueValue(node.name, opaque)
+
+    def _attribute(self, node: torch.fx.Node) -> Any:
+        value: Any = self.graph
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        if isinstance(value, torch.Tensor) and is_plain(value):
+            return self.context.add_constant(value.detach(), layout_of(value))
+        return value
+
+    # ---------------------------------------------------------------------------------------------------------- calls
+
+    def _call(self, node: torch.fx.Node) -> Any:
+        if node.target is operator.getitem:
+            source, index = self._map(node.args[0]), self._map(node.args[1])
+            return take_item(self.context, source, index, node) if isinstance(source, OpaqueValue) else source[index]
+        meta = node.meta.get("val")
+        if isinstance(meta, (bool, int, float)) and not isinstance(node.target, torch._ops.OpOverload):
+            return meta
+        lowering = self.table.get(node.target)
+        if lowering is not None:
+            try:
+                result = lowering(
+                    self.context,
+                    *[self._map(a) for a in node.args],
+                    **{k: self._map(a) for k, a in node.kwargs.items()},
+                )
+                self._check(node, result, meta)
+                return self._finish(node, result, meta)
+            except Unsupported as reason:
+                self.context.notes.append(f"{node.name}: {node.target} is called as it is: {reason}")
+        elif not is_library_call(node.target):
+            self.context.notes.append(f"{node.name}: {node.target} is called as it is: no lowering")
+        return self._finish(node, call_operator(self.context, node, self.values.__getitem__), meta)
+
+    def _map(self, argument: Any) -> Any:
+        if isinstance(argument, torch.fx.Node):
+            value = self.values[argument]
+            if isinstance(value, OpaqueValue):
+                if self.context.fx_node is not None and self.context.fx_node.target is operator.getitem:
+                    return value
+                raise Unsupported("an operand that only operators understand")
+            return value
+        if isinstance(argument, (list, tuple)):
+            return [self._map(a) for a in argument]
+        return argument
+
+    def _check(self, node: torch.fx.Node, result: Any, meta: Any) -> None:
+        """Hold a lowering's result against the fake tensor. A disagreement is a bug of ours: never a silent one."""
+        if isinstance(result, (list, tuple)):
+            if not isinstance(meta, (list, tuple)) or len(meta) != len(result):
+                raise Unsupported("the lowering gives another number of results (please report)")
+            for one, expected in zip(result, meta):
+                self._check(node, one, expected)
+        elif isinstance(result, TensorValue) and isinstance(meta, torch.Tensor):
+            if result.dtype != meta.dtype or result.device != meta.device or result.sizes != to_exprs(meta.shape):
+                problem = (
+                    f"the lowering gives {result.dtype}{list(result.sizes)} on {result.device} where eager gives "
+                    f"{meta.dtype}{list(meta.shape)} on {meta.device}"
+                )
+                if self.context.config.verify:
+                    raise LoweringError(f"{node.target}: {problem}")
+                raise Unsupported(f"{problem} (please report)")
+
+    def _finish(self, node: torch.fx.Node, result: Any, meta: Any) -> Any:
+        if isinstance(result, (list, tuple)):
+            metas = meta if isinstance(meta, (list, tuple)) else [None] * len(result)
+            return [self._finish(node, one, m) for one, m in zip(result, metas)]
+        if isinstance(result, ExpressionValue) and isinstance(meta, torch.Tensor):
+            if result.node == node.name and result.strides is None:
+                result.strides = to_exprs(meta.stride())
+        if isinstance(result, TensorValue) and len(node.users) > 1:
+            self.context.prepare_users(result)
+        return result
+
+    # -------------------------------------------------------------------------------------------------------- outputs
+
+    def _outputs(self, node: torch.fx.Node) -> tuple[GraphOutput, ...]:
+        results = node.args[0]
+        if not isinstance(results, (list, tuple)):
+            results = (results,)
+        return tuple(self._output(result) for result in results)
+
+    def _output(self, result: Any) -> GraphOutput:
+        if not isinstance(result, torch.fx.Node):
+            return GraphOutput(None, None, result)
+        value, meta = self.values[result], result.meta.get("val")
+        self.context.node_name, self.context.user_line = result.name, result.meta.get("user_line")
+        if isinstance(value, OpaqueValue):
+            return GraphOutput(value.name, value.layout)
+        if not isinstance(value, TensorValue):
+            return GraphOutput(None, None, value)
+        if not isinstance(meta, torch.Tensor):
+            stored = self.context.realise(value)
+        else:
+            stored = self.context.materialise(value, to_exprs(meta.stride()))
+        return GraphOutput(stored.name, stored.layout)
+
+    def _freeze(self) -> LoweredGraph:
+        """Drop what no output needs; keep the inputs."""
+        live = {o.buffer for o in self.outputs if o.buffer is not None}
+        kept: list[Buffer] = []
+        for buffer in reversed(self.context.buffers):
+            if isinstance(buffer, InputBuffer):
+                kept.append(buffer)
+            elif buffer.name in live or has_effect(buffer):
+                kept.append(buffer)
+                live.update(buffers_read(buffer))
+        kept.reverse()
+        return LoweredGraph(tuple(kept), self.outputs, tuple(self.context.notes), {b.name: b for b in kept})
+
+
+def has_effect(buffer: Buffer) -> bool:
+    """Whether a call must happen even if nobody reads its result: it advances a random generator."""
+    if not isinstance(buffer, ExternBuffer):
+        return False
+    tags = getattr(buffer.target, "tags", ())
+    return torch.Tag.nondeterministic_seeded in tags
+
+
+__all__ = ["LoweringError", "default_table", "has_effect", "lower"]
