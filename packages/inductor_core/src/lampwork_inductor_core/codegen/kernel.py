@@ -82,9 +82,7 @@ class _Names:
     buffers: tuple[str, ...]
 
 
-def _name_arguments(
-    staged: StagedKernel, buffers: Mapping[str, Buffer], in_place: Mapping[str, str]
-) -> _Names:
+def _name_arguments(staged: StagedKernel, buffers: Mapping[str, Buffer], in_place: Mapping[str, str]) -> _Names:
     """`in_place`: written buffer -> the buffer whose memory it takes over (or itself: it holds what is updated)."""
     local = {b.name for b in staged.locals}
     stored = dict.fromkeys(staged.stored)
@@ -219,7 +217,9 @@ def inline_locals(kernel: ScheduledKernel) -> ScheduledKernel:
                 return value_in(filled[node.buffer], loop)
             if isinstance(node, Forwarded):
                 source = stages[node.stage]
-                outside = isinstance(kernel.segments[loop_of[node.stage]], OuterSegment) or source.accumulate is not None
+                outside = (
+                    isinstance(kernel.segments[loop_of[node.stage]], OuterSegment) or source.accumulate is not None
+                )
                 return node if outside or loop_of[node.stage] == loop else value_in(node.stage, loop)
             return None
 

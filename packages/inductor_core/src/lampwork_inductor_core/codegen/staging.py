@@ -186,9 +186,7 @@ def _bridge_loops(
     return locals_
 
 
-def _cheap_again(
-    part: Part, by_name: Mapping[str, Part], inner: frozenset[Symbol], config: ScheduleConfig
-) -> bool:
+def _cheap_again(part: Part, by_name: Mapping[str, Part], inner: frozenset[Symbol], config: ScheduleConfig) -> bool:
     count = reads = 0
     for node in walk(part.value):
         if isinstance(node, Compute):

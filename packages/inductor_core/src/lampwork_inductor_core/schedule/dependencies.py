@@ -117,6 +117,10 @@ def views_in(argument: Any) -> list[BufferView]:
     """Every BufferView inside an extern call's argument, nested lists included."""
     if isinstance(argument, BufferView):
         return [argument]
+    if isinstance(argument, dict):
+        argument = list(argument.values())
+    elif isinstance(argument, slice):
+        argument = [argument.start, argument.stop, argument.step]
     if isinstance(argument, list | tuple):
         return [view for item in argument for view in views_in(item)]
     return []
@@ -212,7 +216,9 @@ def loop_node(buffer: ComputedBuffer) -> LoopNode:
     if isinstance(loops, Scatter):
         mapping = _canonical(body.variables, space)
         pairs = tuple((s, substitute(n, mapping)) for s, n in loops.indirect)
-        reads = tuple(dict.fromkeys((*accesses_of(value), *_indirect_reads(pairs), Access(loops.initial, integer(0), True))))
+        reads = tuple(
+            dict.fromkeys((*accesses_of(value), *_indirect_reads(pairs), Access(loops.initial, integer(0), True)))
+        )
         write = Access(buffer.name, loops.target.substitute(mapping), True)
         return LoopNode(buffer, NodeKind.SCATTER, space, value, reads, write, True, pairs)
     write = Access(buffer.name, store_index(buffer.layout, space.outer_symbols, space.outer))

@@ -78,7 +78,12 @@ def single(node: LoopNode, position: int) -> FusedNode:
     level = Level.OUTER if node.kind in (NodeKind.POINTWISE, NodeKind.SCATTER) else Level.INNER
     member = Member(node, position, level, {}, node.reads, node.write)
     return FusedNode(
-        (member,), node.space, node.buffer.layout.device, 1 << position, _reads_by_buffer((member,)), {node.name: member}
+        (member,),
+        node.space,
+        node.buffer.layout.device,
+        1 << position,
+        _reads_by_buffer((member,)),
+        {node.name: member},
     )
 
 
@@ -180,7 +185,9 @@ def _align_alike(a: Space, b: Space) -> Alignment | None:
         return None
     space = Space(outer.sizes, inner.sizes)
     i, r = space.outer_symbols, space.inner_symbols
-    first = _mapping(a.outer_symbols, outer.first, outer.sizes, i) | _mapping(a.inner_symbols, inner.first, inner.sizes, r)
+    first = _mapping(a.outer_symbols, outer.first, outer.sizes, i) | _mapping(
+        a.inner_symbols, inner.first, inner.sizes, r
+    )
     second = _mapping(b.outer_symbols, outer.second, outer.sizes, i) | _mapping(
         b.inner_symbols, inner.second, inner.sizes, r
     )
@@ -230,9 +237,7 @@ def _descending(index: IntExpr, symbols: Sequence[Symbol]) -> list[int] | None:
 def _swapped(alignment: Alignment | None) -> Alignment | None:
     if alignment is None:
         return None
-    return Alignment(
-        alignment.space, alignment.second, alignment.first, alignment.second_inner, alignment.first_inner
-    )
+    return Alignment(alignment.space, alignment.second, alignment.first, alignment.second_inner, alignment.first_inner)
 
 
 def _pure_onto(pure: FusedNode, target: FusedNode, shared: tuple[IntExpr, IntExpr] | None) -> list[Alignment]:
@@ -364,5 +369,3 @@ def _keeps_inner_order(a: FusedNode, b: FusedNode, alignment: Alignment) -> bool
         if running is not expected:
             return False
     return True
-
-

@@ -178,7 +178,9 @@ class _Fusing:
     def _cycle(self, first: int, second: int) -> bool:
         """Whether something outside the pair depends on one of them and is needed by the other."""
         inside = self.masks[first] | self.masks[second]
-        between = (self.descendants[first] & self.ancestors[second]) | (self.descendants[second] & self.ancestors[first])
+        between = (self.descendants[first] & self.ancestors[second]) | (
+            self.descendants[second] & self.ancestors[first]
+        )
         return bool(between & ~inside)
 
     def _dependent(self, first: int, second: int) -> bool:

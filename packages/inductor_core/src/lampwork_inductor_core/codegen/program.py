@@ -1,0 +1,266 @@
+"""The host plan: which kernels a schedule launches on which buffers, and the wrapper program around them.
+
+Joins the schedule, the kernels and the memory plan: stage every fused node, plan memory over what the kernels store, name
+arguments, then write the lines. Invariant: kernels are complete before any device is asked for text, and equal kernels
+of one graph are one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from lampwork_symshape import IntExpr, Symbol
+
+from ..config import ScheduleConfig
+from ..ir.buffer import ConstantBuffer, GraphOutput, InputBuffer, LoweredGraph
+from ..ir.layout import Layout, OpaqueLayout
+from ..ir.loop_body import Load, walk
+from ..ir.loops import Scatter
+from ..schedule.dependencies import ExternNode
+from ..schedule.fusion import FusedNode
+from ..schedule.memory import MemoryPlan, StepAccess, plan
+from ..schedule.scheduler import Schedule
+from .kernel import finish, may_overwrite
+from .scheduled_kernel import KernelLaunch, ScheduledKernel
+from .staging import StagedKernel, comment_of, stage
+from .wrapper import (
+    Allocate,
+    Comment,
+    CopyInto,
+    ExternCall,
+    Free,
+    Launch,
+    Line,
+    OutputValue,
+    Return,
+    SizeBinding,
+    TakeOver,
+    WrapperProgram,
+)
+
+_COMMENT_LINES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLaunch:
+    """A launch and the device that it runs on."""
+
+    launch: KernelLaunch
+    device: torch.device
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """Everything decided but the kernels' generated names. `launches[k]` is None where step k is an operator call."""
+
+    graph: LoweredGraph
+    schedule: Schedule
+    launches: tuple[DeviceLaunch | None, ...]
+    accesses: tuple[StepAccess, ...]
+    memory: MemoryPlan
+
+    def kernels(self) -> dict[ScheduledKernel, torch.device]:
+        """Each different kernel once, in order of first launch."""
+        found: dict[ScheduledKernel, torch.device] = {}
+        for item in self.launches:
+            if item is not None:
+                found.setdefault(item.launch.kernel, item.device)
+        return found
+
+
+def plan_host(graph: LoweredGraph, schedule: Schedule, config: ScheduleConfig) -> HostPlan:
+    """Stage every fused node, plan memory, name the kernels' arguments."""
+    staged: list[StagedKernel | None] = []
+    accesses: list[StepAccess] = []
+    for step in schedule.steps:
+        if isinstance(step, ExternNode):
+            staged.append(None)
+            accesses.append(_extern_access(step))
+        else:
+            needed = {n for n in step.writes if n in schedule.readers or n in schedule.outputs}
+            kernel = stage(step, needed, config)
+            staged.append(kernel)
+            accesses.append(_kernel_access(step, kernel))
+
+    def overwrites(number: int, source: str, target: str) -> bool:
+        kernel = staged[number]
+        return kernel is not None and may_overwrite(kernel, source, target)
+
+    memory = plan(
+        accesses,
+        schedule.buffers,
+        schedule.outputs,
+        overwrites,
+        reuse=config.reuse_buffers,
+        in_place=config.update_in_place,
+    )
+    known: dict[ScheduledKernel, ScheduledKernel] = {}
+    launches: list[DeviceLaunch | None] = []
+    for step, kernel, access, placed in zip(schedule.steps, staged, accesses, memory.placements):
+        if kernel is None:
+            launches.append(None)
+            continue
+        assert isinstance(step, FusedNode)
+        in_place = {p.name: p.source for p in placed if p.in_place and p.source is not None}
+        if access.scatter_initial is not None:
+            in_place.setdefault(access.written[0], access.written[0])
+        launch = finish(kernel, schedule.buffers, in_place)
+        same = known.setdefault(launch.kernel, launch.kernel)
+        launches.append(DeviceLaunch(KernelLaunch(same, launch.buffers, launch.sizes), step.device))
+    return HostPlan(graph, schedule, tuple(launches), tuple(accesses), memory)
+
+
+def _extern_access(step: ExternNode) -> StepAccess:
+    results = tuple(r.name for r in step.results)
+    if step.results[0].out_variant is not None:
+        return StepAccess(step.read_buffers, results)
+    return StepAccess(step.read_buffers, (), results)
+
+
+def _kernel_access(step: FusedNode, kernel: StagedKernel) -> StepAccess:
+    local = {b.name for b in kernel.locals}
+    read: dict[str, None] = {}
+    for item in kernel.stages():
+        roots = [item.value, *(n for _, n in item.store.indirect)] if item.store is not None else [item.value]
+        for root in roots:
+            read.update((n.buffer, None) for n in walk(root) if isinstance(n, Load))
+    reads = tuple(name for name in read if name not in local and name not in kernel.stored)
+    loops = step.members[0].node.buffer.loops
+    return StepAccess(reads, kernel.stored, (), loops.initial if isinstance(loops, Scatter) else None)
+
+
+# ---------------------------------------------------------------------------------------------------------- the program
+
+
+def build_wrapper(
+    host: HostPlan,
+    names: Mapping[ScheduledKernel, str],
+    *,
+    shared_inputs: Collection[int] = (),
+    title: str = "",
+) -> WrapperProgram:
+    """The wrapper program. `names` are the kernels' generated names; results at `shared_inputs` (values that a cache
+    keeps) are returned as copies, because the caller may write into what it gets."""
+    graph, schedule = host.graph, host.schedule
+    lines: list[Line] = []
+    tensors = _used_as_tensors(host)
+    held: dict[str, Layout | OpaqueLayout] = {}  # the layout of the tensor that a name holds
+    for name in schedule.empty:
+        layout = schedule.buffers[name].layout
+        if isinstance(layout, Layout) and (name in schedule.readers or name in schedule.outputs):
+            lines.append(Allocate(name, layout))
+            held[name] = layout
+    for number, step in enumerate(schedule.steps):
+        lines.append(Comment(_comment(step)))
+        access = host.accesses[number]
+        for placement in host.memory.placements[number]:
+            layout = schedule.buffers[placement.name].layout
+            assert isinstance(layout, Layout)
+            if placement.source is None:
+                lines.append(Allocate(placement.name, layout))
+                held[placement.name] = layout
+                continue
+            source_layout = held.get(placement.source, schedule.buffers[placement.source].layout)
+            differs = placement.name in tensors and source_layout != layout
+            if access.scatter_initial is not None and not placement.in_place:
+                differs = source_layout != layout
+            lines.append(TakeOver(placement.name, placement.source, layout if differs else None))
+            held[placement.name] = layout if differs else source_layout
+        if access.scatter_initial is not None and not any(p.in_place for p in host.memory.placements[number]):
+            lines.append(CopyInto(access.written[0], access.scatter_initial))
+        launched = host.launches[number]
+        if launched is not None:
+            launch = launched.launch
+            lines.append(Launch(names[launch.kernel], launch.buffers, launch.sizes))
+        elif isinstance(step, ExternNode):
+            lines.append(_extern_line(step))
+        freed = host.memory.frees[number]
+        if freed and number + 1 < len(schedule.steps):
+            lines.append(Free(freed))
+    lines.append(Return(tuple(_output(o, host, shared_inputs) for o in graph.outputs)))
+    inputs = [b for b in graph.buffers if isinstance(b, InputBuffer)]
+    used = _used_names(host)
+    by_position = {b.position: b.name for b in inputs if b.name in used or _gives_size(b)}
+    count = max((b.position for b in inputs), default=-1) + 1
+    return WrapperProgram(
+        tuple(by_position.get(k) for k in range(count)),
+        tuple(b.name for b in graph.buffers if isinstance(b, ConstantBuffer) and b.name in used),
+        _size_bindings(inputs),
+        tuple(lines),
+        {b.name: b.layout for b in graph.buffers if isinstance(b, InputBuffer | ConstantBuffer)},
+        tuple(dict.fromkeys(names[item.launch.kernel] for item in host.launches if item is not None)),
+        title,
+    )
+
+
+def _comment(step: FusedNode | ExternNode) -> str:
+    origins = [m.node.buffer.origin for m in step.members] if isinstance(step, FusedNode) else [step.results[0].origin]
+    texts = list(dict.fromkeys(comment_of(origin) for origin in origins))
+    if len(texts) > _COMMENT_LINES:
+        left_out = len(texts) - _COMMENT_LINES + 1
+        texts = [*texts[: _COMMENT_LINES - 1], f"... and {left_out} more"]
+    return "\n".join(texts)
+
+
+def _used_as_tensors(host: HostPlan) -> set[str]:
+    """Buffers that somebody sees as a tensor of the right shape: operators, the caller, copies. Kernels see pointers."""
+    found = set(host.schedule.outputs)
+    for step, access in zip(host.schedule.steps, host.accesses):
+        if isinstance(step, ExternNode):
+            found.update((*access.reads, *access.written))
+        if access.scatter_initial is not None:
+            found.update((access.scatter_initial, *access.written))
+    return found
+
+
+def _used_names(host: HostPlan) -> set[str]:
+    found = set(host.schedule.outputs)
+    for access in host.accesses:
+        found.update(access.reads)
+        if access.scatter_initial is not None:
+            found.add(access.scatter_initial)
+    return found
+
+
+def _extern_line(step: ExternNode) -> ExternCall:
+    first = step.results[0]
+    out = first.name if first.out_variant is not None else None
+    return ExternCall(
+        first.call,
+        first.out_variant if out is not None else first.target,
+        first.arguments,
+        first.keywords,
+        tuple((r.result_index, r.name, r.layout) for r in step.results),
+        out,
+        first.aliases is not None,
+    )
+
+
+def _output(output: GraphOutput, host: HostPlan, shared_inputs: Collection[int]) -> OutputValue:
+    if output.buffer is None:
+        return OutputValue(None, literal=output.literal)
+    buffer = host.schedule.buffers[output.buffer]
+    fresh = isinstance(buffer, ConstantBuffer) or (isinstance(buffer, InputBuffer) and buffer.position in shared_inputs)
+    layout = output.layout if isinstance(output.layout, Layout) and output.layout != buffer.layout else None
+    return OutputValue(output.buffer, layout, fresh=fresh)
+
+
+def _gives_size(buffer: InputBuffer) -> bool:
+    layout = buffer.layout
+    return isinstance(layout, Layout) and any(isinstance(size, Symbol) for size in layout.sizes)
+
+
+def _size_bindings(inputs: list[InputBuffer]) -> tuple[SizeBinding, ...]:
+    found: dict[Symbol, SizeBinding] = {}
+    for buffer in inputs:
+        if isinstance(buffer.layout, Layout):
+            for dimension, size in enumerate(buffer.layout.sizes):
+                _bind(found, size, buffer.name, dimension)
+    return tuple(found.values())
+
+
+def _bind(found: dict[Symbol, SizeBinding], size: IntExpr, name: str, dimension: int) -> None:
+    if isinstance(size, Symbol):
+        found.setdefault(size, SizeBinding(size, name, dimension))

@@ -1,0 +1,341 @@
+"""The wrapper: the host program of a graph, first as data, then as one Python file that a person can read and edit.
+
+Last stage before running: allocations, launches, operator calls and frees in order. The text imports only torch; the
+kernels, constants and opaque callables that it names are handed to it (`runtime.compiled_graph.load_wrapper`).
+Invariant: printing is a pure function of the program, and the text does what the lines say and no more.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lampwork_symshape import IntExpr, Symbol
+
+from ..ir.buffer import BufferView
+from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
+from ..schedule.dependencies import views_in
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """Which ATen nodes and lines of the user's program the next lines compute."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """New memory for a buffer."""
+
+    name: str
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """`name` lies in the memory of `source`, which is dead or updated in place. `layout`: only if its tensor must differ."""
+
+    name: str
+    source: str
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyInto:
+    """Fill a buffer with the elements of another of the same layout."""
+
+    target: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Run a kernel (by its generated name) on buffers and then sizes."""
+
+    kernel: str
+    buffers: tuple[str, ...]
+    sizes: tuple[IntExpr, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExternCall:
+    """Call an operator. `results`: (position in what it returns, or None for the one result; name; layout)."""
+
+    call: str
+    target: Any
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    results: tuple[tuple[int | None, str, Layout | OpaqueLayout], ...]
+    out: str | None = None  # the planned buffer that an out variant writes
+    aliased: bool = False  # the result is a view, by the operator's contract
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Nobody needs these any more."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputValue:
+    """One returned value: a buffer (seen through `layout` if given; as a copy if `fresh`), or a literal."""
+
+    name: str | None
+    layout: Layout | None = None
+    literal: Any = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """The graph's outputs."""
+
+    values: tuple[OutputValue, ...]
+
+
+Line = Comment | Allocate | TakeOver | CopyInto | Launch | ExternCall | Free | Return
+
+
+@dataclass(frozen=True, slots=True)
+class SizeBinding:
+    """A symbolic size is read off an input."""
+
+    symbol: Symbol
+    input: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrapperProgram:
+    """The host program. `inputs` are names by position (None: not used); `layouts` are of the tensors that names hold."""
+
+    inputs: tuple[str | None, ...]
+    constants: tuple[str, ...]
+    sizes: tuple[SizeBinding, ...]
+    lines: tuple[Line, ...]
+    layouts: Mapping[str, Layout | OpaqueLayout]
+    kernels: tuple[str, ...]
+    title: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------------- printing
+
+
+@dataclass(frozen=True, slots=True)
+class WrapperText:
+    """The file, and what it expects to find in `externs` besides `kernels` and `constants`."""
+
+    text: str
+    externs: Mapping[str, Any]
+
+
+def print_wrapper(program: WrapperProgram, *, checked: bool = False) -> WrapperText:
+    """The program as Python. `checked` (for the first call only) verifies what operators return against their layouts."""
+    printer = _Printer(program, checked)
+    return WrapperText(printer.file(), printer.externs)
+
+
+class _Printer:
+    def __init__(self, program: WrapperProgram, checked: bool) -> None:
+        self.program, self.checked = program, checked
+        self.bound: dict[str, str] = {}  # module-level name -> expression
+        self.externs: dict[str, Any] = {}
+        self.layouts: dict[str, Layout | OpaqueLayout] = dict(program.layouts)
+        self.body: list[str] = []
+        self.devices: dict[torch.device, str] = {}
+
+    def file(self) -> str:
+        program = self.program
+        for line in program.lines:
+            self._line(line)
+        head = [
+            f'"""{program.title or "A compiled graph"}.',
+            "",
+            "`call(inputs)` takes the list of the graph's inputs and returns the list of its outputs. Names that are not",
+            "defined here are given by whoever loads this file: `kernels` (callables by name; tensors first, then sizes),",
+            "`constants` (tensors by name) and `externs` (operators that have no name to import).",
+            '"""',
+            "",
+            "import torch",
+            "from torch import as_strided, empty, empty_strided",
+            "",
+        ]
+        if not any("as_strided(" in line or "empty(" in line or "empty_strided(" in line for line in self.body):
+            del head[-2]
+        for device, name in self.devices.items():
+            head.append(f"{name} = torch.device({str(device)!r})")
+        head.extend(f"{name} = {expression}" for name, expression in self.bound.items())
+        head.extend(f'{name} = constants["{name}"]' for name in program.constants)
+        head.extend(f'{name} = kernels["{name}"]' for name in program.kernels)
+        head.extend(["", "", "def call(inputs):"])
+        if program.inputs and any(name is not None for name in program.inputs):
+            if len(program.inputs) > 1 and sum(n is None for n in program.inputs) * 2 <= len(program.inputs):
+                names = ", ".join(name or "_" for name in program.inputs)
+                head.append(f"    {names} = inputs")
+            else:
+                head.extend(f"    {n} = inputs[{k}]" for k, n in enumerate(program.inputs) if n is not None)
+        head.extend(f"    {b.symbol.name} = {b.input}.size({b.dimension})" for b in program.sizes)
+        return "\n".join([*head, *self.body, ""])
+
+    def _emit(self, text: str) -> None:
+        self.body.append(f"    {text}")
+
+    def _line(self, line: Line) -> None:
+        if isinstance(line, Comment):
+            self.body.extend(f"    # {part}" for part in line.text.splitlines())
+        elif isinstance(line, Allocate):
+            self._emit(f"{line.name} = {self._allocation(line.layout)}")
+            self.layouts[line.name] = line.layout
+        elif isinstance(line, TakeOver):
+            source = line.source
+            self.layouts[line.name] = self.layouts[source]
+            if line.layout is not None:
+                source = self._view(line.source, line.layout)
+                self.layouts[line.name] = line.layout
+            self._emit(f"{line.name} = {source}; del {line.source}")
+        elif isinstance(line, CopyInto):
+            self._emit(f"{line.target}.copy_({line.source})")
+        elif isinstance(line, Launch):
+            arguments = [*line.buffers, *(str(size) for size in line.sizes)]
+            self._emit(f"{line.kernel}({', '.join(arguments)})")
+        elif isinstance(line, ExternCall):
+            self._extern(line)
+        elif isinstance(line, Free):
+            self._emit(f"del {', '.join(line.names)}")
+        else:
+            values = "".join(f"{self._output(value)}, " for value in line.values).rstrip()
+            self._emit(f"return [{values.rstrip(',')}]")
+
+    def _device(self, device: torch.device) -> str:
+        return self.devices.setdefault(device, re.sub(r"\W", "_", str(device)))
+
+    def _allocation(self, layout: Layout) -> str:
+        options = f"dtype={layout.dtype}, device={self._device(layout.device)}"
+        if layout.strides == contiguous_strides(layout.sizes):
+            return f"empty({_tuple(layout.sizes)}, {options})"
+        return f"empty_strided({_tuple(layout.sizes)}, {_tuple(layout.strides)}, {options})"
+
+    def _view(self, name: str, layout: Layout | OpaqueLayout) -> str:
+        """The expression of a buffer seen through a layout; the shortest spelling that is a view."""
+        if isinstance(layout, OpaqueLayout):
+            return name
+        base = self.layouts.get(name)
+        if not isinstance(base, Layout):
+            return f"as_strided({name}, {_tuple(layout.sizes)}, {_tuple(layout.strides)})"
+        if _same_elements(base, layout):
+            return name
+        permutation = _permutation(base, layout)
+        if permutation is not None:
+            return f"{name}.t()" if permutation == (1, 0) else f"{name}.permute({', '.join(map(str, permutation))})"
+        contiguous = base.strides == contiguous_strides(base.sizes) and base.offset == layout.offset
+        if (
+            contiguous
+            and layout.strides == contiguous_strides(layout.sizes)
+            and base.element_count == layout.element_count
+        ):
+            return f"{name}.view({_tuple(layout.sizes)})"
+        strided = f"as_strided({name}, {_tuple(layout.sizes)}, {_tuple(layout.strides)}"
+        if layout.offset == 0:
+            return f"{strided})"
+        return f"{strided}, {name}.storage_offset() + {layout.offset})"
+
+    def _value(self, value: Any) -> str:
+        if isinstance(value, BufferView):
+            return self._view(value.buffer, value.layout)
+        if isinstance(value, list | tuple):
+            items = [self._value(item) for item in value]
+            if isinstance(value, list):
+                return f"[{', '.join(items)}]"
+            return f"({', '.join(items)},)" if len(items) == 1 else f"({', '.join(items)})"
+        if isinstance(value, slice):
+            return f"slice({self._value(value.start)}, {self._value(value.stop)}, {self._value(value.step)})"
+        if isinstance(value, dict):
+            return f"{{{', '.join(f'{k!r}: {self._value(v)}' for k, v in value.items())}}}"
+        if isinstance(value, float):
+            return repr(value) if math.isfinite(value) else f'float("{value}")'
+        if isinstance(value, torch.device):
+            return self._device(value)
+        if value is None or isinstance(value, bool | int | str | complex):
+            return repr(value)
+        if isinstance(value, IntExpr | torch.dtype | torch.memory_format | torch.layout):
+            return str(value)
+        name = f"literal{len(self.externs)}"
+        self.externs[name] = value
+        return self._named(name, f'externs["{name}"]')
+
+    def _named(self, name: str, expression: str) -> str:
+        while self.bound.setdefault(name, expression) != expression:
+            name += "_"
+        return name
+
+    def _target(self, target: Any) -> str:
+        if isinstance(target, torch._ops.OpOverload):
+            namespace, operator = target._schema.name.split("::")
+            overload = target._schema.overload_name or "default"
+            return self._named(f"{namespace}_{operator}_{overload}", f"torch.ops.{namespace}.{operator}.{overload}")
+        name = re.sub(r"\W", "_", getattr(target, "__name__", type(target).__name__))
+        while self.externs.setdefault(name, target) is not target:
+            name += "_"
+        return self._named(name, f'externs["{name}"]')
+
+    def _extern(self, line: ExternCall) -> None:
+        arguments = [self._value(a) for a in line.arguments]
+        arguments.extend(f"{key}={self._value(value)}" for key, value in line.keywords.items())
+        if line.out is not None:
+            arguments.append(f"out={line.out}")
+        if line.target is operator.getitem:
+            call = f"{arguments[0]}[{arguments[1]}]"
+        else:
+            call = f"{self._target(line.target)}({', '.join(arguments)})"
+        if line.out is not None:
+            self._emit(call)
+        elif len(line.results) == 1 and line.results[0][0] is None:
+            self._emit(f"{line.results[0][1]} = {call}")
+        else:
+            self._emit(f"{line.call} = {call}")
+            for position, name, _ in line.results:
+                self._emit(f"{name} = {line.call}[{position}]")
+            self._emit(f"del {line.call}")
+        for _, name, layout in line.results:
+            self.layouts[name] = layout
+            if self.checked and isinstance(layout, Layout):
+                read = views_in([*line.arguments, *line.keywords.values()])
+                views = ", ".join(dict.fromkeys(v.buffer for v in read if isinstance(v.layout, Layout)))
+                owners = "None" if line.aliased or line.out else f"[{views}]"
+                self._emit(
+                    f"check_result({name!r}, {name}, {_tuple(layout.sizes)}, {_tuple(layout.strides)}, "
+                    f"{layout.dtype}, {owners})"
+                )
+
+    def _output(self, value: OutputValue) -> str:
+        if value.name is None:
+            return self._value(value.literal)
+        text = value.name if value.layout is None else self._view(value.name, value.layout)
+        return f"{text}.clone()" if value.fresh else text
+
+
+def _tuple(sizes: Sequence[IntExpr]) -> str:
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+
+
+def _same_elements(a: Layout, b: Layout) -> bool:
+    """Whether two layouts are the same tensor; the stride of a dimension of size one says nothing, but is kept equal."""
+    return a.sizes == b.sizes and a.strides == b.strides and a.offset == b.offset
+
+
+def _permutation(base: Layout, view: Layout) -> tuple[int, ...] | None:
+    """The order of the base's dimensions that gives the view, when it is one; None too when that is ambiguous."""
+    if len(base.sizes) != len(view.sizes) or base.offset != view.offset:
+        return None
+    pairs = list(zip(base.sizes, base.strides))
+    wanted = list(zip(view.sizes, view.strides))
+    if len(set(pairs)) != len(pairs) or set(pairs) != set(wanted):
+        return None
+    return tuple(pairs.index(pair) for pair in wanted)

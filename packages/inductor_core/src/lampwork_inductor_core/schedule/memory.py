@@ -1,0 +1,226 @@
+"""Memory planning: where each buffer lies, when it may be overwritten, and when it is free.
+
+Runs on the ordered steps once it is known which buffers the kernels store. A buffer takes over the memory of a dead one
+of the same kind and size, or of one that dies in the very kernel that writes it if that kernel may work in place. Buffers
+that live inside one kernel get no memory. Invariant: two buffers that are live at one step never share memory, unless
+one is a view of the other; graph inputs and constants are never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from lampwork_symshape import IntExpr
+
+from ..ir.buffer import Buffer, ComputedBuffer, ExternBuffer
+from ..ir.layout import Layout
+from ..ir.views import span_of
+from .dependencies import byte_count
+
+MayOverwrite = Callable[[int, str, str], bool]  # (step, dying source, written target)
+
+
+_PEAK_SLACK = 1.02  # how far reuse may raise the peak above that of freeing everything at once
+
+
+@dataclass(frozen=True, slots=True)
+class StepAccess:
+    """What one step does to memory. `written` are buffers that the step itself needs allocated before it runs; `made`
+    are results that the step brings along (extern calls that allocate)."""
+
+    reads: tuple[str, ...]
+    written: tuple[str, ...]
+    made: tuple[str, ...] = ()
+    scatter_initial: str | None = None  # the buffer whose contents the (only) written one starts from
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a written buffer lies: in new memory, or in that of `source`. `in_place`: the step reads it there, too."""
+
+    name: str
+    source: str | None = None
+    in_place: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """`placements[k]` before step k, `frees[k]` after it: buffers whose memory nobody takes over or needs again."""
+
+    placements: tuple[tuple[Placement, ...], ...]
+    frees: tuple[tuple[str, ...], ...]
+    roots: Mapping[str, str]  # buffer -> the buffer whose memory it lies in
+    made: tuple[tuple[str, ...], ...]  # what step k allocates by itself
+
+    def peak_bytes(self, sizes: Mapping[str, int]) -> int:
+        """The most bytes live at once, inputs and constants apart."""
+        live = peak = 0
+        held: set[str] = set()
+        for placed, made, freed in zip(self.placements, self.made, self.frees):
+            new = [p.name for p in placed if p.source is None]
+            for name in (*new, *made):
+                live += sizes[name]
+                held.add(name)
+            peak = max(peak, live)
+            for name in freed:
+                root = self.roots.get(name, name)
+                if root in held:
+                    held.discard(root)
+                    live -= sizes[root]
+        return peak
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Buffers of one kind can take over each other's memory."""
+
+    device: torch.device
+    dtype: torch.dtype
+    span: IntExpr
+
+
+def _last_uses(steps: Sequence[StepAccess], outputs: frozenset[str]) -> dict[str, int]:
+    """The last step that touches each buffer; the number of steps for what is returned."""
+    last: dict[str, int] = {}
+    for number, step in enumerate(steps):
+        for name in (*step.reads, *step.written, *step.made, *_initial(step)):
+            last[name] = number
+    for name in outputs:
+        last[name] = len(steps)
+    return last
+
+
+def _viewed(buffers: Mapping[str, Buffer]) -> set[str]:
+    """Buffers of which some operator's result is a view, and these results: their memory is never given away."""
+    found: set[str] = set()
+    for name, buffer in buffers.items():
+        if isinstance(buffer, ExternBuffer) and buffer.aliases is not None:
+            found.update((name, buffer.aliases))
+    return found
+
+
+def plan(
+    steps: Sequence[StepAccess],
+    buffers: Mapping[str, Buffer],
+    outputs: frozenset[str],
+    may_overwrite: MayOverwrite,
+    *,
+    reuse: bool = True,
+    in_place: bool = True,
+) -> MemoryPlan:
+    """Place every written buffer. `may_overwrite` is asked only for buffers of one kind of which the source dies there.
+
+    Memory that waits for its next user is not free meanwhile, so reuse reaches only as far ahead as it does not raise the
+    peak above that of freeing everything at once.
+    """
+    last = _last_uses(steps, outputs)
+    viewed = _viewed(buffers)
+    sizes = {n: byte_count(b.layout) if isinstance(b.layout, Layout) else 0 for n, b in buffers.items()}
+
+    def planned(window: int) -> MemoryPlan:
+        planner = _Planner(buffers, last, viewed, may_overwrite, window, in_place)
+        for number, step in enumerate(steps):
+            planner.step(number, step)
+        return planner.result(len(steps))
+
+    frugal = planned(0)
+    highest = frugal.peak_bytes(sizes) * _PEAK_SLACK
+    for window in (len(steps), 64, 16, 4) if reuse else ():
+        reusing = planned(window)
+        if reusing.peak_bytes(sizes) <= highest:
+            return reusing
+    return frugal
+
+
+class _Planner:
+    """The state of one run of planning. `window`: how many steps dead memory may wait for its next user."""
+
+    def __init__(
+        self,
+        buffers: Mapping[str, Buffer],
+        last: Mapping[str, int],
+        viewed: set[str],
+        may_overwrite: MayOverwrite,
+        window: int,
+        in_place: bool,
+    ) -> None:
+        self.buffers, self.last, self.viewed = buffers, last, viewed
+        self.may_overwrite, self.window, self.in_place = may_overwrite, window, in_place
+        self.free: dict[_Kind, list[tuple[int, str]]] = {}  # dead memory: when it died, and whose it was
+        self.roots: dict[str, str] = {}
+        self.placements: list[tuple[Placement, ...]] = []
+        self.made: list[tuple[str, ...]] = []
+        self.pending: dict[int, list[str]] = {}  # step -> buffers that die after it
+        self.taken: set[str] = set()  # buffers whose memory has gone on to another
+
+    def _kind(self, name: str) -> _Kind | None:
+        layout = self.buffers[name].layout
+        if not isinstance(layout, Layout) or layout.offset != 0:
+            return None
+        return _Kind(layout.device, layout.dtype, span_of(layout))
+
+    def _owned(self, name: str) -> bool:
+        """Whether the memory is ours to give away: made by this graph and no view involved."""
+        buffer = self.buffers[name]
+        if name in self.viewed:
+            return False
+        if isinstance(buffer, ExternBuffer):
+            # one of several results may share memory with the others; the first call checks that a single one does not
+            return buffer.out_variant is not None or buffer.result_index is None
+        return isinstance(buffer, ComputedBuffer)
+
+    def step(self, number: int, step: StepAccess) -> None:
+        """Place what a step writes; then give back what dies with it."""
+        placed: list[Placement] = []
+        dying = [n for n in (*_initial(step), *step.reads) if self.last[n] == number and self._owned(n)]
+        for name in step.written:
+            placed.append(self._place(number, name, step, dying))
+        self.placements.append(tuple(placed))
+        self.made.append(step.made)
+        for name in dict.fromkeys((*step.reads, *step.written, *step.made, *_initial(step))):
+            if self.last[name] == number and name not in self.taken:
+                self._release(number, name)
+
+    def _place(self, number: int, name: str, step: StepAccess, dying: list[str]) -> Placement:
+        kind = self._kind(name)
+        self.roots[name] = name
+        if kind is None:
+            return Placement(name)
+        if self.in_place:
+            for source in dying:
+                if source in self.taken or source in step.written or self._kind(source) != kind:
+                    continue
+                if step.scatter_initial is not None:
+                    usable = source == step.scatter_initial and source not in step.reads
+                else:
+                    usable = self.may_overwrite(number, source, name)
+                if usable:
+                    self.taken.add(source)
+                    self.roots[name] = self.roots.get(source, source)
+                    return Placement(name, source, in_place=True)
+        waiting = self.free.get(kind, [])
+        if waiting and number - waiting[-1][0] <= self.window:
+            source = waiting.pop()[1]
+            self.taken.add(source)
+            self.roots[name] = self.roots.get(source, source)
+            return Placement(name, source)
+        return Placement(name)
+
+    def _release(self, number: int, name: str) -> None:
+        if not isinstance(self.buffers[name], ComputedBuffer | ExternBuffer):
+            return
+        self.pending.setdefault(number, []).append(name)
+        kind = self._kind(name)
+        if self.window and self._owned(name) and kind is not None:
+            self.free.setdefault(kind, []).append((number, name))
+
+    def result(self, count: int) -> MemoryPlan:
+        """Freed right after its last use is what no later buffer takes over."""
+        frees = tuple(tuple(n for n in self.pending.get(k, ()) if n not in self.taken) for k in range(count))
+        return MemoryPlan(tuple(self.placements), frees, self.roots, tuple(self.made))
+
+
+def _initial(step: StepAccess) -> tuple[str, ...]:
+    return (step.scatter_initial,) if step.scatter_initial is not None else ()
