@@ -17,6 +17,7 @@ from torch import SymBool, SymFloat, SymInt, Tensor, fx
 from torch._ops import OpOverload
 
 from .errors import UnsupportedForAot
+from .layouts import laid_out, synchronise
 from .metadata import (
     GraphSignature,
     InputMutation,
@@ -124,7 +125,7 @@ class _Analysis:
             if torch._functionalize_was_storage_changed(wrapper):
                 raise UnsupportedForAot("an input is given other memory (`set_`, or assignment to `.data`)")
             storages.setdefault(torch._C._storage_address(wrapper), i)
-            torch._sync(wrapper)
+            synchronise(wrapper)
             if torch._functionalize_has_data_mutation(wrapper) or _differs(fake, wrapper):
                 changed.append(i)
         for i in changed:
@@ -140,7 +141,7 @@ class _Analysis:
         metadata: ViewSpec | None = view_between(fake, wrapper) if _differs(fake, wrapper) else None
         result = None
         if data:
-            node = self.recorder.node_of(torch._from_functional_tensor(wrapper))
+            node = laid_out(self.recorder.node_of(torch._from_functional_tensor(wrapper)))
             root = value_root(node)
             if root.op == "placeholder" and self._input_index(root) in changed:
                 node = self._copy_of(node)  # the writes happen one after the other: read it before it is written to
@@ -160,7 +161,7 @@ class _Analysis:
         for output in tensors:
             if not torch._is_functional_tensor(output):
                 raise UnsupportedForAot("an output is a tensor that the graph did not compute")
-            torch._sync(output)
+            synchronise(output)
             sharing.setdefault(torch._C._storage_address(output), set()).add(id(output))
         first_place: dict[int, int] = {}
         input_place = {id(w): i for i, w in enumerate(self.wrapped) if isinstance(w, Tensor)}

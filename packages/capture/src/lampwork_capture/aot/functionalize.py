@@ -24,6 +24,7 @@ from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import UnsupportedForAot
 from .fold import fold
 from .hidden_writes import REPLACEMENTS
+from .layouts import LayoutKeeper
 from .metadata import FunctionalGraph, InputSpec
 from .settings import Settings
 from .trace import AtenRecorder, DecompositionTable
@@ -269,6 +270,7 @@ class _GraphRunner:
         self._recorder = recorder
         self._wrapped = wrapped
         self._held = {id(i.lifted): w for i, w in zip(inputs, wrapped) if i.lifted is not None}
+        self._layouts = LayoutKeeper(recorder, wrapped)
         self._autocasts: list[Any] = []
         self.sets_grad_mode = False
 
@@ -302,12 +304,14 @@ class _GraphRunner:
                 continue
             args = fx.node.map_arg(node.args, get)
             kwargs = fx.node.map_arg(node.kwargs, get) if node.kwargs else {}
+            seen = self._layouts.before(args, kwargs)
             if op == "call_function":
                 values[node] = self._call(node.target, args, kwargs)
             elif op == "call_method":
                 values[node] = getattr(args[0], node.target)(*args[1:], **kwargs)
             else:
                 values[node] = self._call_module(node.target, args, kwargs)
+            self._layouts.after(seen, values[node])
         raise UnsupportedForAot("the captured graph has no output")
 
     def _held_value(self, value: Any) -> Any:

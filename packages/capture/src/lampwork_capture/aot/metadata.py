@@ -147,10 +147,15 @@ def apply_view(base: Tensor, spec: ViewSpec) -> Tensor:
     if spec.reinterpret is Reinterpret.AS_REAL:
         base = torch.view_as_real(base)
     elif spec.reinterpret is Reinterpret.AS_COMPLEX:
-        base = torch.view_as_complex(base)
+        start = base.storage_offset() + 2 * spec.offset
+        pairs = base.as_strided((*spec.size, 2), (*(2 * stride for stride in spec.stride), 1), start)
+        return _flagged(torch.view_as_complex(pairs), spec)
     elif spec.reinterpret is Reinterpret.DTYPE:
         base = base.view(spec.dtype)
-    view = base.as_strided(spec.size, spec.stride, base.storage_offset() + spec.offset)
+    return _flagged(base.as_strided(spec.size, spec.stride, base.storage_offset() + spec.offset), spec)
+
+
+def _flagged(view: Tensor, spec: ViewSpec) -> Tensor:
     if spec.conjugate:
         view = torch._conj(view)
     if spec.negative:

@@ -106,7 +106,7 @@ class AtenRecorder(TorchDispatchMode):
         self.graph: fx.Graph = fx.Graph()
         self.constants: dict[str, Tensor] = {}
         self.origin: dict[str, Any] = {}  # metadata of the captured node that is running
-        self._fake_mode = fake_mode
+        self.fake_mode: FakeTensorMode = fake_mode
         self._decompositions = decompositions
         self._verify = verify
         self._nodes: dict[int, fx.Node] = {}  # id of a fake tensor -> its node; `meta["val"]` keeps the tensor alive
@@ -148,10 +148,11 @@ class AtenRecorder(TorchDispatchMode):
             hint=hint,
         )
 
-    def emit(self, op: OpOverload, *args: Any, **kwargs: Any) -> Any:
-        """Run and record `op` on fake tensors from outside the dispatcher (used after the captured graph ran)."""
-        with self._fake_mode, self:
-            return op(*args, **kwargs)
+    def describe_as(self, value: Tensor, description: Tensor) -> Tensor:
+        """Record `value` once more under the strides of `description`, a fake tensor of its own; returns that one."""
+        node = self._create(aten.alias.default, (self.node_of(value),), {}, description)
+        self._nodes[id(description)] = node
+        return description
 
     # -- the dispatcher calls this
 
@@ -282,13 +283,14 @@ class AtenRecorder(TorchDispatchMode):
         if fake is None or value.layout is not torch.strided:
             raise self.unsupported("a constant is not a plain strided tensor")
         if value.numel() == 1 and not value.is_complex():
-            item = value.detach().cpu().item()
+            with torch._C._DisableTorchDispatch():  # a read of a real tensor, not an operator of the graph
+                item = value.item()
             node = self._create(
                 aten.full.default, (list(value.shape), item), {"dtype": value.dtype, "device": value.device}, fake
             )
         else:
             name = f"_constant{len(self.constants)}"
-            self.constants[name] = value.detach()
+            self.constants[name] = value
             node = self.graph.create_node("get_attr", name)
             node.meta.update(self.origin)
             node.meta["val"] = fake
