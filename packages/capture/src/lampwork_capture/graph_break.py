@@ -102,6 +102,7 @@ class GraphBreak(Exception):
         self.cause = cause
         self.hint = hint or break_id.hint
         self.user_line: UserLine | None = None
+        self.stack: tuple[UserLine, ...] = ()  # the user's lines, outermost first
 
 
 class SkipFrame(Exception):

@@ -10,10 +10,12 @@ from __future__ import annotations
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from ..graph_break import BreakId, GraphBreak
 from ..source import Source
 from ..variables.base import ObservedException, Value
+from ..variables.cell import CellValue
+from .dispatch import Signal
 from .instructions import Instruction, decode
-from .opcodes.table import Signal
 
 if TYPE_CHECKING:
     from .scope import GlobalScope
@@ -145,6 +147,23 @@ class SymbolicFrame:
         if self.parent is None:
             self.handler_origins.append(self.index)
         self.pc = entry.target
+
+    # What `super()` looks at
+
+    def first_argument(self) -> Value | None:
+        """The first argument of the frame as it is now."""
+        if self.code.co_argcount == 0:
+            return None
+        return self.cell_contents(0)
+
+    def cell_contents(self, slot: int) -> Value:
+        """What a slot holds, through its cell if it has one."""
+        value = self.slots[slot]
+        if isinstance(value, CellValue):
+            value = value.load(self.tracer)
+        if value is None:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{self.decoded.slot_names[slot]}` is not bound")
+        return self.tracer.wrap_unread(value)
 
     def current(self) -> Instruction:
         return self.decoded.instructions[self.index]

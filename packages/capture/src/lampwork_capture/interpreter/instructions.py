@@ -17,7 +17,7 @@ from typing import Any
 
 from ..bytecode.version import PYTHON
 from ..guards.facts import UserLine
-from .opcodes.table import handler_for
+from .dispatch import handler_for
 
 _EXTENDED_ARG = dis.opmap["EXTENDED_ARG"]
 _CACHE = dis.opmap.get("CACHE", -1)
@@ -104,6 +104,27 @@ class DecodedCode:
         if instruction.target >= 0 and instruction.target not in after:
             after.append(instruction.target)
         return after
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """Stack depth before each instruction; -1 where nothing leads."""
+        depths = [-1] * len(self.instructions)
+        pending = [(0, 0)]
+        while pending:
+            index, depth = pending.pop()
+            if index >= len(depths) or depths[index] >= 0:
+                continue
+            depths[index] = depth
+            instruction = self.instructions[index]
+            op = dis.opmap[instruction.name]
+            arg = instruction.arg if op >= dis.HAVE_ARGUMENT else None
+            for after in self.successors(index):
+                jump = after == instruction.target and after != index + 1
+                pending.append((after, depth + dis.stack_effect(op, arg, jump=jump)))
+            handler = self._handler_at.get(index)
+            if handler is not None:
+                pending.append((handler.target, handler.depth + handler.push_lasti + 1))
+        return tuple(depths)
 
     @cached_property
     def loop_of(self) -> tuple[int, ...]:

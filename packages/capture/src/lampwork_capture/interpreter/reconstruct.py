@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..bytecode.emitter import Emitter
 from ..graph_break import BreakId, GraphBreak
 from ..source import LocalSource, Source
+from .side_effects import Deleted
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch.fx
 
     from ..variables.base import Value
+    from ..variables.cell import CellValue
     from .side_effects import SideEffects
 
 
@@ -41,6 +43,7 @@ class ValueEmitter(Emitter):
         self._later: list[Callable[[ValueEmitter], None]] = []
         self._kept: list[Value] = []  # ids stay valid
         self._sources: dict[Source, str] = {}
+        self._filled_cells: set[int] = set()
         self.temporaries: list[str] = []
 
     # For values
@@ -88,6 +91,18 @@ class ValueEmitter(Emitter):
         """Run `action` once the current object is built (fills what may refer to itself); stack-neutral."""
         self._later.append(action)
 
+    def fill_root_cell(self, cell: CellValue) -> None:
+        """The real cell of a cell variable of the root frame is needed: give it its contents, once."""
+        if id(cell) not in self._filled_cells:
+            self._filled_cells.add(id(cell))
+            self._kept.append(cell)
+            self._later.append(cell.emit_root_contents)
+
+    def is_in_place(self, name: str, value: Value) -> bool:
+        """Whether the local `name` already holds the real object of `value`."""
+        source = value.source
+        return isinstance(source, LocalSource) and source.name == name
+
     def run_later(self) -> None:
         """Emit what was put off."""
         while self._later:
@@ -114,8 +129,8 @@ class ValueEmitter(Emitter):
                 self._kept.append(value)
                 stack.extend(value.children())
                 for write in self.side_effects.attribute_writes(value).values():
-                    if not isinstance(write.value, type(None)) and hasattr(write.value, "children"):
-                        stack.append(write.value)  # type: ignore[arg-type]
+                    if not isinstance(write.value, Deleted):
+                        stack.append(write.value)
 
     def _load_sourced(self, source: Source) -> None:
         if isinstance(source, LocalSource) and source.name not in self._cell_names:

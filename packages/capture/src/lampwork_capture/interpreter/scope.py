@@ -76,7 +76,7 @@ class GlobalScope:
         if self._is_root:
             emitter.emit("STORE_GLOBAL", name)
             return
-        self._emit_namespace(emitter)
+        self.emit_namespace(emitter)
         emitter.load_constant(name)
         emitter.store_item()
 
@@ -84,11 +84,16 @@ class GlobalScope:
         if self._is_root:
             emitter.emit("DELETE_GLOBAL", name)
             return
-        self._emit_namespace(emitter)
+        self.emit_namespace(emitter)
         emitter.load_constant(name)
         emitter.delete_item()
 
-    def _emit_namespace(self, emitter: ValueEmitter) -> None:
+    @property
+    def is_root(self) -> bool:
+        return self._is_root
+
+    def emit_namespace(self, emitter: ValueEmitter) -> None:
+        """Push the dict of globals itself."""
         if self._module is not None:
             emitter.load_source(ModuleSource(self._module))
             emitter.load_attribute("__dict__")

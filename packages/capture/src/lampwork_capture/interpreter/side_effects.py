@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-
 if TYPE_CHECKING:
     from ..variables.base import Value
     from .reconstruct import ValueEmitter
@@ -140,6 +139,11 @@ class SideEffects:
     def is_empty(self) -> bool:
         """Whether there is nothing to replay."""
         return not self._order and not self._actions
+
+    def written_objects(self) -> list[Value]:
+        """The objects that replay will write to."""
+        owners = [self._owners[key] for kind, key in self._order if kind == "attributes"]
+        return [*self._mutated.values(), *owners]
 
     def written_values(self) -> Iterator[Value]:
         """Every value that replay will load: what must survive the graph."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...bytecode.version import PYTHON
+from ..dispatch import opcode
 from ..frame import NULL
-from .table import opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import Value
 from ...variables.function import MadeFunctionValue
+from ..dispatch import Signal, decline, opcode
 from ..frame import NULL, Null
-from .table import Signal, decline, opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Value
 from ...variables.exception import is_exception_of
-from .table import opcode
+from ...variables.operators import format_value as format_value_of
+from ..dispatch import opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
@@ -63,15 +64,9 @@ _CONVERSIONS = (None, str, repr, ascii)
 
 @opcode("FORMAT_VALUE", until=(3, 12))
 def format_value(frame: SymbolicFrame, instruction: Instruction) -> None:
-    tracer = frame.tracer
-    spec = frame.pop() if instruction.arg & 4 else tracer.constant("")
+    spec = frame.pop().as_constant() if instruction.arg & 4 else ""
     value = frame.pop()
-    conversion = _CONVERSIONS[instruction.arg & 3]
-    if conversion is not None:
-        value = tracer.constant(conversion).call(tracer, [value], {})
-    if not (value.is_constant() and value.python_type() is str and spec.as_constant() == ""):
-        value = tracer.constant(format).call(tracer, [value, spec], {})
-    frame.push(value)
+    frame.push(format_value_of(frame.tracer, value, _CONVERSIONS[instruction.arg & 3], spec))
 
 
 @opcode("LIST_APPEND")

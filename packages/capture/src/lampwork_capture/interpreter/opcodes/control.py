@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .table import Signal, opcode
+from ..dispatch import Signal, opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame

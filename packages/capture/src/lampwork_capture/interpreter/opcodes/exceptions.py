@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Value
 from ...variables.exception import ExceptionValue, TracebackValue, exception_classes, instantiate
+from ..dispatch import decline, opcode
 from ..frame import SavedException
-from .table import decline, opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame

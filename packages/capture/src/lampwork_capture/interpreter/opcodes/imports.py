@@ -14,7 +14,7 @@ from ...graph_break import BreakId, GraphBreak
 from ...source import ModuleSource
 from ...variables.base import ObservedException
 from ...variables.exception import is_exception_of
-from .table import opcode
+from ..dispatch import opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame

@@ -12,7 +12,7 @@ from ...bytecode.version import PYTHON
 from ...variables.base import ObservedException
 from ...variables.exception import is_exception_of, stop_iteration_value
 from ...variables.generator import GeneratorValue
-from .table import Signal, decline, opcode
+from ..dispatch import Signal, decline, opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame

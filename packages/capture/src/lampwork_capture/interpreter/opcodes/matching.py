@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Value
 from ...variables.exception import is_exception_of
-from .table import opcode
+from ..dispatch import opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ...graph_break import BreakId, GraphBreak
 from ...variables.cell import CellValue
+from ..dispatch import decline, opcode
 from ..frame import NULL, Null, Unread
 from ..side_effects import DELETED
-from .table import decline, opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame

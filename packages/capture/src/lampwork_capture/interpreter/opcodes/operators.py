@@ -1,7 +1,7 @@
 """Opcodes of operators: unary, binary, in-place, comparison, identity, membership, items.
 
-They ask the function of the `operator` module that means the same, which is where operators are modelled. Invariant:
-the order of evaluation, and reflected operators, are left to that one place.
+They hand on to `variables.operators`, where operators are modelled for opcodes and builtins alike. Invariant: the order
+in which operands are asked, and reflected operators, are left to that one place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .table import opcode
+from ...variables import operators
+from ..dispatch import opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
@@ -59,86 +60,81 @@ _COMPARE: dict[str, Callable[..., Any]] = {
     ">=": operator.ge,
 }
 _BY_ARGUMENT: tuple[Callable[..., Any], ...] = tuple(_BINARY[symbol] for _, symbol in dis._nb_ops)  # type: ignore[attr-defined]
-
-
-def apply(frame: SymbolicFrame, function: Callable[..., Any], count: int) -> None:
-    """Replace the top `count` values by what an operator gives for them."""
-    stack = frame.stack
-    args = stack[-count:]
-    result = frame.tracer.constant(function).call(frame.tracer, args, {})
-    del stack[-count:]
-    stack.append(result)
+_FIRST_INPLACE = next(i for i, (_, symbol) in enumerate(dis._nb_ops) if symbol == "+=")  # type: ignore[attr-defined]
 
 
 @opcode("UNARY_POSITIVE", "UNARY_NEGATIVE", "UNARY_INVERT")
 def unary(frame: SymbolicFrame, instruction: Instruction) -> None:
-    apply(frame, _UNARY[instruction.name], 1)
+    frame.stack[-1] = operators.unary(frame.tracer, _UNARY[instruction.name], frame.stack[-1])
 
 
 @opcode("UNARY_NOT")
 def unary_not(frame: SymbolicFrame, instruction: Instruction) -> None:
-    apply(frame, operator.not_, 1)
+    frame.stack[-1] = frame.tracer.constant(not frame.stack[-1].truth(frame.tracer))
 
 
 @opcode("BINARY_OP", since=(3, 11))
 def binary_op(frame: SymbolicFrame, instruction: Instruction) -> None:
-    apply(frame, _BY_ARGUMENT[instruction.arg], 2)
+    left, right = frame.stack[-2:]
+    act = operators.inplace if instruction.arg >= _FIRST_INPLACE else operators.binary
+    result = act(frame.tracer, _BY_ARGUMENT[instruction.arg], left, right)
+    frame.stack.pop()
+    frame.stack[-1] = result
 
 
 @opcode("COMPARE_OP")
 def compare_op(frame: SymbolicFrame, instruction: Instruction) -> None:
-    apply(frame, _COMPARE[instruction.value], 2)
+    left, right = frame.stack[-2:]
+    result = operators.binary(frame.tracer, _COMPARE[instruction.value], left, right)
+    frame.stack.pop()
+    frame.stack[-1] = result
 
 
 @opcode("IS_OP")
 def is_op(frame: SymbolicFrame, instruction: Instruction) -> None:
-    apply(frame, operator.is_not if instruction.arg else operator.is_, 2)
+    right, left = frame.stack.pop(), frame.stack.pop()
+    same = operators.is_same(frame.tracer, left, right)
+    frame.stack.append(frame.tracer.constant(same != bool(instruction.arg)))
 
 
 @opcode("CONTAINS_OP")
 def contains_op(frame: SymbolicFrame, instruction: Instruction) -> None:
-    container = frame.stack.pop()
-    item = frame.stack.pop()
-    tracer = frame.tracer
-    found = tracer.constant(operator.contains).call(tracer, [container, item], {})
-    if instruction.arg:
-        found = tracer.constant(not found.truth(tracer))
-    frame.stack.append(found)
+    container, item = frame.stack.pop(), frame.stack.pop()
+    found = operators.contains(frame.tracer, container, item)
+    frame.stack.append(frame.tracer.constant(found != bool(instruction.arg)))
 
 
 @opcode("BINARY_SUBSCR")
 def binary_subscr(frame: SymbolicFrame, instruction: Instruction) -> None:
-    apply(frame, operator.getitem, 2)
+    key = frame.stack.pop()
+    frame.stack[-1] = operators.get_item(frame.tracer, frame.stack[-1], key)
 
 
 @opcode("STORE_SUBSCR")
 def store_subscr(frame: SymbolicFrame, instruction: Instruction) -> None:
     value, container, key = frame.pop_many(3)
-    container.set_item(frame.tracer, key, value)
+    operators.set_item(frame.tracer, container, key, value)
 
 
 @opcode("DELETE_SUBSCR")
 def delete_subscr(frame: SymbolicFrame, instruction: Instruction) -> None:
     container, key = frame.pop_many(2)
-    container.delete_item(frame.tracer, key)
+    operators.delete_item(frame.tracer, container, key)
 
 
 @opcode("BINARY_SLICE", since=(3, 12))
 def binary_slice(frame: SymbolicFrame, instruction: Instruction) -> None:
-    start, stop = frame.pop_many(2)
-    frame.push(frame.tracer.make_slice([start, stop]))
-    apply(frame, operator.getitem, 2)
+    container, start, stop = frame.pop_many(3)
+    key = frame.tracer.make_slice([start, stop])
+    frame.push(operators.get_item(frame.tracer, container, key))
 
 
 @opcode("STORE_SLICE", since=(3, 12))
 def store_slice(frame: SymbolicFrame, instruction: Instruction) -> None:
     value, container, start, stop = frame.pop_many(4)
-    container.set_item(frame.tracer, frame.tracer.make_slice([start, stop]), value)
+    operators.set_item(frame.tracer, container, frame.tracer.make_slice([start, stop]), value)
 
 
 @opcode("GET_LEN")
 def get_len(frame: SymbolicFrame, instruction: Instruction) -> None:
-    tracer = frame.tracer
-    frame.push(tracer.constant(len).call(tracer, [frame.stack[-1]], {}))
-
-
+    frame.push(frame.tracer.constant(operators.length(frame.tracer, frame.stack[-1])))

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...variables.cell import CellValue
+from ..dispatch import opcode
 from ..frame import NULL
-from .table import opcode
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame

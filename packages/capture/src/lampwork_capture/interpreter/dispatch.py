@@ -10,12 +10,12 @@ import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...bytecode.version import PYTHON
-from ...graph_break import BreakId, GraphBreak
+from ..bytecode.version import PYTHON
+from ..graph_break import BreakId, GraphBreak
 
 if TYPE_CHECKING:
-    from ..frame import SymbolicFrame
-    from ..instructions import Instruction
+    from .frame import SymbolicFrame
+    from .instructions import Instruction
 
 
 class Signal(enum.Enum):

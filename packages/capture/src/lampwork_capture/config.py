@@ -1,0 +1,30 @@
+"""Config: the settings of capture, and the only place where environment variables are read.
+
+Invariant: a config is immutable; a conversion reads the one it was given, never the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureConfig:
+    """Settings of one `optimize` call.
+
+    `strict`: a failure of ours raises instead of falling back to eager (`LAMPWORK_STRICT=1`). `recompile_limit`: how many
+    captures of one code object are kept before it runs eagerly. `longest_chain`: attempts to place breaks in one frame.
+    """
+
+    fullgraph: bool = False
+    strict: bool = False
+    recompile_limit: int = 8
+    longest_chain: int = 32
+
+
+def config_from_environment(*, fullgraph: bool = False) -> CaptureConfig:
+    """The defaults, with what the environment says."""
+    strict = os.environ.get("LAMPWORK_STRICT", "") not in ("", "0")
+    limit = int(os.environ.get("LAMPWORK_RECOMPILE_LIMIT", "8"))
+    return CaptureConfig(fullgraph=fullgraph, strict=strict, recompile_limit=limit)

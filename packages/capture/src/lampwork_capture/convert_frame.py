@@ -1,0 +1,165 @@
+"""Conversion of a frame, all stages on one page: trace, place the break, emit code, compile the graph, assemble.
+
+The frame hook calls `Converter.__call__` for a frame that no cache entry fits. Invariants: tracing touches nothing real,
+so it may be repeated from the start; torch's state is restored whatever happens; a failure of ours leaves the frame to
+the plain interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+from .captured_frame import CapturedFrame
+from .config import CaptureConfig
+from .errors import GraphBreakError
+from .graph.builder import TracedGraph
+from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
+from .interpreter.frame import Null
+from .interpreter.instructions import DecodedCode, decode
+from .interpreter.dispatch import Signal
+from .interpreter.output import code_of_return, emit_prefix, emit_return, emit_state, state_at_break
+from .interpreter.reconstruct import ValueEmitter
+from .interpreter.region import find_exits
+from .interpreter.resume import call_group, code_of_break, copy_of, loop_region, needs_self
+from .interpreter.tracer import FrameTracer, TorchState, refuse_frame
+from .skip_policy import SkipPolicy
+from .source import FrameScope
+from .variables.base import ObservedException
+from .variables.builder import final_facts
+
+CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakPoint:
+    """Where a trace stops: before instruction `start`; what runs natively from there, and why."""
+
+    start: int
+    region: frozenset[int]
+    record: BreakRecord
+
+
+def convert(
+    code: CodeType, scope: FrameScope, config: CaptureConfig, policy: SkipPolicy, compile_graph: CompileGraph
+) -> CapturedFrame:
+    """Convert one frame. Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises."""
+    refuse_frame(code)
+    decoded = decode(code)
+    tried: set[int] = set()
+    point: BreakPoint | None = None
+    while True:
+        state = TorchState()
+        tracer = FrameTracer(code, scope, policy, stop_at=-1 if point is None else point.start)
+        try:
+            try:
+                signal = tracer.run()
+                emitter = ValueEmitter(code, tracer.side_effects)
+                tracer.close_state()
+                if signal is Signal.STOPPED:
+                    assert point is not None
+                    return _finish_break(tracer, emitter, point, compile_graph, state)
+                return _finish_return(tracer, emitter, compile_graph, state)
+            except ObservedException as error:
+                broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{error.value.describe()} is not caught in the frame")
+                if config.fullgraph:
+                    raise SkipFrame(BreakId.EXCEPTION_NOT_MODELLED, broken.cause) from error
+            except GraphBreak as error:
+                broken = error
+        finally:
+            tracer.abandon_state()
+            state.restore()
+        record = _record(tracer, broken)
+        if config.fullgraph:
+            if broken.break_id is BreakId.FAKE_TENSOR_FAILED and broken.__cause__ is not None:
+                raise SkipFrame(broken.break_id, broken.cause)  # eager raises the real error
+            raise GraphBreakError(record)
+        point = _place(tracer, decoded, record, tried, stopped=point)
+        tried.add(point.start)
+        if len(tried) > config.longest_chain:
+            raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
+
+
+def _record(tracer: FrameTracer, broken: GraphBreak) -> BreakRecord:
+    line = broken.user_line or tracer.user_line
+    return BreakRecord(broken.break_id, broken.cause, broken.hint, line, broken.stack or tracer.user_stack())
+
+
+def _place(
+    tracer: FrameTracer, decoded: DecodedCode, record: BreakRecord, tried: set[int], stopped: BreakPoint | None
+) -> BreakPoint:
+    """Where to stop the next trace, given that this one broke at its root's present instruction."""
+    root = tracer.root
+    if stopped is not None and root.pc == stopped.start:  # the stop itself could not be rebuilt: go back a statement
+        index = stopped.start
+        start = _statement_start(decoded, index)
+        region = frozenset(range(start, max(stopped.region) + 1)) | stopped.region
+    else:
+        index = root.handler_origins[0] if root.handler_origins else root.index
+        start, region = call_group(decoded, index)
+    loop = loop_region(decoded, start)
+    if loop is not None:
+        start, region = loop[0], loop[1] | region
+    elif decoded.loop_of[start] >= 0:
+        raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"a break in a loop with several entries: {record.cause}")
+    if start in tried:
+        earlier = _statement_start(decoded, start)
+        if earlier in tried or earlier == start:
+            raise SkipFrame(record.break_id, record.cause)
+        start, region = earlier, region | frozenset(range(earlier, start))
+    return BreakPoint(start, region, record)
+
+
+def _statement_start(decoded: DecodedCode, index: int) -> int:
+    """The nearest earlier instruction with an empty stack."""
+    depths = decoded.depths
+    start = index - 1
+    while start > 0 and depths[start] != 0:
+        start -= 1
+    if start <= 0 or decoded.instructions[start].name in ("RESUME", "MAKE_CELL", "COPY_FREE_VARS"):
+        return index
+    return start
+
+
+def _finish_return(
+    tracer: FrameTracer, emitter: ValueEmitter, compile_graph: CompileGraph, state: TorchState
+) -> CapturedFrame:
+    result = tracer.root.result
+    assert result is not None
+    if not tracer.graph.has_operations:
+        raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{tracer.code.co_name}` does no tensor work")
+    emit_return(tracer, emitter, result)
+    final_facts(tracer, tracer.side_effects.written_objects())
+    state.restore()
+    prefix = emit_prefix(tracer, emitter, compile_graph)
+    code = code_of_return(tracer.code, prefix)
+    return CapturedFrame(tracer.code.co_qualname, tracer.code, code, prefix.graph, tracer.guards.freeze(), None)
+
+
+def _finish_break(
+    tracer: FrameTracer, emitter: ValueEmitter, point: BreakPoint, compile_graph: CompileGraph, state: TorchState
+) -> CapturedFrame:
+    code = tracer.code
+    copy = copy_of(code)
+    root = tracer.root
+    live = copy.live_before(point.start)
+    if needs_self(code):
+        live |= {code.co_varnames[0]}
+    emit_state(tracer, emitter, state_at_break(tracer, live))
+    final_facts(tracer, tracer.side_effects.written_objects())
+    exits = []
+    if not copy.makes_inner_cells:
+        own = {*code.co_cellvars, *code.co_freevars}
+        bound = frozenset(
+            name for name, value in zip(root.decoded.slot_names, root.slots) if value is not None and name not in own
+        )
+        stack = [isinstance(value, Null) for value in root.stack]
+        exits = find_exits(root.decoded, point.start, point.region, stack, bound, copy.live_before)
+    state.restore()
+    prefix = emit_prefix(tracer, emitter, compile_graph)
+    replacement, resumes = code_of_break(code, prefix.instructions, point.start, exits, emitter)
+    return CapturedFrame(
+        code.co_qualname, code, replacement, prefix.graph, tracer.guards.freeze(), point.record, tuple(resumes)
+    )

@@ -1,0 +1,153 @@
+"""Output code: what a finished trace becomes: call the graph, replay the side effects, leave the result.
+
+A trace that reached its end returns its value; one that stopped before an instruction rebuilds the stack and the locals
+and continues in a copy of the original code (`resume`). Invariants: everything that is read from a source is read before
+the first side effect; the original code's names and handlers are untouched in the copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+import torch.fx
+
+from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue_end
+from ..bytecode.emitter import Instruction as CodeItem
+from ..graph.builder import TracedGraph
+from ..graph_break import BreakId, GraphBreak
+from ..variables.base import Value
+from ..variables.cell import CellValue
+from .frame import LastInstruction, Null, SavedException, Unread
+from .reconstruct import ValueEmitter
+from .tracer import FrameTracer
+
+CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameState:
+    """What must be real at a graph break: the stack from the bottom, and the locals by name. None on the stack: NULL."""
+
+    stack: tuple[Value | None, ...]
+    local_values: dict[str, Value]
+    deleted: tuple[str, ...]
+    cells: tuple[CellValue, ...]
+
+
+def state_at_break(tracer: FrameTracer, live: frozenset[str]) -> FrameState:
+    """The state of the root frame where the trace stopped. Raises GraphBreak for what cannot be rebuilt."""
+    frame = tracer.root
+    stack: list[Value | None] = []
+    for value in frame.stack:
+        if isinstance(value, (LastInstruction, SavedException)):
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a break while an exception is being handled")
+        stack.append(None if isinstance(value, Null) else value)
+    code = tracer.code
+    own_cells = set(code.co_cellvars) | set(code.co_freevars)
+    given = set(tracer.frame_scope.local_values)
+    local_values: dict[str, Value] = {}
+    deleted: list[str] = []
+    cells: list[CellValue] = []
+    for name, value in zip(frame.decoded.slot_names, frame.slots):
+        if name in own_cells:
+            if isinstance(value, CellValue):
+                if value.source is None and not value.in_root:
+                    raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"the cell of `{name}` inside a comprehension")
+                cells.append(value)
+        elif value is None:
+            if name in given:
+                deleted.append(name)
+        elif isinstance(value, Unread):
+            continue  # still in its place
+        elif name in live:
+            local_values[name] = value
+    return FrameState(tuple(stack), local_values, tuple(deleted), tuple(cells))
+
+
+def emit_return(tracer: FrameTracer, emitter: ValueEmitter, result: Value) -> None:
+    """Side effects, then the value."""
+    emitter.count_uses([result, *tracer.side_effects.written_values()])
+    tracer.side_effects.emit(emitter)
+    emitter.load_value(result)
+    emitter.run_later()
+    emitter.return_value()
+
+
+def emit_state(tracer: FrameTracer, emitter: ValueEmitter, state: FrameState) -> None:
+    """Side effects, then stack and locals."""
+    roots = [value for value in state.stack if value is not None]
+    roots += state.local_values.values()
+    cell_contents = [contents for cell in state.cells if (contents := cell.peek()) is not None]
+    emitter.count_uses([*roots, *cell_contents, *tracer.side_effects.written_values()])
+    tracer.side_effects.emit(emitter)
+    for cell in state.cells:
+        if cell.in_root:
+            emitter.fill_root_cell(cell)
+    for value in state.stack:
+        if value is None:
+            emitter.push_null()
+        else:
+            emitter.load_value(value)
+    moved = {n: v for n, v in state.local_values.items() if not emitter.is_in_place(n, v)}
+    for value in moved.values():
+        emitter.load_value(value)
+    emitter.run_later()
+    for name in reversed(moved):
+        emitter.emit("STORE_FAST", name)
+    for name in state.deleted:
+        emitter.emit("DELETE_FAST", name)
+    for name in emitter.temporaries:
+        emitter.emit("DELETE_FAST", name)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The generated part of replacement code, and the graph that it calls (None: no tensor work)."""
+
+    instructions: list[CodeItem]
+    graph: TracedGraph | None
+
+
+def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileGraph) -> Prefix:
+    """Everything in front of the copy: the graph call, the reads of sources, then what `body` emitted."""
+    outputs = body.outputs
+    head = ValueEmitter(tracer.code, tracer.side_effects)
+    traced: TracedGraph | None = None
+    if tracer.graph.has_operations:
+        nodes: list[torch.fx.Node] = list(outputs)
+        traced = tracer.graph.freeze(nodes)
+        if traced.operator_count == 0 and not nodes:
+            traced = None
+        else:
+            head.begin_call(compile_graph(traced))
+            for entry in traced.inputs:
+                head.load_source(entry.source)
+            head.call(len(traced.inputs))
+            if nodes:
+                head.unpack_sequence(len(nodes))
+                for name in outputs.values():
+                    head.emit("STORE_FAST", name)
+            else:
+                head.pop()
+    elif outputs:
+        raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, "a tensor input without a source")
+    return Prefix([*head.instructions, *body.preloads.instructions, *body.instructions], traced)
+
+
+def code_of_return(code: CodeType, prefix: Prefix) -> CodeType:
+    """Replacement code of a trace that reached its end."""
+    editable = disassemble(code)
+    start = prologue_end(editable.instructions)
+    editable.instructions = [*editable.instructions[:start], *prefix.instructions]
+    return finish(editable)
+
+
+def finish(editable: EditableCode) -> CodeType:
+    """Assemble replacement code: every argument slot is a plain positional argument."""
+    editable.take_plain_arguments()
+    editable.stack_size = 0
+    return assemble(editable)
+

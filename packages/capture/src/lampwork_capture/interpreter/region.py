@@ -1,0 +1,200 @@
+"""Native regions: which part of a frame runs as plain Python at a graph break, and where tracing can take over again.
+
+A break is one instruction, or a whole loop, or a raising instruction with its handler. The region is left through
+exits: instructions where the stack is known, no exception is being handled, and each live local is surely bound or
+surely not. Invariant: an instruction that is no exit simply runs on natively, which is always correct.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from .instructions import DecodedCode, Instruction
+
+
+class Item(Enum):
+    """What is known about a place on the stack."""
+
+    VALUE = "an object"
+    NULL = "NULL"
+    UNKNOWN = "an object or NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Control leaves the region before instruction `index`; `stack` from the bottom (True: NULL), locals that are passed."""
+
+    index: int
+    stack: tuple[bool, ...]
+    local_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    stack: tuple[Item, ...]
+    handled: int  # exceptions being handled
+    surely: frozenset[str]
+    maybe: frozenset[str]
+
+    def merged(self, other: _State) -> _State:
+        if len(self.stack) != len(other.stack):
+            stack = tuple([Item.UNKNOWN] * min(len(self.stack), len(other.stack)))
+        else:
+            stack = tuple(a if a is b else Item.UNKNOWN for a, b in zip(self.stack, other.stack))
+        handled = max(self.handled, other.handled)
+        return _State(stack, handled, self.surely & other.surely, self.maybe | other.maybe)
+
+
+_PURE_POPS = frozenset(
+    {"POP_TOP", "STORE_FAST", "STORE_DEREF", "STORE_GLOBAL", "STORE_NAME", "STORE_ATTR", "STORE_SUBSCR", "STORE_SLICE",
+     "DELETE_SUBSCR", "DELETE_ATTR", "LIST_APPEND", "SET_ADD", "MAP_ADD", "LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE",
+     "DICT_MERGE", "POP_EXCEPT", "END_FOR", "END_SEND", "KW_NAMES", "PRECALL", "RESUME", "NOP"}
+)  # fmt: skip
+_TRIVIAL = frozenset(
+    {"NOP", "POP_TOP", "LOAD_CONST", "LOAD_FAST", "RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "DELETE_FAST",
+     "JUMP_FORWARD", "RESUME", "LOAD_DEREF", "BUILD_TUPLE", "SWAP", "COPY"}
+)  # fmt: skip
+_NEVER_EXITS = frozenset({"END_FOR", "END_SEND", "PUSH_EXC_INFO", "POP_EXCEPT", "RERAISE", "RESUME", "PRECALL", "CALL"})
+
+
+def find_exits(
+    decoded: DecodedCode,
+    start: int,
+    region: frozenset[int],
+    stack: Iterable[bool],
+    bound: frozenset[str],
+    live_before: Callable[[int], frozenset[str]],
+) -> list[Exit]:
+    """The exits of a region entered at `start` with this stack and these bound locals."""
+    first = _State(tuple(Item.NULL if null else Item.VALUE for null in stack), 0, bound, bound)
+    native: set[int] = set(region)
+    while True:
+        states = _explore(decoded, start, first, native)
+        exits: list[Exit] = []
+        refused = False
+        for index, state in states.items():
+            if index in native:
+                continue
+            found = _exit_at(decoded, index, state, live_before(index))
+            if found is None:
+                native.add(index)
+                refused = True
+            else:
+                exits.append(found)
+        if not refused:
+            return sorted(exits, key=lambda found: found.index)
+
+
+def _exit_at(decoded: DecodedCode, index: int, state: _State, live: frozenset[str]) -> Exit | None:
+    instruction = decoded.instructions[index]
+    if state.handled or instruction.name in _NEVER_EXITS or Item.UNKNOWN in state.stack:
+        return None
+    if _is_trivial_tail(decoded, index):
+        return None
+    if instruction.name in ("POP_TOP", "NOP", "JUMP_FORWARD") or (
+        instruction.name.startswith("JUMP_BACKWARD") and decoded.loop_of[index] < 0
+    ):
+        return None  # a little further there is less to hand over
+    names = [name for name in decoded.slot_names if name in live and name in state.maybe]
+    if any(name not in state.surely for name in names):
+        return None
+    return Exit(index, tuple(item is Item.NULL for item in state.stack), tuple(names))
+
+
+def _is_trivial_tail(decoded: DecodedCode, index: int) -> bool:
+    for _ in range(12):
+        instruction = decoded.instructions[index]
+        if instruction.name not in _TRIVIAL:
+            return False
+        if instruction.name.startswith("RETURN"):
+            return True
+        index = instruction.target if instruction.target >= 0 else index + 1
+    return False
+
+
+def _explore(decoded: DecodedCode, start: int, first: _State, native: set[int]) -> dict[int, _State]:
+    states: dict[int, _State] = {start: first}
+    pending = [start]
+    while pending:
+        index = pending.pop()
+        if index not in native and index != start:
+            continue
+        state = states[index]
+        for after, reached in _successors(decoded, index, state):
+            known = states.get(after)
+            merged = reached if known is None else known.merged(reached)
+            if merged != known:
+                states[after] = merged
+                pending.append(after)
+    return states
+
+
+def _successors(decoded: DecodedCode, index: int, state: _State) -> list[tuple[int, _State]]:
+    instruction = decoded.instructions[index]
+    after: list[tuple[int, _State]] = []
+    for target in decoded.successors(index):
+        jump = target == instruction.target and instruction.target >= 0
+        if jump and target == index + 1:
+            jump = False
+        after.append((target, _step(decoded, instruction, state, jump)))
+    handler = decoded.handler_at(index)
+    if handler is not None:
+        stack = state.stack[: handler.depth] + (Item.VALUE,) * (1 + handler.push_lasti)
+        after.append((handler.target, _State(stack, state.handled, state.surely, state.maybe)))
+    return after
+
+
+def _step(decoded: DecodedCode, instruction: Instruction, state: _State, jump: bool) -> _State:
+    name = instruction.name
+    stack = list(state.stack)
+    surely, maybe, handled = state.surely, state.maybe, state.handled
+    match name:
+        case "SWAP":
+            stack[-1], stack[-instruction.arg] = stack[-instruction.arg], stack[-1]
+        case "COPY":
+            stack.append(stack[-instruction.arg])
+        case "PUSH_NULL":
+            stack.append(Item.NULL)
+        case "LOAD_GLOBAL":
+            stack.extend([Item.NULL, Item.VALUE] if instruction.arg & 1 else [Item.VALUE])
+        case "PUSH_EXC_INFO":
+            stack.append(Item.VALUE)
+            handled += 1
+        case _:
+            _apply_effect(instruction, stack, jump)
+    if name == "POP_EXCEPT":
+        handled -= 1
+    elif name == "STORE_FAST":
+        local = decoded.slot_names[instruction.arg]
+        maybe |= {local}
+        if state.stack and state.stack[-1] is Item.VALUE:
+            surely |= {local}
+        else:
+            surely -= {local}
+    elif name in ("DELETE_FAST", "LOAD_FAST_AND_CLEAR"):
+        local = decoded.slot_names[instruction.arg]
+        surely -= {local}
+        maybe -= {local}
+    return _State(tuple(stack), max(handled, 0), surely, maybe)
+
+
+def _apply_effect(instruction: Instruction, stack: list[Item], jump: bool) -> None:
+    name = instruction.name
+    op = dis.opmap[name]
+    effect = dis.stack_effect(op, instruction.arg if op >= dis.HAVE_ARGUMENT else None, jump=jump)
+    if effect < 0:
+        del stack[effect:]
+    else:
+        stack.extend([Item.VALUE] * effect)
+    if name == "LOAD_METHOD" or (name in ("LOAD_ATTR", "LOAD_SUPER_ATTR") and effect == _METHOD_EFFECT[name]):
+        stack[-2:] = [Item.UNKNOWN, Item.VALUE]
+    elif name == "LOAD_FAST_AND_CLEAR":
+        stack[-1] = Item.UNKNOWN
+    elif stack and name not in _PURE_POPS and not name.startswith(("POP_JUMP", "DELETE_")):
+        stack[-1] = Item.VALUE
+
+
+_METHOD_EFFECT = {"LOAD_ATTR": 1, "LOAD_SUPER_ATTR": -1}

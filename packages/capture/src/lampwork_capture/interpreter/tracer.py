@@ -1,0 +1,325 @@
+"""FrameTracer: one trace of one frame; what traced values call back (`variables.base.Tracer`).
+
+It owns what the trace collects: the graph, the guards, the side effects; and the stack of symbolic frames. Invariant:
+torch's grad mode and the like are, during the trace, what the traced program would see, and are restored after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import CellType, CodeType, FunctionType
+from typing import Any, NoReturn
+
+import torch
+
+from ..graph.builder import EagerWouldRaise, GraphBuilder
+from ..graph_break import BreakId, GraphBreak, SkipFrame
+from ..guards.facts import Fact, GuardSetBuilder, UserLine
+from ..skip_policy import CallPolicy, SkipPolicy
+from ..source import CellObjectSource, CellSource, FrameScope, LocalSource, Source
+from ..variables import builder
+from ..variables.base import ObservedException, Value
+from ..variables.cell import CellValue
+from ..variables.context_manager import AutocastValue, emit_grad_mode
+from ..variables.dict import DictValue, dict_contents
+from ..variables.exception import ExceptionValue
+from ..variables.function import FunctionValue, MethodValue, SourcedFunctionValue
+from ..variables.generator import GeneratorValue
+from ..variables.list import ListValue
+from ..variables.operators import hash_key
+from ..variables.range import SliceValue
+from ..variables.set import make_set
+from ..variables.tuple import TupleValue
+from . import opcodes
+from .dispatch import Signal
+from .frame import SymbolicFrame, Unread
+from .scope import GlobalScope
+from .side_effects import SideEffects
+
+_DEEPEST = 60
+_GENERATOR = 0x20
+_NOT_PLAIN = 0x80 | 0x100 | 0x200  # coroutine, iterable coroutine, async generator
+
+
+class FrameTracer:
+    """One trace. `run` follows the root frame to its end or to `stop_at`."""
+
+    def __init__(self, code: CodeType, scope: FrameScope, policy: SkipPolicy, stop_at: int = -1) -> None:
+        self.code = code
+        self.frame_scope = scope
+        self.policy = policy
+        self.graph = GraphBuilder()
+        self.side_effects = SideEffects()
+        self.guards = GuardSetBuilder()
+        self.handled: Value | None = None
+        self.visited: set[int] = set()
+        self._scopes: dict[int, GlobalScope] = {}
+        self._cells: dict[int, CellValue] = {}
+        self._depth = 0
+        self._open: list[AutocastValue] = []
+        self._grad_at_start = torch.is_grad_enabled()
+        global_values: Any = scope.global_values
+        root_scope = GlobalScope(global_values, None, is_root=True)
+        self._scopes[id(global_values)] = root_scope
+        self.root = SymbolicFrame(self, code, root_scope, None, None)
+        self.root.stop_at = stop_at
+        self.frame = self.root
+        self._fill_root(code, scope)
+
+    def _fill_root(self, code: CodeType, scope: FrameScope) -> None:
+        slot_of = self.root.decoded.slot_of
+        for name, obj in scope.local_values.items():
+            self.root.slots[slot_of[name]] = Unread(obj, LocalSource(name))
+        for name in code.co_freevars:
+            cell = self.existing_cell(name, scope.cells[name], CellObjectSource(name), CellSource(name))
+            self.root.slots[slot_of[name]] = cell
+
+    def run(self) -> Signal:
+        """Trace the root frame. Raises ObservedException for an exception that it does not catch."""
+        return self.root.run()
+
+    # What values ask
+
+    @property
+    def user_line(self) -> UserLine:
+        frame = self.frame
+        return frame.decoded.user_line(frame.index)
+
+    def user_stack(self) -> tuple[UserLine, ...]:
+        """The user's lines that are being traced, outermost first."""
+        lines: list[UserLine] = []
+        frame: SymbolicFrame | None = self.frame
+        while frame is not None:
+            lines.append(frame.decoded.user_line(frame.index))
+            frame = frame.parent
+        return tuple(reversed(lines))
+
+    def guard(self, fact: Fact) -> None:
+        self.guards.add(fact, self.user_line)
+
+    def wrap(self, obj: Any, source: Source) -> Value:
+        return builder.wrap(self, obj, source)
+
+    def wrap_unread(self, value: Value) -> Value:
+        """Wrap a local of the root frame at its first use."""
+        if isinstance(value, Unread):
+            assert value.source is not None
+            return self.wrap(value.obj, value.source)
+        return value
+
+    def constant(self, obj: Any) -> Value:
+        return builder.constant(self, obj)
+
+    def literal(self, obj: Any) -> Value:
+        """The value of a constant of the bytecode."""
+        return builder.constant(self, obj)
+
+    def call(self, function: Value, args: Sequence[Value], kwargs: Mapping[str, Value] | None = None) -> Value:
+        return function.call(self, args, kwargs or {})
+
+    def add_node(self, op: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Value:
+        try:
+            node, result = self.graph.add_node(op, target, args, kwargs, self.user_line)
+        except EagerWouldRaise as error:
+            raise GraphBreak(
+                BreakId.FAKE_TENSOR_FAILED, f"`{getattr(target, '__name__', target)}` raises: {error.error}"
+            ) from error
+        return builder.wrap_result(self, node, result)
+
+    def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
+        error = ExceptionValue(exception_type, [self.constant(arg) for arg in args])
+        if isinstance(self.handled, ExceptionValue):
+            error.context = self.handled
+        raise ObservedException(error)
+
+    def is_tracing_through(self, code: Any) -> bool:
+        return self.policy.of_code(code) is CallPolicy.INLINE
+
+    # Functions
+
+    def scope_of(self, variables: dict[str, Any], function_source: Source | None) -> GlobalScope:
+        """The scope of a function with these globals."""
+        scope = self._scopes.get(id(variables))
+        if scope is None:
+            scope = self._scopes[id(variables)] = GlobalScope(variables, function_source, is_root=False)
+        return scope
+
+    def existing_cell(self, name: str, cell: CellType, source: Source, contents: Source) -> CellValue:
+        """The value of a real cell, one for each."""
+        value = self._cells.get(id(cell))
+        if value is None:
+            value = self._cells[id(cell)] = CellValue.existing(name, cell, source, contents)
+        return value
+
+    def bind_method(self, function: FunctionType, owner: Value) -> Value:
+        """The method of a function that was found in a class, without a guard of its own."""
+        return MethodValue(SourcedFunctionValue(function, None, by_identity=True), owner)
+
+    def check_call(self, function: FunctionValue) -> None:
+        """Raise GraphBreak if the function may not be traced."""
+        self.policy.check_call(function.code, getattr(function, "function", None))
+
+    def inline(self, function: Value, code_locals: Mapping[str, Value]) -> Value:
+        assert isinstance(function, FunctionValue)
+        code = function.code
+        if code.co_flags & _NOT_PLAIN:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{function.describe()} is a coroutine")
+        if self._depth > _DEEPEST:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"calls nested deeper than {_DEEPEST}")
+        frame = SymbolicFrame(self, code, function.scope(self), self.frame, function)
+        slot_of = frame.decoded.slot_of
+        for name, value in code_locals.items():
+            frame.slots[slot_of[name]] = value
+        if code.co_freevars:
+            frame.slots[frame.decoded.first_free :] = function.cells(self)
+        if code.co_flags & _GENERATOR:
+            self.continue_frame(frame)
+            return GeneratorValue(SuspendedGenerator(self, frame), function, dict(code_locals))
+        self.continue_frame(frame)
+        assert frame.result is not None
+        return frame.result
+
+    def continue_frame(self, frame: SymbolicFrame) -> Signal:
+        """Run a frame above the current one until it returns or yields."""
+        below = self.frame
+        frame.parent = below
+        self.frame = frame
+        self._depth += 1
+        try:
+            return frame.run()
+        except GraphBreak as error:
+            if error.user_line is None:
+                error.user_line = self.user_line
+                error.stack = self.user_stack()
+            raise
+        finally:
+            self.frame = below
+            self._depth -= 1
+
+    # torch's state
+
+    def grad_mode_changed(self) -> None:
+        """The traced program set the grad mode: what it leaves behind differs from what it found, or not."""
+        enabled = torch.is_grad_enabled()
+        changed = enabled != self._grad_at_start
+        self.side_effects.at_replay("grad mode", emit_grad_mode(enabled) if changed else None)
+
+    def opened(self, context: AutocastValue) -> None:
+        """A context was entered in the graph."""
+        self._open.append(context)
+
+    def closed(self, context: AutocastValue) -> None:
+        """A context was left in the graph."""
+        if not self._open or self._open[-1] is not context:
+            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, "contexts left in another order than they were entered")
+        self._open.pop()
+
+    def close_state(self) -> None:
+        """End of the trace: the graph leaves torch's state as it found it; the emitted code enters what stays open."""
+        for context in reversed(self._open):
+            context.close_in_graph(self)
+            self.side_effects.at_replay(f"context {id(context)}", None)
+        for context in self._open:
+            self.side_effects.at_replay(f"context {id(context)}", context.emit_entered)
+        if torch.is_grad_enabled() != self._grad_at_start and self.graph.has_operations:
+            self.graph.add_node("call_function", torch._C._set_grad_enabled, (self._grad_at_start,), {})
+
+    def abandon_state(self) -> None:
+        """Leave every context that tracing entered for real."""
+        for context in reversed(self._open):
+            context.abandon()
+
+    # Containers, for opcodes and functions
+
+    def make_tuple(self, items: Sequence[Value]) -> Value:
+        return TupleValue(items)
+
+    def make_list(self, items: Sequence[Value]) -> Value:
+        return ListValue(items)
+
+    def make_set(self, items: Sequence[Value]) -> Value:
+        return make_set(self, items, set)
+
+    def make_dict(self, pairs: Sequence[tuple[Value, Value]]) -> Value:
+        entries: dict[Any, tuple[Value, Value]] = {}
+        for key, value in pairs:
+            name = hash_key(self, key)
+            entries[name] = (entries[name][0] if name in entries else key, value)
+        return DictValue(entries)
+
+    def make_slice(self, parts: Sequence[Value]) -> Value:
+        step = parts[2] if len(parts) == 3 else self.constant(None)
+        return SliceValue(parts[0], parts[1], step)
+
+    def items_of_mapping(self, value: Value) -> list[tuple[Any, Value]]:
+        """The entries of a dict whose keys are constants."""
+        value = value.realize()
+        if dict_contents(value) is None:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`**` of {value.describe()} is not modelled")
+        keys = value.call_method(self, "keys", [], {}).unpack(self)
+        return [(key.as_constant(), value.get_item(self, key)) for key in keys]
+
+    def is_none(self, value: Value) -> bool:
+        """`value is None`."""
+        value = value.realize()
+        return value.is_constant() and value.as_constant() is None
+
+
+class SuspendedGenerator:
+    """The frame behind a GeneratorValue."""
+
+    def __init__(self, tracer: FrameTracer, frame: SymbolicFrame) -> None:
+        self._tracer = tracer
+        self._frame = frame
+        self._handled: Value | None = None
+
+    def resume(self, sent: Value) -> tuple[bool, Value]:
+        self._frame.push(sent)
+        return self._run()
+
+    def throw(self, error: Value) -> tuple[bool, Value]:
+        frame = self._frame
+        if frame.index and frame.decoded.instructions[frame.index - 1].name == "SEND":
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "throwing into a generator that delegates")
+        frame.unwind(ObservedException(error))
+        return self._run()
+
+    def _run(self) -> tuple[bool, Value]:
+        tracer = self._tracer
+        outer = tracer.handled
+        if self._handled is not None:
+            tracer.handled = self._handled
+        try:
+            signal = tracer.continue_frame(self._frame)
+        finally:
+            self._handled = tracer.handled if tracer.handled is not outer else None
+            tracer.handled = outer
+        assert self._frame.result is not None
+        return signal is Signal.RETURNED, self._frame.result
+
+
+class TorchState:
+    """torch's thread state that a trace may change while it follows the program: saved, and restored at the end."""
+
+    def __init__(self) -> None:
+        self.grad_enabled = torch.is_grad_enabled()
+
+    def restore(self) -> None:
+        if torch.is_grad_enabled() != self.grad_enabled:
+            torch._C._set_grad_enabled(self.grad_enabled)
+
+
+def refuse_frame(code: CodeType) -> None:
+    """Raise SkipFrame for frames that are never traced."""
+    if code.co_flags & (_GENERATOR | _NOT_PLAIN):
+        raise SkipFrame(BreakId.GENERATOR_FRAME, f"`{code.co_name}` is a generator or coroutine")
+    if not code.co_flags & 0x02:  # CO_NEWLOCALS
+        raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` is no function")
+    if _LOOKS_AT_FRAMES.intersection(code.co_names):
+        raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` looks at its own frame")
+
+
+assert opcodes.FAMILIES  # importing them fills the dispatch table
+_LOOKS_AT_FRAMES = frozenset({"locals", "vars", "dir", "eval", "exec", "_getframe", "currentframe"})
+
+__all__ = ["FrameTracer", "TorchState", "refuse_frame"]

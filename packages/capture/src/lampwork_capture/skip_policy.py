@@ -1,0 +1,185 @@
+"""Skip policy: which frames are converted, and which functions are traced through when they are called.
+
+The user's own code and plain Python libraries are traced; torch's machinery, import, logging and the like run as they
+are. Marks set by `disable` and its kin are read here. Invariant: the answer depends on the code object and on marks of
+the function only.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib.util
+import os
+import sysconfig
+from types import CodeType
+from typing import Any
+
+import torch
+
+from .graph_break import BreakId, GraphBreak
+
+_GENERATED = ("<eval_with_key>", "<frozen", "<__array_function__", "<attrs generated")
+_STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_HERE = os.path.dirname(__file__) + os.sep
+
+# Parts of torch whose Python code is traced when a traced function calls it.
+_TORCH_INLINED = (
+    "nn/modules/",
+    "nn/functional.py",
+    "nn/utils/parametriz",
+    "nn/attention/",
+    "autograd/grad_mode.py",
+    "amp/autocast_mode.py",
+    "utils/_contextlib.py",
+    "utils/checkpoint.py",
+    "utils/_pytree.py",
+    "_tensor.py",
+    "functional.py",
+    "_jit_internal.py",
+    "distributions/",
+    "optim/",
+    "ao/nn/",
+    "random.py",
+    "_prims_common/",
+    "_refs/",
+    "ops/",
+    "_compile.py",
+)
+# Standard library modules that are not traced: they look at frames, lock, or talk to the world.
+_STDLIB_SKIPPED = (
+    "logging/",
+    "threading.py",
+    "_threading_local.py",
+    "traceback.py",
+    "linecache.py",
+    "inspect.py",
+    "importlib/",
+    "unittest/",
+    "multiprocessing/",
+    "concurrent/",
+    "asyncio/",
+    "socket.py",
+    "subprocess.py",
+    "tempfile.py",
+    "shutil.py",
+    "pathlib.py",
+    "os.py",
+    "posixpath.py",
+    "warnings.py",
+    "pdb.py",
+    "bdb.py",
+    "ast.py",
+    "dis.py",
+    "tokenize.py",
+    "pickle.py",
+    "json/",
+    "urllib/",
+    "email/",
+    "xml/",
+    "ctypes/",
+    "sre_",
+    "re/",
+    "random.py",
+    "contextvars.py",
+    "weakref.py",
+    "_weakrefset.py",
+    "abc.py",
+    "_py_abc.py",
+    "doctest.py",
+    "cProfile.py",
+    "codecs.py",
+    "encodings/",
+    "gettext.py",
+    "locale.py",
+)
+_LIBRARIES_SKIPPED = ("numpy", "pytest", "_pytest", "pluggy", "sympy", "networkx", "rich", "bytecode", "hypothesis", "triton")
+
+
+class CallPolicy(enum.Enum):
+    """What happens to a Python function that traced code calls."""
+
+    INLINE = "traced through"
+    SKIP = "not traced"
+
+
+class Mark(enum.Enum):
+    """What the user said about a function; kept in its attribute `__lampwork_mark__`."""
+
+    DISABLED = "disabled"
+    IN_GRAPH = "allowed in the graph"
+    CONSTANT = "result assumed constant"
+
+
+MARK = "__lampwork_mark__"
+
+
+class SkipPolicy:
+    """The default policy. `of_code` is cached by code object."""
+
+    def __init__(self) -> None:
+        self._skipped_libraries = tuple(_library_folders(_LIBRARIES_SKIPPED))
+        self._by_filename: dict[str, CallPolicy] = {}
+
+    def of_code(self, code: CodeType) -> CallPolicy:
+        """Whether a call of this code is traced through."""
+        filename = code.co_filename
+        known = self._by_filename.get(filename)
+        if known is None:
+            known = self._by_filename[filename] = self._of_filename(filename)
+        return known
+
+    def _of_filename(self, filename: str) -> CallPolicy:
+        if filename.startswith(_GENERATED) or filename.startswith(_HERE) or filename.startswith(self._skipped_libraries):
+            return CallPolicy.SKIP
+        if filename.startswith(_TORCH):
+            inside = filename[len(_TORCH) :].replace(os.sep, "/")
+            return CallPolicy.INLINE if inside.startswith(_TORCH_INLINED) else CallPolicy.SKIP
+        if filename.startswith(_STDLIB) and "site-packages" not in filename:
+            inside = filename[len(_STDLIB) :].replace(os.sep, "/")
+            return CallPolicy.SKIP if inside.startswith(_STDLIB_SKIPPED) else CallPolicy.INLINE
+        return CallPolicy.INLINE
+
+    def converts_frame(self, code: CodeType) -> bool:
+        """Whether the hook converts a frame of this code: torch and the standard library only run inside others."""
+        filename = code.co_filename
+        if filename.startswith((_TORCH, _HERE)) or filename.startswith(_GENERATED):
+            return filename.startswith(_TORCH) and filename[len(_TORCH) :].startswith("nn/modules/") and (
+                not filename.endswith(("module.py", "container.py"))
+            )
+        if filename.startswith(_STDLIB) and "site-packages" not in filename:
+            return False
+        return not filename.startswith(self._skipped_libraries)
+
+    def check_call(self, code: CodeType, function: Any | None) -> None:
+        """Raise GraphBreak if a call may not be traced through. `function` is the real function, if there is one."""
+        if function is not None and is_disabled(function):
+            raise GraphBreak(BreakId.DISABLED, f"`{function.__qualname__}` is disabled")
+        if self.of_code(code) is CallPolicy.SKIP:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{code.co_qualname}` of {code.co_filename} is not traced")
+
+
+def is_disabled(function: Any) -> bool:
+    """Whether the user excluded a function, with our `disable` or torch's."""
+    attributes = getattr(function, "__dict__", None)
+    if not attributes:
+        return False
+    return attributes.get(MARK) is Mark.DISABLED or bool(attributes.get("_torchdynamo_disable", False))
+
+
+def mark_of(function: Any) -> Mark | None:
+    """The mark of a function, or None."""
+    attributes = getattr(function, "__dict__", None)
+    return attributes.get(MARK) if attributes else None
+
+
+def _library_folders(names: tuple[str, ...]) -> list[str]:
+    folders: list[str] = []
+    for name in names:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            continue
+        if spec is not None and spec.submodule_search_locations:
+            folders.extend(location + os.sep for location in spec.submodule_search_locations)
+    return folders

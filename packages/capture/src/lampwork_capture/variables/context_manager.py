@@ -1,0 +1,293 @@
+"""Context managers of torch: grad modes and autocast. User-defined ones and @contextmanager are traced as plain code.
+
+Entering one records the change of state in the graph and makes it while tracing, so that fake results are what they
+would be. Invariants: a graph leaves torch's state as it found it, the emitted code sets what the frame leaves behind;
+a context that is open at a graph break is rebuilt in its entered state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.amp.autocast_mode import _enter_autocast, _exit_autocast
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import TypeIs
+from ..source import AttributeSource, Source
+from .base import Tracer, Value
+from .registry import handles, wraps_type
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_GRAD_MODES: tuple[type, ...] = (torch.no_grad, torch.enable_grad, torch.set_grad_enabled)
+_GRAD_KEY = "grad mode"
+
+
+def set_grad_mode(tracer: Tracer, enabled: bool) -> None:
+    """Change the grad mode in the graph and for the rest of the trace."""
+    if torch.is_grad_enabled() != enabled:
+        tracer.graph.add_node("call_function", torch._C._set_grad_enabled, (enabled,), {}, tracer.user_line)
+        torch._C._set_grad_enabled(enabled)
+    tracer.grad_mode_changed()  # type: ignore[attr-defined]
+
+
+def emit_grad_mode(enabled: bool) -> Callable[[ValueEmitter], None]:
+    """The side effect of a frame that leaves another grad mode than it found."""
+
+    def emit(emitter: ValueEmitter) -> None:
+        emitter.begin_call(torch._C._set_grad_enabled)
+        emitter.load_constant(enabled)
+        emitter.call(1)
+        emitter.pop()
+
+    return emit
+
+
+class ContextValue(Value):
+    """A context manager that is entered and left natively while tracing."""
+
+    kind = "a context manager"
+    __slots__ = ()
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def enter(self, tracer: Tracer) -> Value:
+        raise NotImplementedError
+
+    def leave(self, tracer: Tracer) -> None:
+        raise NotImplementedError
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name in ("__enter__", "__exit__"):
+            return ContextMethodValue(self, name)
+        if name == "__class__":
+            return tracer.constant(self.python_type())
+        return super().get_attribute(tracer, name)
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        """As a decorator."""
+        if len(args) == 1 and not kwargs:
+            return DecoratedValue(self, args[0])
+        return super().call(tracer, args, kwargs)
+
+
+class ContextMethodValue(Value):
+    """`manager.__enter__` or `manager.__exit__`, not called yet."""
+
+    kind = "a method of a context manager"
+    __slots__ = ("manager", "name")
+
+    def __init__(self, manager: ContextValue, name: str) -> None:
+        super().__init__()
+        self.manager = manager
+        self.name = name
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if self.name == "__enter__":
+            return self.manager.enter(tracer)
+        self.manager.leave(tracer)
+        return tracer.constant(None)
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        return self.manager if name == "__self__" else super().get_attribute(tracer, name)
+
+    def children(self) -> Sequence[Value]:
+        return (self.manager,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_value(self.manager)
+        emitter.load_attribute(self.name)
+
+
+class DecoratedValue(Value):
+    """A function decorated with a context manager inside the frame."""
+
+    kind = "a decorated function"
+    __slots__ = ("function", "manager")
+
+    def __init__(self, manager: ContextValue, function: Value) -> None:
+        super().__init__()
+        self.manager = manager
+        self.function = function
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        self.manager.enter(tracer)
+        try:
+            return self.function.call(tracer, args, kwargs)
+        finally:
+            self.manager.leave(tracer)
+
+    def children(self) -> Sequence[Value]:
+        return (self.manager, self.function)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call()
+        emitter.load_value(self.manager)
+        emitter.load_value(self.function)
+        emitter.call(1)
+
+
+class GradModeValue(ContextValue):
+    """`torch.no_grad()`, `torch.enable_grad()`, `torch.set_grad_enabled(mode)`. `previous` is None until entered."""
+
+    kind = "a grad mode"
+    __slots__ = ("cls", "mode", "previous")
+
+    def __init__(self, cls: type, mode: bool, previous: bool | None = None, source: Source | None = None) -> None:
+        super().__init__(source)
+        self.cls = cls
+        self.mode = mode
+        self.previous = previous
+
+    def python_type(self) -> type:
+        return self.cls
+
+    def enter(self, tracer: Tracer) -> Value:
+        if self.source is not None:
+            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"entering {self.describe()}, made outside the frame")
+        self.previous = torch.is_grad_enabled()
+        set_grad_mode(tracer, self.mode)
+        return tracer.constant(None)
+
+    def leave(self, tracer: Tracer) -> None:
+        if self.previous is None:
+            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"leaving {self.describe()} that was not entered")
+        set_grad_mode(tracer, self.previous)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self.cls is not torch.set_grad_enabled:
+            emitter.begin_call(self.cls)
+            emitter.call(0)
+        else:  # its constructor already changes the mode
+            emitter.begin_call(object.__new__)
+            emitter.load_constant(self.cls)
+            emitter.call(1)
+            _assign(emitter, "mode", self.mode)
+        if self.previous is not None:
+            _assign(emitter, "prev", self.previous)
+
+
+def _assign(emitter: ValueEmitter, name: str, obj: Any) -> None:
+    """object -> object, with a constant attribute set"""
+    emitter.load_constant(obj)
+    emitter.copy(2)
+    emitter.store_attribute(name)
+
+
+@handles(torch.no_grad)
+def make_no_grad(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if args:  # used as a decorator without parentheses
+        return DecoratedValue(GradModeValue(torch.no_grad, False), args[0])
+    return GradModeValue(torch.no_grad, False)
+
+
+@handles(torch.enable_grad)
+def make_enable_grad(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if args:
+        return DecoratedValue(GradModeValue(torch.enable_grad, True), args[0])
+    return GradModeValue(torch.enable_grad, True)
+
+
+@handles(torch.set_grad_enabled)
+def make_set_grad_enabled(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    (mode,) = [*args, *kwargs.values()]
+    manager = GradModeValue(torch.set_grad_enabled, bool(mode.as_constant()))
+    manager.enter(tracer)
+    return manager
+
+
+@handles(torch._C._set_grad_enabled)
+def set_grad_enabled(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    set_grad_mode(tracer, bool(args[0].as_constant()))
+    return tracer.constant(None)
+
+
+@wraps_type(*_GRAD_MODES)
+def wrap_grad_mode(tracer: Tracer, obj: Any, source: Source) -> Value:
+    """A grad mode object that existed before the frame; in a resumed frame it was entered already."""
+    tracer.guard(TypeIs(source, type(obj)))
+    mode = {torch.no_grad: False, torch.enable_grad: True}.get(type(obj))
+    if mode is None:
+        mode = bool(tracer.wrap(obj.mode, AttributeSource(source, "mode")).as_constant())
+    previous = getattr(obj, "prev", None)
+    if previous is not None:
+        previous = bool(tracer.wrap(previous, AttributeSource(source, "prev")).as_constant())
+    return GradModeValue(type(obj), mode, previous, source)
+
+
+class AutocastValue(ContextValue):
+    """`torch.autocast(...)`: entered and left by nodes in the graph."""
+
+    kind = "autocast"
+    __slots__ = ("_entered", "_node", "arguments", "cls")
+
+    def __init__(self, cls: type, arguments: tuple[str, Any, bool, bool | None]) -> None:
+        super().__init__()
+        self.cls = cls
+        self.arguments = arguments
+        self._node: torch.fx.Node | None = None
+        self._entered: Any = None
+
+    def python_type(self) -> type:
+        return self.cls
+
+    def enter(self, tracer: Tracer) -> Value:
+        if self._node is not None:
+            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, "autocast entered twice")
+        self._node, self._entered = tracer.graph.add_node(
+            "call_function", _enter_autocast, self.arguments, {}, tracer.user_line
+        )
+        tracer.opened(self)  # type: ignore[attr-defined]
+        return self
+
+    def leave(self, tracer: Tracer) -> None:
+        if self._node is None:
+            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, "autocast left that was not entered")
+        self.close_in_graph(tracer)
+        tracer.closed(self)  # type: ignore[attr-defined]
+        self._node = None
+
+    def close_in_graph(self, tracer: Tracer) -> None:
+        """Record the end of the context; it stays open in the real program if the frame ends here."""
+        tracer.graph.graph.call_function(_exit_autocast, (self._node,)).meta["example_value"] = None
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Leave the real context that tracing entered."""
+        if self._entered is not None:
+            entered, self._entered = self._entered, None
+            _exit_autocast(entered)
+
+    def emit_entered(self, emitter: ValueEmitter) -> None:
+        """Make and enter the real context; later loads find it."""
+        emitter.load_value(self)
+        emitter.load_attribute("__enter__")
+        name = emitter.fresh_local("enter")
+        emitter.emit("STORE_FAST", name)
+        emitter.begin_call()
+        emitter.emit("LOAD_FAST", name)
+        emitter.call(0)
+        emitter.pop()
+        emitter.temporaries.append(name)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        device, dtype, enabled, cache = self.arguments
+        emitter.begin_call(torch.autocast)
+        for part in (device, dtype, enabled, cache):
+            emitter.load_constant(part)
+        emitter.call(4)
+        emitter.remember(self)
+
+
+@handles(torch.autocast)
+def make_autocast(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    names = ("device_type", "dtype", "enabled", "cache_enabled")
+    given = {name: value.as_constant() for name, value in zip(names, args)}
+    given.update({name: value.as_constant() for name, value in kwargs.items()})
+    real = torch.autocast(**given)  # raises and warns as eager does; entering is what changes state
+    cache = bool(given["cache_enabled"]) if given.get("cache_enabled") is not None else torch.is_autocast_cache_enabled()
+    return AutocastValue(torch.autocast, (given["device_type"], real.fast_dtype, bool(given.get("enabled", True)), cache))

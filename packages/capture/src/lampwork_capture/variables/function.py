@@ -1,0 +1,532 @@
+"""Python functions: those of the user's program, those the frame makes, bound methods, and functools.partial.
+
+Calling one binds the arguments as Python does and traces the body (`tracer.inline`). Invariants: a function that comes
+with the call (an argument, a closure) is guarded by its code, so that one made anew by each call is not recompiled; one
+found in a module or class is guarded by identity; an error in binding is left to eager to raise.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from types import CodeType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import ByIdentity, IdentityIs, TypeIs
+from ..interpreter.side_effects import DELETED, emit_attribute_write
+from ..source import (
+    AttributeSource,
+    CellSource,
+    ClosureSource,
+    DefaultSource,
+    ItemSource,
+    LocalSource,
+    MethodFunctionSource,
+    Source,
+)
+from .base import Tracer, Value
+from .cell import CellValue
+from .registry import handler_of, handles, wraps_type
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+    from ..interpreter.scope import GlobalScope
+
+_VARARGS, _VARKEYWORDS = 0x04, 0x08
+_PLAIN_ATTRIBUTES = frozenset({"__name__", "__qualname__", "__module__", "__doc__"})
+
+
+class FunctionValue(Value):
+    """A Python function: `code` with defaults and cells, however it came to be."""
+
+    kind = "a function"
+    __slots__ = ("code",)
+
+    def __init__(self, code: CodeType, source: Source | None) -> None:
+        super().__init__(source)
+        self.code = code
+
+    def python_type(self) -> type:
+        return FunctionType
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    # What a call needs
+
+    def scope(self, tracer: Tracer) -> GlobalScope:
+        """The globals that the body sees."""
+        raise NotImplementedError
+
+    def cells(self, tracer: Tracer) -> Sequence[Value]:
+        """The closure, in the order of `code.co_freevars`."""
+        raise NotImplementedError
+
+    def default(self, tracer: Tracer, index: int) -> Value | None:
+        """The default of the positional parameter with this index from the right end of the parameters (-1 is the last)."""
+        raise NotImplementedError
+
+    def keyword_default(self, tracer: Tracer, name: str) -> Value | None:
+        """The default of a keyword-only parameter."""
+        raise NotImplementedError
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        tracer.check_call(self)  # type: ignore[attr-defined]
+        return tracer.inline(self, bind_arguments(tracer, self, args, kwargs))
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        if name in ("__code__", "__defaults__", "__kwdefaults__", "__closure__", "__globals__", "__dict__"):
+            super().set_attribute(tracer, name, value)
+        tracer.side_effects.store_attribute(self, name, value)
+
+    def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        self.get_attribute(tracer, name)
+        tracer.side_effects.delete_attribute(self, name)
+
+    def written_attribute(self, tracer: Tracer, name: str) -> Value | None:
+        """What the traced program assigned to an attribute, or None."""
+        pending = tracer.side_effects.pending_attribute(self, name)
+        if pending is DELETED:
+            tracer.raise_observed(AttributeError, f"'function' object has no attribute '{name}'")
+        return pending if isinstance(pending, Value) else None
+
+
+class SourcedFunctionValue(FunctionValue):
+    """A function that existed before the frame. `by_identity`: the guards hold the function object itself."""
+
+    __slots__ = ("_cells", "_scope", "by_identity", "function")
+
+    def __init__(self, function: FunctionType, source: Source | None, *, by_identity: bool) -> None:
+        super().__init__(function.__code__, source)
+        self.function = function
+        self.by_identity = by_identity
+        self._cells: tuple[CellValue, ...] | None = None
+        self._scope: GlobalScope | None = None
+
+    def describe(self) -> str:
+        return f"the function `{self.function.__qualname__}`"
+
+    def is_constant(self) -> bool:
+        return self.by_identity
+
+    def as_constant(self) -> Any:
+        return self.function if self.by_identity else super().as_constant()
+
+    def scope(self, tracer: Tracer) -> GlobalScope:
+        if self._scope is None:
+            through = None if self.by_identity and self.function.__globals__.get("__name__") else self.source
+            self._scope = tracer.scope_of(self.function.__globals__, through or self.source)  # type: ignore[attr-defined]
+        return self._scope
+
+    def cells(self, tracer: Tracer) -> Sequence[Value]:
+        if self._cells is None:
+            closure = self.function.__closure__ or ()
+            if closure and self.source is None:
+                raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the closure of {self.describe()} has no known origin")
+            self._cells = tuple(
+                tracer.existing_cell(  # type: ignore[attr-defined]
+                    name,
+                    cell,
+                    ItemSource(AttributeSource(self.source, "__closure__"), index),  # type: ignore[arg-type]
+                    ClosureSource(self.source, index),  # type: ignore[arg-type]
+                )
+                for index, (name, cell) in enumerate(zip(self.code.co_freevars, closure))
+            )
+        return self._cells
+
+    def default(self, tracer: Tracer, index: int) -> Value | None:
+        defaults = self.function.__defaults__ or ()
+        if -index > len(defaults):
+            return None
+        position = len(defaults) + index
+        return self._wrap(tracer, defaults[position], position)
+
+    def keyword_default(self, tracer: Tracer, name: str) -> Value | None:
+        defaults = self.function.__kwdefaults__ or {}
+        return self._wrap(tracer, defaults[name], name) if name in defaults else None
+
+    def _wrap(self, tracer: Tracer, obj: Any, key: int | str) -> Value:
+        if self.source is None:
+            literal = tracer.constant(obj)
+            if not literal.is_constant():
+                raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"a default of {self.describe()} has no known origin")
+            return literal
+        return tracer.wrap(obj, DefaultSource(self.source, key))
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        handler = handler_of(self.function)
+        if handler is not None:
+            return handler(tracer, args, kwargs)
+        return super().call(tracer, args, kwargs)
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        written = self.written_attribute(tracer, name)
+        if written is not None:
+            return written
+        if name == "__class__":
+            return tracer.constant(FunctionType)
+        if name == "__code__":
+            return tracer.constant(self.code)
+        if name == "__get__":
+            return super().get_attribute(tracer, name)
+        if not hasattr(self.function, name):
+            tracer.raise_observed(AttributeError, f"'function' object has no attribute '{name}'")
+        obj = getattr(self.function, name)
+        if name in _PLAIN_ATTRIBUTES and isinstance(obj, (str, type(None))):
+            return tracer.constant(obj)
+        if self.source is None or name in ("__dict__", "__globals__"):
+            return super().get_attribute(tracer, name)
+        return tracer.wrap(obj, AttributeSource(self.source, name))
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_constant(self.function)  # without a source: a function known while tracing
+
+
+class MadeFunctionValue(FunctionValue):
+    """A function made by the traced program (`def`, `lambda`, a comprehension)."""
+
+    __slots__ = ("_annotations", "_cells", "_defaults", "_keyword_defaults", "_scope")
+
+    def __init__(
+        self,
+        code: CodeType,
+        scope: GlobalScope,
+        cells: Sequence[Value],
+        defaults: Value | None,
+        keyword_defaults: Value | None,
+        annotations: Value | None,
+    ) -> None:
+        super().__init__(code, None)
+        self._scope = scope
+        self._cells = tuple(cells)
+        self._defaults = defaults
+        self._keyword_defaults = keyword_defaults
+        self._annotations = annotations
+
+    def describe(self) -> str:
+        return f"the function `{self.code.co_name}`"
+
+    def scope(self, tracer: Tracer) -> GlobalScope:
+        return self._scope
+
+    def cells(self, tracer: Tracer) -> Sequence[Value]:
+        return self._cells
+
+    def default(self, tracer: Tracer, index: int) -> Value | None:
+        if self._defaults is None:
+            return None
+        defaults = self._defaults.unpack(tracer)
+        return defaults[index] if -index <= len(defaults) else None
+
+    def keyword_default(self, tracer: Tracer, name: str) -> Value | None:
+        if self._keyword_defaults is None:
+            return None
+        for key, value in tracer.items_of_mapping(self._keyword_defaults):  # type: ignore[attr-defined]
+            if key == name:
+                return value
+        return None
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        written = self.written_attribute(tracer, name)
+        if written is not None:
+            return written
+        match name:
+            case "__class__":
+                return tracer.constant(FunctionType)
+            case "__code__":
+                return tracer.constant(self.code)
+            case "__name__":
+                return tracer.constant(self.code.co_name)
+            case "__qualname__":
+                return tracer.constant(self.code.co_qualname)
+            case "__doc__":
+                consts = self.code.co_consts
+                return tracer.constant(consts[0] if consts and isinstance(consts[0], str) else None)
+            case "__module__":
+                return tracer.constant(self._scope.variables.get("__name__"))
+            case "__defaults__":
+                return self._defaults or tracer.constant(None)
+            case "__kwdefaults__":
+                return self._keyword_defaults or tracer.constant(None)
+            case _ if hasattr(FunctionType, name):
+                return super().get_attribute(tracer, name)
+            case _:
+                tracer.raise_observed(AttributeError, f"'function' object has no attribute '{name}'")
+
+    def children(self) -> Sequence[Value]:
+        parts = (self._defaults, self._keyword_defaults, self._annotations)
+        return [*self._cells, *(part for part in parts if part is not None)]
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self._scope.is_root:
+            self._make_in_root(emitter)
+        else:
+            self._make_elsewhere(emitter)
+        writes = emitter.side_effects.attribute_writes(self)
+        if writes:
+            emitter.remember(self)
+        for name, write in writes.items():
+            emit_attribute_write(emitter, self, name, write)
+
+    def _make_in_root(self, emitter: ValueEmitter) -> None:
+        flags = 0
+        for bit, part in ((1, self._defaults), (2, self._keyword_defaults), (4, self._annotations)):
+            if part is not None:
+                emitter.load_value(part)
+                flags |= bit
+        if self._cells:
+            for cell in self._cells:
+                emitter.load_value(cell)
+            emitter.build_tuple(len(self._cells))
+            flags |= 8
+        emitter.load_constant(self.code)
+        emitter.emit("MAKE_FUNCTION", flags)
+
+    def _make_elsewhere(self, emitter: ValueEmitter) -> None:
+        if self._annotations is not None:
+            raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"annotations of {self.describe()}")
+        emitter.begin_call(FunctionType)
+        emitter.load_constant(self.code)
+        self._scope.emit_namespace(emitter)
+        emitter.load_constant(self.code.co_name)
+        if self._defaults is None:
+            emitter.load_constant(None)
+        else:
+            emitter.load_value(self._defaults)
+        for cell in self._cells:
+            emitter.load_value(cell)
+        emitter.build_tuple(len(self._cells))
+        emitter.call(5)
+        if self._keyword_defaults is not None:
+            emitter.copy(1)
+            emitter.load_value(self._keyword_defaults)
+            emitter.swap(2)
+            emitter.store_attribute("__kwdefaults__")
+
+
+class MethodValue(Value):
+    """A function bound to its first argument."""
+
+    kind = "a method"
+    __slots__ = ("function", "owner")
+
+    def __init__(self, function: Value, owner: Value, source: Source | None = None) -> None:
+        super().__init__(source)
+        self.function = function
+        self.owner = owner
+
+    def describe(self) -> str:
+        return f"the method of {self.function.describe()}"
+
+    def python_type(self) -> type:
+        return MethodType
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        return self.function.call(tracer, [self.owner, *args], kwargs)
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        match name:
+            case "__self__":
+                return self.owner
+            case "__func__":
+                return self.function
+            case "__class__":
+                return tracer.constant(MethodType)
+            case _:
+                return self.function.get_attribute(tracer, name)
+
+    def children(self) -> Sequence[Value]:
+        return (self.function, self.owner)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(MethodType)
+        emitter.load_value(self.function)
+        emitter.load_value(self.owner)
+        emitter.call(2)
+
+
+@wraps_type(FunctionType)
+def wrap_function(tracer: Tracer, obj: Any, source: Source) -> Value:
+    """A function with a source: guarded by code where each call may bring a new one, else by identity."""
+    if obj.__closure__ is not None or isinstance(source.root, (LocalSource, CellSource)) or isinstance(source, ClosureSource):
+        tracer.guard(TypeIs(source, FunctionType))
+        tracer.guard(IdentityIs(AttributeSource(source, "__code__"), ByIdentity(obj.__code__)))
+        return SourcedFunctionValue(obj, source, by_identity=False)
+    tracer.guard(IdentityIs(source, ByIdentity(obj)))
+    return SourcedFunctionValue(obj, source, by_identity=True)
+
+
+@wraps_type(MethodType)
+def wrap_method(tracer: Tracer, obj: Any, source: Source) -> Value:
+    tracer.guard(TypeIs(source, MethodType))
+    function = tracer.wrap(obj.__func__, MethodFunctionSource(source))
+    owner = tracer.wrap(obj.__self__, AttributeSource(source, "__self__"))
+    return MethodValue(function, owner, source)
+
+
+# Binding
+
+
+def bind_arguments(
+    tracer: Tracer, function: FunctionValue, args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> dict[str, Value]:
+    """The parameters of a call by name, defaults filled in. Breaks the graph where Python raises TypeError."""
+    code = function.code
+    names = code.co_varnames
+    n_positional = code.co_argcount
+    n_all = n_positional + code.co_kwonlyargcount
+    bound: dict[str, Value] = dict(zip(names[:n_positional], args))
+    extra = list(args[n_positional:])
+    position = n_all
+    if code.co_flags & _VARARGS:
+        bound[names[position]] = tracer.make_tuple(extra)  # type: ignore[attr-defined]
+        position += 1
+    elif extra:
+        raise _cannot_bind(function, "too many positional arguments")
+    if kwargs:
+        _bind_keywords(tracer, function, bound, kwargs, n_all, position)
+    elif code.co_flags & _VARKEYWORDS:
+        bound[names[position]] = tracer.make_dict([])  # type: ignore[attr-defined]
+    for index in range(n_all):
+        name = names[index]
+        if name in bound:
+            continue
+        if index < n_positional:
+            value = function.default(tracer, index - n_positional)
+        else:
+            value = function.keyword_default(tracer, name)
+        if value is None:
+            raise _cannot_bind(function, f"the argument `{name}` is missing")
+        bound[name] = value
+    return bound
+
+
+def _bind_keywords(
+    tracer: Tracer,
+    function: FunctionValue,
+    bound: dict[str, Value],
+    kwargs: Mapping[str, Value],
+    n_all: int,
+    position: int,
+) -> None:
+    code = function.code
+    by_keyword = code.co_varnames[code.co_posonlyargcount : n_all]
+    rest: list[tuple[Value, Value]] = []
+    for name, value in kwargs.items():
+        if name in by_keyword:
+            if name in bound:
+                raise _cannot_bind(function, f"the argument `{name}` is given twice")
+            bound[name] = value
+        elif code.co_flags & _VARKEYWORDS:
+            rest.append((tracer.constant(name), value))
+        else:
+            raise _cannot_bind(function, f"unexpected keyword argument `{name}`")
+    if code.co_flags & _VARKEYWORDS:
+        bound[code.co_varnames[position]] = tracer.make_dict(rest)  # type: ignore[attr-defined]
+
+
+def _cannot_bind(function: FunctionValue, why: str) -> GraphBreak:
+    return GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"calling {function.describe()}: {why}")
+
+
+# functools
+
+
+class PartialValue(Value):
+    """A `functools.partial`."""
+
+    kind = "a partial"
+    __slots__ = ("args", "function", "kwargs")
+
+    def __init__(
+        self, function: Value, args: Sequence[Value], kwargs: Mapping[str, Value], source: Source | None = None
+    ) -> None:
+        super().__init__(source)
+        self.function = function
+        self.args = list(args)
+        self.kwargs = dict(kwargs)
+
+    def python_type(self) -> type:
+        return functools.partial
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        return self.function.call(tracer, [*self.args, *args], {**self.kwargs, **kwargs})
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        match name:
+            case "func":
+                return self.function
+            case "args":
+                return tracer.make_tuple(self.args)  # type: ignore[attr-defined]
+            case "keywords":
+                pairs = [(tracer.constant(key), value) for key, value in self.kwargs.items()]
+                return tracer.make_dict(pairs)  # type: ignore[attr-defined]
+            case "__class__":
+                return tracer.constant(functools.partial)
+            case _ if not hasattr(functools.partial, name) and self.source is None:
+                tracer.raise_observed(AttributeError, f"'functools.partial' object has no attribute '{name}'")
+            case _:
+                return super().get_attribute(tracer, name)
+
+    def children(self) -> Sequence[Value]:
+        return (self.function, *self.args, *self.kwargs.values())
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(functools.partial)
+        emitter.load_value(self.function)
+        for value in (*self.args, *self.kwargs.values()):
+            emitter.load_value(value)
+        emitter.call(1 + len(self.args), tuple(self.kwargs))
+
+
+@wraps_type(functools.partial)
+def wrap_partial(tracer: Tracer, obj: Any, source: Source) -> Value:
+    tracer.guard(TypeIs(source, functools.partial))
+    function = tracer.wrap(obj.func, AttributeSource(source, "func"))
+    args = tracer.wrap(obj.args, AttributeSource(source, "args")).unpack(tracer)
+    kwargs = tracer.wrap(obj.keywords, AttributeSource(source, "keywords"))
+    named = dict(tracer.items_of_mapping(kwargs))  # type: ignore[attr-defined]
+    return PartialValue(function, args, named, source)
+
+
+@handles(functools.partial)
+def make_partial(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    function = args[0].realize()
+    if isinstance(function, PartialValue):
+        return PartialValue(function.function, [*function.args, *args[1:]], {**function.kwargs, **kwargs})
+    return PartialValue(function, args[1:], kwargs)
+
+
+@handles(functools.update_wrapper)
+def update_wrapper(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """Names and documentation of the wrapped function, as `functools.wraps` copies them."""
+    if len(args) > 2 or set(kwargs) - {"wrapped"}:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "update_wrapper with its own list of attributes")
+    wrapper = args[0]
+    wrapped = args[1] if len(args) == 2 else kwargs["wrapped"]
+    target = wrapped.realize()
+    if isinstance(target, SourcedFunctionValue) and set(vars(target.function)) - {"__wrapped__"}:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{target.describe()} has attributes of its own to be copied")
+    if not isinstance(target, FunctionValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"functools.wraps of {target.describe()}")
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        wrapper.set_attribute(tracer, name, wrapped.get_attribute(tracer, name))
+    for name in tracer.side_effects.attribute_writes(target):
+        if name not in functools.WRAPPER_ASSIGNMENTS:
+            wrapper.set_attribute(tracer, name, wrapped.get_attribute(tracer, name))
+    wrapper.set_attribute(tracer, "__wrapped__", wrapped)
+    return wrapper
+
+
+@handles(functools.wraps)
+def wraps(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) != 1 or kwargs:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "functools.wraps with its own list of attributes")
+    return PartialValue(tracer.constant(functools.update_wrapper), [], {"wrapped": args[0]})
