@@ -8,7 +8,6 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from lampwork_symshape import ValueRange, integer, symbol
 from lampwork_symshape.rules import CONSTANT_NAMES, FLOOR_DIV, MOD, FunctionRule, Rule, below, nonnegative, positive
 

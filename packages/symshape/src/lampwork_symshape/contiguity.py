@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .condition import BoolExpr, and_, boolean, eq, ge, gt, ne, or_, where
-from .expr import IntExpr, integer
+from .condition import BoolExpr, and_, boolean, eq, ge, gt, lt, ne, or_, where
+from .expr import IntExpr, integer, maximum, product
 
 CHANNELS_LAST_2D = (1, 3, 2, 0)
 """The dimensions of an NCHW tensor, innermost first, in the order that NHWC memory has them."""
@@ -17,14 +17,33 @@ CHANNELS_LAST_3D = (1, 4, 3, 2, 0)
 """The same for NCDHW and NDHWC."""
 
 
+def is_row_major(sizes: Sequence[IntExpr], strides: Sequence[IntExpr]) -> BoolExpr:
+    """Whether the last dimension is innermost and there are no gaps; true for a tensor without elements."""
+    innermost_first = range(len(sizes) - 1, -1, -1)
+    return or_(eq(product(sizes), 0), dense_in_order(sizes, strides, innermost_first))
+
+
 def dense_in_order(sizes: Sequence[IntExpr], strides: Sequence[IntExpr], order: Sequence[int]) -> BoolExpr:
-    """Whether the dimensions, innermost first as in `order`, follow each other without gaps; true when empty."""
+    """Whether the dimensions, innermost first as in `order`, follow each other without gaps.
+
+    As torch has it: only dimensions of size 1 may have any stride.
+    """
     expected: IntExpr = integer(1)
     parts: list[BoolExpr] = []
     for dim in order:
         parts.append(or_(eq(sizes[dim], 1), eq(strides[dim], expected)))
         expected = expected * sizes[dim]
-    return or_(and_(*parts), eq(expected, 0))
+    return and_(*parts)
+
+
+def is_dense_by_stride(sizes: Sequence[IntExpr], strides: Sequence[IntExpr], order: Sequence[int]) -> BoolExpr:
+    """Whether elements neither overlap nor leave gaps; `order` is by ascending stride, sizes below 2 are ignored."""
+    expected: IntExpr = integer(1)
+    parts: list[BoolExpr] = []
+    for dim in order:
+        parts.append(or_(lt(sizes[dim], 2), eq(strides[dim], expected)))
+        expected = expected * maximum(sizes[dim], 1)
+    return and_(*parts)
 
 
 def has_channels_last_strides(sizes: Sequence[IntExpr], strides: Sequence[IntExpr], order: Sequence[int]) -> BoolExpr:

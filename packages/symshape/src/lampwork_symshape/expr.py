@@ -590,7 +590,7 @@ def _extremum(cls: type[MinMax], values: Sequence[IntExpr | int]) -> IntExpr:
         kept.append(arg)
     if len(kept) == 1:
         return kept[0]
-    return min_max_node(cls, tuple(sorted(kept, key=lambda e: e.order)))
+    return min_max_node(cls, tuple(sorted(kept, key=lambda e: (e.is_constant, e.order))))
 
 
 def _dominates(cls: type[MinMax], a: IntExpr, b: IntExpr) -> bool:

@@ -122,8 +122,12 @@ def shape_guards(env: ShapeEnv, sources: Mapping[Symbol, Sequence[SizeSource]]) 
             names = ", ".join(sorted(s.name for s in missing))
             raise ValueError(f"no input gives {names}, which {check.condition} needs. Hint: pass every input's sources")
     checks = _minimal(wanted)
-    bindings = tuple(_binding(s, tuple(found), checks) for s, found in sources.items() if found)
-    return ShapeGuards(bindings, checks, deferred)
+    bindings: list[SymbolBinding] = []
+    unchecked: dict[Symbol, Symbol] = {}
+    for sym, found in sources.items():
+        if found:
+            bindings.append(_binding(sym, tuple(found), checks, unchecked))
+    return ShapeGuards(tuple(bindings), checks, deferred)
 
 
 def _minimal(checks: Sequence[ShapeCheck]) -> tuple[ShapeCheck, ...]:
@@ -136,16 +140,21 @@ def _minimal(checks: Sequence[ShapeCheck]) -> tuple[ShapeCheck, ...]:
     return tuple(kept)
 
 
-def _binding(sym: Symbol, sources: tuple[SizeSource, ...], checks: Sequence[ShapeCheck]) -> SymbolBinding:
-    """Bind a symbol; its bounds are checked unless the checks, or being a size, imply them."""
+def _binding(
+    sym: Symbol, sources: tuple[SizeSource, ...], checks: Sequence[ShapeCheck], unchecked: dict[Symbol, Symbol]
+) -> SymbolBinding:
+    """Bind a symbol; its bounds are checked unless the checks, or being a size, imply them.
+
+    `unchecked` holds the symbols whose bounds were dropped before, as symbols without them: what was dropped may not
+    be a reason to drop more.
+    """
     first = sources[0]
     # as expressions the bounds would be true at once, so ask about a symbol of this name that has none
-    natural = 0 if first.quantity in (Quantity.SIZE, Quantity.OFFSET) else None
-    free = symbol(sym.name, natural, None)
-    facts = Facts([c.condition.substitute({sym: free}) for c in checks])
-    lower, upper = sym.lower, sym.upper
-    if lower is not None and prove(ge(free, lower), facts) is Truth.TRUE:
-        lower = None
-    if upper is not None and prove(le(free, upper), facts) is Truth.TRUE:
-        upper = None
+    free = symbol(sym.name, 0 if first.quantity in (Quantity.SIZE, Quantity.OFFSET) else None, None)
+    facts = Facts([c.condition.substitute({**unchecked, sym: free}) for c in checks])
+    lower = None if sym.lower is None or prove(ge(free, sym.lower), facts) is Truth.TRUE else sym.lower
+    upper = None if sym.upper is None or prove(le(free, sym.upper), facts) is Truth.TRUE else sym.upper
+    if (lower, upper) != (sym.lower, sym.upper):
+        kept_lower = free.lower if lower is None else lower
+        unchecked[sym] = symbol(sym.name, kept_lower, upper)
     return SymbolBinding(sym, first, sources[1:], lower, upper)

@@ -18,7 +18,14 @@ import torch
 from torch._subclasses.fake_tensor import _BypassDispatchCache
 
 from .condition import Boolean, BoolExpr, and_, as_condition, boolean, eq, ge, gt, le, lt, ne, not_, or_, where
-from .contiguity import CHANNELS_LAST_2D, CHANNELS_LAST_3D, dense_in_order, has_channels_last_strides
+from .contiguity import (
+    CHANNELS_LAST_2D,
+    CHANNELS_LAST_3D,
+    dense_in_order,
+    has_channels_last_strides,
+    is_dense_by_stride,
+    is_row_major,
+)
 from .expr import IntExpr, Symbol, as_expr, integer, maximum, minimum, product, sum_
 from .node import Expr
 from .shape_env import DataDependentError, ShapeEnv
@@ -422,7 +429,7 @@ class SymNode:
 
     def is_contiguous(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
         """Whether a tensor of these sizes and strides (in elements) is row-major."""
-        return self._dense(sizes, strides, range(len(sizes) - 1, -1, -1))
+        return self._new(is_row_major(_ints(sizes), _ints(strides)))
 
     def is_channels_last_contiguous_2d(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
         """Whether it is a dense NHWC tensor."""
@@ -442,8 +449,11 @@ class SymNode:
 
     def is_non_overlapping_and_dense(self, sizes: Sequence[object], strides: Sequence[object]) -> SymNode:
         """Whether some order of its dimensions makes it row-major. The order of strides is decided, not symbolic."""
-        order = self._by_stride(_ints(strides))
-        return self._dense(sizes, strides, order)
+        lengths, steps = _ints(sizes), _ints(strides)
+        row_major = is_row_major(lengths, steps)
+        if self.shape_env.known(row_major):
+            return self._new(boolean(True))
+        return self._new(or_(row_major, is_dense_by_stride(lengths, steps, self._by_stride(steps))))
 
     def is_non_overlapping_and_dense_indicator(self, *sizes_and_strides: object) -> SymNode:
         """The same as an integer, 1 or 0."""

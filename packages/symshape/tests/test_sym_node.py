@@ -1,0 +1,171 @@
+"""Our node behind torch.SymInt carries sizes through meta kernels and fake tensors, and its answers are facts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lampwork_symshape import DataDependentError, UserFrame, integer, symbol
+from lampwork_symshape.contiguity import dense_in_order, is_row_major
+from lampwork_symshape.sym_node import FloatNode, SymNode, TorchShapeEnv, expr_of, sym_int
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+Sizes = tuple[torch.SymInt, torch.SymInt]
+
+
+@pytest.fixture
+def env() -> TorchShapeEnv:
+    return TorchShapeEnv(find_frame=lambda: UserFrame("model.py", 3, "forward"))
+
+
+@pytest.fixture
+def sizes(env: TorchShapeEnv) -> Sizes:
+    """Two symbolic sizes, 5 and 7 during capture."""
+    return sym_int(env.create_backed(5, "x.size(0)"), env), sym_int(env.create_backed(7, "x.size(1)"), env)
+
+
+def test_meta_kernels_carry_sizes(env: TorchShapeEnv, sizes: Sizes) -> None:
+    a, b = sizes
+    x = torch.empty((a, b), device="meta")
+    assert str(tuple(x.shape)) == "(s0, s1)" and str(x.stride()) == "(s1, 1)"
+    assert str(tuple((x + x).shape)) == "(s0, s1)" and str(tuple(x.t().shape)) == "(s1, s0)"
+    assert x.is_contiguous() and not x.t().is_contiguous()
+    assert env.facts == ()
+
+
+CASES: list[tuple[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor], str]] = [
+    ("add", lambda x, w: x + x * 2, "(s0, s1)"),
+    ("broadcast", lambda x, w: x + x.sum(0), "(s0, s1)"),
+    ("matmul", lambda x, w: x @ w, "(s0, 16)"),
+    ("linear", lambda x, w: F.linear(x, w.t()), "(s0, 16)"),
+    ("view", lambda x, w: x.view(-1), "(s0*s1)"),
+    ("view_split", lambda x, w: (x @ w).view(-1, 4, 4), "(s0, 4, 4)"),
+    ("permute_reshape", lambda x, w: (x @ w).view(-1, 4, 4).permute(1, 0, 2).reshape(4, -1), "(4, 4*s0)"),
+    ("cat", lambda x, w: torch.cat([x, x], 1), "(s0, 2*s1)"),
+    ("softmax", lambda x, w: x.softmax(-1), "(s0, s1)"),
+    ("layer_norm", lambda x, w: F.layer_norm(x @ w, (16,)), "(s0, 16)"),
+    ("expand", lambda x, w: x.unsqueeze(0).expand(3, -1, -1).contiguous(), "(3, s0, s1)"),
+    ("slice", lambda x, w: x[1:, :-1], "(s0 - 1, s1 - 1)"),
+    ("transpose", lambda x, w: x.t().contiguous(), "(s1, s0)"),
+    ("gelu", lambda x, w: F.gelu(x), "(s0, s1)"),
+    ("argmax", lambda x, w: x.argmax(-1), "(s0)"),
+    ("arange", lambda x, w: torch.arange(x.shape[0]), "(s0)"),
+    ("pad", lambda x, w: F.pad(x, (1, 2)), "(s0, s1 + 3)"),
+    ("attention", lambda x, w: F.scaled_dot_product_attention(*[x.expand(2, 3, -1, -1)] * 3), "(2, 3, s0, s1)"),
+]
+
+
+@pytest.mark.parametrize(("operation", "shape"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_fake_tensors_carry_sizes(
+    env: TorchShapeEnv,
+    sizes: Sizes,
+    operation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    shape: str,
+) -> None:
+    a, b = sizes
+    with FakeTensorMode(shape_env=env), enable_python_dispatcher():  # type: ignore[arg-type]
+        x, w = torch.empty((a, b)), torch.empty((b, 16))
+        first = operation(x, w)
+        again = operation(x, w)  # the fake tensor cache must not hand out nodes of another class
+    assert "(" + ", ".join(str(n) for n in first.shape) + ")" == shape
+    assert all(isinstance(n, int) or isinstance(n.node, SymNode) for t in (first, again) for n in t.shape)
+    assert [str(n) for n in first.shape] == [str(n) for n in again.shape]
+    real = operation(torch.zeros(5, 7), torch.zeros(7, 16))
+    assert [int(env.hint_of(expr_of(n)) or 0) for n in first.shape] == list(real.shape)
+    assert [int(env.hint_of(expr_of(n)) or 0) for n in first.stride()] == list(real.stride())
+    assert env.specializations == ()
+
+
+def test_static_fake_tensors_need_nothing_of_the_environment(env: TorchShapeEnv) -> None:
+    with FakeTensorMode(shape_env=env) as mode:  # type: ignore[arg-type]
+        x = mode.from_tensor(torch.zeros(4, 6), static_shapes=True)
+        y = F.conv2d(x.view(1, 1, 4, 6).expand(2, 3, 4, 6), torch.empty(5, 3, 3, 3)).flatten(1).softmax(-1)
+    assert tuple(y.shape) == (2, 40) and env.symbols == () and env.facts == ()
+
+
+def test_python_arithmetic(env: TorchShapeEnv, sizes: Sizes) -> None:
+    a, b = sizes
+    values = [a + 1, 2 - a, a * b, 17 // a, a // 2, a % 3, -a, abs(a - 9), a**2, max(a, 3), torch.sym_max(a, b)]
+    texts = ["s0 + 1", "-s0 + 2", "s0*s1", "17 // s0", "s0 // 2", "s0 % 3", "-s0", "max(s0 - 9, -s0 + 9)", "s0*s0"]
+    assert [str(v) for v in values[:9]] == texts
+    for value, expected in zip(values, [6, -3, 35, 3, 2, 2, -5, 4, 25, 5, 7], strict=True):
+        assert env.hint_of(expr_of(value)) == expected
+    assert str(torch.sym_sum([a, b, 3])) == "s0 + s1 + 3"
+    assert str(torch.sym_not(a > b)) == "s0 <= s1"
+    assert a - a == 0 and math.prod([a, 0]) == 0
+    assert [str(f.condition) for f in env.facts] == ["s0 > 2"], "only max() had to know, whether 3 > s0"
+
+
+def test_branches_become_facts(env: TorchShapeEnv, sizes: Sizes) -> None:
+    a, b = sizes
+    assert a < 10 and b != 3
+    assert int(a) == 5 and [0] * a == [0] * 5
+    assert [str(f.condition) for f in env.facts] == ["s0 < 10", "s1 != 3", "s0 == 5"]
+    assert [s.value for s in env.specializations] == [5]
+    assert a.node.maybe_as_int() == 5 and b.node.maybe_as_int() is None
+
+
+def test_floats_specialize(env: TorchShapeEnv, sizes: Sizes) -> None:
+    a, _ = sizes
+    half = a / 2
+    assert isinstance(half.node, FloatNode) and float(half) == 2.5
+    assert float(half * 2 + 1) == 6.0 and math.floor(half) == 2 and (half > 2) and str(half) == "2.5"
+    assert math.ceil(torch.sym_float(a) * 0.5) == 3
+    assert [str(f.condition) for f in env.facts] == ["s0 == 5"]
+
+
+def test_unbacked_values(env: TorchShapeEnv) -> None:
+    u = env.create_unbacked_symint()
+    assert not u.node.has_hint()
+    with pytest.raises(DataDependentError):
+        bool(u > 4)
+    assert (u > 4).node.guard_or_false() is False and (u > 4).node.guard_or_true() is True
+    assert (u >= 0) is True and not (u > 4).node.statically_known_true()
+    torch._check(u > 4)
+    assert bool(u > 3) and env.facts[0].deferred
+    assert (u < 3).node.expect_true() is False
+
+
+def test_torch_layout_questions(env: TorchShapeEnv, sizes: Sizes) -> None:
+    a, b = sizes
+    image = torch.empty((a, 3, b, b), device="meta", memory_format=torch.channels_last)
+    assert image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
+    assert torch.ops.aten.is_non_overlapping_and_dense.default(image)
+    assert not torch.ops.aten.is_non_overlapping_and_dense.default(
+        torch.empty_strided((a, b), (2 * b, 2), device="meta")
+    )
+
+
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
+def test_layout_conditions_agree_with_torch(format: torch.memory_format, env: TorchShapeEnv) -> None:
+    for shape in itertools.product((0, 1, 2), repeat=4):
+        for order in itertools.islice(itertools.permutations(range(4)), 0, None, 3):
+            real = torch.empty([shape[d] for d in order]).permute([order.index(d) for d in range(4)])
+            node = env_node(env)
+            ask = node.is_contiguous if format is torch.contiguous_format else node.is_channels_last_contiguous_2d
+            sizes, strides = list(real.shape), list(real.stride())
+            assert ask(sizes, strides).bool_() == real.is_contiguous(memory_format=format), (sizes, strides)
+            dense = node.is_non_overlapping_and_dense(sizes, strides).bool_()
+            assert dense == torch.ops.aten.is_non_overlapping_and_dense.default(real), (sizes, strides)
+
+
+def env_node(env: TorchShapeEnv) -> SymNode:
+    """Some node, to ask it questions about others."""
+    return SymNode(integer(1), env)
+
+
+def test_contiguity_of_symbols_needs_no_fact() -> None:
+    s, t = symbol("s0", 0), symbol("s1", 0)
+    assert is_row_major([s, t], [t, integer(1)]) == True  # noqa: E712
+    assert is_row_major([s, t], [integer(1), s]) != True  # noqa: E712
+    assert dense_in_order([s, t], [integer(1), s], [0, 1]) == True  # noqa: E712
+
+
+def test_foreign_sizes_are_refused() -> None:
+    with pytest.raises(TypeError, match="does not come from"):
+        expr_of(torch.SymInt(object()))
