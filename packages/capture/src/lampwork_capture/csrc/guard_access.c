@@ -1,0 +1,319 @@
+/* Reading attributes and items as Python would, but only where that runs no code of the user's.
+ *
+ * The look-up of `object.name` is done by hand: type, data descriptors written in C, instance dictionary, the tables of
+ * nn.Module. Invariant: a property, a `__getattr__` or a `__getitem__` written in Python is never called; reading it fails.
+ */
+#include "guard.h"
+
+static PyObject *str_getattribute, *str_getattr, *str_len, *str_parameters, *str_buffers, *str_modules;
+static PyObject *object_getattribute;  /* object.__getattribute__ */
+static PyObject *module_getattr = NULL; /* torch.nn.Module.__getattr__ */
+
+static PyObject *
+dict_get(PyObject *dict, PyObject *key)
+{
+    PyObject *value = PyDict_GetItemWithError(dict, key);
+    if (value == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    return Py_NewRef(value);
+}
+
+static PyObject *
+instance_dict(PyObject *object)
+{
+    PyObject **pointer = _PyObject_GetDictPtr(object);
+    if (pointer == NULL || *pointer == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    return *pointer;
+}
+
+/* Whether `object.name` is decided by `object.__getattribute__`, and what comes after it. */
+static bool
+plain_getattribute(PyTypeObject *type)
+{
+    return type->tp_getattro == PyObject_GenericGetAttr || type->tp_getattro == PyModule_Type.tp_getattro
+           || _PyType_Lookup(type, str_getattribute) == object_getattribute;
+}
+
+static bool
+is_c_descriptor(PyObject *descriptor)
+{
+    PyTypeObject *type = Py_TYPE(descriptor);
+    return type == &PyGetSetDescr_Type || type == &PyMemberDescr_Type || type == &PyMethodDescr_Type
+           || type == &PyWrapperDescr_Type || type == &PyFunction_Type || type == &PyClassMethodDescr_Type;
+}
+
+/* Bind a descriptor found on a type; NULL where binding runs user code. */
+static PyObject *
+bind(PyObject *descriptor, PyObject *object, PyTypeObject *type)
+{
+    descrgetfunc get = Py_TYPE(descriptor)->tp_descr_get;
+    if (get == NULL) {
+        return Py_NewRef(descriptor);
+    }
+    if (!is_c_descriptor(descriptor)) {
+        if (Py_IS_TYPE(descriptor, &PyStaticMethod_Type)) {
+            return get(descriptor, object, (PyObject *)type);
+        }
+        if (!Py_IS_TYPE(descriptor, &PyClassMethod_Type)) {
+            return NULL;
+        }
+        PyObject *function = PyObject_GetAttrString(descriptor, "__func__");
+        bool plain = function != NULL && PyFunction_Check(function);
+        Py_XDECREF(function);
+        if (!plain) {
+            return NULL;
+        }
+    }
+    return get(descriptor, object, (PyObject *)type);
+}
+
+static PyObject *
+module_member(PyObject *dict, PyTypeObject *type, PyObject *name)
+{
+    if (dict == NULL || module_getattr == NULL || _PyType_Lookup(type, str_getattr) != module_getattr) {
+        return NULL;
+    }
+    PyObject *tables[] = {str_parameters, str_buffers, str_modules};
+    for (int i = 0; i < 3; i++) {
+        PyObject *table = PyDict_GetItemWithError(dict, tables[i]);
+        if (table != NULL && PyDict_Check(table)) {
+            PyObject *value = PyDict_GetItemWithError(table, name);
+            if (value != NULL) {
+                return Py_NewRef(value);
+            }
+        }
+    }
+    return NULL;
+}
+
+static PyObject *
+read_class_attribute(PyTypeObject *class, PyObject *name)
+{
+    PyTypeObject *meta = Py_TYPE(class);
+    if (meta->tp_getattro != PyType_Type.tp_getattro) {
+        return NULL;
+    }
+    PyObject *of_meta = _PyType_Lookup(meta, name);
+    if (of_meta != NULL && Py_TYPE(of_meta)->tp_descr_set != NULL) {
+        return is_c_descriptor(of_meta) ? bind(of_meta, (PyObject *)class, meta) : NULL;
+    }
+    PyObject *found = _PyType_Lookup(class, name);
+    if (found != NULL) {
+        PyTypeObject *kind = Py_TYPE(found);
+        if (kind->tp_descr_get == NULL || kind == &PyFunction_Type || kind == &PyGetSetDescr_Type
+            || kind == &PyMemberDescr_Type || kind == &PyMethodDescr_Type || kind == &PyWrapperDescr_Type
+            || kind == &PyProperty_Type) {
+            return Py_NewRef(found); /* what their __get__(None, class) gives */
+        }
+        return bind(found, NULL, class);
+    }
+    return of_meta != NULL ? bind(of_meta, (PyObject *)class, meta) : NULL;
+}
+
+static PyObject *
+read_attribute(PyObject *object, PyObject *name)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (PyType_Check(object)) {
+        return read_class_attribute((PyTypeObject *)object, name);
+    }
+    if (!plain_getattribute(type)) {
+        return NULL;
+    }
+    PyObject *found = _PyType_Lookup(type, name);
+    if (found != NULL && Py_TYPE(found)->tp_descr_set != NULL) {
+        return is_c_descriptor(found) ? bind(found, object, type) : NULL;
+    }
+    PyObject *dict = instance_dict(object);
+    if (dict != NULL) {
+        PyObject *value = dict_get(dict, name);
+        if (value != NULL) {
+            return value;
+        }
+    }
+    return found != NULL ? bind(found, object, type) : module_member(dict, type, name);
+}
+
+PyObject *
+lw_read_attribute(PyObject *object, PyObject *name)
+{
+    PyObject *value = read_attribute(object, name);
+    if (value == NULL) {
+        PyErr_Clear();
+    }
+    return value;
+}
+
+int
+lw_has_attribute(PyObject *object, PyObject *name)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (PyType_Check(object)) {
+        if (type->tp_getattro != PyType_Type.tp_getattro) {
+            return -1;
+        }
+        return _PyType_Lookup((PyTypeObject *)object, name) != NULL || _PyType_Lookup(type, name) != NULL;
+    }
+    if (PyModule_Check(object)) {
+        PyObject *dict = PyModule_GetDict(object);
+        if (PyDict_Contains(dict, name) == 1 || _PyType_Lookup(type, name) != NULL) {
+            return 1;
+        }
+        return PyDict_Contains(dict, str_getattr) == 1 ? -1 : 0;
+    }
+    if (!plain_getattribute(type)) {
+        return -1;
+    }
+    PyObject *found = _PyType_Lookup(type, name);
+    if (found != NULL) {
+        PyTypeObject *kind = Py_TYPE(found);
+        if (kind == &PyGetSetDescr_Type || kind == &PyMemberDescr_Type) {
+            PyObject *value = bind(found, object, type); /* an empty slot has no value */
+            Py_XDECREF(value);
+            PyErr_Clear();
+            return value != NULL;
+        }
+        if (kind->tp_descr_set != NULL || (kind->tp_descr_get != NULL && !is_c_descriptor(found)
+                                           && kind != &PyStaticMethod_Type && kind != &PyClassMethod_Type)) {
+            return lw_instance_dict_has(object, name) && kind->tp_descr_set == NULL ? 1 : -1;
+        }
+        return 1;
+    }
+    PyObject *dict = instance_dict(object);
+    if (dict != NULL && PyDict_Contains(dict, name) == 1) {
+        return 1;
+    }
+    PyErr_Clear();
+    PyObject *getattr = _PyType_Lookup(type, str_getattr);
+    if (getattr == NULL) {
+        return 0;
+    }
+    if (getattr != module_getattr) {
+        return -1;
+    }
+    PyObject *value = module_member(dict, type, name);
+    Py_XDECREF(value);
+    return value != NULL;
+}
+
+int
+lw_instance_dict_has(PyObject *object, PyObject *name)
+{
+    PyObject *dict = PyModule_Check(object) ? PyModule_GetDict(object) : instance_dict(object);
+    if (dict == NULL) {
+        return 0;
+    }
+    int found = PyDict_Contains(dict, name);
+    if (found < 0) {
+        PyErr_Clear();
+    }
+    return found == 1;
+}
+
+static bool
+written_in_c(PyTypeObject *type)
+{
+    return (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0;
+}
+
+PyObject *
+lw_read_item(PyObject *object, Py_ssize_t index)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (PyList_Check(object) && type->tp_as_mapping->mp_subscript == PyList_Type.tp_as_mapping->mp_subscript) {
+        Py_ssize_t n = PyList_GET_SIZE(object);
+        index = index < 0 ? index + n : index;
+        return index >= 0 && index < n ? Py_NewRef(PyList_GET_ITEM(object, index)) : NULL;
+    }
+    if (PyTuple_Check(object)
+        && (written_in_c(type) || type->tp_as_mapping->mp_subscript == PyTuple_Type.tp_as_mapping->mp_subscript)) {
+        Py_ssize_t n = PyTuple_GET_SIZE(object);
+        index = index < 0 ? index + n : index;
+        return index >= 0 && index < n ? Py_NewRef(PyTuple_GET_ITEM(object, index)) : NULL;
+    }
+    if (!PyDict_Check(object) && PySequence_Check(object) && (written_in_c(type) || !PyType_HasFeature(type, Py_TPFLAGS_BASETYPE))) {
+        PyObject *value = PySequence_GetItem(object, index);
+        PyErr_Clear();
+        return value;
+    }
+    return NULL;
+}
+
+PyObject *
+lw_read_key(PyObject *object, PyObject *key)
+{
+    if (PyDict_Check(object)) {
+        return dict_get(object, key);
+    }
+    if (PyLong_CheckExact(key) || PyBool_Check(key)) {
+        Py_ssize_t index = PyLong_AsSsize_t(key);
+        if (index == -1 && PyErr_Occurred()) {
+            PyErr_Clear();
+            return NULL;
+        }
+        return lw_read_item(object, index);
+    }
+    return NULL;
+}
+
+Py_ssize_t
+lw_length(PyObject *object)
+{
+    if (PyDict_Check(object)) {
+        return PyDict_GET_SIZE(object);
+    }
+    if (PyList_Check(object)) {
+        return PyList_GET_SIZE(object);
+    }
+    if (PyTuple_Check(object)) {
+        return PyTuple_GET_SIZE(object);
+    }
+    if (PyAnySet_Check(object)) {
+        return PySet_GET_SIZE(object);
+    }
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject *method = _PyType_Lookup(type, str_len);
+    if (method == NULL || !Py_IS_TYPE(method, &PyWrapperDescr_Type)) {
+        return -1;
+    }
+    Py_ssize_t n = PyObject_Size(object);
+    if (n < 0) {
+        PyErr_Clear();
+    }
+    return n;
+}
+
+static PyObject *
+native_set_module_getattr(PyObject *module, PyObject *function)
+{
+    (void)module;
+    Py_XSETREF(module_getattr, Py_NewRef(function));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef access_methods[] = {
+    {"set_module_getattr", native_set_module_getattr, METH_O,
+     "set_module_getattr(torch.nn.Module.__getattr__): what reads the tables of a module"},
+    {NULL},
+};
+
+int
+lw_access_setup(PyObject *module)
+{
+    str_getattribute = PyUnicode_InternFromString("__getattribute__");
+    str_getattr = PyUnicode_InternFromString("__getattr__");
+    str_len = PyUnicode_InternFromString("__len__");
+    str_parameters = PyUnicode_InternFromString("_parameters");
+    str_buffers = PyUnicode_InternFromString("_buffers");
+    str_modules = PyUnicode_InternFromString("_modules");
+    if (!str_getattribute || !str_getattr || !str_len || !str_parameters || !str_buffers || !str_modules) {
+        return -1;
+    }
+    object_getattribute = _PyType_Lookup(&PyBaseObject_Type, str_getattribute); /* immortal with its type */
+    return PyModule_AddFunctions(module, access_methods);
+}

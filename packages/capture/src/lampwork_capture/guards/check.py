@@ -1,0 +1,120 @@
+"""The reference check: each fact evaluated in plain Python against one call of one frame.
+
+What the native tree must agree with (property tests), and what `guards.reason` asks to find the fact that failed. Invariant:
+a fact whose source cannot be read does not hold; slow and simple, unlike the tree it may run user code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..source import FrameScope
+from .exact import same_constant
+from .facts import (
+    AllDistinct,
+    AttributePresent,
+    ByIdentity,
+    ConstantIs,
+    DictContains,
+    DictKeysAre,
+    DynamicSize,
+    Fact,
+    GlobalStateIs,
+    IdentityIs,
+    InstanceDictLacks,
+    LengthIs,
+    SameObject,
+    TensorMatches,
+    TypeIs,
+)
+from .global_state import reader_of
+from .tensor_access import raw_dispatch_keys
+
+
+def fact_holds(fact: Fact, scope: FrameScope) -> bool:
+    """Whether a fact holds in a call."""
+    if isinstance(fact, GlobalStateIs):
+        return all(same_constant(reader_of(name).read(), value) for name, value in fact.state)
+    try:
+        value = fact.source.resolve(scope)
+    except Exception:
+        return False
+    return value_satisfies(fact, value, scope)
+
+
+def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
+    """Whether a fact holds for the value that its source has."""
+    match fact:
+        case TypeIs(_, expected):
+            return type(value) is expected
+        case IdentityIs(_, expected):
+            return value is expected.value
+        case ConstantIs(_, expected):
+            return same_constant(value, expected.value)
+        case TensorMatches():
+            return _tensor_matches(fact, value)
+        case LengthIs(_, length):
+            return hasattr(type(value), "__len__") and len(value) == length
+        case DictKeysAre(_, keys):
+            return isinstance(value, dict) and _keys_are(list(value), keys)
+        case DictContains(_, key, present):
+            key = key.value if isinstance(key, ByIdentity) else key
+            return isinstance(value, dict) and dict.__contains__(value, key) == present
+        case AttributePresent(_, name, present):
+            return hasattr(value, name) == present
+        case InstanceDictLacks(_, name):
+            return name not in getattr(value, "__dict__", {})
+        case SameObject(_, other):
+            return _resolve(other, scope) is value
+        case AllDistinct(_, others):
+            objects = [value, *(_resolve(other, scope) for other in others)]
+            return all(item is not _UNREADABLE for item in objects) and len({id(item) for item in objects}) == len(
+                objects
+            )
+        case _:
+            raise TypeError(f"unknown fact {type(fact).__name__}")
+
+
+_UNREADABLE = object()
+
+
+def _resolve(source: Any, scope: FrameScope) -> Any:
+    try:
+        return source.resolve(scope)
+    except Exception:
+        return _UNREADABLE
+
+
+def _keys_are(found: list[Any], wanted: tuple[Any, ...]) -> bool:
+    if len(found) != len(wanted):
+        return False
+    for key, expected in zip(found, wanted, strict=True):
+        if isinstance(expected, ByIdentity):
+            if key is not expected.value:
+                return False
+        elif not same_constant(key, expected):
+            return False
+    return True
+
+
+def sizes_match(values: tuple[int, ...], wanted: tuple[int | DynamicSize, ...]) -> bool:
+    """Whether sizes (or strides) are the wanted ones, entry by entry."""
+    return len(values) == len(wanted) and all(
+        isinstance(expected, DynamicSize) or value == expected for value, expected in zip(values, wanted, strict=True)
+    )
+
+
+def _tensor_matches(fact: TensorMatches, value: Any) -> bool:
+    return (
+        type(value) is fact.python_type
+        and isinstance(value, torch.Tensor)
+        and raw_dispatch_keys(value) == fact.dispatch_keys
+        and value.dtype == fact.dtype
+        and value.device == fact.device
+        and value.layout == fact.layout
+        and value.requires_grad == fact.requires_grad
+        and sizes_match(tuple(value.shape), fact.sizes)
+        and (fact.strides is None or sizes_match(value.stride(), fact.strides))
+    )

@@ -1,0 +1,207 @@
+"""Why a captured graph could not be used again: the first guard that does not hold, in words for a person.
+
+Asked by the recompilation log and by `explain`. `weakened` makes the copy of a guard set that is kept for this, so that
+keeping reasons keeps no module or tensor alive. Invariant: the words name the user's own expression and line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..source import FrameScope
+from .check import fact_holds, sizes_match
+from .facts import (
+    AllDistinct,
+    AttributePresent,
+    ByIdentity,
+    ConstantIs,
+    DictContains,
+    DictKeysAre,
+    DynamicSize,
+    Fact,
+    GlobalStateIs,
+    Guard,
+    GuardSet,
+    IdentityIs,
+    InstanceDictLacks,
+    LengthIs,
+    SameObject,
+    TensorMatches,
+    TypeIs,
+)
+from .global_state import reader_of
+
+
+class Gone:
+    """Stands for an object that was compared by identity and does not exist any more."""
+
+    def __repr__(self) -> str:
+        return "an object that is gone"
+
+
+_GONE = Gone()
+
+
+class WeakIdentity(ByIdentity):
+    """A `ByIdentity` that does not keep its object alive."""
+
+    __slots__ = ("_reference",)
+
+    def __init__(self, value: Any) -> None:
+        object.__setattr__(self, "_reference", weakref.ref(value))
+
+    @property
+    def value(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        found = self._reference()
+        return _GONE if found is None else found
+
+    def __repr__(self) -> str:
+        return f"WeakIdentity({self.value!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The guard that did not hold, and the words for it."""
+
+    guard: Guard
+    words: str
+
+    def __str__(self) -> str:
+        line = self.guard.user_line
+        return self.words if line is None else f"{self.words}  [guard needed at {line.filename}:{line.line}]"
+
+
+def weakened(guards: GuardSet) -> GuardSet:
+    """The same guards, holding by weak reference what they compare by identity."""
+    return GuardSet(tuple(dataclasses.replace(guard, fact=_weak_fact(guard.fact)) for guard in guards))
+
+
+def _weak_fact(fact: Fact) -> Fact:
+    match fact:
+        case IdentityIs(source, expected):
+            return IdentityIs(source, _weak(expected))
+        case DictKeysAre(source, keys):
+            return DictKeysAre(source, tuple(_weak(key) if isinstance(key, ByIdentity) else key for key in keys))
+        case _:
+            return fact
+
+
+def _weak(holder: ByIdentity) -> ByIdentity:
+    try:
+        return WeakIdentity(holder.value)
+    except TypeError:
+        return holder
+
+
+def first_failure(guards: GuardSet, scope: FrameScope) -> Failure | None:
+    """The first guard, in the order the tracer needed them, that does not hold in a call; None if all hold."""
+    for guard in guards:
+        if not fact_holds(guard.fact, scope):
+            return Failure(guard, _words(guard.fact, scope))
+    return None
+
+
+def _words(fact: Fact, scope: FrameScope) -> str:
+    if isinstance(fact, GlobalStateIs):
+        return _state_words(fact)
+    try:
+        value = fact.source.resolve(scope)
+    except Exception as error:
+        return f"`{fact.source}` cannot be read any more ({type(error).__name__}: {error})"
+    return _value_words(fact, value, scope)
+
+
+def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
+    name = f"`{fact.source}`"
+    match fact:
+        case TypeIs(_, expected):
+            return f"{name} is a {_type(type(value))}, the graph was made for a {_type(expected)}"
+        case IdentityIs(_, expected):
+            return f"{name} is another object ({_short(value)}) than the graph was made for ({_short(expected.value)})"
+        case ConstantIs(_, expected):
+            return f"{name} is {_short(value)}, the graph was made for {_short(expected.value)}"
+        case TensorMatches():
+            return _tensor_words(name, fact, value)
+        case LengthIs(_, length):
+            found = len(value) if hasattr(type(value), "__len__") else "no length"
+            return f"{name} has length {found}, the graph was made for {length}"
+        case DictKeysAre(_, keys):
+            found = list(value) if isinstance(value, dict) else _short(value)
+            wanted = [key.value if isinstance(key, ByIdentity) else key for key in keys]
+            return f"{name} has keys {_short(found)}, the graph was made for {_short(wanted)}"
+        case DictContains(_, key, present):
+            return f"{name} has {'lost' if present else 'gained'} the key {_short(key)}"
+        case AttributePresent(_, attribute, present):
+            return f"{name} has {'lost' if present else 'gained'} the attribute `{attribute}`"
+        case InstanceDictLacks(_, attribute):
+            return f"{name} now has an attribute `{attribute}` of its own, which hides that of its class"
+        case SameObject(_, other):
+            return f"{name} and `{other}` are two objects, the graph was made for one object in both places"
+        case AllDistinct(_, others):
+            return _distinct_words((fact.source, *others), scope)
+        case _:
+            return f"{name} does not satisfy {type(fact).__name__}"
+
+
+def _tensor_words(name: str, fact: TensorMatches, value: Any) -> str:
+    if not isinstance(value, torch.Tensor) or type(value) is not fact.python_type:
+        return f"{name} is a {_type(type(value))}, the graph was made for a {_type(fact.python_type)}"
+    differences: list[tuple[bool, str, Any, Any]] = [
+        (value.dtype != fact.dtype, "dtype", value.dtype, fact.dtype),
+        (value.device != fact.device, "device", value.device, fact.device),
+        (value.layout != fact.layout, "layout", value.layout, fact.layout),
+        (not sizes_match(tuple(value.shape), fact.sizes), "sizes", tuple(value.shape), _sizes(fact.sizes)),
+        (value.requires_grad != fact.requires_grad, "requires_grad", value.requires_grad, fact.requires_grad),
+    ]
+    for differs, what, found, wanted in differences:
+        if differs:
+            return f"{name} has {what} {found}, the graph was made for {wanted}"
+    if fact.strides is not None and not sizes_match(value.stride(), fact.strides):
+        return f"{name} has strides {value.stride()}, the graph was made for {_sizes(fact.strides)}"
+    return f"{name} is another kind of tensor (dispatch keys {torch._C._dispatch_keys(value)})"
+
+
+def _sizes(sizes: tuple[int | DynamicSize, ...]) -> str:
+    return "(" + ", ".join("any" if isinstance(size, DynamicSize) else str(size) for size in sizes) + ")"
+
+
+def _distinct_words(sources: tuple[Any, ...], scope: FrameScope) -> str:
+    seen: dict[int, Any] = {}
+    for source in sources:
+        try:
+            value = source.resolve(scope)
+        except Exception as error:
+            return f"`{source}` cannot be read any more ({type(error).__name__}: {error})"
+        if id(value) in seen:
+            return f"`{seen[id(value)]}` and `{source}` are one object, the graph was made for two"
+        seen[id(value)] = source
+    return f"`{sources[0]}` and others are not distinct"
+
+
+def _state_words(fact: GlobalStateIs) -> str:
+    for name, wanted in fact.state:
+        found = reader_of(name).read()
+        if found != wanted:
+            return f"torch's {name} is {found}, the graph was made for {wanted}"
+    return "torch's global state differs"
+
+
+def _type(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, torch.nn.Module):
+        return f"a {_type(type(value))}"
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of sizes {tuple(value.shape)}"
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"a {_type(type(value))}"
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,144 @@
+"""How the native tree reads a tensor: torch's stable C shim, and two offsets that are probed and verified here.
+
+The extension does not link torch. A Python tensor holds an `at::Tensor`, whose place is found by looking for the address
+that `tensor._cdata` names; the key set is found by looking for the value that torch itself reports. Invariant: an offset
+is used only if it gives torch's own answer on every one of a set of very different tensors; otherwise the tree reads
+tensors through torch's Python getters, slower and as correct.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from .. import _native
+
+_SHIM = (
+    "aoti_torch_get_dim",
+    "aoti_torch_get_sizes",
+    "aoti_torch_get_strides",
+    "aoti_torch_get_dtype",
+    "aoti_torch_get_device_type",
+    "aoti_torch_get_device_index",
+)
+_IMPL_WORDS = 22  # less than the smallest TensorImpl of the supported versions
+
+
+def raw_dispatch_keys(tensor: torch.Tensor) -> int:
+    """The tensor's key set, as `TensorMatches.dispatch_keys` holds it."""
+    return int(torch._C._dispatch_keys(tensor).raw_repr())
+
+
+@lru_cache(maxsize=None)
+def dtype_code(dtype: torch.dtype) -> int:
+    """The number that torch's C functions have for a dtype; -1 where the fast way is not available."""
+    if not is_fast():
+        return -1
+    facts = _native.tensor_facts(torch.empty(0, dtype=dtype))
+    return -1 if facts is None else facts[2]
+
+
+def is_fast() -> bool:
+    """Whether tensors are read through the C shim."""
+    return _native.tensor_facts(torch.empty(0)) is not None
+
+
+def _probes() -> list[torch.Tensor]:
+    """Tensors that differ in whatever could be mistaken for a key set."""
+    with torch.inference_mode():
+        inference = torch.ones(3)
+    real = torch.arange(24.0).reshape(2, 3, 4)
+    values = [
+        real,
+        real.transpose(0, 2),
+        real.clone().requires_grad_(),
+        torch.nn.Parameter(torch.ones(7)),
+        torch.ones(5, dtype=torch.int64),
+        torch.ones(2, dtype=torch.complex64).conj(),
+        torch.ones(2, dtype=torch.complex64).conj().imag,
+        torch.empty(0, dtype=torch.bool),
+        torch.empty(4, 5, device="meta"),
+        torch.eye(3).to_sparse(),
+        torch.tensor(1.5, dtype=torch.float64),
+        inference,
+    ]
+    return values
+
+
+def _tensor_offset(probes: list[torch.Tensor]) -> int | None:
+    words = torch.Tensor.__basicsize__ // 8
+    offsets = set(range(2, words))
+    for tensor in probes:
+        found = _native.words(id(tensor), words)
+        offsets &= {index for index in offsets if found[index] == tensor._cdata}
+    return 8 * offsets.pop() if len(offsets) == 1 else None
+
+
+def _keys_offset(probes: list[torch.Tensor]) -> int | None:
+    offsets = set(range(_IMPL_WORDS))
+    for tensor in probes:
+        found = _native.words(tensor._cdata, _IMPL_WORDS)
+        wanted = raw_dispatch_keys(tensor)
+        offsets &= {index for index in offsets if found[index] == wanted}
+    return 8 * offsets.pop() if len(offsets) == 1 else None
+
+
+def _shim_addresses() -> tuple[int, ...] | None:
+    folder = Path(torch.__file__).parent / "lib"
+    for candidate in ("libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.dll"):
+        if (folder / candidate).exists():
+            library = ctypes.CDLL(str(folder / candidate))
+            break
+    else:
+        return None
+    addresses: list[int] = []
+    for name in _SHIM:
+        try:
+            function = getattr(library, name)
+        except AttributeError:
+            return None
+        addresses.append(ctypes.cast(function, ctypes.c_void_p).value or 0)
+    return tuple(addresses)
+
+
+def _verified(probes: list[torch.Tensor]) -> bool:
+    for tensor in probes:
+        facts = _native.tensor_facts(tensor)
+        if facts is None:
+            return False
+        keys, sizes, dtype, _device_type, device_index = facts
+        wanted_index = -1 if tensor.device.index is None else tensor.device.index
+        if keys != raw_dispatch_keys(tensor) or sizes != tuple(tensor.shape) or device_index != wanted_index:
+            return False
+        if (dtype == _native.tensor_facts(probes[0])[2]) != (tensor.dtype == probes[0].dtype):
+            return False
+    return True
+
+
+def configure(*, fast: bool = True) -> bool:
+    """Hand the native tree its ways to read tensors; True if the fast way is on. Runs once when the package is imported."""
+    _native.set_tensor_getters(torch._C.TensorBase, torch._C.TensorBase.stride, torch._C._dispatch_keys)
+    _native.set_module_getattr(torch.nn.Module.__getattr__)
+    nothing = (0, 0, 0, 0, 0, 0)
+    _native.set_tensor_access(0, 0, nothing)
+    dtype_code.cache_clear()
+    addresses = _shim_addresses() if fast else None
+    if addresses is None:
+        return False
+    probes = _probes()
+    tensor_offset = _tensor_offset(probes)
+    keys_offset = _keys_offset(probes)
+    if tensor_offset is None or keys_offset is None:
+        return False
+    _native.set_tensor_access(tensor_offset, keys_offset, addresses)
+    # Sparse tensors have no sizes in the shim's sense on every version; they are told apart by their keys.
+    if not _verified([tensor for tensor in probes if tensor.layout is torch.strided]):
+        _native.set_tensor_access(0, 0, nothing)
+        return False
+    return True
+
+
+configure()
