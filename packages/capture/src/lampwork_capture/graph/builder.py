@@ -9,6 +9,7 @@ node that mutates, draws random numbers or changes torch's state is never remove
 from __future__ import annotations
 
 import logging
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ class GraphBuilder:
         self._inputs: dict[int, tuple[torch.fx.Node, GraphInput]] = {}  # by id of the real tensor, which is kept alive
         self._node_of_fake: dict[int, torch.fx.Node] = {}
         self._first_operation: torch.fx.Node | None = None
-        self._names: set[str] = set()
+        self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
+        self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
 
     # Inputs
 
@@ -148,6 +150,7 @@ class GraphBuilder:
         node.meta[EXAMPLE] = result
         mutates = any(_may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
+        node.meta["lampwork_operators"] = len(operators)
         node.meta[IMPURE] = (
             mutates or any(_is_random(operator) for operator in operators) or not _holds_tensor(result)
         )
@@ -157,6 +160,15 @@ class GraphBuilder:
         if isinstance(result, torch.Tensor):
             self._node_of_fake.setdefault(id(result), node)
         return node, result
+
+    def add_item(self, node: torch.fx.Node, index: int, item: Any) -> torch.fx.Node:
+        """`node[index]` for an operation that gives several results; `item` is its fake."""
+        part = self.graph.call_function(operator.getitem, (node, index))
+        part.meta[EXAMPLE] = item
+        part.meta[IMPURE] = False
+        if isinstance(item, torch.Tensor):
+            self._node_of_fake.setdefault(id(item), part)
+        return part
 
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []

@@ -7,6 +7,7 @@ where it came from a source, a ConstantIs fact holds it. An error that Python ra
 from __future__ import annotations
 
 import enum
+import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import CodeType, EllipsisType, NoneType, NotImplementedType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import torch
 from ..graph_break import BreakId, GraphBreak
 from ..source import Source
 from .base import Tracer, Value
+from .iterator import End, StepIterator, iterator_at
 
 if TYPE_CHECKING:
     from ..bytecode.emitter import Emitter
@@ -100,6 +102,13 @@ class ConstantValue(Value):
     def unpack(self, tracer: Tracer) -> list[Value]:
         return [tracer.constant(item) for item in fold(tracer, list, self.obj)]
 
+    def iterate(self, tracer: Tracer) -> Value:
+        fold(tracer, iter, self.obj)
+        return ConstantIteratorValue(self.obj)
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        return fold(tracer, operator.contains, self.obj, snapshot(item)) if is_known(item) else None
+
     def reconstruct(self, emitter: Emitter) -> None:
         emitter.load_constant(self.obj)
 
@@ -161,3 +170,29 @@ def fold_call(
     plain = [snapshot(arg) for arg in args]
     named = {name: snapshot(arg) for name, arg in kwargs.items()}
     return tracer.constant(fold(tracer, function, *plain, **named))
+
+
+class ConstantIteratorValue(StepIterator):
+    """An iterator over a range, a string or bytes: a position."""
+
+    __slots__ = ("index", "obj")
+
+    def __init__(self, obj: Any) -> None:
+        super().__init__()
+        self.obj = obj
+        self.index = 0
+
+    def python_type(self) -> type:
+        return type(iter(self.obj))
+
+    def advance(self, tracer: Tracer) -> Value:
+        if self.index >= len(self.obj):
+            raise End
+        self.index += 1
+        return tracer.constant(self.obj[self.index - 1])
+
+    def reconstruct(self, emitter: Any) -> None:
+        emitter.begin_call(iterator_at)
+        emitter.load_constant(self.obj)
+        emitter.load_constant(self.index)
+        emitter.call(2)

@@ -21,7 +21,7 @@ from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource
 from . import operators
 from .base import Tracer, Value
 from .constant import is_literal, snapshot
-from .iterator import StepIterator, _End, make_tuple
+from .iterator import StepIterator, End, make_tuple
 from .lazy import LazyValue
 from .method import BuiltinObject
 from .registry import wraps_type
@@ -533,7 +533,7 @@ class DictIteratorValue(StepIterator):
         if len(entries) != self.size:
             tracer.raise_observed(RuntimeError, "dictionary changed size during iteration")
         if self.index >= self.size:
-            raise _End
+            raise End
         symbol = list(entries)[self.index]
         self.index += 1
         key, value = entries[symbol]

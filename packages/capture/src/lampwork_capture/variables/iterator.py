@@ -53,12 +53,12 @@ class IteratorValue(BuiltinObject):
         return None
 
 
-class _End(Exception):
+class End(Exception):
     """An iterator is exhausted (internal: `next` turns it into the program's StopIteration)."""
 
 
 class StepIterator(IteratorValue):
-    """An iterator whose `advance` gives the next item or raises _End."""
+    """An iterator whose `advance` gives the next item or raises End."""
 
     __slots__ = ("ended",)
 
@@ -73,7 +73,7 @@ class StepIterator(IteratorValue):
         if not self.ended:
             try:
                 return self.advance(tracer)
-            except _End:
+            except End:
                 self.ended = True
         return tracer.raise_observed(StopIteration)
 
@@ -85,7 +85,7 @@ def step(tracer: Tracer, iterator: Value) -> Value | None:
             return None
         try:
             return iterator.advance(tracer)
-        except _End:
+        except End:
             iterator.ended = True
             return None
     try:
@@ -112,7 +112,7 @@ class SequenceIteratorValue(StepIterator):
 
     def advance(self, tracer: Tracer) -> Value:
         if self.index >= len(self.sequence.items):
-            raise _End
+            raise End
         self.index += 1
         return self.sequence.at(self.index - 1)
 
@@ -123,7 +123,7 @@ class SequenceIteratorValue(StepIterator):
         if self.ended or not isinstance(self.sequence, Value):
             _emit_iterator_over(emitter, [] if self.ended else self.sequence.items[self.index :])
             return
-        emitter.begin_call(_iterator_at)
+        emitter.begin_call(iterator_at)
         emitter.load_value(self.sequence)
         emitter.load_constant(self.index)
         emitter.call(2)
@@ -145,7 +145,7 @@ class FixedIteratorValue(StepIterator):
 
     def advance(self, tracer: Tracer) -> Value:
         if self.index >= len(self.items):
-            raise _End
+            raise End
         self.index += 1
         return self.items[self.index - 1].realize()
 
@@ -176,10 +176,10 @@ class ZipValue(StepIterator):
             if item is None:
                 if self.strict:
                     self._check_strict(tracer, index)
-                raise _End
+                raise End
             row.append(item)
         if not row:
-            raise _End
+            raise End
         return make_tuple(tracer, row)
 
     def _check_strict(self, tracer: Tracer, index: int) -> None:
@@ -221,7 +221,7 @@ class EnumerateValue(StepIterator):
     def advance(self, tracer: Tracer) -> Value:
         item = step(tracer, self.part)
         if item is None:
-            raise _End
+            raise End
         self.index += 1
         return make_tuple(tracer, [tracer.constant(self.index - 1), item])
 
@@ -253,7 +253,7 @@ class MapValue(StepIterator):
         for part in self.parts:
             item = step(tracer, part)
             if item is None:
-                raise _End
+                raise End
             row.append(item)
         return tracer.call(self.function, row)
 
@@ -289,7 +289,7 @@ class FilterValue(StepIterator):
             verdict = item if known_none else tracer.call(self.function, [item])
             if verdict.truth(tracer) is self.keep:
                 return item
-        raise _End
+        raise End
 
     def children(self) -> Sequence[Value]:
         return (self.function, self.part)
@@ -322,7 +322,7 @@ class ComputedIterator(StepIterator):
     def advance(self, tracer: Tracer) -> Value:
         item = self.produce(tracer)
         if item is None:
-            raise _End
+            raise End
         return item
 
     def children(self) -> Sequence[Value]:
@@ -348,7 +348,7 @@ def _emit_iterator_over(emitter: ValueEmitter, items: Sequence[Value]) -> None:
     emitter.call(1)
 
 
-def _iterator_at(sequence: Any, index: int) -> Any:
+def iterator_at(sequence: Any, index: int) -> Any:
     """Run time: `iter(sequence)` moved to a position."""
     iterator = iter(sequence)
     iterator.__setstate__(index)

@@ -179,7 +179,7 @@ class ListValue(SequenceValue):
 
     def write_back(self, emitter: ValueEmitter) -> None:
         """Emit code that gives the real list its final items."""
-        emit_assign_all(emitter, self, self.items)
+        emit_assign_all(emitter, self if self.owner is None else self.owner, self.items)
 
 
 def emit_assign_all(emitter: ValueEmitter, target: Value, items: Sequence[Value]) -> None:

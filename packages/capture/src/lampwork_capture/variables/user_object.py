@@ -8,6 +8,7 @@ read; writes go to the side effects, never to the real instance.
 
 from __future__ import annotations
 
+import collections
 import functools
 import operator
 from collections import OrderedDict
@@ -24,7 +25,7 @@ from types import (
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import AttributePresent, InstanceDictLacks
+from ..guards.facts import AttributePresent, InstanceDictLacks, LengthIs
 from ..interpreter.side_effects import DELETED, Deleted, emit_attribute_write
 from ..source import AttributeSource, ItemSource, Source, TypeSource
 from . import operators
@@ -33,6 +34,7 @@ from .dict import DictValue
 from .function import MethodValue
 from .instance_dict import InstanceDictValue
 from .iterator import step
+from .lazy import LazyValue
 from .list import ListValue
 from .method import missing_attribute
 from .set import SetValue
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 MISSING: Any = object()
 _SLOT_TYPES = (WrapperDescriptorType, MethodDescriptorType)
-_TUPLE_GETTER: type = type(getattr(__import__("collections"), "_tuplegetter")(0, ""))
+_TUPLE_GETTER: type = type(getattr(collections, "_tuplegetter")(0, ""))
 _PAYLOAD_BASES: tuple[type, ...] = (dict, list, tuple, set, frozenset)
 
 
@@ -614,6 +616,14 @@ def _new_named_tuple(
     return made
 
 
+def _sequence_items(tracer: Tracer, obj: Sequence[Any], source: Source) -> list[Value]:
+    cls = type(obj)
+    if is_overridden(cls, "__getitem__") or is_overridden(cls, "__len__") or is_overridden(cls, "__iter__"):
+        raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, a sequence with its own access methods, is not modelled")
+    tracer.guard(LengthIs(source, len(obj)))
+    return [LazyValue(tracer, item, ItemSource(source, index)) for index, item in enumerate(obj)]
+
+
 def wrap_object(tracer: Tracer, obj: Any, source: Source) -> ObjectValue:
     """An instance that existed before the frame; its class is already guarded."""
     cls = type(obj)
@@ -624,11 +634,9 @@ def wrap_object(tracer: Tracer, obj: Any, source: Source) -> ObjectValue:
         kind = OrderedDict if issubclass(cls, OrderedDict) else dict
         made.payload = DictValue(None, kind, None, obj, owner=made)
     elif base is list:
-        plain: Any = tracer.contents_of_list(obj, source)  # type: ignore[attr-defined]
-        made.payload = ListValue(plain, None, None, owner=made)
+        made.payload = ListValue(_sequence_items(tracer, obj, source), None, None, owner=made)
     elif base is tuple:
-        plain = tracer.contents_of_list(obj, source)  # type: ignore[attr-defined]
-        made.payload = TupleValue(plain, tuple, None, None, owner=made)
+        made.payload = TupleValue(_sequence_items(tracer, obj, source), tuple, None, None, owner=made)
     elif base is not None:
         raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, a subclass of {base.__name__}, is not modelled")
     return made

@@ -1,0 +1,287 @@
+"""Wrapping: from a real object and its source to the value that stands for it while tracing.
+
+`wrap` is for what existed before the frame and records what must hold of it; `constant` for what is known without
+looking; `wrap_result` for what a graph node gives. Invariant: one object is one value, so aliasing is kept; reaching it
+by a second source records that both are the same object.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
+from typing import Any
+
+import torch
+import torch.fx
+
+from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
+from ..source import AttributeSource, ModuleSource, Source, TypeSource
+from . import builtin_types, context_manager, generator, library, logger, module, super_value  # noqa: F401  (registering)
+from .base import Tracer, Value
+from .builtin import BuiltinValue
+from .class_value import ClassValue, is_immutable
+from .constant import DERIVED_TYPES, ConstantValue, is_literal
+from .dict import DictValue, key_of_object
+from .function import SourcedFunctionValue
+from .list import ListValue
+from .method import BoundMethodValue
+from .opaque import LruCacheValue, OpaqueValue
+from .python_module import PythonModuleValue
+from .range import SliceValue
+from .registry import handler_of, wrapper_of
+from .set import make_set
+from .tensor import TensorValue
+from .torch_function import TorchFunctionValue, is_graph_function
+from .tuple import TupleValue, is_struct_sequence
+from .user_object import wrap_object
+
+_ALIAS_TYPES: tuple[type, ...] = (
+    types.GenericAlias,
+    types.UnionType,
+    type(typing.Optional[int]),
+    type(typing.List),  # noqa: UP006
+    type(typing.Any),
+    typing.TypeVar,
+)
+_METHOD_TYPES = (MethodDescriptorType, WrapperDescriptorType, types.ClassMethodDescriptorType)
+_LRU_CACHE: type = type(functools.lru_cache(lambda: None))
+
+
+def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
+    """The value of an object that existed before the frame. What cannot be modelled breaks the graph when it is used."""
+    cls = type(obj)
+    if is_literal(obj):
+        tracer.guard(ConstantIs(source, ByIdentity(obj)))
+        return ConstantValue(obj, source)
+    memo = tracer.graph.values_of_objects
+    known = memo.get(id(obj))
+    if known is not None:
+        _guard_alias(tracer, known[1], obj, source)
+        return known[1]
+    try:
+        value = _wrap_new(tracer, obj, cls, source)
+    except GraphBreak as reason:
+        tracer.guard(TypeIs(source, cls))
+        value = OpaqueValue(obj, source, reason)
+    memo[id(obj)] = (obj, value)
+    return value
+
+
+def _guard_alias(tracer: Tracer, value: Value, obj: Any, source: Source) -> None:
+    if source == value.source:
+        return
+    if isinstance(value, (ClassValue, PythonModuleValue, BuiltinValue, TorchFunctionValue)):
+        if not isinstance(source, TypeSource):
+            tracer.guard(IdentityIs(source, ByIdentity(obj)))
+        return
+    if isinstance(value, SourcedFunctionValue) and value.by_identity:
+        tracer.guard(IdentityIs(source, ByIdentity(obj)))
+    elif value.source is not None:
+        tracer.guard(SameObject(source, value.source))
+
+
+def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
+    if isinstance(obj, torch.Tensor):
+        return _wrap_tensor(tracer, obj, source)
+    if isinstance(obj, type):
+        if not isinstance(source, TypeSource):
+            tracer.guard(IdentityIs(source, ByIdentity(obj)))
+        return ClassValue(obj, source)
+    if isinstance(obj, ModuleType):
+        tracer.guard(IdentityIs(source, ByIdentity(obj)))
+        return PythonModuleValue(obj, source)
+    if callable(obj):
+        function = _known_callable(tracer, obj, source)
+        if function is not None:
+            tracer.guard(IdentityIs(source, ByIdentity(obj)))
+            return function
+    if cls is _LRU_CACHE:
+        tracer.guard(IdentityIs(source, ByIdentity(obj)))
+        return LruCacheValue(obj, source)
+    if isinstance(obj, BuiltinFunctionType):
+        owner = wrap(tracer, obj.__self__, AttributeSource(source, "__self__"))
+        tracer.guard(TypeIs(source, cls))
+        return BoundMethodValue(owner, obj.__name__)
+    wrapper = wrapper_of(cls)
+    if wrapper is not None:
+        return wrapper(tracer, obj, source)
+    if isinstance(obj, _ALIAS_TYPES):
+        tracer.guard(IdentityIs(source, ByIdentity(obj)))
+        return ConstantValue(obj, source)
+    tracer.guard(TypeIs(source, cls))
+    if is_struct_sequence(cls):
+        parts = [wrap(tracer, item, AttributeSource(source, name)) for name, item in zip(_names_of(cls), obj)]
+        return TupleValue(parts, cls, source, obj)
+    if is_immutable(cls):
+        return OpaqueValue(obj, source, GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is of class {cls.__name__}"))
+    return wrap_object(tracer, obj, source)
+
+
+def _names_of(cls: Any) -> Sequence[str]:
+    return cls.__match_args__
+
+
+def _known_callable(tracer: Tracer, obj: Any, source: Source | None) -> Value | None:
+    """The value of a callable that is modelled by itself: by a handler, as a graph operation, or folded."""
+    if handler_of(obj) is not None:
+        return BuiltinValue(obj, source)
+    if is_graph_function(obj):
+        return TorchFunctionValue(obj, source)
+    if isinstance(obj, _METHOD_TYPES):
+        return BuiltinValue(obj, source)
+    if isinstance(obj, BuiltinFunctionType) and (obj.__self__ is None or isinstance(obj.__self__, (ModuleType, type))):
+        return BuiltinValue(obj, source)
+    return None
+
+
+def _wrap_tensor(tracer: Tracer, obj: torch.Tensor, source: Source) -> Value:
+    try:
+        node = tracer.graph.add_input(obj, source)
+    except GraphBreak as reason:
+        tracer.guard(TypeIs(source, type(obj)))
+        return OpaqueValue(obj, source, reason)
+    tracer.guard(
+        TensorMatches(
+            source,
+            type(obj),
+            obj.dtype,
+            obj.device,
+            obj.layout,
+            obj.requires_grad,
+            tuple(obj.shape),
+            tuple(obj.stride()),
+            dispatch_key_bits(obj),
+        )
+    )
+    fake = node.meta[EXAMPLE]
+    value = TensorValue(node, fake, source, obj)
+    tracer.graph.values_of_fakes[id(fake)] = value
+    return value
+
+
+def constant(tracer: Tracer, obj: Any) -> Value:
+    """The value of an object that is known without a guard: literals, classes, library functions, fresh containers."""
+    if is_literal(obj) or type(obj) in DERIVED_TYPES or isinstance(obj, _ALIAS_TYPES):
+        return ConstantValue(obj)
+    cls = type(obj)
+    if cls in (tuple, torch.Size) or is_struct_sequence(cls):
+        return TupleValue([constant(tracer, item) for item in obj], cls)
+    if cls is list:
+        return ListValue([constant(tracer, item) for item in obj])
+    if cls is dict:
+        pairs = {key_of_object(k): (constant(tracer, k), constant(tracer, v)) for k, v in obj.items()}
+        return DictValue(pairs)
+    if cls in (set, frozenset):
+        return make_set(tracer, [constant(tracer, item) for item in obj], cls)
+    if cls is slice:
+        return SliceValue(*(constant(tracer, part) for part in (obj.start, obj.stop, obj.step)))
+    known = tracer.graph.values_of_objects.get(id(obj))
+    if known is not None:
+        return known[1]
+    return _constant_object(tracer, obj)
+
+
+def _constant_object(tracer: Tracer, obj: Any) -> Value:
+    if isinstance(obj, type):
+        return ClassValue(obj)
+    if isinstance(obj, ModuleType):
+        return PythonModuleValue(obj, ModuleSource(obj.__name__))
+    if callable(obj):
+        function = _known_callable(tracer, obj, None)
+        if function is not None:
+            return function
+    if isinstance(obj, FunctionType):
+        return SourcedFunctionValue(obj, _source_by_name(obj), by_identity=True)
+    source = None
+    if type(obj) is _LRU_CACHE:
+        source = _source_by_name(obj)
+        if source is not None:
+            return LruCacheValue(obj, source)
+    if isinstance(obj, BuiltinFunctionType):
+        return BoundMethodValue(constant(tracer, obj.__self__), obj.__name__)
+    raise GraphBreak(BreakId.GENERIC_OBJECT, f"an object of class {type(obj).__name__} is not modelled")
+
+
+def _source_by_name(function: Any) -> Source | None:
+    """A function as its module names it, if that is what it is."""
+    owner = sys.modules.get(getattr(function, "__module__", None) or "")
+    source: Source | None = None if owner is None else ModuleSource(owner.__name__)
+    found: Any = owner
+    for name in function.__qualname__.split("."):
+        if source is None or not hasattr(found, name):
+            return None
+        found, source = getattr(found, name), AttributeSource(source, name)
+    return source if found is function else None
+
+
+def wrap_result(tracer: Tracer, node: torch.fx.Node, result: Any) -> Value:
+    """The value of what a graph node gives: a tensor, a constant, or a container of these."""
+    if isinstance(result, torch.Tensor):
+        known = tracer.graph.values_of_fakes.get(id(result))
+        if known is None:
+            known = TensorValue(node, result)
+            tracer.graph.values_of_fakes[id(result)] = known
+        return known
+    if isinstance(result, (tuple, list)) and any(isinstance(leaf, (torch.Tensor, tuple, list)) for leaf in result):
+        items = [_result_item(tracer, node, index, item) for index, item in enumerate(result)]
+        if isinstance(result, list):
+            return ListValue(items)
+        cls = type(result)
+        if cls is tuple or is_struct_sequence(cls):
+            return TupleValue(items, cls)
+        raise GraphBreak(BreakId.GENERIC_OBJECT, f"an operation that returns a {cls.__name__} is not modelled")
+    if result is not None and not node.meta.get("lampwork_operators") and is_plain(result):
+        tracer.graph.graph.erase_node(node)  # metadata only: known now
+        return constant(tracer, result)
+    if is_plain(result):
+        return constant(tracer, result)
+    raise GraphBreak(
+        BreakId.GENERIC_OBJECT, f"an operation that returns an object of class {type(result).__name__} is not modelled"
+    )
+
+
+def is_plain(result: Any) -> bool:
+    """Whether a result is made of literals only."""
+    if isinstance(result, (tuple, list)):
+        return all(is_plain(item) for item in result)
+    return is_literal(result)
+
+
+def _result_item(tracer: Tracer, node: torch.fx.Node, index: int, item: Any) -> Value:
+    if isinstance(item, torch.Tensor):
+        known = tracer.graph.values_of_fakes.get(id(item))
+        if known is not None:
+            return known
+    elif not isinstance(item, (tuple, list)):
+        return constant(tracer, item)
+    part = tracer.graph.add_item(node, index, item)
+    return wrap_result(tracer, part, item)
+
+
+def final_facts(tracer: Tracer, mutated: Sequence[Value]) -> None:
+    """Record what replaying mutations relies on: objects that were distinct when traced stay distinct.
+
+    `mutated`: the values that the side effects will write to. Tensors count when the graph writes to an input."""
+    by_type: dict[type, list[Source]] = {}
+    for _, value in tracer.graph.values_of_objects.values():
+        if value.source is not None and isinstance(value, (ListValue, DictValue)):
+            by_type.setdefault(value.python_type(), []).append(value.source)
+        elif value.source is not None and getattr(value, "class_value", None) is not None:
+            by_type.setdefault(value.python_type(), []).append(value.source)
+    for value in mutated:
+        others = tuple(s for s in by_type.get(value.python_type(), ()) if s != value.source)
+        if value.source is not None and others:
+            tracer.guard(AllDistinct(value.source, others))
+    if tracer.graph.mutates_inputs:
+        sources = [entry.source for entry in tracer.graph.inputs]
+        if len(sources) > 1:
+            tracer.guard(AllDistinct(sources[0], tuple(sources[1:])))
+
+
+__all__ = ["IMPURE", "constant", "final_facts", "wrap", "wrap_result"]

@@ -1,0 +1,450 @@
+"""BuiltinValue: a callable that is modelled by itself; and the builtin functions.
+
+A builtin has a handler, or is a method of a builtin type called through the type, or is pure and folded on known
+arguments. Invariant: a builtin that is none of these breaks the graph.
+"""
+
+from __future__ import annotations
+
+import abc
+import builtins
+import operator
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    MethodDescriptorType,
+    ModuleType,
+    UnionType,
+    WrapperDescriptorType,
+)
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..graph_break import BreakId, GraphBreak
+from ..source import Source
+from . import operators
+from .base import ObservedException, Tracer, Value
+from .constant import ConstantValue, fold, fold_call, is_known, snapshot
+from .iterator import step
+from .list import sort_values
+from .registry import handler_of, handles
+from .tensor import TensorValue
+from .user_object import ObjectValue, call_slot, is_overridden
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_METHOD_TYPES = (MethodDescriptorType, WrapperDescriptorType)
+# Modules whose C functions are pure: folded when all arguments are known
+_PURE_MODULES = frozenset({"math", "cmath", "_operator", "operator", "unicodedata", "_string"})
+_PURE_BUILTINS: tuple[Callable[..., Any], ...] = (ascii, bin, chr, hex, oct, ord, round, divmod, format, hash)
+
+
+class BuiltinValue(Value):
+    """A builtin function, or any callable with a handler."""
+
+    kind = "a builtin function"
+    __slots__ = ("obj",)
+
+    def __init__(self, function: Any, source: Source | None = None) -> None:
+        super().__init__(source)
+        self.obj = function
+
+    def describe(self) -> str:
+        return f"`{getattr(self.obj, '__qualname__', self.obj)}`"
+
+    def python_type(self) -> type:
+        return type(self.obj)
+
+    def is_constant(self) -> bool:
+        return True
+
+    def as_constant(self) -> Any:
+        return self.obj
+
+    def as_graph_argument(self) -> Any:
+        raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{self.describe()} is passed to a torch operation")
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        handler = handler_of(self.obj)
+        args = [arg.realize() for arg in args]
+        if handler is not None:
+            return handler(tracer, args, kwargs)
+        if isinstance(self.obj, _METHOD_TYPES) and args:
+            return call_slot(tracer, self.obj, args[0], args[1:], kwargs)
+        if isinstance(self.obj, ClassMethodDescriptorType) and args:
+            return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
+        module = getattr(self.obj, "__module__", None)
+        if module in _PURE_MODULES or self.obj in _PURE_BUILTINS:
+            return self._fold(tracer, args, kwargs)
+        owner = getattr(self.obj, "__self__", None)
+        if isinstance(owner, type) and owner.__module__ == "builtins" and all(map(is_known, args)):
+            return fold_call(tracer, self.obj, args, kwargs)  # str.maketrans, int.from_bytes ...
+        raise GraphBreak(BreakId.EXTENSION_CALL, f"{self.describe()} of module {module} is not modelled")
+
+    def _fold(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        for arg in args:
+            if isinstance(arg, TensorValue):
+                raise GraphBreak(
+                    BreakId.DATA_DEPENDENT_VALUE, f"{self.describe()} needs the data of {arg.describe()}"
+                )
+            if isinstance(arg, ObjectValue) and arg.payload is None:
+                name = f"__{self.obj.__name__}__"
+                if is_overridden(arg.cls, name):
+                    return arg.call_method(tracer, name, args[1:], kwargs)
+        return fold_call(tracer, self.obj, args, kwargs)
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name == "__self__" and isinstance(self.obj, BuiltinFunctionType) and isinstance(self.obj.__self__, ModuleType):
+            return tracer.constant(self.obj.__self__)
+        return tracer.constant(fold(tracer, getattr, self.obj, name))
+
+    def hash_key(self, tracer: Tracer) -> Hashable:
+        return self.obj
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_constant(self.obj)
+
+
+def _one(args: Sequence[Value], kwargs: Mapping[str, Value], what: str) -> Value:
+    if len(args) != 1 or kwargs:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{what}` with these arguments: eager raises")
+    return args[0].realize()
+
+
+# Operators as functions
+
+
+def _register_operators() -> None:
+    for op in operators.BINARY_METHODS:
+
+        @handles(op)
+        def binary_handler(
+            tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value], op: Callable[..., Any] = op
+        ) -> Value:
+            return operators.binary(tracer, op, args[0], args[1])
+
+    for op in operators.INPLACE_METHODS:
+
+        @handles(op)
+        def inplace_handler(
+            tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value], op: Callable[..., Any] = op
+        ) -> Value:
+            return operators.inplace(tracer, op, args[0], args[1])
+
+    for op in (*operators.UNARY_METHODS, operator.not_):
+
+        @handles(op)
+        def unary_handler(
+            tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value], op: Callable[..., Any] = op
+        ) -> Value:
+            return operators.unary(tracer, op, args[0])
+
+
+_register_operators()
+
+
+@handles(pow)
+def power(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) == 2 and not kwargs:
+        return operators.binary(tracer, operator.pow, args[0], args[1])
+    return fold_call(tracer, pow, args, kwargs)
+
+
+@handles(abs)
+def absolute(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return operators.unary(tracer, operator.abs, _one(args, kwargs, "abs"))
+
+
+@handles(operator.is_)
+def is_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(operators.is_same(tracer, args[0], args[1]))
+
+
+@handles(operator.is_not)
+def is_not(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(not operators.is_same(tracer, args[0], args[1]))
+
+
+@handles(operator.contains)
+def contains(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(operators.contains(tracer, args[0], args[1].realize()))
+
+
+@handles(operator.getitem)
+def getitem(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return operators.get_item(tracer, args[0], args[1])
+
+
+@handles(operator.setitem)
+def setitem(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    operators.set_item(tracer, args[0], args[1], args[2])
+    return tracer.constant(None)
+
+
+@handles(operator.delitem)
+def delitem(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    operators.delete_item(tracer, args[0], args[1])
+    return tracer.constant(None)
+
+
+@handles(operator.truth)
+def truth(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(args[0].realize().truth(tracer))
+
+
+@handles(operator.index)
+def index(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(operators.index_of(tracer, args[0]))
+
+
+# What an object is
+
+
+@handles(len)
+def length(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(operators.length(tracer, _one(args, kwargs, "len")))
+
+
+@handles(type)
+def type_of(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) != 1:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "making a class inside the compiled function is not modelled")
+    return class_of(tracer, args[0].realize())
+
+
+def class_of(tracer: Tracer, value: Value) -> Value:
+    """`type(value)`."""
+    known: Value | None = getattr(value, "class_value", None)
+    return known if known is not None else tracer.constant(value.python_type())
+
+
+def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
+    """`isinstance(value, classes)`."""
+    if isinstance(classes, tuple):
+        return any(is_instance(tracer, value, cls) for cls in classes)
+    if isinstance(classes, UnionType):
+        return any(is_instance(tracer, value, cls) for cls in classes.__args__)
+    cls = value.python_type()
+    if isinstance(value, TensorValue):
+        if type(classes) is torch.tensortype:
+            return bool(value.fake.dtype == classes.dtype and (value.fake.device.type == "cuda") == classes.is_cuda)
+        if classes in (torch.nn.Parameter, torch.nn.Buffer):
+            return isinstance(value.obj if value.obj is not None else value.fake, classes)
+    check = getattr(type(classes), "__instancecheck__", None)
+    if check is None or not isinstance(classes, type):
+        tracer.raise_observed(TypeError, "isinstance() arg 2 must be a type, a tuple of types, or a union")
+    if check is type.__instancecheck__ or check is abc.ABCMeta.__instancecheck__:
+        return issubclass(cls, classes)
+    if value.is_constant() or getattr(value, "obj", None) is not None:
+        return isinstance(value.as_constant() if value.is_constant() else getattr(value, "obj", None), classes)
+    if cls.__module__ == "builtins" or type(classes).__module__.startswith("torch"):
+        return issubclass(cls, classes)
+    raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance with the metaclass of {classes.__name__} is not modelled")
+
+
+@handles(isinstance)
+def isinstance_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(is_instance(tracer, args[0].realize(), args[1].as_constant()))
+
+
+@handles(issubclass)
+def issubclass_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(fold(tracer, issubclass, args[0].as_constant(), args[1].as_constant()))
+
+
+@handles(callable)
+def callable_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(hasattr(_one(args, kwargs, "callable").python_type(), "__call__"))
+
+
+@handles(id)
+def identity(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    raise GraphBreak(BreakId.NOT_A_CONSTANT, "`id` is not modelled: it may be another object in the next call")
+
+
+@handles(hash)
+def hash_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    value = _one(args, kwargs, "hash")
+    if value.python_type().__hash__ is None:
+        tracer.raise_observed(TypeError, f"unhashable type: '{value.python_type().__name__}'")
+    if is_overridden(value.python_type(), "__hash__"):
+        return value.call_method(tracer, "__hash__", [], {})
+    return fold_call(tracer, hash, args, kwargs)
+
+
+# Attributes
+
+
+@handles(getattr)
+def getattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    name = args[1].as_constant()
+    if len(args) == 2:
+        return args[0].realize().get_attribute(tracer, name)
+    try:
+        return args[0].realize().get_attribute(tracer, name)
+    except ObservedException as error:
+        if not issubclass(error.value.python_type(), AttributeError):
+            raise
+        return args[2].realize()
+
+
+@handles(hasattr)
+def hasattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(has_attribute(tracer, args[0].realize(), args[1].as_constant()))
+
+
+def has_attribute(tracer: Tracer, value: Value, name: str) -> bool:
+    """`hasattr(value, name)`."""
+    if isinstance(value, TensorValue) and hasattr(torch.Tensor, name) and name not in ("grad", "data"):
+        return True
+    try:
+        value.get_attribute(tracer, name)
+    except ObservedException as error:
+        if not issubclass(error.value.python_type(), AttributeError):
+            raise
+        return False
+    return True
+
+
+@handles(setattr)
+def setattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    args[0].realize().set_attribute(tracer, args[1].as_constant(), args[2].realize())
+    return tracer.constant(None)
+
+
+@handles(delattr)
+def delattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    args[0].realize().delete_attribute(tracer, args[1].as_constant())
+    return tracer.constant(None)
+
+
+@handles(vars)
+def vars_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return _one(args, kwargs, "vars").get_attribute(tracer, "__dict__")
+
+
+# Iteration
+
+
+@handles(iter)
+def iter_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return _one(args, kwargs, "iter").iterate(tracer)
+
+
+@handles(next)
+def next_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) == 1:
+        return args[0].realize().next(tracer)
+    item = step(tracer, args[0].realize())
+    return args[1].realize() if item is None else item
+
+
+@handles(any)
+def any_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    iterator = _one(args, kwargs, "any").iterate(tracer)
+    while (item := step(tracer, iterator)) is not None:
+        if item.truth(tracer):
+            return tracer.constant(True)
+    return tracer.constant(False)
+
+
+@handles(all)
+def all_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    iterator = _one(args, kwargs, "all").iterate(tracer)
+    while (item := step(tracer, iterator)) is not None:
+        if not item.truth(tracer):
+            return tracer.constant(False)
+    return tracer.constant(True)
+
+
+@handles(sum)
+def sum_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    total = args[1] if len(args) > 1 else kwargs.get("start", tracer.constant(0))
+    for item in args[0].realize().unpack(tracer):
+        total = operators.binary(tracer, operator.add, total, item)
+    return total.realize()
+
+
+def _extreme(op: Callable[..., Any], name: str) -> Callable[..., Value]:
+    def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        items = [arg.realize() for arg in args] if len(args) > 1 else args[0].realize().unpack(tracer)
+        if not items:
+            if "default" in kwargs:
+                return kwargs["default"]
+            tracer.raise_observed(ValueError, f"{name}() iterable argument is empty")
+        key = kwargs.get("key")
+        if key is not None and key.is_constant() and key.as_constant() is None:
+            key = None
+        if key is None and len(items) > 1 and any(isinstance(item, TensorValue) for item in items):
+            raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, f"`{name}` of tensors depends on their data")
+        best = items[0]
+        best_key = best if key is None else tracer.call(key, [best])
+        for item in items[1:]:
+            item_key = item if key is None else tracer.call(key, [item])
+            if operators.binary(tracer, op, item_key, best_key).truth(tracer):
+                best, best_key = item, item_key
+        return best
+
+    return handler
+
+
+handles(max)(_extreme(operator.gt, "max"))
+handles(min)(_extreme(operator.lt, "min"))
+
+
+@handles(sorted)
+def sorted_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    descending = "reverse" in kwargs and kwargs["reverse"].truth(tracer)
+    made: Any = tracer.constant([])
+    return made.like(sort_values(tracer, args[0].realize().unpack(tracer), kwargs.get("key"), descending))
+
+
+# Text and numbers
+
+
+@handles(repr, ascii)
+def repr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(operators.text_of(tracer, _one(args, kwargs, "repr"), repr))
+
+
+@handles(ascii)
+def ascii_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(operators.text_of(tracer, _one(args, kwargs, "ascii"), ascii))
+
+
+@handles(format)
+def format_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    spec = args[1].as_constant() if len(args) > 1 else ""
+    return operators.format_value(tracer, args[0], None, spec)
+
+
+@handles(round)
+def round_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    value = args[0].realize()
+    if isinstance(value, TensorValue):
+        if len(args) == 1 and not kwargs:
+            return value.call_method(tracer, "round", [], {})
+        digits = args[1] if len(args) > 1 else kwargs["ndigits"]
+        return value.call_method(tracer, "round", [], {"decimals": digits})
+    if isinstance(value, ObjectValue):
+        return value.call_method(tracer, "__round__", args[1:], kwargs)
+    return fold_call(tracer, round, args, kwargs)
+
+
+@handles(print)
+def print_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    raise GraphBreak(BreakId.OUTPUT_TO_WORLD, "`print` writes to the world")
+
+
+@handles(input, open, breakpoint, exec, eval, compile, globals, locals, dir, builtins.__import__)
+def of_the_world(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    raise GraphBreak(BreakId.OUTPUT_TO_WORLD, "a builtin that reads or changes the world outside the function")
+
+
+__all__ = ["BuiltinValue", "ConstantValue", "class_of", "has_attribute", "is_instance", "snapshot"]

@@ -1,0 +1,216 @@
+"""Functions of the standard library that are modelled as a whole: functools, operator, copy, dataclasses, inspect.
+
+They are written in Python or C and mean more than their code shows, or are called so often that tracing their code
+would only cost time. Invariant: each gives what the library gives, for the arguments it accepts; others break.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import operator
+import os
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..graph_break import BreakId, GraphBreak
+from ..source import AttributeSource, ItemSource
+from . import operators
+from .base import Tracer, Value
+from .class_value import ClassValue
+from .constant import ConstantValue
+from .dict import DictValue
+from .function import FunctionValue, MethodValue, SourcedFunctionValue
+from .iterator import step
+from .list import ListValue
+from .registry import handles
+from .set import SetValue
+from .tuple import TupleValue
+
+
+@handles(functools.reduce)
+def reduce(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    iterator = args[1].realize().iterate(tracer)
+    total = args[2].realize() if len(args) > 2 else step(tracer, iterator)
+    if total is None:
+        tracer.raise_observed(TypeError, "reduce() of empty iterable with no initial value")
+    while (item := step(tracer, iterator)) is not None:
+        total = tracer.call(args[0].realize(), [total, item])
+    return total
+
+
+class GetterValue(Value):
+    """`operator.itemgetter(...)`, `attrgetter(...)` or `methodcaller(...)`."""
+
+    kind = "an operator.itemgetter or its like"
+    __slots__ = ("args", "function", "kwargs")
+
+    def __init__(self, function: Any, args: Sequence[Value], kwargs: Mapping[str, Value]) -> None:
+        super().__init__()
+        self.function = function
+        self.args = list(args)
+        self.kwargs = dict(kwargs)
+
+    def python_type(self) -> type:
+        return self.function
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        subject = args[0].realize()
+        if self.function is operator.methodcaller:
+            return subject.call_method(tracer, self.args[0].as_constant(), self.args[1:], self.kwargs)
+        found = [self._one(tracer, subject, arg.realize()) for arg in self.args]
+        return found[0] if len(found) == 1 else TupleValue(found)
+
+    def _one(self, tracer: Tracer, subject: Value, arg: Value) -> Value:
+        if self.function is operator.itemgetter:
+            return operators.get_item(tracer, subject, arg)
+        for name in arg.as_constant().split("."):
+            subject = subject.get_attribute(tracer, name).realize()
+        return subject
+
+    def children(self) -> Sequence[Value]:
+        return (*self.args, *self.kwargs.values())
+
+    def reconstruct(self, emitter: Any) -> None:
+        emitter.begin_call(self.function)
+        for value in self.children():
+            emitter.load_value(value)
+        emitter.call(len(self.children()), tuple(self.kwargs))
+
+
+def _register_getters() -> None:
+    for function in (operator.itemgetter, operator.attrgetter, operator.methodcaller):
+
+        @handles(function)
+        def handler(
+            tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value], function: Any = function
+        ) -> Value:
+            return GetterValue(function, args, kwargs)
+
+
+_register_getters()
+
+
+# copy
+
+
+@handles(copy.copy)
+def shallow_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    value = args[0].realize()
+    if isinstance(value, (ListValue, DictValue, SetValue)):
+        return value.call_method(tracer, "copy", [], {})
+    if isinstance(value, (ConstantValue, ClassValue, FunctionValue, TupleValue)):
+        return value
+    raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"copy.copy of {value.describe()} is not modelled")
+
+
+@handles(copy.deepcopy)
+def deep_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) > 1 or kwargs:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "copy.deepcopy with a memo is not modelled")
+    return _deep(tracer, args[0].realize(), {})
+
+
+def _deep(tracer: Tracer, value: Value, memo: dict[int, Value]) -> Value:
+    known = memo.get(id(value))
+    if known is not None:
+        return known
+    if isinstance(value, (ConstantValue, ClassValue, FunctionValue)):
+        return value
+    if isinstance(value, ListValue) and value.owner is None:
+        made = memo[id(value)] = ListValue([])
+        made.items.extend(_deep(tracer, item, memo) for item in value.all_items())
+        return made
+    if isinstance(value, TupleValue) and value.owner is None:
+        return TupleValue([_deep(tracer, item, memo) for item in value.all_items()], value.cls)
+    if isinstance(value, DictValue) and value.owner is None and value.cls in (dict, OrderedDict, defaultdict):
+        copied = memo[id(value)] = DictValue({}, value.cls, factory=value.factory)
+        for key, item in zip(value.keys(tracer), value.values(tracer)):
+            copied.set_item(tracer, _deep(tracer, key, memo), _deep(tracer, item, memo))
+        return copied
+    if isinstance(value, SetValue) and all(element.is_constant() for element in value.elements.values()):
+        return SetValue(value.elements, value.cls)
+    raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"copy.deepcopy of {value.describe()} is not modelled")
+
+
+# dataclasses
+
+
+@handles(dataclasses.is_dataclass)
+def is_dataclass(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    value = args[0].realize()
+    cls = value.obj if isinstance(value, ClassValue) else value.python_type()
+    return tracer.constant(hasattr(cls, "__dataclass_fields__"))
+
+
+@handles(dataclasses.fields)
+def dataclass_fields(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    value = args[0].realize()
+    class_value: Any = value if isinstance(value, ClassValue) else getattr(value, "class_value", None)
+    if class_value is None or not hasattr(class_value.obj, "__dataclass_fields__"):
+        tracer.raise_observed(TypeError, "must be called with a dataclass type or instance")
+    source = class_value.known_source()
+    if source is None:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the fields of {class_value.describe()} have no known origin")
+    base = AttributeSource(source, "__dataclass_fields__")
+    fields = [tracer.wrap(f, ItemSource(base, f.name)) for f in dataclasses.fields(class_value.obj)]
+    return TupleValue(fields)
+
+
+# inspect
+
+
+@handles(inspect.signature)
+def signature(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """A signature is data about a known function: what is read from it is folded."""
+    value = args[0].realize()
+    bound = isinstance(value, MethodValue)
+    function = value.function.realize() if isinstance(value, MethodValue) else value
+    if kwargs or len(args) != 1 or not isinstance(function, SourcedFunctionValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()} is not modelled")
+    found = inspect.signature(function.function)
+    if any(p.default is not p.empty and not isinstance(p.default, (int, float, str, type(None), bool)) for p in found.parameters.values()):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()} has defaults that are objects")
+    if bound:
+        found = found.replace(parameters=list(found.parameters.values())[1:])
+    return SignatureValue(found)
+
+
+class SignatureValue(ConstantValue):
+    """An `inspect.Signature` or one of its parts: read-only data, so whatever is read from it is folded."""
+
+    kind = "a signature"
+    __slots__ = ()
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name in ("parameters", "return_annotation", "name", "kind", "default", "annotation", "empty"):
+            return _signature_part(tracer, getattr(self.obj, name))
+        return super().get_attribute(tracer, name)
+
+    def as_graph_argument(self) -> Any:
+        raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, "a signature cannot be passed to a torch operation")
+
+
+def _signature_part(tracer: Tracer, part: Any) -> Value:
+    if isinstance(part, Mapping):
+        return DictValue({name: (tracer.constant(name), SignatureValue(p)) for name, p in part.items()})
+    if isinstance(part, (str, int, float, bool, type(None), type)):
+        return tracer.constant(part)
+    return SignatureValue(part)
+
+
+# Other
+
+
+@handles(os.environ.get, os.getenv)
+def environment(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """An environment variable: taken as it is now (a process's environment is its configuration)."""
+    default = args[1] if len(args) > 1 else kwargs.get("default", tracer.constant(None))
+    found = os.environ.get(args[0].as_constant())
+    return default if found is None else tracer.constant(found)

@@ -1,0 +1,92 @@
+"""Logging and warnings: output that may wait until after the graph.
+
+A call whose arguments are all known is replayed after the graph, in order, in every call, as eager would make it; a call
+that needs anything else breaks the graph. Invariant: no message is lost, added or reordered among messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import ByIdentity, IdentityIs
+from ..source import Source
+from .base import Tracer, Value
+from .constant import is_known, snapshot
+from .method import BoundMethodValue, missing_attribute
+from .registry import handles, wraps_base
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_METHODS = frozenset(
+    {"debug", "info", "warning", "warn", "error", "critical", "log", "exception", "warning_once", "info_once",
+     "warning_advice"}
+)  # fmt: skip
+
+
+class LoggerValue(Value):
+    """A `logging.Logger`."""
+
+    kind = "a logger"
+    __slots__ = ("obj",)
+
+    def __init__(self, logger: logging.Logger, source: Source) -> None:
+        super().__init__(source)
+        self.obj = logger
+
+    def python_type(self) -> type:
+        return type(self.obj)
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name in ("name", "__class__"):
+            return tracer.constant(getattr(self.obj, name))
+        if name in _METHODS and hasattr(self.obj, name):
+            return BoundMethodValue(self, name)
+        if not hasattr(self.obj, name):
+            missing_attribute(tracer, self, name)
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
+
+    def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if name not in _METHODS:
+            raise GraphBreak(BreakId.OUTPUT_TO_WORLD, f"`{name}` of {self.describe()} is not modelled")
+        _replay(tracer, getattr(self.obj, name), f"`{self.obj.name}.{name}`", args, kwargs)
+        return tracer.constant(None)
+
+
+def _replay(
+    tracer: Tracer, function: Any, what: str, args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> None:
+    """Have `function(*args, **kwargs)` called after the graph."""
+    if not all(is_known(arg) for arg in (*args, *kwargs.values())):
+        raise GraphBreak(BreakId.OUTPUT_TO_WORLD, f"{what} writes what is not known while tracing")
+    plain = [snapshot(arg) for arg in args]
+    named = {name: snapshot(arg) for name, arg in kwargs.items()}
+
+    def emit(emitter: ValueEmitter) -> None:
+        emitter.begin_call(function)
+        for value in (*plain, *named.values()):
+            emitter.load_constant(value)
+        emitter.call(len(plain) + len(named), tuple(named))
+        emitter.pop()
+
+    tracer.side_effects.at_replay(f"message {tracer.side_effects.count}", emit)
+
+
+@wraps_base(logging.Logger)
+def wrap_logger(tracer: Tracer, obj: Any, source: Source) -> Value:
+    """A logger that existed before the frame."""
+    tracer.guard(IdentityIs(source, ByIdentity(obj)))
+    return LoggerValue(obj, source)
+
+
+@handles(warnings.warn)
+def warn(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    _replay(tracer, warnings.warn, "`warnings.warn`", args, kwargs)
+    return tracer.constant(None)

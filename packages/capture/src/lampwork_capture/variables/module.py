@@ -1,0 +1,445 @@
+"""ModuleValue: an `nn.Module`: its parameters, buffers and submodules, and what a call of it does.
+
+A call without hooks is its forward, traced; hooks are run as `Module.__call__` runs them. Members are read straight from
+the module's own dicts, so guards on them are plain dict look-ups. Invariants: parameters and buffers are graph inputs
+read through the module in every call, never constants; a module's exact class and every flag that was read are guarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.modules.module as torch_module
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import LengthIs, TypeIs
+from ..interpreter.side_effects import DELETED
+from ..source import AttributeSource, ModuleSource, Source
+from .base import Tracer, Value
+from .constant import ConstantValue, snapshot
+from .dict import DictValue, dict_contents
+from .iterator import FixedIteratorValue, make_tuple
+from .method import missing_attribute
+from .registry import handles, wraps_base
+from .tensor import TensorValue
+from .user_object import (
+    MISSING,
+    VALUE_CLASSES,
+    ObjectValue,
+    find_in_class,
+    is_overridden,
+    wrap_object,
+)
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_STORES = ("_parameters", "_buffers", "_modules")
+_INSTANCE_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+_GLOBAL_HOOKS = (
+    "_global_forward_pre_hooks",
+    "_global_forward_hooks",
+    "_global_backward_pre_hooks",
+    "_global_backward_hooks",
+)
+_BASE: Any = torch.nn.Module
+
+
+class ModuleValue(ObjectValue):
+    """An `nn.Module` instance."""
+
+    kind = "a module"
+    __slots__ = ()
+
+    # Members
+
+    def missing(self, tracer: Tracer, name: str) -> Value:
+        if find_in_class(self.cls, "__getattr__")[0] is not _BASE.__getattr__:
+            return super().missing(tracer, name)
+        member = self.member(tracer, name)
+        return member if member is not None else missing_attribute(tracer, self, name)
+
+    def find_attribute(self, tracer: Tracer, name: str) -> Value | None:
+        if self.obj is not None and find_in_class(self.cls, name)[0] is MISSING and not self._is_written(tracer, name):
+            namespace: dict[str, Any] = object.__getattribute__(self.obj, "__dict__")
+            if name not in namespace and any(name in namespace.get(store, ()) for store in _STORES):
+                return None if is_overridden_getattr(self.cls) else self.member(tracer, name)
+        return super().find_attribute(tracer, name)
+
+    def _is_written(self, tracer: Tracer, name: str) -> bool:
+        return tracer.side_effects.pending_attribute(self, name) is not None
+
+    def guard_lacks(self, tracer: Tracer, name: str) -> None:
+        if name in _STORES:
+            return
+        super().guard_lacks(tracer, name)
+
+    def instance_source(self, name: str) -> Source:
+        assert self.source is not None
+        return AttributeSource(self.source, name)
+
+    def member(self, tracer: Tracer, name: str) -> Value | None:
+        """The parameter, buffer or submodule of that name, or None."""
+        pending = tracer.side_effects.pending_attribute(self, name)
+        if pending is DELETED:
+            return None
+        if isinstance(pending, Value):
+            return pending
+        for store in _STORES:
+            contents = self.store(tracer, store)
+            if contents is None:
+                continue
+            if self.obj is not None and not self._store_written(tracer, store):
+                real = object.__getattribute__(self.obj, "__dict__")[store]
+                if name not in real:
+                    continue
+            found = contents.lookup(tracer, tracer.constant(name))
+            if found is not None:
+                return found
+        if self.obj is not None and self.source is not None:
+            for store in _STORES:  # absent: guard that it stays so
+                contents = self.store(tracer, store)
+                if contents is not None:
+                    contents.contains(tracer, tracer.constant(name))
+        return None
+
+    def _store_written(self, tracer: Tracer, store: str) -> bool:
+        pending = tracer.side_effects.pending_attribute(self, store)
+        contents = self.store(tracer, store)
+        return pending is not None or (contents is not None and tracer.side_effects.is_mutated(contents))
+
+    def store(self, tracer: Tracer, name: str) -> DictValue | None:
+        """`_parameters`, `_buffers` or `_modules`."""
+        found = self.instance_attribute(tracer, name, in_class=False)
+        return None if found is None else dict_contents(found)
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        if find_in_class(self.cls, "__setattr__")[0] is _BASE.__setattr__:
+            self.set_member(tracer, name, value.realize())
+        else:
+            super().set_attribute(tracer, name, value)
+
+    def set_member(self, tracer: Tracer, name: str, value: Value) -> None:
+        """`nn.Module.__setattr__`: a buffer may be replaced; parameters and submodules may not, while tracing."""
+        kind = value.python_type()
+        if issubclass(kind, (torch.nn.Parameter, torch.nn.Module)):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"replacing `{name}` of {self.describe()} is not modelled")
+        known = None
+        if find_in_class(self.cls, name)[0] is MISSING:
+            for store in ("_parameters", "_modules", "_buffers"):
+                contents = self.store(tracer, store)
+                if contents is not None and contents.contains(tracer, tracer.constant(name)):
+                    known = store
+                    break
+        if known in ("_parameters", "_modules"):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"replacing `{name}` of {self.describe()} is not modelled")
+        if known == "_buffers":
+            if not (issubclass(kind, torch.Tensor) or kind is type(None)):
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{name}` of {self.describe()} is a buffer: eager raises")
+            tracer.side_effects.store_attribute(self, name, value)
+            return
+        raw, _ = find_in_class(self.cls, name)
+        if isinstance(raw, property) or (raw is not MISSING and hasattr(type(raw), "__set__")):
+            self.store_attribute(tracer, name, value)
+            return
+        tracer.side_effects.store_attribute(self, name, value)
+
+    def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        pending = tracer.side_effects.pending_attribute(self, name)
+        namespace = {} if self.obj is None else object.__getattribute__(self.obj, "__dict__")
+        if name not in namespace and not (isinstance(pending, Value) and not isinstance(pending, TensorValue)):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()} is not modelled")
+        self.get_attribute(tracer, name)
+        tracer.side_effects.delete_attribute(self, name)
+
+    # Calls
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if find_in_class(self.cls, "__call__")[0] is not _BASE.__dict__["__call__"]:
+            return super().call(tracer, args, kwargs)
+        return self.call_forward(tracer, args, kwargs)
+
+    def call_forward(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        """`Module.__call__`: the hooks and forward."""
+        if isinstance(self.obj, torch.jit.ScriptModule):
+            raise GraphBreak(BreakId.GENERIC_OBJECT, f"{self.describe()} is a TorchScript module")
+        if getattr(self.obj, "_compiled_call_impl", None) is not None:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} is compiled on its own")
+        _check_global_hooks(tracer)
+        hooks = {name: self._hooks(tracer, name) for name in _INSTANCE_HOOKS}
+        if hooks["_backward_hooks"] or hooks["_backward_pre_hooks"]:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} has backward hooks")
+        forward = self.get_attribute(tracer, "forward")
+        if not hooks["_forward_pre_hooks"] and not hooks["_forward_hooks"]:
+            return forward.call(tracer, args, kwargs)
+        return self._call_with_hooks(tracer, forward, hooks, list(args), dict(kwargs))
+
+    def _hooks(self, tracer: Tracer, name: str) -> list[tuple[Value, Value]]:
+        """The hooks of one kind, with their ids."""
+        if self.obj is not None and self.source is not None and not self._is_written(tracer, name):
+            hooks = object.__getattribute__(self.obj, "__dict__").get(name)
+            if hooks is not None and len(hooks) == 0 and not self._store_written(tracer, name):
+                tracer.guard(LengthIs(AttributeSource(self.source, name), 0))
+                return []
+        contents = self.store(tracer, name)
+        return [] if contents is None else list(zip(contents.keys(tracer), contents.values(tracer)))
+
+    def _call_with_hooks(
+        self,
+        tracer: Tracer,
+        forward: Value,
+        hooks: Mapping[str, list[tuple[Value, Value]]],
+        args: list[Value],
+        kwargs: dict[str, Value],
+    ) -> Value:
+        for key, hook in hooks["_forward_pre_hooks"]:
+            if self._takes_kwargs(tracer, "_forward_pre_hooks_with_kwargs", key):
+                named = _dict_of(tracer, kwargs)
+                result = tracer.call(hook, [self, make_tuple(tracer, args), named])
+                if not _is_none(result):
+                    both = result.unpack(tracer)
+                    args = both[0].unpack(tracer)
+                    contents = dict_contents(both[1])
+                    assert contents is not None
+                    kwargs = {k.as_constant(): v for k, v in zip(contents.keys(tracer), contents.values(tracer))}
+                continue
+            result = tracer.call(hook, [self, make_tuple(tracer, args)])
+            if not _is_none(result):
+                args = result.unpack(tracer) if issubclass(result.python_type(), tuple) else [result]
+        output = forward.call(tracer, args, kwargs)
+        for key, hook in hooks["_forward_hooks"]:
+            inputs = [self, make_tuple(tracer, args)]
+            if self._takes_kwargs(tracer, "_forward_hooks_with_kwargs", key):
+                inputs.append(_dict_of(tracer, kwargs))
+            result = tracer.call(hook, [*inputs, output])
+            if not _is_none(result):
+                output = result
+        return output
+
+    def _takes_kwargs(self, tracer: Tracer, name: str, key: Value) -> bool:
+        contents = self.store(tracer, name)
+        return contents is not None and bool(contents.contains(tracer, key))
+
+    # Containers and listings of members
+
+    def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        shortcut = _LISTINGS.get(name)
+        if shortcut is not None and find_in_class(self.cls, name)[0] is _BASE.__dict__[name] and self.obj is not None:
+            return shortcut(self, tracer, *args, **kwargs)
+        return super().call_method(tracer, name, args, kwargs)
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        if key.python_type() is slice and self.cls in (torch.nn.ModuleList, torch.nn.Sequential):
+            contents = self.store(tracer, "_modules")
+            if contents is not None and key.is_constant():
+                return ModuleSliceValue(self, tracer, contents.values(tracer)[snapshot(key)])
+        return super().get_item(tracer, key)
+
+    def iterate(self, tracer: Tracer) -> Value:
+        if self.cls in _PLAIN_CONTAINERS:
+            contents = self.store(tracer, "_modules")
+            if contents is not None:
+                items = contents.keys(tracer) if self.cls is torch.nn.ModuleDict else contents.values(tracer)
+                return FixedIteratorValue(items, type(iter({}.values())))
+        return super().iterate(tracer)
+
+    def length(self, tracer: Tracer) -> int | None:
+        if self.cls in _PLAIN_CONTAINERS:
+            contents = self.store(tracer, "_modules")
+            return None if contents is None else contents.length(tracer)
+        return super().length(tracer)
+
+    def hash_key(self, tracer: Tracer) -> Any:
+        return self.obj if self.obj is not None else super().hash_key(tracer)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"{self.describe()} made in the frame")
+
+    # named_children() and its kin, over real modules
+
+    def submodules(self, tracer: Tracer) -> list[tuple[str, Value]]:
+        """(name, module) of the direct submodules that are not None."""
+        contents = self.store(tracer, "_modules")
+        if contents is None:
+            return []
+        pairs = zip(contents.keys(tracer), contents.values(tracer))
+        return [(key.as_constant(), value) for key, value in pairs if not _is_none(value)]
+
+    def walk(self, tracer: Tracer, prefix: str, seen: set[int]) -> list[tuple[str, ModuleValue]]:
+        """(dotted name, module) of this module and all below it, each once, in torch's order."""
+        if id(self) in seen:
+            return []
+        seen.add(id(self))
+        found: list[tuple[str, ModuleValue]] = [(prefix, self)]
+        for name, child in self.submodules(tracer):
+            if not isinstance(child, ModuleValue):
+                raise GraphBreak(BreakId.GENERIC_OBJECT, f"the submodule {name} of {self.describe()} is not modelled")
+            found += child.walk(tracer, f"{prefix}.{name}" if prefix else name, seen)
+        return found
+
+    def members_below(self, tracer: Tracer, store: str, recurse: bool) -> list[tuple[str, Value]]:
+        """(dotted name, tensor) of all parameters or buffers, each tensor once."""
+        modules = self.walk(tracer, "", set()) if recurse else [("", self)]
+        found: list[tuple[str, Value]] = []
+        seen: set[int] = set()
+        for prefix, module in modules:
+            contents = module.store(tracer, store)
+            if contents is None:
+                continue
+            for key, value in zip(contents.keys(tracer), contents.values(tracer)):
+                if _is_none(value) or id(value) in seen:
+                    continue
+                seen.add(id(value))
+                name = key.as_constant()
+                found.append((f"{prefix}.{name}" if prefix else name, value))
+        return found
+
+
+class ModuleSliceValue(ModuleValue):
+    """A slice of a ModuleList or Sequential: a new container of the same modules."""
+
+    kind = "a slice of modules"
+    __slots__ = ("modules",)
+
+    def __init__(self, whole: ModuleValue, tracer: Tracer, modules: Sequence[Value]) -> None:
+        super().__init__(whole.class_value)
+        self.modules = list(modules)
+        numbered = {str(index): (tracer.constant(str(index)), item) for index, item in enumerate(modules)}
+        effects = tracer.side_effects
+        effects.store_attribute(self, "_modules", DictValue(numbered))
+        effects.store_attribute(self, "training", tracer.constant(True))
+        for name in ("_parameters", "_buffers", *_INSTANCE_HOOKS):
+            effects.store_attribute(self, name, DictValue({}))
+
+    def children(self) -> Sequence[Value]:
+        return (self.class_value, *self.modules)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call()
+        emitter.load_value(self.class_value)
+        for item in self.modules:
+            emitter.load_value(item)
+        if self.cls is torch.nn.ModuleList:
+            emitter.build_list(len(self.modules))
+            emitter.call(1)
+        else:
+            emitter.call(len(self.modules))
+
+
+_PLAIN_CONTAINERS: frozenset[type] = frozenset({torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict})
+VALUE_CLASSES.append((torch.nn.Module, ModuleValue))
+
+
+def is_overridden_getattr(cls: type) -> bool:
+    """Whether a module class has its own `__getattr__` or `__getattribute__`."""
+    return find_in_class(cls, "__getattr__")[0] is not _BASE.__getattr__ or is_overridden(cls, "__getattribute__")
+
+
+def _check_global_hooks(tracer: Tracer) -> None:
+    source = ModuleSource(torch_module.__name__)
+    for name in _GLOBAL_HOOKS:
+        hooks = getattr(torch_module, name)
+        tracer.guard(LengthIs(AttributeSource(source, name), len(hooks)))
+        if hooks:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"a global module hook is registered ({name})")
+
+
+def _is_none(value: Value) -> bool:
+    value = value.realize()
+    return isinstance(value, ConstantValue) and value.obj is None
+
+
+def _dict_of(tracer: Tracer, named: Mapping[str, Value]) -> Value:
+    return DictValue({name: (tracer.constant(name), value) for name, value in named.items()})
+
+
+def _pairs(tracer: Tracer, found: Sequence[tuple[str, Value]]) -> Value:
+    rows = [make_tuple(tracer, [tracer.constant(name), value]) for name, value in found]
+    return FixedIteratorValue(rows, type(_ for _ in ()))
+
+
+def _values(tracer: Tracer, found: Sequence[tuple[str, Value]]) -> Value:
+    return FixedIteratorValue([value for _, value in found], type(_ for _ in ()))
+
+
+def _named_children(module: ModuleValue, tracer: Tracer) -> Value:
+    seen: dict[int, tuple[str, Value]] = {}
+    for name, value in module.submodules(tracer):
+        seen.setdefault(id(value), (name, value))
+    return _pairs(tracer, list(seen.values()))
+
+
+def _children(module: ModuleValue, tracer: Tracer) -> Value:
+    seen = {id(value): (name, value) for name, value in reversed(module.submodules(tracer))}
+    return _values(tracer, list(seen.values())[::-1])
+
+
+def _named_modules(module: ModuleValue, tracer: Tracer) -> Value:
+    return _pairs(tracer, module.walk(tracer, "", set()))
+
+
+def _modules(module: ModuleValue, tracer: Tracer) -> Value:
+    return _values(tracer, module.walk(tracer, "", set()))
+
+
+def _members(store: str, named: bool) -> Any:
+    def listing(module: ModuleValue, tracer: Tracer, *args: Value, **kwargs: Value) -> Value:
+        recurse = kwargs.pop("recurse", None) or (args[0] if args and not named else None)
+        if kwargs or (args and named) or len(args) > 1:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a listing of parameters with a prefix is not modelled")
+        found = module.members_below(tracer, store, recurse is None or recurse.truth(tracer))
+        return _pairs(tracer, found) if named else _values(tracer, found)
+
+    return listing
+
+
+_LISTINGS: dict[str, Any] = {
+    "named_children": _named_children,
+    "children": _children,
+    "named_modules": _named_modules,
+    "modules": _modules,
+    "parameters": _members("_parameters", False),
+    "named_parameters": _members("_parameters", True),
+    "buffers": _members("_buffers", False),
+    "named_buffers": _members("_buffers", True),
+}
+
+
+@wraps_base(torch.nn.Module)
+def wrap_module(tracer: Tracer, obj: Any, source: Source) -> Value:
+    """A module that existed before the frame."""
+    tracer.guard(TypeIs(source, type(obj)))
+    return wrap_object(tracer, obj, source)
+
+
+@handles(_BASE._wrapped_call_impl, _BASE._call_impl, _BASE.__call__)
+def call_module(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    receiver = args[0].realize()
+    if not isinstance(receiver, ModuleValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`Module.__call__` of something that is no module")
+    return receiver.call_forward(tracer, args[1:], kwargs)
+
+
+@handles(_BASE.__getattr__)
+def get_member(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    receiver, name = args[0].realize(), args[1].as_constant()
+    if not isinstance(receiver, ModuleValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`Module.__getattr__` of something that is no module")
+    member = receiver.member(tracer, name)
+    return member if member is not None else missing_attribute(tracer, receiver, name)
+
+
+@handles(_BASE.__setattr__)
+def set_member(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    receiver = args[0].realize()
+    if not isinstance(receiver, ModuleValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`Module.__setattr__` of something that is no module")
+    receiver.set_member(tracer, args[1].as_constant(), args[2].realize())
+    return tracer.constant(None)
+
+
+@handles(_BASE.__init__)
+def initialize(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    raise GraphBreak(BreakId.CALL_NOT_MODELLED, "making a module inside the compiled function is not modelled")

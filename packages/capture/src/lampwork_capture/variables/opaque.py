@@ -1,0 +1,111 @@
+"""OpaqueValue: an object that is only carried around; LruCacheValue: a function behind functools.lru_cache.
+
+An object that is not modelled may be loaded, stored, passed on and compared by identity; anything else breaks the graph
+with the reason. Invariant: nothing is assumed of it but its exact class.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..graph_break import GraphBreak
+from ..source import AttributeSource, Source
+from .base import Tracer, Value
+from .registry import handler_of
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+
+class OpaqueValue(Value):
+    """An object with a source that is not modelled; `reason` is raised when it is used."""
+
+    kind = "an object"
+    __slots__ = ("obj", "reason")
+
+    def __init__(self, obj: Any, source: Source, reason: GraphBreak) -> None:
+        super().__init__(source)
+        self.obj = obj
+        self.reason = reason
+
+    def describe(self) -> str:
+        return f"an object of class {type(self.obj).__name__} `{self.source}`"
+
+    def python_type(self) -> type:
+        return type(self.obj)
+
+    def as_graph_argument(self) -> Any:
+        raise self._because()
+
+    def hash_key(self, tracer: Tracer) -> Hashable:
+        if type(self.obj).__hash__ is object.__hash__:
+            return self.obj
+        raise self._because()
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name == "__class__":
+            return tracer.constant(type(self.obj))
+        raise self._because()
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        raise self._because()
+
+    def truth(self, tracer: Tracer) -> bool:
+        if not hasattr(type(self.obj), "__bool__") and not hasattr(type(self.obj), "__len__"):
+            return True
+        raise self._because()
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        raise self._because()
+
+    def iterate(self, tracer: Tracer) -> Value:
+        raise self._because()
+
+    def _because(self) -> GraphBreak:
+        return GraphBreak(self.reason.break_id, self.reason.cause, hint=self.reason.hint)
+
+
+class LruCacheValue(Value):
+    """A cached function: the cached body is traced anew, which gives what the cache would."""
+
+    kind = "a cached function"
+    __slots__ = ("obj",)
+
+    def __init__(self, obj: Any, source: Source) -> None:
+        super().__init__(source)
+        self.obj = obj
+
+    def python_type(self) -> type:
+        return type(self.obj)
+
+    def is_constant(self) -> bool:
+        return True
+
+    def as_constant(self) -> Any:
+        return self.obj
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def wrapped(self, tracer: Tracer) -> Value:
+        """The function behind the cache."""
+        assert self.source is not None
+        return tracer.wrap(self.obj.__wrapped__, AttributeSource(self.source, "__wrapped__"))
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        handler = handler_of(self.obj)
+        if handler is not None:
+            return handler(tracer, args, kwargs)
+        return self.wrapped(tracer).call(tracer, args, kwargs)
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name in functools.WRAPPER_ASSIGNMENTS:
+            return tracer.constant(getattr(self.obj, name))
+        if name == "__wrapped__":
+            return self.wrapped(tracer)
+        return super().get_attribute(tracer, name)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_constant(self.obj)

@@ -1,0 +1,99 @@
+"""PythonModuleValue: an imported module as a value.
+
+Attributes are the module's globals: those of a user's module are guarded where they are read; functions and constants
+of torch and of builtin modules are taken as they are. Invariant: the module object itself is guarded by identity.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..interpreter.side_effects import DELETED
+from ..source import AttributeSource, Source
+from .base import Tracer, Value
+from .constant import LITERAL_TYPES
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_MISSING: Any = object()
+# Modules whose functions, classes and constants are not guarded: nobody reassigns them in a running program
+_STABLE = ("torch", "math", "operator", "functools", "itertools", "collections", "typing", "builtins", "inspect",
+           "dataclasses", "contextlib", "copy", "enum", "abc", "types", "string", "re", "os")  # fmt: skip
+
+
+class PythonModuleValue(Value):
+    """A module. `obj` is the module object."""
+
+    kind = "a module"
+    __slots__ = ("obj",)
+
+    def __init__(self, module: ModuleType, source: Source) -> None:
+        super().__init__(source)
+        self.obj = module
+
+    def describe(self) -> str:
+        return f"the module {self.obj.__name__}"
+
+    def python_type(self) -> type:
+        return type(self.obj)
+
+    def is_constant(self) -> bool:
+        return True
+
+    def as_constant(self) -> ModuleType:
+        return self.obj
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def hash_key(self, tracer: Tracer) -> Hashable:
+        return self.obj
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        pending: Any = tracer.side_effects.pending_attribute(self, name)
+        if pending is None:
+            pending = tracer.side_effects.pending_global(vars(self.obj), name)
+        if pending is DELETED:
+            self._missing(tracer, name)
+        if isinstance(pending, Value):
+            return pending
+        obj = getattr(self.obj, name, _MISSING)
+        if obj is _MISSING:
+            self._missing(tracer, name)
+        if self._is_stable(obj):
+            return tracer.constant(obj)
+        assert self.source is not None
+        return tracer.wrap(obj, AttributeSource(self.source, name))
+
+    def _is_stable(self, obj: Any) -> bool:
+        if self.obj.__name__.partition(".")[0] not in _STABLE or isinstance(obj, torch.Tensor):
+            return False
+        if isinstance(obj, (type, BuiltinFunctionType, FunctionType, ModuleType, enum.Enum)):
+            return True
+        if isinstance(obj, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+            return True
+        return type(obj) in LITERAL_TYPES and (name_is_constant(self.obj, obj))
+
+    def _missing(self, tracer: Tracer, name: str) -> None:
+        tracer.raise_observed(AttributeError, f"module '{self.obj.__name__}' has no attribute '{name}'")
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        tracer.side_effects.store_attribute(self, name, value)
+
+    def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        self.get_attribute(tracer, name)
+        tracer.side_effects.delete_attribute(self, name)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_constant(self.obj)
+
+
+def name_is_constant(module: ModuleType, obj: Any) -> bool:
+    """Whether a literal in a library module is a constant by its nature (dtypes, math.pi), not a setting."""
+    return isinstance(obj, (torch.dtype, torch.layout, torch.memory_format, float))

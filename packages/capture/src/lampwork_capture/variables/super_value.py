@@ -1,0 +1,109 @@
+"""SuperValue: `super(cls, instance)`, and attribute look-up past a class in the MRO.
+
+Invariant: the look-up starts behind `cls` in the MRO of the instance's exact class, as Python's does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import BuiltinFunctionType, ClassMethodDescriptorType, FunctionType, MethodDescriptorType, WrapperDescriptorType
+from typing import TYPE_CHECKING, Any
+
+from ..graph_break import BreakId, GraphBreak
+from .base import Tracer, Value
+from .builtin import BuiltinValue
+from .class_value import ClassValue
+from .exception import ExceptionValue
+from .registry import handles
+from .user_object import MISSING, ObjectValue, SlotMethodValue, bare_object, bind
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+
+class SuperValue(Value):
+    """A super object: `receiver` is an instance, or a class in class methods and `__new__`."""
+
+    kind = "super()"
+    __slots__ = ("after", "receiver")
+
+    def __init__(self, after: type, receiver: Value) -> None:
+        super().__init__()
+        self.after = after
+        self.receiver = receiver
+
+    def python_type(self) -> type:
+        return super
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def _class_value(self, tracer: Tracer) -> ClassValue:
+        if isinstance(self.receiver, ClassValue):
+            return self.receiver
+        found: Any = getattr(self.receiver, "class_value", None)
+        return found if found is not None else ClassValue(self.receiver.python_type())
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        class_value = self._class_value(tracer)
+        cls = class_value.obj
+        mro = cls.__mro__
+        if self.after not in mro:
+            tracer.raise_observed(TypeError, "super(type, obj): obj must be an instance or subtype of type")
+        raw: Any = MISSING
+        owner: type = object
+        for owner in mro[mro.index(self.after) + 1 :]:
+            if name in owner.__dict__:
+                raw = owner.__dict__[name]
+                break
+        if raw is MISSING:
+            tracer.raise_observed(AttributeError, f"'super' object has no attribute '{name}'")
+        return self._bound(tracer, class_value, name, raw, owner)
+
+    def _bound(self, tracer: Tracer, class_value: ClassValue, name: str, raw: Any, owner: type) -> Value:
+        of_class = isinstance(self.receiver, ClassValue)
+        if isinstance(raw, classmethod):
+            return bind(tracer, class_value.class_attribute(tracer, name, raw, owner), class_value)
+        if isinstance(raw, staticmethod) or name == "__new__":
+            if isinstance(raw, BuiltinFunctionType):
+                return BuiltinValue(raw)
+            return class_value.class_attribute(tracer, name, raw, owner)
+        if isinstance(raw, FunctionType):
+            function = class_value.class_attribute(tracer, name, raw, owner)
+            return function if of_class else bind(tracer, function, self.receiver)
+        if isinstance(raw, (WrapperDescriptorType, MethodDescriptorType)):
+            if isinstance(self.receiver, ExceptionValue):
+                return self.receiver.get_attribute(tracer, name)
+            return BuiltinValue(raw) if of_class else SlotMethodValue(raw, owner, self.receiver)
+        if isinstance(raw, ClassMethodDescriptorType):
+            return BuiltinValue(raw)
+        if isinstance(raw, property) and not of_class and isinstance(self.receiver, ObjectValue):
+            getter = self.receiver._part(tracer, name, raw, owner, "fget")
+            return tracer.call(getter, [self.receiver])
+        if not hasattr(type(raw), "__get__"):
+            return class_value.class_attribute(tracer, name, raw, owner)
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`super().{name}` is not modelled")
+
+    def children(self) -> Sequence[Value]:
+        return (self.receiver,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(super)
+        emitter.load_constant(self.after)
+        emitter.load_value(self.receiver)
+        emitter.call(2)
+
+
+@handles(super)
+def make_super(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) != 2 or not args[0].realize().is_constant():
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "this form of super() is not modelled")
+    return SuperValue(args[0].realize().as_constant(), args[1].realize())
+
+
+@handles(object.__new__, dict.__new__, list.__new__, tuple.__new__, set.__new__)
+def make_bare(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    cls = args[0].realize()
+    if not isinstance(cls, ClassValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`__new__` of an unknown class")
+    return bare_object(tracer, cls, args[1:])

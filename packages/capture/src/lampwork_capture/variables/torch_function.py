@@ -1,0 +1,240 @@
+"""TorchFunctionValue: a function of torch that becomes a node of the graph, and the torch functions answered at once.
+
+Which functions go into the graph is a closed set, made once: torch's generated functions, those of
+`torch.nn.functional` and their kin, registered operators. What only asks for properties or for guarded global state is
+a constant. Invariant: a function that is in neither set breaks the graph or is traced as the Python code that it is.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.fft
+import torch.functional
+import torch.nn.functional
+import torch.special
+
+from ..graph_break import BreakId, GraphBreak
+from ..source import Source
+from .base import Tracer, Value, graph_arguments
+from .constant import fold, snapshot
+from .registry import handles
+from .tensor import TensorValue
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+# Functions of the generated namespaces that do not belong into a graph: they change state, or make tensors of what a
+# graph cannot hold
+_NOT_IN_GRAPH = frozenset(
+    {"from_numpy", "frombuffer", "from_file", "from_dlpack", "set_printoptions", "save", "load", "compile", "vmap",
+     "cond", "while_loop", "get_device", "is_vulkan_available", "parse_ir", "_sync", "_unsafe_view",
+     "fork", "wait", "import_ir_module", "sparse_coo_tensor", "sparse_compressed_tensor", "sparse_csr_tensor"}
+)  # fmt: skip
+_PYTHON_FUNCTIONAL_EXCLUDED = frozenset({"boolean_dispatch", "handle_torch_function", "has_torch_function"})
+
+
+def _graph_functions() -> frozenset[int]:
+    """The ids of the functions that become nodes; torch keeps them alive."""
+    found: list[Any] = []
+    generated: Any = torch._C._VariableFunctions
+    found += [getattr(generated, name) for name in dir(generated) if not name.startswith("__")]
+    for namespace in (torch._C._nn, torch._C._linalg, torch._C._fft, torch._C._special):
+        found += [value for name, value in vars(namespace).items() if not name.startswith("__")]
+    for name, value in vars(torch.nn.functional).items():
+        if name.startswith("_") or name in _PYTHON_FUNCTIONAL_EXCLUDED or not isinstance(value, types.FunctionType):
+            continue
+        if value.__module__ in ("torch.nn.functional", "torch._jit_internal"):
+            found.append(value)
+    found += [getattr(torch.functional, name) for name in torch.functional.__all__]
+    for namespace in (torch.fft, torch.special, torch.linalg):
+        found += [value for name, value in vars(namespace).items() if not name.startswith("_") and callable(value)]
+    return frozenset(id(f) for f in found if callable(f) and getattr(f, "__name__", "") not in _NOT_IN_GRAPH)
+
+
+_GRAPH_FUNCTIONS = _graph_functions()
+_TENSOR_METHODS = frozenset(
+    id(value) for base in (torch.Tensor, torch._C.TensorBase) for value in vars(base).values() if callable(value)
+)
+_OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+
+
+def is_graph_function(function: Any) -> bool:
+    """Whether calls of a function become nodes of the graph."""
+    if isinstance(function, _OPERATORS):
+        return True
+    return id(function) in _GRAPH_FUNCTIONS or id(function) in _TENSOR_METHODS
+
+
+class TorchFunctionValue(Value):
+    """A function of torch, or a tensor method reached through its class (`torch.Tensor.add`)."""
+
+    kind = "a torch function"
+    __slots__ = ("obj",)
+
+    def __init__(self, function: Any, source: Source | None = None) -> None:
+        super().__init__(source)
+        self.obj = function
+
+    def describe(self) -> str:
+        return f"`{getattr(self.obj, '__name__', self.obj)}`"
+
+    def python_type(self) -> type:
+        return type(self.obj)
+
+    def is_constant(self) -> bool:
+        return True
+
+    def as_constant(self) -> Any:
+        return self.obj
+
+    def as_graph_argument(self) -> Any:
+        raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{self.describe()} is passed to a torch operation")
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        args = [arg.realize() for arg in args]
+        if id(self.obj) in _TENSOR_METHODS and args and isinstance(args[0], TensorValue):
+            return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
+        if id(self.obj) in _TENSOR_METHODS:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the tensor method {self.describe()} without a tensor")
+        node_args, node_kwargs = graph_arguments(args, kwargs)
+        result = tracer.add_node("call_function", self.obj, node_args, node_kwargs)
+        out = kwargs.get("out")
+        if out is not None and isinstance(out.realize(), TensorValue) and isinstance(result, TensorValue):
+            return out.realize()
+        return result
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        found = fold(tracer, getattr, self.obj, name)
+        return tracer.constant(found)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_constant(self.obj)
+
+
+# Answered at once
+
+# What they answer is covered by the global-state guard, or cannot change in a process
+_STATE_READERS: tuple[Callable[..., Any], ...] = (
+    torch.is_grad_enabled,
+    torch.is_inference_mode_enabled,
+    torch.is_autocast_enabled,
+    torch.is_autocast_cpu_enabled,
+    torch.is_autocast_cache_enabled,
+    torch.get_autocast_dtype,
+    torch.get_autocast_gpu_dtype,
+    torch.get_autocast_cpu_dtype,
+    torch.get_default_dtype,
+    torch.get_default_device,
+    torch.are_deterministic_algorithms_enabled,
+    torch.is_deterministic_algorithms_warn_only_enabled,
+    torch._C._is_any_autocast_enabled,
+    torch.cuda.is_available,
+    torch.cuda.is_initialized,
+    torch.cuda.is_current_stream_capturing,
+    torch.backends.mps.is_available,
+    torch.backends.mkldnn.is_available,
+    torch.amp.is_autocast_available,
+    torch.amp.autocast_mode.is_autocast_available,
+    torch._C._get_cudnn_enabled,
+    torch._C._get_flash_sdp_enabled,
+    torch._C._get_mem_efficient_sdp_enabled,
+    torch._C._get_math_sdp_enabled,
+    torch.backends.cuda.flash_sdp_enabled,
+    torch.backends.cuda.mem_efficient_sdp_enabled,
+    torch.backends.cuda.math_sdp_enabled,
+    torch.distributed.is_available,
+    torch.typename,
+    torch.promote_types,
+    torch.result_type,
+    torch.can_cast,
+    torch.broadcast_shapes,
+    torch._utils._get_device_index,
+)
+
+
+def _fold_handler(function: Callable[..., Any]) -> None:
+    @handles(function)
+    def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        plain = [_metadata_argument(arg) for arg in args]
+        named = {name: _metadata_argument(arg) for name, arg in kwargs.items()}
+        return tracer.constant(fold(tracer, function, *plain, **named))
+
+
+def _metadata_argument(value: Value) -> Any:
+    value = value.realize()
+    return value.fake if isinstance(value, TensorValue) else snapshot(value)
+
+
+for _function in (*_STATE_READERS, torch.finfo, torch.iinfo, torch.device):
+    _fold_handler(_function)
+
+
+def _answer(function: Any, answer: Any) -> None:
+    @handles(function)
+    def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        return tracer.constant(answer)
+
+
+for _function in (torch.compiler.is_compiling, torch.compiler.is_dynamo_compiling):
+    _answer(_function, True)
+for _function in (
+    torch.compiler.is_exporting,
+    torch.jit.is_scripting,
+    torch.jit.is_tracing,
+    torch._C._get_tracing_state,
+    torch.onnx.is_in_onnx_export,
+    torch._jit_internal.is_scripting,
+    torch.is_warn_always_enabled,
+):
+    _answer(_function, None if _function is torch._C._get_tracing_state else False)
+for _function in (
+    torch.overrides.has_torch_function,
+    torch.overrides.has_torch_function_unary,
+    torch.overrides.has_torch_function_variadic,
+):
+    _answer(_function, False)  # tensor subclasses never become values of the graph
+_answer(torch._C._log_api_usage_once, None)
+
+
+@handles(torch.is_tensor)
+def is_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(issubclass(args[0].realize().python_type(), torch.Tensor))
+
+
+@handles(torch.Size)
+def make_size(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    items = args[0].realize().unpack(tracer) if args else []
+    return tracer.constant(fold(tracer, torch.Size, [snapshot(item) for item in items]))
+
+
+@handles(torch.manual_seed, torch.seed, torch.set_default_dtype, torch.set_default_device, torch.set_rng_state,
+         torch.use_deterministic_algorithms, torch.get_rng_state, torch.initial_seed)  # fmt: skip
+def changes_state(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a function that reads or changes torch's global state")
+
+
+@handles(torch.nn.Parameter, torch.nn.Buffer)
+def make_parameter(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    raise GraphBreak(BreakId.CALL_NOT_MODELLED, "making a parameter or buffer inside the compiled function")
+
+
+@handles(torch.Tensor)
+def make_legacy_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`torch.Tensor(...)`", hint="Use `torch.tensor` or `torch.empty`.")
+
+
+@handles(torch._assert, torch._check)
+def check_condition(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    condition = args[0].realize()
+    if isinstance(condition, TensorValue):
+        raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, "an assertion on tensor data")
+    if condition.truth(tracer):
+        return tracer.constant(None)
+    raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "an assertion that fails: eager raises")
