@@ -81,7 +81,7 @@ def stage(fused: FusedNode, needed: Collection[str], config: ScheduleConfig) -> 
         for inner in (False, True):
             chosen = [p for p in ordered if p.phase == phase and p.inner is inner]
             segments.append(tuple(_stage_of(p, resolve) for p in chosen))
-    stored = tuple(p.store.argument for p in ordered if p.store is not None)
+    stored = tuple(p.store.argument for p in ordered if p.store is not None and p.local is None)
     return StagedKernel(
         space, tuple(segments), tuple(locals_), tuple(m.node.buffer.origin for m in fused.members), stored
     )

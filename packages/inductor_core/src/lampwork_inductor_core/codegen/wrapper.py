@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,15 +136,28 @@ class WrapperText:
     externs: Mapping[str, Any]
 
 
-def print_wrapper(program: WrapperProgram, *, checked: bool = False) -> WrapperText:
-    """The program as Python. `checked` (for the first call only) verifies what operators return against their layouts."""
-    printer = _Printer(program, checked)
+def print_wrapper(
+    program: WrapperProgram,
+    *,
+    checked: bool = False,
+    restride: Collection[str] = (),
+    clone: Collection[str] = (),
+) -> WrapperText:
+    """The program as Python.
+
+    `checked` (for the first call only) verifies what operators return against their layouts; `restride` and `clone` name
+    results that were found to differ and are copied into the expected layout or out of shared memory.
+    """
+    printer = _Printer(program, checked, restride, clone)
     return WrapperText(printer.file(), printer.externs)
 
 
 class _Printer:
-    def __init__(self, program: WrapperProgram, checked: bool) -> None:
+    def __init__(
+        self, program: WrapperProgram, checked: bool, restride: Collection[str], clone: Collection[str]
+    ) -> None:
         self.program, self.checked = program, checked
+        self.restride, self.clone = restride, clone
         self.bound: dict[str, str] = {}  # module-level name -> expression
         self.externs: dict[str, Any] = {}
         self.layouts: dict[str, Layout | OpaqueLayout] = dict(program.layouts)
@@ -305,6 +318,10 @@ class _Printer:
             self._emit(f"del {line.call}")
         for _, name, layout in line.results:
             self.layouts[name] = layout
+            if name in self.restride and isinstance(layout, Layout):
+                self._emit(f"{name} = restride({name}, {_tuple(layout.strides)})")
+            if name in self.clone:
+                self._emit(f"{name} = {name}.clone()")
             if self.checked and isinstance(layout, Layout):
                 read = views_in([*line.arguments, *line.keywords.values()])
                 views = ", ".join(dict.fromkeys(v.buffer for v in read if isinstance(v.layout, Layout)))

@@ -1,0 +1,254 @@
+"""CompiledGraph: what a compile returns and a program calls.
+
+Holds the built kernels, the wrapper's text and its loaded function, the static cache, and on request the text of every
+stage. The first call runs a checked variant of the wrapper that compares what operators return with what the compiler
+was told, and repairs the wrapper where they differ. Invariant: a call either returns what the graph computes or raises;
+it imports nothing of the compiler.
+"""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .static_cache import StaticCache
+
+_numbers = itertools.count()
+
+
+class InputMismatch(TypeError):
+    """An input differs from the example that the graph was compiled for."""
+
+
+class ResultMismatch(RuntimeError):
+    """An operator returned a tensor that is laid out otherwise than its meta function says. Repaired at the first call."""
+
+    def __init__(self, name: str, problem: str, *, shares: bool) -> None:
+        super().__init__(
+            f"{name}: {problem}. Hint: the operator's meta (fake) implementation disagrees with the real one."
+        )
+        self.name = name
+        self.shares = shares
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a graph was compiled for at one position."""
+
+    position: int
+    sizes: tuple[int | None, ...]  # None: any
+    strides: tuple[int | None, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """Results whose layout or ownership the wrapper must put right after their call."""
+
+    restride: frozenset[str] = frozenset()
+    clone: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class WrapperParts:
+    """All that a wrapper's text needs when it is loaded. `write(repairs, checked)` gives the text; it may be saved."""
+
+    write: Callable[[Repairs, bool], str]
+    kernels: Mapping[str, Callable[..., None]]
+    constants: Mapping[str, torch.Tensor]
+    externs: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Artifacts:
+    """The text of every stage, in order of the stages, kept on request."""
+
+    stages: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "\n".join(f"=== {name} ===\n{text.rstrip()}\n" for name, text in self.stages.items())
+
+
+def load_wrapper(
+    text: str, kernels: Mapping[str, Any], constants: Mapping[str, Any], externs: Mapping[str, Any]
+) -> Callable[[Sequence[Any]], list[Any]]:
+    """The `call` function of a wrapper's text. Tracebacks show the text; edit it and load it again at will."""
+    name = f"<lampwork wrapper {next(_numbers)}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    namespace: dict[str, Any] = {
+        "kernels": kernels,
+        "constants": constants,
+        "externs": externs,
+        "check_result": check_result,
+        "restride": restride,
+    }
+    exec(compile(text, name, "exec"), namespace)  # our own text, made from checked data
+    return namespace["call"]
+
+
+def check_result(
+    name: str,
+    result: Any,
+    sizes: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: torch.dtype,
+    arguments: Sequence[Any] | None,
+) -> None:
+    """Raise ResultMismatch unless `result` is as expected; `arguments`: tensors whose memory it must not share."""
+    if not isinstance(result, torch.Tensor):
+        raise ResultMismatch(name, f"is a {type(result).__name__}, not a tensor", shares=False)
+    if tuple(result.shape) != sizes or result.dtype != dtype:
+        raise InputMismatch(f"{name} is {result.dtype}{list(result.shape)}, expected {dtype}{list(sizes)}")
+    if result.numel() and any(a != b and n > 1 for a, b, n in zip(result.stride(), strides, sizes)):
+        raise ResultMismatch(name, f"has strides {result.stride()}, expected {strides}", shares=False)
+    if arguments is None or result.numel() == 0:
+        return
+    address = result.untyped_storage().data_ptr()
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor) and argument.untyped_storage().data_ptr() == address:
+            raise ResultMismatch(name, "shares memory with an argument", shares=True)
+    extent = 1 + sum((n - 1) * s for n, s in zip(sizes, strides))
+    if result.untyped_storage().nbytes() < extent * dtype.itemsize or result.storage_offset() != 0:
+        raise ResultMismatch(name, "is a part of some other memory", shares=True)
+
+
+def restride(result: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
+    """The same elements in new memory with these strides."""
+    return torch.empty_strided(result.shape, strides, dtype=result.dtype, device=result.device).copy_(result)
+
+
+class CompiledGraph:
+    """A callable graph: `graph(*inputs)` or `graph([inputs])` gives the list of outputs, under `no_grad`.
+
+    Inputs must be as the examples were in sizes, strides, dtype and device. With `specs` that is verified at each call
+    (about 0.4 us an input) and InputMismatch raised; callers whose guards already hold pass none. Inputs may share memory
+    with each other and need no alignment beyond their dtype's; none is written. Outputs are new tensors, but for those
+    that the graph itself returns as inputs or views of them.
+    """
+
+    def __init__(
+        self,
+        parts: WrapperParts,
+        *,
+        static: StaticCache | None = None,
+        specs: Sequence[InputSpec] = (),
+        artifacts: Artifacts | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self._parts = parts
+        self._static = static
+        self._specs = tuple(specs)
+        self._repairs = Repairs()
+        self._lock = threading.Lock()
+        self._call: Callable[[Sequence[Any]], list[Any]] | None = None
+        self.artifacts = artifacts
+        self.notes = tuple(notes)
+
+    @property
+    def text(self) -> str:
+        """The wrapper as it runs from the second call on."""
+        return self._parts.write(self._repairs, False)
+
+    @property
+    def kernels(self) -> Mapping[str, Callable[..., None]]:
+        """The built kernels by name."""
+        return self._parts.kernels
+
+    @property
+    def static_cache(self) -> StaticCache | None:
+        """The values kept between calls, if the graph has any."""
+        return self._static
+
+    def invalidate(self) -> None:
+        """Forget what was computed from static inputs; for writes that nothing shows (see `static_cache`)."""
+        if self._static is not None:
+            self._static.invalidate()
+
+    def __call__(self, *inputs: Any) -> list[Any]:
+        """Run. One list argument is taken as the list of inputs."""
+        if len(inputs) == 1 and isinstance(inputs[0], list):
+            return self.run(inputs[0])
+        return self.run(inputs)
+
+    def run(self, inputs: Sequence[Any]) -> list[Any]:
+        """Run on the sequence of inputs."""
+        if self._specs:
+            check_inputs(self._specs, inputs)
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self._run(inputs)
+        return self._run(inputs)
+
+    def _run(self, inputs: Sequence[Any]) -> list[Any]:
+        if self._static is not None:
+            inputs = (*inputs, *self._static.get(inputs))
+        call = self._call
+        return self._first_call(inputs) if call is None else call(inputs)
+
+    def _first_call(self, inputs: Sequence[Any]) -> list[Any]:
+        """Run checked, repairing the wrapper as long as operators surprise us; then load the plain text."""
+        with self._lock:
+            parts = self._parts
+            while True:
+                text = parts.write(self._repairs, True)
+                try:
+                    outputs = load_wrapper(text, parts.kernels, parts.constants, parts.externs)(inputs)
+                except ResultMismatch as mismatch:
+                    self._repairs = _repaired(self._repairs, mismatch)
+                    continue
+                break
+            text = parts.write(self._repairs, False)
+            self._call = load_wrapper(text, parts.kernels, parts.constants, parts.externs)
+            if self.artifacts is not None:
+                self.artifacts.stages["wrapper"] = text
+        return outputs
+
+
+def _repaired(repairs: Repairs, mismatch: ResultMismatch) -> Repairs:
+    name = mismatch.name
+    if mismatch.shares:
+        if name in repairs.clone:
+            raise mismatch
+        return Repairs(repairs.restride, repairs.clone | {name})
+    if name in repairs.restride:
+        raise mismatch
+    return Repairs(repairs.restride | {name}, repairs.clone)
+
+
+def check_inputs(specs: Sequence[InputSpec], inputs: Sequence[Any]) -> None:
+    """Raise InputMismatch, naming the position, for the first input that is not as its spec says."""
+    for spec in specs:
+        if spec.position >= len(inputs):
+            raise InputMismatch(f"the graph takes at least {spec.position + 1} inputs, got {len(inputs)}")
+        tensor = inputs[spec.position]
+        if not isinstance(tensor, torch.Tensor):
+            raise InputMismatch(f"input {spec.position} is a {type(tensor).__name__}, expected a tensor")
+        if tensor.shape == spec.sizes and tensor.stride() == spec.strides:
+            if tensor.dtype is spec.dtype and tensor.device == spec.device:
+                continue
+        elif _fits(tensor, spec):
+            continue
+        raise InputMismatch(
+            f"input {spec.position} is {tensor.dtype}{list(tensor.shape)} with strides {list(tensor.stride())} on "
+            f"{tensor.device}; the graph was compiled for {spec.dtype}{list(spec.sizes)} with strides "
+            f"{list(spec.strides)} on {spec.device}. Hint: compile again for inputs of this kind."
+        )
+
+
+def _fits(tensor: torch.Tensor, spec: InputSpec) -> bool:
+    """The slow comparison: open sizes, and strides of dimensions of size one, which say nothing."""
+    if tensor.dtype is not spec.dtype or tensor.device != spec.device or tensor.dim() != len(spec.sizes):
+        return False
+    for size, stride, wanted, wanted_stride in zip(tensor.shape, tensor.stride(), spec.sizes, spec.strides):
+        if wanted is not None and size != wanted:
+            return False
+        if wanted_stride is not None and stride != wanted_stride and size > 1:
+            return False
+    return True
