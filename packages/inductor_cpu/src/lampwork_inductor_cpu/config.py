@@ -1,0 +1,45 @@
+"""CpuConfig: every switch of the CPU backend, as one frozen value.
+
+Environment variables are read here and nowhere else. Invariant: a config changes how a kernel runs, never its result
+beyond the order of a reduction.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class CpuConfig:
+    """Switches of code generation and of the build."""
+
+    isa: str | None = None
+    """Generate for this instruction set instead of the machine's (`LAMPWORK_CPU_ISA`: avx512, avx2, neon, baseline)."""
+    parallel: bool = True
+    """Use OpenMP where the work pays for it (`LAMPWORK_CPU_PARALLEL=0` turns it off)."""
+    grain: int = 16384
+    """Elements (weighted by the cost of their operations) that a parallel region must have at least."""
+    release_gil: int = 65536
+    """Kernels of at least this much weighted work run without the interpreter lock."""
+    compiler: str | None = None
+    """The C++ compiler (`CXX`); None searches for g++ and clang++."""
+    cache_dir: Path = Path("~/.cache/lampwork/cpu")
+    """Where built kernels are kept (`LAMPWORK_CACHE_DIR`, with `/cpu` added)."""
+    mkldnn: bool = True
+    """Call oneDNN with prepacked weights for linears and convolutions (`LAMPWORK_CPU_MKLDNN=0` turns it off)."""
+
+    @staticmethod
+    def from_environment(environment: Mapping[str, str] | None = None) -> CpuConfig:
+        """The defaults, with what the environment variables say."""
+        values = os.environ if environment is None else environment
+        root = values.get("LAMPWORK_CACHE_DIR")
+        return CpuConfig(
+            isa=values.get("LAMPWORK_CPU_ISA") or None,
+            parallel=values.get("LAMPWORK_CPU_PARALLEL", "1") != "0",
+            compiler=values.get("CXX") or None,
+            cache_dir=(Path(root) / "cpu" if root else Path("~/.cache/lampwork/cpu")).expanduser(),
+            mkldnn=values.get("LAMPWORK_CPU_MKLDNN", "1") != "0",
+        )
