@@ -1,0 +1,204 @@
+"""compile_graph: the package's whole pipeline on one page.
+
+    ATen graph -> passes -> hoist static parts -> lower -> schedule -> kernels -> device text and build -> wrapper
+               -> CompiledGraph
+
+Each stage is a pure function of the one before; each one's text is kept on request. Invariant: everything that depends
+on a device is asked of the `DeviceBackend` of the buffer that a kernel writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.fx
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+from .artifacts import Recorder
+from .backend import BackendNotFound, DeviceBackend, Verdict, find_backend
+from .codegen.print_kernel import print_kernel
+from .codegen.program import HostPlan, build_wrapper, plan_host
+from .codegen.scheduled_kernel import KernelSource, ScheduledKernel
+from .codegen.wrapper import WrapperProgram, print_wrapper
+from .config import Config
+from .ir.buffer import ConstantBuffer, InputBuffer, LoweredGraph
+from .ir.layout import Layout
+from .ir.printer import print_graph
+from .lowering.graph import default_table, lower
+from .lowering.table import Lowering, Unsupported
+from .runtime.compiled_graph import CompiledGraph, InputSpec, Repairs, WrapperParts
+from .schedule.fusion import FusedNode
+from .schedule.scheduler import schedule
+
+GraphBackend = Callable[[torch.fx.GraphModule, Sequence[Any]], Callable[..., Sequence[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What a caller may choose for one compile."""
+
+    config: Config = field(default_factory=Config.from_environment)
+    static_inputs: frozenset[int] = frozenset()
+    """Positions of inputs that are parameters or module buffers, beside placeholders that say so (`meta["static_input"]`)."""
+    check_inputs: bool = True
+    """Verify sizes, strides, dtype and device of inputs at each call. Off where the caller's guards hold already."""
+    cache_static: bool = True
+    """Compute what depends on static inputs only once, and keep it while they do not change."""
+    keep_artifacts: bool = False
+    """Keep the text of every stage in `CompiledGraph.artifacts`."""
+    backends: Mapping[str, DeviceBackend] = field(default_factory=dict)
+    """Device backends by device type; those not named are found through the entry-point group."""
+
+
+class Backends:
+    """The device backends of one compile, found when first needed."""
+
+    def __init__(self, given: Mapping[str, DeviceBackend]) -> None:
+        self._found: dict[str, DeviceBackend] = dict(given)
+
+    def __getitem__(self, device: torch.device) -> DeviceBackend:
+        """The backend of a device. Raises BackendNotFound."""
+        backend = self._found.get(device.type)
+        if backend is None:
+            backend = self._found[device.type] = find_backend(device)
+        return backend
+
+    def of_graph(self, graph: torch.fx.GraphModule) -> list[DeviceBackend]:
+        """The backends of all devices with tensors of some size in the graph; at least one. Raises BackendNotFound.
+
+        Lone numbers on a second device (a CPU scalar in a graph on an accelerator) need no backend until a kernel would
+        compute them.
+        """
+        main: dict[str, torch.device] = {}
+        small: dict[str, torch.device] = {}
+        for node in graph.graph.nodes:
+            value = node.meta.get("val")
+            for item in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(item, torch.Tensor):
+                    (main if item.dim() > 0 else small).setdefault(item.device.type, item.device)
+        found = [self[device] for device in (main or small).values()]
+        for kind, device in small.items():
+            if kind not in main and main:
+                try:
+                    found.append(self[device])
+                except BackendNotFound:
+                    continue
+        return found
+
+
+def compile_graph(
+    graph: torch.fx.GraphModule, example_inputs: Sequence[Any], *, options: CompileOptions | None = None
+) -> CompiledGraph:
+    """Compile a functional ATen graph.
+
+    `example_inputs`: real or fake tensors (or numbers), one a placeholder. Raises BackendNotFound for a device without a
+    backend, whatever the backend's build raises (no compiler found, say), and LoweringError for a malformed graph.
+    """
+    options = options or CompileOptions()
+    config, recorder, backends = options.config, Recorder(options.keep_artifacts), Backends(options.backends)
+    graph = _with_meta(graph, example_inputs, options)
+    recorder.keep("aten", lambda: graph.print_readable(print_output=False))
+    lowered = lower(graph, lowering_table(backends.of_graph(graph)), config)
+    recorder.keep("lowered", lambda: print_graph(lowered))
+    scheduled = schedule(lowered, config.schedule, lambda a, b: _can_fuse(backends, a, b))
+    recorder.keep("schedule", lambda: str(scheduled))
+    host = plan_host(lowered, scheduled, config.schedule)
+    recorder.keep("kernels", lambda: "\n".join(print_kernel(kernel) for kernel in host.kernels()))
+    names, kernels = _build_kernels(host, backends, recorder)
+    program = build_wrapper(host, names)
+    parts = _wrapper_parts(program, lowered, kernels)
+    recorder.keep("wrapper", lambda: parts.write(Repairs(), False))
+    specs = _input_specs(lowered) if options.check_inputs else ()
+    return CompiledGraph(parts, specs=specs, artifacts=recorder.artifacts, notes=lowered.notes)
+
+
+def graph_backend(options: CompileOptions | None = None) -> GraphBackend:
+    """`compile_graph` with the calling convention of a `torch.compile` backend, for functional ATen graphs."""
+    chosen = options or CompileOptions(check_inputs=False)
+
+    def backend(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
+        return compile_graph(graph, example_inputs, options=chosen)
+
+    return backend
+
+
+def _can_fuse(backends: Backends, a: FusedNode, b: FusedNode) -> Verdict:
+    return backends[a.device].can_fuse(a, b)
+
+
+def _with_meta(
+    graph: torch.fx.GraphModule, example_inputs: Sequence[Any], options: CompileOptions
+) -> torch.fx.GraphModule:
+    """The graph with a fake value on every node and static inputs marked."""
+    placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
+    if any("val" not in n.meta for n in graph.graph.nodes if n.op in ("placeholder", "call_function")):
+        FakeTensorProp(graph).propagate(*example_inputs)
+    for position, node in enumerate(placeholders):
+        if position in options.static_inputs:
+            node.meta["static_input"] = True
+    return graph
+
+
+def lowering_table(backends: Sequence[DeviceBackend]) -> Mapping[Any, Lowering]:
+    """The core's lowerings with the devices' own on top, each for nodes on its device only."""
+    table = default_table()
+    for backend in backends:
+        for overload, lowering in backend.lowerings().items():
+            table[overload] = _for_device(backend.device_type, lowering, table.get(overload))
+    return table
+
+
+def _for_device(device_type: str, lowering: Lowering, otherwise: Lowering | None) -> Lowering:
+    def choose(context: Any, *arguments: Any, **keywords: Any) -> Any:
+        value = context.meta[0] if isinstance(context.meta, list | tuple) and context.meta else context.meta
+        if isinstance(value, torch.Tensor) and value.device.type == device_type:
+            return lowering(context, *arguments, **keywords)
+        if otherwise is None:
+            raise Unsupported(f"no lowering for this device; {device_type} has one")
+        return otherwise(context, *arguments, **keywords)
+
+    return choose
+
+
+def _build_kernels(
+    host: HostPlan, backends: Backends, recorder: Recorder
+) -> tuple[dict[ScheduledKernel, str], dict[str, Callable[..., None]]]:
+    """Text and callables: every different kernel once, all kernels of a device in one build."""
+    names: dict[ScheduledKernel, str] = {}
+    sources: dict[str, dict[str, KernelSource]] = {}
+    for kernel, device in host.kernels().items():
+        source = backends[device].generate(kernel)
+        names[kernel] = source.name
+        sources.setdefault(device.type, {})[source.name] = source
+    kernels: dict[str, Callable[..., None]] = {}
+    for device_type, of_device in sources.items():
+        texts = [source.text for source in of_device.values()]
+        recorder.keep(f"{device_type} code", lambda texts=texts: "\n\n".join(texts))
+        kernels.update(backends[torch.device(device_type)].compile(list(of_device.values())))
+    return names, kernels
+
+
+def _wrapper_parts(
+    program: WrapperProgram, lowered: LoweredGraph, kernels: Mapping[str, Callable[..., None]]
+) -> WrapperParts:
+    constants = {b.name: b.value for b in lowered.buffers if isinstance(b, ConstantBuffer)}
+    externs = print_wrapper(program).externs
+
+    def write(repairs: Repairs, checked: bool) -> str:
+        return print_wrapper(program, checked=checked, restride=repairs.restride, clone=repairs.clone).text
+
+    return WrapperParts(write, kernels, {name: constants[name] for name in program.constants}, externs)
+
+
+def _input_specs(lowered: LoweredGraph) -> tuple[InputSpec, ...]:
+    specs: list[InputSpec] = []
+    for buffer in lowered.buffers:
+        if isinstance(buffer, InputBuffer) and isinstance(buffer.layout, Layout):
+            layout = buffer.layout
+            sizes = tuple(int(s) if s.is_constant else None for s in layout.sizes)
+            strides = tuple(int(s) if s.is_constant else None for s in layout.strides)
+            specs.append(InputSpec(buffer.position, sizes, strides, layout.dtype, layout.device))
+    return tuple(specs)
