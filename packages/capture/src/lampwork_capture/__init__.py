@@ -1,1 +1,47 @@
-"""Python bytecode to FX graphs, guards and new bytecode."""
+"""Lampwork's capture: Python bytecode to FX graphs, guards and new bytecode.
+
+`optimize` captures a function or module just in time for a graph backend; `capture` and `explain` show what is captured.
+"""
+
+from .errors import BackendError, CaptureError, GraphBreakError
+from .explain import Capture, Explanation, capture, explain
+from .frame_callback import CaptureWarning, GraphBackend
+from .graph_break import BreakId, BreakRecord
+from .marks import (
+    allow_in_graph,
+    assume_constant_result,
+    disable,
+    graph_break,
+    is_compiling,
+    mark_dynamic,
+    mark_static,
+    reset,
+    substitute_in_graph,
+)
+from .optimize import OptimizedModule, UnknownBackendError, optimize
+
+__all__ = [
+    "BackendError",
+    "BreakId",
+    "BreakRecord",
+    "Capture",
+    "CaptureError",
+    "CaptureWarning",
+    "Explanation",
+    "GraphBackend",
+    "GraphBreakError",
+    "OptimizedModule",
+    "UnknownBackendError",
+    "allow_in_graph",
+    "assume_constant_result",
+    "capture",
+    "disable",
+    "explain",
+    "graph_break",
+    "is_compiling",
+    "mark_dynamic",
+    "mark_static",
+    "optimize",
+    "reset",
+    "substitute_in_graph",
+]

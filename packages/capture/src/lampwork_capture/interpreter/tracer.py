@@ -14,7 +14,8 @@ import torch
 
 from ..graph.builder import EagerWouldRaise, GraphBuilder
 from ..graph_break import BreakId, GraphBreak, SkipFrame
-from ..guards.facts import Fact, GuardSetBuilder, UserLine
+from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, UserLine
+from ..guards.global_state import read_global_state
 from ..skip_policy import CallPolicy, SkipPolicy
 from ..source import CellObjectSource, CellSource, FrameScope, LocalSource, Source
 from ..variables import builder
@@ -65,6 +66,7 @@ class FrameTracer:
         self.root.stop_at = stop_at
         self.frame = self.root
         self._fill_root(code, scope)
+        self.guard(GlobalStateIs(GLOBAL_STATE, read_global_state()))
 
     def _fill_root(self, code: CodeType, scope: FrameScope) -> None:
         slot_of = self.root.decoded.slot_of

@@ -1,0 +1,110 @@
+"""`optimize`: just-in-time capture of a function or a module with a graph backend.
+
+The result is called like the original; inside the call the frame hook converts what it meets. Invariants: nothing is
+patched and no hook is on outside such calls; an optimized module shares all its state with the original.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import _native
+from .config import config_from_environment
+from .frame_callback import FrameCallback, GraphBackend
+from .skip_policy import SkipPolicy
+
+_ENTRY_POINTS = "torch_dynamo_backends"
+
+
+class UnknownBackendError(ValueError):
+    """No backend is registered under that name."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(
+            f"unknown backend {name!r}; known are {', '.join(sorted(known))}. "
+            f"Pass a callable, or install a package that registers it as an entry point of `{_ENTRY_POINTS}`."
+        )
+
+
+def eager_backend(graph: torch.fx.GraphModule, example_inputs: list[torch.Tensor]) -> Callable[..., Any]:
+    """The backend "eager": runs the captured graph as it is."""
+    return graph.forward
+
+
+def resolve_backend(backend: str | GraphBackend) -> tuple[str, GraphBackend]:
+    """A backend and its name, from either. Raises UnknownBackendError."""
+    if not isinstance(backend, str):
+        return getattr(backend, "__name__", type(backend).__name__), backend
+    if backend == "eager":
+        return backend, eager_backend
+    found = {point.name: point for point in importlib.metadata.entry_points(group=_ENTRY_POINTS)}
+    if backend not in found:
+        raise UnknownBackendError(backend, ["eager", *found])
+    return backend, found[backend].load()
+
+
+def optimize(
+    backend: str | GraphBackend = "eager", *, fullgraph: bool = False, dynamic: bool | None = None
+) -> Callable[[Any], Any]:
+    """A decorator that captures graphs of a function or `nn.Module` when it is called, for `backend` to compile.
+
+    `fullgraph`: a graph break raises `GraphBreakError` instead of splitting the function. `dynamic` is accepted; sizes
+    are static in this version, a new size is a new capture.
+    """
+    name, compiler = resolve_backend(backend)
+
+    def decorate(target: Any) -> Any:
+        callback = FrameCallback(compiler, name, config_from_environment(fullgraph=fullgraph), shared_policy())
+        return with_callback(target, callback)
+
+    return decorate
+
+
+def with_callback(target: Any, callback: FrameCallback) -> Any:
+    """The optimized form of a function or module, whose frames `callback` converts."""
+    if isinstance(target, OptimizedModule):
+        target = target._orig_mod
+    if isinstance(target, torch.nn.Module):
+        return OptimizedModule(target, callback)
+    if not callable(target):
+        raise TypeError(f"optimize needs a function or a module, not {type(target).__name__}")
+    return _native.OptimizedCallable(target, callback, callback)
+
+
+class OptimizedModule(torch.nn.Module):
+    """A module with an optimized `forward`. Its attributes, parameters, hooks and mode are the original's own."""
+
+    __slots__ = ("_optimized", "_orig_mod", "lampwork_callback")
+
+    def __init__(self, module: torch.nn.Module, callback: FrameCallback) -> None:
+        object.__setattr__(self, "__dict__", module.__dict__)  # one state, two classes
+        object.__setattr__(self, "_orig_mod", module)
+        object.__setattr__(self, "lampwork_callback", callback)
+        object.__setattr__(self, "_optimized", _native.OptimizedCallable(module.forward, callback, callback))
+
+    @property
+    def forward(self) -> Callable[..., Any]:  # type: ignore[override]
+        return self._optimized
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._orig_mod, name)
+
+    def __repr__(self) -> str:
+        return f"OptimizedModule({self._orig_mod!r})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an optimized module is not pickled; pickle the original, `optimized._orig_mod`")
+
+
+_policy: list[SkipPolicy] = []
+
+
+def shared_policy() -> SkipPolicy:
+    """The default policy, made at first use: its answers depend on code only."""
+    if not _policy:
+        _policy.append(SkipPolicy())
+    return _policy[0]
