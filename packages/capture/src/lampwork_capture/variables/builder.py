@@ -36,6 +36,7 @@ from .python_module import PythonModuleValue
 from .range import SliceValue
 from .registry import handler_of, wrapper_of
 from .set import make_set
+from .sym_scalar import SymScalarValue
 from .tensor import TensorValue
 from .torch_function import TorchFunctionValue, is_graph_function
 from .tuple import TupleValue, is_struct_sequence
@@ -228,6 +229,8 @@ def wrap_result(tracer: Tracer, node: torch.fx.Node, result: Any) -> Value:
             known = TensorValue(node, result)
             tracer.graph.values_of_fakes[id(result)] = known
         return known
+    if isinstance(result, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        return SymScalarValue(node, result)
     if isinstance(result, (tuple, list)) and any(isinstance(leaf, (torch.Tensor, tuple, list)) for leaf in result):
         items = [_result_item(tracer, node, index, item) for index, item in enumerate(result)]
         if isinstance(result, list):

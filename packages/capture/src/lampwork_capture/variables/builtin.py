@@ -232,7 +232,7 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
         return any(is_instance(tracer, value, cls) for cls in classes.__args__)
     cls = value.python_type()
     if isinstance(value, TensorValue):
-        if type(classes) is torch.tensortype:
+        if type(classes) is type(torch.FloatTensor):
             return bool(value.fake.dtype == classes.dtype and (value.fake.device.type == "cuda") == classes.is_cuda)
         if classes in (torch.nn.Parameter, torch.nn.Buffer):
             return isinstance(value.obj if value.obj is not None else value.fake, classes)

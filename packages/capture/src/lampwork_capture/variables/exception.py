@@ -6,13 +6,14 @@ the frame breaks before it, so that eager raises the real one. Invariant: an exc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
 from ..interpreter.side_effects import DELETED, emit_attribute_write
 from .base import Tracer, Value
+from .constant import is_known, snapshot
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -53,6 +54,17 @@ class ExceptionValue(Value):
         if hasattr(self.cls, "__bool__") or hasattr(self.cls, "__len__"):
             return super().truth(tracer)
         return True
+
+    def text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
+        """`str(error)` or `repr(error)`, where its class does not define them and the arguments are known."""
+        name = "__str__" if convert is str else "__repr__"
+        builtin_text = _lookup(self.cls, name) in (BaseException.__dict__[name], KeyError.__dict__.get(name))
+        if convert is ascii or not builtin_text or not all(is_known(arg) for arg in self.args):
+            raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the text of {self.describe()} is not known while tracing")
+        args = tuple(snapshot(arg) for arg in self.args)
+        if convert is repr:
+            return f"{self.cls.__name__}({', '.join(map(repr, args))})"
+        return str(KeyError(*args) if issubclass(self.cls, KeyError) else Exception(*args))
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         pending = tracer.side_effects.pending_attribute(self, name)

@@ -27,6 +27,7 @@ from ..source import (
 )
 from .base import Tracer, Value
 from .cell import CellValue
+from .context_manager import ContextMethodValue, ContextValue
 from .registry import handler_of, handles, wraps_type
 
 if TYPE_CHECKING:
@@ -365,6 +366,8 @@ def wrap_method(tracer: Tracer, obj: Any, source: Source) -> Value:
     tracer.guard(TypeIs(source, MethodType))
     function = tracer.wrap(obj.__func__, MethodFunctionSource(source))
     owner = tracer.wrap(obj.__self__, AttributeSource(source, "__self__"))
+    if isinstance(owner, ContextValue) and obj.__name__ in ("__enter__", "__exit__"):
+        return ContextMethodValue(owner, obj.__name__)
     return MethodValue(function, owner, source)
 
 

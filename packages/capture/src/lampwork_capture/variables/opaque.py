@@ -10,7 +10,7 @@ import functools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..graph_break import GraphBreak
+from ..graph_break import BreakId, GraphBreak
 from ..source import AttributeSource, Source
 from .base import Tracer, Value
 from .registry import handler_of
@@ -98,7 +98,11 @@ class LruCacheValue(Value):
         handler = handler_of(self.obj)
         if handler is not None:
             return handler(tracer, args, kwargs)
-        return self.wrapped(tracer).call(tracer, args, kwargs)
+        before = tracer.side_effects.count
+        result = self.wrapped(tracer).call(tracer, args, kwargs)
+        if tracer.side_effects.count != before:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the cached function `{self.obj.__name__}` has side effects")
+        return result
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if name in functools.WRAPPER_ASSIGNMENTS:
