@@ -123,7 +123,9 @@ read_attribute(PyObject *object, PyObject *name)
         return read_class_attribute((PyTypeObject *)object, name);
     }
     if (!plain_getattribute(type)) {
-        return NULL;
+        /* A source that says `__dict__` means the namespace of the instance, whatever `__getattribute__` shows. */
+        PyObject *own = PyUnicode_CompareWithASCIIString(name, "__dict__") == 0 ? instance_dict(object) : NULL;
+        return Py_XNewRef(own);
     }
     PyObject *found = _PyType_Lookup(type, name);
     if (found != NULL && Py_TYPE(found)->tp_descr_set != NULL) {
