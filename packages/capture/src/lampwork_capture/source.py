@@ -11,7 +11,30 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeVar
+
+_S = TypeVar("_S", bound=type)
+
+
+class _HashOnce:
+    """Holds the hash of a source: paths are long, and every fact about one asks for it."""
+
+    __slots__ = ("_hash",)
+
+
+def _hash_once(cls: _S) -> _S:
+    """Class decorator: compute the structural hash of an instance at its first use."""
+    structural = cls.__hash__
+
+    def __hash__(self: Any) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", structural(self))
+            return self._hash
+
+    cls.__hash__ = __hash__  # type: ignore[method-assign, assignment]
+    return cls
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +48,7 @@ class FrameScope:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Source(_HashOnce):
     """Base of all sources. `str(source)` is the Python expression a person would write for it."""
 
     @property
@@ -45,6 +68,7 @@ class Source:
         raise NotImplementedError(type(self).__name__)
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class LocalSource(Source):
     """An argument of the frame (`*args` is its tuple, `**kwargs` its dict)."""
@@ -58,6 +82,7 @@ class LocalSource(Source):
         return self.name
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class CellSource(Source):
     """The contents of a closure cell (free variable) of the frame's function."""
@@ -71,6 +96,7 @@ class CellSource(Source):
         return self.name
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class CellObjectSource(Source):
     """The closure cell itself."""
@@ -84,6 +110,7 @@ class CellObjectSource(Source):
         return f"<cell {self.name}>"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class GlobalSource(Source):
     """A global of the frame's own module."""
@@ -97,6 +124,7 @@ class GlobalSource(Source):
         return self.name
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class BuiltinSource(Source):
     """A name found in the frame's builtins."""
@@ -110,6 +138,7 @@ class BuiltinSource(Source):
         return self.name
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class ModuleSource(Source):
     """A Python module by its import name (`sys.modules[name]`): how globals of inlined functions are reached."""
@@ -123,6 +152,7 @@ class ModuleSource(Source):
         return self.name
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class _Derived(Source):
     base: Source
@@ -132,6 +162,7 @@ class _Derived(Source):
         return self.base
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class AttributeSource(_Derived):
     """`base.name`, by normal attribute access."""
@@ -145,6 +176,7 @@ class AttributeSource(_Derived):
         return f"{self.base}.{self.name}"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class ItemSource(_Derived):
     """`base[key]` of an exact list, tuple or dict (dict.__getitem__ semantics); the key is a constant."""
@@ -161,6 +193,7 @@ class ItemSource(_Derived):
         return f"{self.base}[{self.key!r}]"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class DictKeySource(_Derived):
     """The nth key of a dict in insertion order, for keys that are no constants."""
@@ -174,6 +207,7 @@ class DictKeySource(_Derived):
         return f"list({self.base})[{self.index}]"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class DictValueSource(_Derived):
     """The nth value of a dict in insertion order, for keys that are no constants."""
@@ -187,6 +221,7 @@ class DictValueSource(_Derived):
         return f"list({self.base}.values())[{self.index}]"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class DefaultSource(_Derived):
     """The nth positional default, or a keyword-only default by name, of a function."""
@@ -204,6 +239,7 @@ class DefaultSource(_Derived):
         return f"{self.base}.{field}[{self.key!r}]"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class ClosureSource(_Derived):
     """The contents of the nth closure cell of a function."""
@@ -218,6 +254,7 @@ class ClosureSource(_Derived):
         return f"{self.base}.__closure__[{self.index}].cell_contents"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class FunctionGlobalSource(_Derived):
     """A global seen by an inlined function: `base.__globals__[name]`."""
@@ -231,6 +268,7 @@ class FunctionGlobalSource(_Derived):
         return f"{self.base}.__globals__[{self.name!r}]"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class TypeSource(_Derived):
     """`type(base)`."""
@@ -242,6 +280,7 @@ class TypeSource(_Derived):
         return f"type({self.base})"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class MethodFunctionSource(_Derived):
     """The function behind a bound method: `base.__func__`."""
@@ -254,6 +293,7 @@ class MethodFunctionSource(_Derived):
         return f"{self.base}.__func__"
 
 
+@_hash_once
 @dataclass(frozen=True, slots=True)
 class ClassAttributeSource(_Derived):
     """`name` in the namespace of the class `base` itself, without descriptors: `base.__dict__[name]`."""

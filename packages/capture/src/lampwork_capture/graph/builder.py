@@ -172,7 +172,7 @@ class GraphBuilder:
 
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []
-        level, _ = _FAKE_LOGGER.level, _FAKE_LOGGER.setLevel(logging.CRITICAL)  # it logs what it raises; we report that ourselves
+        _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
             with self.fake_mode:
                 if op == "call_function":
@@ -194,7 +194,7 @@ class GraphBuilder:
         except Exception as error:
             raise EagerWouldRaise(error) from error
         finally:
-            _FAKE_LOGGER.setLevel(level)
+            _FAKE_LOGGER.disabled = False
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
                 raise GraphBreak(

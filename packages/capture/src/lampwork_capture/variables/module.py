@@ -112,6 +112,14 @@ class ModuleValue(ObjectValue):
 
     def store(self, tracer: Tracer, name: str) -> DictValue | None:
         """`_parameters`, `_buffers` or `_modules`."""
+        if self.obj is not None and self.source is not None and not self._is_written(tracer, name):
+            real = object.__getattribute__(self.obj, "__dict__").get(name)
+            if type(real) is dict:  # made by Module.__init__: its class needs no guard of its own
+                known = tracer.graph.values_of_objects.get(id(real))
+                if known is None:
+                    value = DictValue(None, dict, AttributeSource(self.source, name), real)
+                    known = tracer.graph.values_of_objects[id(real)] = (real, value)
+                return known[1]
         found = self.instance_attribute(tracer, name, in_class=False)
         return None if found is None else dict_contents(found)
 
