@@ -281,6 +281,16 @@ def test_alias_at_another_offset_than_traced():
     assert transposed._base is base
 
 
+def test_absolute_addresses_at_another_offset_run_eagerly():
+    compiler = Counting()
+    compiled = aot_backend(compiler)(capture(as_strided_views, [x46()]), [x46()])
+    base = torch.arange(40.0)
+    x = base[8:32].view(4, 6)
+    for mine, eager in zip(compiled(x), as_strided_views(x)):
+        assert torch.equal(mine, eager)
+    assert compiler.calls == 0
+
+
 def test_buffers_of_the_graph_are_updated():
     module = torch.nn.BatchNorm2d(3)
     twin = torch.nn.BatchNorm2d(3)

@@ -43,6 +43,7 @@ class Observed:
     outputs: tuple[OutputSpec, ...]
     output_tree: pytree.TreeSpec | None
     outputs_require_grad: bool
+    offsets_matter: bool
 
     def signature(
         self, *, inputs: tuple[InputSpec, ...], result_count: int, grad_mode_after: bool | None
@@ -51,6 +52,7 @@ class Observed:
             inputs=inputs,
             outputs=self.outputs,
             mutations=self.mutations,
+            offsets_matter=self.offsets_matter,
             result_count=result_count,
             output_tree=self.output_tree,
             grad_mode_after=grad_mode_after,
@@ -111,7 +113,7 @@ class _Analysis:
             for w in (self.wrapped[m.index],)
         )
         outputs = self._describe_outputs(storages)
-        return Observed(tuple(self.results), tuple(self.mutations), outputs, self.tree, requires_grad)
+        return Observed(tuple(self.results), tuple(self.mutations), outputs, self.tree, requires_grad, self.recorder.addresses_memory)
 
     # -- mutations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -74,17 +74,15 @@ def trace_functional(
         wrapped = [wrap(item.value, with_autograd) if isinstance(item.value, Tensor) else item.value for item in inputs]
         runner = _GraphRunner(graph, recorder, wrapped, inputs)
         outputs = runner.run()
-        grad_after = torch.is_grad_enabled()
         observed = analyse(inputs=[i.value for i in inputs], wrapped=wrapped, outputs=outputs, recorder=recorder)
     functional_graph, result_count = fold(recorder.graph, observed.results)
     module = fx.GraphModule(_holder(recorder.constants), functional_graph, class_name="FunctionalGraph")
-    changes_grad = runner.sets_grad_mode and grad_after != (grad_before and with_autograd)
     result = FunctionalGraph(
         module,
         observed.signature(
             inputs=tuple(item.spec for item in inputs),
             result_count=result_count,
-            grad_mode_after=grad_after if changes_grad else None,
+            grad_mode_after=runner.grad_mode if runner.grad_mode != grad_before else None,
         ),
         tuple(item.lifted for item in inputs if item.lifted is not None),
     )
@@ -139,6 +137,7 @@ def collect_inputs(
         static = node.meta.get("static_input", isinstance(example, nn.Parameter))
         value = _fake_input(node, example, fake_mode)
         spec = InputSpec(node.name, bool(static), meta.get("source"), is_tensor=isinstance(value, Tensor))
+        spec = _with_offset(spec, value)
         inputs.append(GraphInput(spec, value, {**meta, "static_input": bool(static)}))
     taken = {item.spec.name for item in inputs}
     for name, tensor in held_tensors(graph):
@@ -147,9 +146,15 @@ def collect_inputs(
             label += "_"
         taken.add(label)
         _check_plain(tensor, name)
-        spec = InputSpec(label, True, None, lifted=True)
-        inputs.append(GraphInput(spec, _fake_of(tensor, fake_mode), {"static_input": True}, tensor))
+        fake = _fake_of(tensor, fake_mode)
+        spec = _with_offset(InputSpec(label, True, None, lifted=True), fake)
+        inputs.append(GraphInput(spec, fake, {"static_input": True}, tensor))
     return inputs
+
+
+def _with_offset(spec: InputSpec, value: Any) -> InputSpec:
+    offset = value.storage_offset() if isinstance(value, Tensor) else None
+    return replace(spec, storage_offset=offset if isinstance(offset, int) else None)
 
 
 def _fake_input(node: fx.Node, example: Any, fake_mode: FakeTensorMode) -> Any:
@@ -272,7 +277,7 @@ class _GraphRunner:
         self._held = {id(i.lifted): w for i, w in zip(inputs, wrapped) if i.lifted is not None}
         self._layouts = LayoutKeeper(recorder, wrapped)
         self._autocasts: list[Any] = []
-        self.sets_grad_mode = False
+        self.grad_mode: bool | None = None  # as the graph last set it
 
     def run(self) -> Any:
         try:
@@ -305,14 +310,30 @@ class _GraphRunner:
             args = fx.node.map_arg(node.args, get)
             kwargs = fx.node.map_arg(node.kwargs, get) if node.kwargs else {}
             seen = self._layouts.before(args, kwargs)
-            if op == "call_function":
-                values[node] = self._call(node.target, args, kwargs)
-            elif op == "call_method":
-                values[node] = getattr(args[0], node.target)(*args[1:], **kwargs)
-            else:
-                values[node] = self._call_module(node.target, args, kwargs)
-            self._layouts.after(seen, values[node])
+            try:
+                values[node] = self._run_node(node, args, kwargs)
+                self._layouts.after(seen, values[node])
+            except UnsupportedForAot as error:
+                raise self._located(error)
+            except Exception as error:
+                # The capture has run this node on fake tensors before: it is this stage that cannot run it. If the
+                # user's program is at fault after all, the eager run raises what eager raises.
+                raise self._recorder.unsupported(f"{type(error).__name__}: {error}", node.target) from error
         raise UnsupportedForAot("the captured graph has no output")
+
+    def _run_node(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "call_function":
+            return self._call(node.target, args, kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return self._call_module(str(node.target), args, kwargs)
+
+    def _located(self, error: UnsupportedForAot) -> UnsupportedForAot:
+        """The error with the user's line, where it was raised without knowing it."""
+        line = self._recorder.origin.get("user_line")
+        if error.user_line is not None or line is None:
+            return error
+        return UnsupportedForAot(error.reason, operator=error.operator, user_line=line, hint=error.hint)
 
     def _held_value(self, value: Any) -> Any:
         return self._held[id(value)] if isinstance(value, Tensor) else value
@@ -322,7 +343,7 @@ class _GraphRunner:
         if replacement is not None:
             return replacement(*args, **kwargs)
         if target is torch._C._set_grad_enabled:
-            self.sets_grad_mode = True
+            self.grad_mode = bool(args[0])
         elif isinstance(target, HigherOrderOperator):
             raise self._recorder.unsupported("a higher-order operator is not modelled", target.__name__)
         elif target in _FOREIGN_CALLS or str(getattr(target, "__module__", "")).startswith(_FOREIGN_MODULES):

@@ -59,6 +59,7 @@ class InputSpec:
     source: object | None
     lifted: bool = False
     is_tensor: bool = True
+    storage_offset: int | None = None  # where the traced input started in its storage, if it is a tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class GraphSignature:
     result_count: int  # results of the functional graph: new values of mutated inputs, then computed outputs
     output_tree: pytree.TreeSpec | None  # None: the outputs are a flat sequence, as capture makes them
     grad_mode_after: bool | None  # the grad mode the graph leaves behind, when it changes it
+    offsets_matter: bool  # the graph addresses memory (`as_strided`): it is right for inputs at the traced offsets only
     outputs_require_grad: bool  # the trace found outputs that need autograd: this graph is not for inference
 
     @property

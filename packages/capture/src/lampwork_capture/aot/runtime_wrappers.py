@@ -46,6 +46,8 @@ def wrap_for_calls(
         run = _with_effects(run, functional)
         if signature.mutated_inputs:
             run = _unless_overlapping(run, eager, functional)
+    if signature.offsets_matter:
+        run = _unless_moved(run, eager, functional)
     if signature.output_tree is not None:
         run = _with_structure(run, signature.output_tree)
     if under_autocast:
@@ -180,8 +182,24 @@ def _unless_overlapping(run: GraphCallable, eager: GraphCallable, functional: Fu
         inputs = (*args, *lifted) if lifted else args
         addresses = [_storage_address(inputs[i]) for i in tensors]
         if len(set(addresses)) != len(addresses) and _written_overlap(inputs, tensors, addresses, written):
-            flat, _ = pytree.tree_flatten(eager(*args))
-            return flat
+            return pytree.tree_flatten(eager(*args))[0]
+        return run(*args)
+
+    return call
+
+
+def _unless_moved(run: GraphCallable, eager: GraphCallable, functional: FunctionalGraph) -> GraphCallable:
+    """A graph that addresses memory by absolute offsets serves inputs that start where the traced ones did."""
+    expected = tuple(
+        (i, spec.storage_offset)
+        for i, spec in enumerate(functional.signature.inputs)
+        if spec.is_tensor and not spec.lifted
+    )
+
+    def call(*args: Any) -> Any:
+        for index, offset in expected:
+            if args[index].storage_offset() != offset:
+                return pytree.tree_flatten(eager(*args))[0]
         return run(*args)
 
     return call

@@ -61,6 +61,7 @@ _QUERIES = frozenset(
     }
 )
 _LIFTS = frozenset({aten.lift_fresh.default, aten.lift.default, aten.lift_fresh_copy.default})
+_ADDRESSING = frozenset({aten.as_strided.default, aten.as_strided_scatter.default})
 # Operators that write statistics their schema does not mention. `functionalize` replaces their callers.
 _HIDDEN_WRITES = frozenset(
     {aten.native_batch_norm.default, aten.cudnn_batch_norm.default, aten.miopen_batch_norm.default}
@@ -112,6 +113,7 @@ class AtenRecorder(TorchDispatchMode):
         self._nodes: dict[int, fx.Node] = {}  # id of a fake tensor -> its node; `meta["val"]` keeps the tensor alive
         self._recorded: dict[object, Any] = {}
         self._constant_of: dict[int, tuple[Tensor, Any]] = {}
+        self.addresses_memory = False  # an `as_strided` was recorded
         self.symbols: SymbolTable = SymbolTable(self._create)
 
     @classmethod
@@ -190,7 +192,7 @@ class AtenRecorder(TorchDispatchMode):
     def _record(self, op: OpOverload, traits: _Traits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if traits.mutable:
             raise self.unsupported("an operator writes to its arguments and has no functional form", op)
-        if traits.data_dependent_size:
+        if traits.data_dependent_size and not (op is aten.index.Tensor and not any(map(_is_mask, args[1]))):
             raise self.unsupported(
                 "the size of an operator's result depends on the values of its input",
                 op,
@@ -221,6 +223,8 @@ class AtenRecorder(TorchDispatchMode):
             if isinstance(out, (SymInt, SymFloat, SymBool)):
                 raise self.unsupported("an operator returns a number that depends on data", op)
             return out  # an answer that fake tensors know, such as the value of a constant
+        if op in _ADDRESSING:
+            self.addresses_memory = True
         out = self._fresh(out, args)
         node = self._create(op, graph_args, graph_kwargs, out)
         if isinstance(out, Tensor):
@@ -366,6 +370,10 @@ def restride(t: Tensor, strides: Sequence[int]) -> Tensor:
     ordered = aten.permute.default(t, order)
     copied = aten.clone.default(ordered, memory_format=torch.contiguous_format)
     return aten.permute.default(copied, inverse)
+
+
+def _is_mask(index: Tensor | None) -> bool:
+    return index is not None and index.dtype in (torch.bool, torch.uint8)
 
 
 def _contiguous(value: Any) -> bool:
