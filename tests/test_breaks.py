@@ -78,7 +78,7 @@ def test_break_inside_with_and_try(sign: float, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("function", [with_print, with_extension_call, with_item_branch], ids=lambda f: f.__name__)
 def test_explain_names_id_line_and_hint(function) -> None:
     explanation = lampwork.explain(function)(torch.rand(5))
-    breaks = explanation.breaks
+    breaks = explanation.graph_breaks
     assert breaks
     text = str(explanation)
     for record in breaks:

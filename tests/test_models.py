@@ -59,7 +59,7 @@ def test_one_graph_and_as_exact_as_eager(name: str) -> None:
         eager = model(**inputs)
         reference = copy.deepcopy(model).double()(**doubles).logits
         found = capture(model, **inputs)
-        assert (len(found.graphs), len(found.breaks)) == (1, 0), found
+        assert (len(found.graphs), len(found.graph_breaks)) == (1, 0), found
         compiled = torch.compile(model, backend="lampwork", fullgraph=True)
         for _ in range(2):
             output = compiled(**inputs)

@@ -13,10 +13,10 @@ import torch
 
 from .captured_frame import CapturedFrame
 from .config import config_from_environment
-from .frame_callback import FrameCallback
+from .frame_callback import FrameCallback, GraphBackend
 from .graph_break import BreakRecord
 from .guards.facts import Guard
-from .optimize import eager_backend, shared_policy, with_callback
+from .optimize import resolve_backend, shared_policy, with_callback
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +90,21 @@ def _frame_lines(frame: CapturedFrame) -> list[str]:
 
 def capture(function: Any, *args: Any, **kwargs: Any) -> Capture:
     """Call `function(*args, **kwargs)` once with capture on and return what was captured, result included."""
-    callback = FrameCallback(eager_backend, "eager", config_from_environment(), shared_policy())
+    return _captured(function, "eager", args, kwargs)
+
+
+def explain(function: Any, *, backend: str | GraphBackend = "eager") -> Callable[..., Explanation]:
+    """`explain(f)(*args)` calls `f` once and explains what was captured; graphs are compiled by `backend`."""
+
+    def run(*args: Any, **kwargs: Any) -> Explanation:
+        return Explanation(_captured(function, backend, args, kwargs))
+
+    return run
+
+
+def _captured(function: Any, backend: str | GraphBackend, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:
+    name, compiler = resolve_backend(backend)
+    callback = FrameCallback(compiler, name, config_from_environment(), shared_policy())
     result = with_callback(function, callback)(*args, **kwargs)
     reasons = tuple(str(failure) for _, failure in callback.recompilations if failure is not None)
     return Capture(tuple(callback.records), result, reasons)
-
-
-def explain(function: Any) -> Callable[..., Explanation]:
-    """`explain(f)(*args)` calls `f` once and explains what was captured."""
-
-    def run(*args: Any, **kwargs: Any) -> Explanation:
-        return Explanation(capture(function, *args, **kwargs))
-
-    return run

@@ -13,10 +13,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import lampwork_inductor_core as inductor_core
 import torch
 import torch.fx
 from lampwork_capture.aot import aot_backend
+from lampwork_inductor_core import CompiledGraph, CompileOptions, compile_graph
 from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
 
 from .options import core_options
@@ -35,15 +35,24 @@ def graph_backend(mode: str | None = None, options: Mapping[str, Any] | None = N
     backend takes an FX graph and example inputs and returns a callable of the same inputs; a machine without a compiler
     or a device without a backend gets one warning that names the fix, and the graph runs eagerly.
     """
-    lowering = inductor_core.graph_backend(core_options(mode, options))
+    return backend_of(core_options(mode, options), lambda _: None)
 
-    def lower_or_run_eagerly(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
+
+def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None]) -> GraphBackend:
+    """The same for options that are known to be good; `compiled` is shown every graph that was compiled."""
+    warned: set[str] = set()
+
+    def lower(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
         try:
-            return lowering(graph, example_inputs)
+            result = compile_graph(graph, example_inputs, options=options)
         except (CompilerNotFound, BackendNotFound) as error:
             if os.environ.get("LAMPWORK_STRICT") == "1":
                 raise
-            warnings.warn(f"lampwork: the graph runs eagerly: {error}", EagerFallbackWarning, stacklevel=2)
+            if str(error) not in warned:
+                warned.add(str(error))
+                warnings.warn(f"lampwork: graphs run eagerly: {error}", EagerFallbackWarning, stacklevel=2)
             return graph.forward
+        compiled(result)
+        return result
 
-    return aot_backend(lower_or_run_eagerly)
+    return aot_backend(lower)

@@ -1,0 +1,62 @@
+"""`lampwork.explain`: what the whole stack makes of a call, from graph breaks to generated code.
+
+Beside the path: it runs the call once with every stage's text kept. Invariant: it compiles as `lampwork.compile` does,
+so what it shows is what runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lampwork_capture
+from lampwork_capture import BreakRecord, Capture
+from lampwork_inductor_core import CompiledGraph
+
+from .options import core_options
+from .pipeline import backend_of
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`str()` of it is for a person: frames, graphs, breaks with their cause, line and hint, and what was generated.
+
+    `stages[i]` maps the names of compiled graph i's stages to their texts: "aten", "lowered", "schedule", "kernels",
+    the device's code, and "wrapper".
+    """
+
+    capture: Capture
+    stages: tuple[Mapping[str, str], ...]
+    notes: tuple[str, ...]
+    text: str
+
+    @property
+    def graph_breaks(self) -> tuple[BreakRecord, ...]:
+        """Where frames were split, and why."""
+        return self.capture.graph_breaks
+
+    def __str__(self) -> str:
+        lines = [self.text]
+        for number, stages in enumerate(self.stages):
+            lines.append(
+                f"compiled graph {number}: stages {', '.join(stages)}; read them with `.stages[{number}][name]`"
+            )
+        lines.extend(f"note: {note}" for note in self.notes)
+        return "\n".join(lines)
+
+
+def explain(
+    model: Any, *, mode: str | None = None, options: Mapping[str, Any] | None = None
+) -> Callable[..., Explanation]:
+    """`explain(model)(*args)` calls `model` once, compiled, and explains what happened. Arguments as `compile`'s."""
+    compiled: list[CompiledGraph] = []
+    backend = backend_of(core_options(mode, options, keep_artifacts=True), compiled.append)
+
+    def run(*args: Any, **kwargs: Any) -> Explanation:
+        compiled.clear()
+        found = lampwork_capture.explain(model, backend=backend)(*args, **kwargs)
+        stages = tuple(c.artifacts.stages if c.artifacts is not None else {} for c in compiled)
+        return Explanation(found.capture, stages, tuple(n for c in compiled for n in c.notes), str(found))
+
+    return run
