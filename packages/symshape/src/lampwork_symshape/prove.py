@@ -9,22 +9,22 @@ few milliseconds.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import TypeAlias, cast
 
 from .condition import Boolean, BoolExpr, Connective, Relation, and_, as_condition, excess, gt, not_
-from .expr import BinaryInt, IntExpr, MinMax, Symbol, combine, integer, product
+from .expr import BinaryInt, IntExpr, MinMax, Symbol, combine, integer, product, scaled
 from .kind import Kind
 from .node import E, Expr, postorder
 from .rules import factors_of
-from .value_range import scale_bounds
 
 Coefficients: TypeAlias = dict[IntExpr, int]
 
-_SEARCH_STEPS = 300
-_SEARCH_DEPTH = 6
+_SEARCH_STEPS = 150
 _MAX_TERMS = 12
 
 
@@ -53,51 +53,81 @@ class Bounded:
 class Facts:
     """Conditions known to hold, prepared for many questions. Immutable; `with_fact` gives a larger one."""
 
-    __slots__ = ("bounds", "conditions", "equal", "held")
+    __slots__ = ("_by_term", "_strongest", "conditions", "equal")
+
+    conditions: dict[BoolExpr, None]
+    """The facts, conjunctions split, in order."""
+    equal: dict[Symbol, IntExpr]
+    """What symbols are equated to; no key occurs in a value."""
 
     def __init__(self, conditions: Iterable[BoolExpr] = ()) -> None:
-        held: dict[BoolExpr, None] = {}
+        self.conditions = {}
+        self.equal = {}
+        self._by_term: dict[IntExpr, tuple[tuple[Bounded, int], ...]] = {}
+        self._strongest: dict[tuple[tuple[IntExpr, int], ...], int] = {}
         for condition in conditions:
-            for part in (
-                condition.args if isinstance(condition, Connective) and condition.kind is Kind.AND else (condition,)
-            ):
-                held[part] = None
-        self.conditions: tuple[BoolExpr, ...] = tuple(held)
-        self.held: frozenset[BoolExpr] = frozenset(held)
-        bounds: list[Bounded] = []
-        equal: dict[Symbol, IntExpr] = {}
-        for condition in held:
-            if not isinstance(condition, Relation):
-                continue
-            if condition.kind is Kind.EQ:
-                bounds.append(_bounded(condition.difference, 1))
-                bounds.append(_bounded(condition.difference, -1))
-                _note_equality(condition.difference, equal)
-            elif condition.kind is not Kind.NE:
-                bounds.append(_bounded(excess(condition), 1))
-        self.bounds: tuple[Bounded, ...] = tuple(bounds)
-        self.equal: Mapping[Symbol, IntExpr] = equal
-        for condition in held:  # x <= y and x != y is x < y
-            if isinstance(condition, Relation) and condition.kind is Kind.NE:
-                for sign in (1, -1):
-                    if _at_most_zero(condition.difference * sign, self):
-                        self.bounds = (*self.bounds, _bounded(condition.difference * sign + 1, 1))
+            self._add(condition)
 
     def with_fact(self, condition: BoolExpr) -> Facts:
         """These facts and one more."""
-        return Facts((*self.conditions, condition))
+        larger = Facts()
+        larger.conditions = dict(self.conditions)
+        larger.equal = dict(self.equal)
+        larger._by_term = dict(self._by_term)
+        larger._strongest = dict(self._strongest)
+        larger._add(condition)
+        return larger
 
     def replaced(self, expr: E) -> E:
         """`expr` with symbols that a fact equates to something else replaced."""
         return expr.substitute(self.equal) if self.equal else expr
+
+    def about(self, term: IntExpr) -> tuple[tuple[Bounded, int], ...]:
+        """The linear facts in which a term occurs, each with its coefficient there."""
+        return self._by_term.get(term, ())
+
+    def _add(self, condition: BoolExpr) -> None:
+        if condition in self.conditions:
+            return
+        if isinstance(condition, Connective) and condition.kind is Kind.AND:
+            for part in condition.args:
+                self._add(part)
+            return
+        self.conditions[condition] = None
+        for bound in _implied(condition):
+            self._note(bound)
+        if not isinstance(condition, Relation):
+            return
+        if condition.kind is Kind.EQ:
+            self._note(_bounded(condition.difference, 1))
+            self._note(_bounded(condition.difference, -1))
+            _note_equality(condition.difference, self.equal)
+        elif condition.kind is not Kind.NE:
+            self._note(_bounded(excess(condition), 1))
+        # x <= y and x != y is x < y, in whichever order they came
+        for other in self.conditions:
+            if other.kind is Kind.NE and not other.free_symbols.isdisjoint(condition.free_symbols):
+                difference = cast(Relation, other).difference
+                for sign in (1, -1):
+                    bound = _bounded(difference, sign)
+                    limit = scaled(difference, sign).upper
+                    if limit == 0 or self._strongest.get(bound.coefficients) == bound.constant:
+                        self._note(Bounded(bound.coefficients, bound.constant + 1))
+
+    def _note(self, bound: Bounded) -> None:
+        known = self._strongest.get(bound.coefficients)
+        if known is not None and known >= bound.constant:
+            return
+        self._strongest[bound.coefficients] = bound.constant
+        for term, coefficient in bound.coefficients:
+            self._by_term[term] = (*self._by_term.get(term, ()), (bound, coefficient))
 
 
 def _note_equality(difference: IntExpr, equal: dict[Symbol, IntExpr]) -> None:
     """Remember symbol == rest, the last symbol in canonical order first, never making a cycle."""
     for term, coefficient in reversed(difference.terms):
         if isinstance(term, Symbol) and abs(coefficient) == 1 and term not in equal:
-            value = term - difference * coefficient
-            value = value.substitute(equal)
+            value = (term - difference * coefficient).substitute(equal)
             if term in value.free_symbols:
                 continue
             for known, meaning in list(equal.items()):
@@ -113,55 +143,47 @@ def _bounded(expr: IntExpr, sign: int) -> Bounded:
 def prove(condition: BoolExpr | bool, facts: Facts | Sequence[BoolExpr] = ()) -> Truth:
     """Whether `condition` holds for all values of its symbols that are in range and satisfy `facts`."""
     known = facts if isinstance(facts, Facts) else Facts(facts)
-    return _prove(as_condition(condition), known)
-
-
-def _prove(condition: BoolExpr, facts: Facts) -> Truth:
-    if isinstance(condition, Boolean):
-        return Truth.TRUE if condition.value else Truth.FALSE
-    if condition in facts.held:
+    condition = as_condition(condition)
+    if holds(condition, known):
         return Truth.TRUE
-    if not_(condition) in facts.held:
-        return Truth.FALSE
+    return Truth.FALSE if holds(not_(condition), known) else Truth.UNKNOWN
+
+
+def holds(condition: BoolExpr, facts: Facts) -> bool:
+    """Whether `condition` is proven; half the work of `prove`, for who knows that it cannot be false."""
+    if isinstance(condition, Boolean):
+        return condition.value
+    if condition in facts.conditions:
+        return True
     if isinstance(condition, Connective):
-        parts = [_prove(arg, facts) for arg in condition.args]
-        deciding = Truth.FALSE if condition.kind is Kind.AND else Truth.TRUE
-        if deciding in parts:
-            return deciding
-        return Truth.UNKNOWN if Truth.UNKNOWN in parts else ~deciding
+        decide = all if condition.kind is Kind.AND else any
+        return decide(holds(arg, facts) for arg in condition.args)
     simpler = facts.replaced(condition)
     if simpler is not condition:
-        return _prove(simpler, facts)
+        return holds(simpler, facts)
     relation = cast(Relation, condition)
-    if relation.kind is Kind.EQ or relation.kind is Kind.NE:
-        truth = _prove_zero(relation.difference, facts)
-        return truth if relation.kind is Kind.EQ else ~truth
-    difference = excess(relation)
-    if _at_most_zero(difference, facts):
-        return Truth.TRUE
-    if _at_most_zero(1 - difference, facts):
-        return Truth.FALSE
-    return Truth.UNKNOWN
-
-
-def _prove_zero(difference: IntExpr, facts: Facts) -> Truth:
-    if _at_most_zero(difference + 1, facts) or _at_most_zero(1 - difference, facts):
-        return Truth.FALSE
-    if _at_most_zero(difference, facts) and _at_most_zero(-difference, facts):
-        return Truth.TRUE
-    return Truth.UNKNOWN
+    difference = relation.difference
+    if relation.kind is Kind.EQ:
+        return _at_most_zero(difference, facts) and _at_most_zero(-difference, facts)
+    if relation.kind is Kind.NE:
+        return _at_most_zero(difference + 1, facts) or _at_most_zero(1 - difference, facts)
+    return _at_most_zero(excess(relation), facts)
 
 
 # ------------------------------------------------------------------------------------------------ linear reasoning
 
 
+def _unbounded(term: IntExpr, coefficient: int) -> bool:
+    return (term.upper if coefficient > 0 else term.lower) is None
+
+
 def _upper_bound(coefficients: Coefficients, constant: int) -> int | None:
     total = constant
     for term, coefficient in coefficients.items():
-        high = scale_bounds(term.lower, term.upper, coefficient)[1]
-        if high is None:
+        bound = term.upper if coefficient > 0 else term.lower
+        if bound is None:
             return None
-        total += high
+        total += bound * coefficient
     return total
 
 
@@ -196,75 +218,68 @@ def _implied(expr: Expr) -> list[Bounded]:
     return found
 
 
-def _cofactor(term: IntExpr, divisor: IntExpr) -> IntExpr | None:
-    """The q of term == q * divisor for products of factors, else None."""
-    left = list(factors_of(term))
-    for factor in factors_of(divisor):
-        if factor not in left:
-            return None
-        left.remove(factor)
-    return product(left)
-
-
 def _at_most_zero(difference: IntExpr, facts: Facts) -> bool:
-    """Whether difference <= 0 follows from ranges, facts and what the operations imply."""
-    if difference.upper is not None and difference.upper <= 0:
-        return True
-    known = [*facts.bounds, *_implied(difference)]
-    for condition in facts.conditions:
-        if not condition.free_symbols.isdisjoint(difference.free_symbols):
-            known.extend(_implied(condition))
-    known = list(dict.fromkeys(known))
-    if not known:
-        return False
-    return _Search(known).run(dict(difference.terms), difference.constant)
+    """Whether difference <= 0 follows from ranges, facts and what the operations imply.
 
-
-class _Search:
-    """Adds non-negative multiples of facts to a goal until its upper bound is at most zero.
-
-    If goal*a <= fact*b for positive a, b and fact <= 0, then goal <= 0: so each step cancels one term of the goal
-    against a fact, times a non-negative product where the fact's term only divides the goal's.
+    Adds non-negative multiples of facts to the goal until its upper bound is at most zero: if a*goal <= b*fact for
+    positive a, b and fact <= 0, then goal <= 0. Each step cancels one term of the goal against a fact, times a
+    non-negative product where the fact's term only divides the goal's. The most promising goal goes first: few terms
+    without a bound, then few terms.
     """
-
-    def __init__(self, facts: Sequence[Bounded]) -> None:
-        self._facts = facts
-        self._steps = 0
-        self._seen: set[tuple[frozenset[tuple[IntExpr, int]], int]] = set()
-
-    def run(self, coefficients: Coefficients, constant: int, depth: int = 0) -> bool:
-        bound = _upper_bound(coefficients, constant)
-        if bound is not None and bound <= 0:
+    if difference.upper is not None:
+        if difference.upper <= 0:
             return True
-        key = (frozenset(coefficients.items()), constant)
-        if (
-            depth >= _SEARCH_DEPTH
-            or self._steps >= _SEARCH_STEPS
-            or key in self._seen
-            or len(coefficients) > _MAX_TERMS
-        ):
+        if difference.lower == difference.upper:
             return False
-        self._seen.add(key)
-        # terms with no bound of their own first: without a fact for each of them there is no proof
-        order = sorted(
-            coefficients.items(),
-            key=lambda item: (scale_bounds(item[0].lower, item[0].upper, item[1])[1] is not None, item[0].order),
-        )
-        for term, coefficient in order:
-            for fact in self._facts:
-                for known, scale in fact.coefficients:
-                    if (scale > 0) != (coefficient > 0):
-                        continue
-                    by = _cofactor(term, known)
-                    if by is None or by.lower is None or by.lower < 0:
-                        continue
-                    self._steps += 1
-                    reduced = _subtract(coefficients, constant, abs(scale), fact, abs(coefficient), by)
-                    if self.run(*reduced, depth + 1):
-                        return True
-            if scale_bounds(term.lower, term.upper, coefficient)[1] is None:
+    own: dict[IntExpr, list[tuple[Bounded, int]]] = {}
+    for bound in _implied(difference):
+        for term, coefficient in bound.coefficients:
+            own.setdefault(term, []).append((bound, coefficient))
+    counter = itertools.count()
+    queue: list[tuple[int, int, int, Coefficients, int]] = [
+        (0, 0, next(counter), dict(difference.terms), difference.constant)
+    ]
+    seen: set[tuple[frozenset[tuple[IntExpr, int]], int]] = set()
+    steps = 0
+    while queue:
+        _, _, _, goal, constant = heapq.heappop(queue)
+        for reduced, rest in _steps(goal, constant, facts, own):
+            steps += 1
+            bound = _upper_bound(reduced, rest)
+            if bound is not None and bound <= 0:
+                return True
+            if steps >= _SEARCH_STEPS:
                 return False
-        return False
+            key = (frozenset(reduced.items()), rest)
+            if len(reduced) <= _MAX_TERMS and key not in seen:
+                seen.add(key)
+                open_terms = sum(_unbounded(t, c) for t, c in reduced.items())
+                heapq.heappush(queue, (open_terms, len(reduced), next(counter), reduced, rest))
+    return False
+
+
+def _steps(
+    goal: Coefficients, constant: int, facts: Facts, own: Mapping[IntExpr, list[tuple[Bounded, int]]]
+) -> Iterator[tuple[Coefficients, int]]:
+    """Every goal that is one fact away."""
+    order = sorted(goal.items(), key=lambda item: (not _unbounded(*item), item[0].order))
+    for term, coefficient in order:
+        factors = factors_of(term)
+        for known in dict.fromkeys((term, *factors)):
+            by = integer(1) if known is term else _cofactor(factors, known)
+            if by.lower is None or by.lower < 0:
+                continue
+            for fact, scale in (*facts.about(known), *own.get(known, ())):
+                if (scale > 0) == (coefficient > 0):
+                    yield _subtract(goal, constant, abs(scale), fact, abs(coefficient), by)
+        if _unbounded(term, coefficient):
+            return  # without a fact for this term there is no proof, so nothing else need be tried first
+
+
+def _cofactor(factors: tuple[IntExpr, ...], factor: IntExpr) -> IntExpr:
+    left = list(factors)
+    left.remove(factor)
+    return product(left)
 
 
 def _subtract(
@@ -310,12 +325,12 @@ def simplify(expr: IntExpr, facts: Facts | Sequence[BoolExpr]) -> IntExpr:
 
 def _decide(node: Expr, facts: Facts) -> Expr:
     if isinstance(node, BoolExpr):
-        truth = _prove(node, facts)
+        truth = prove(node, facts)
         return node if truth is Truth.UNKNOWN else as_condition(truth is Truth.TRUE)
     if node.kind is Kind.ADD or node.kind is Kind.MUL:
         return _decide_terms(cast(IntExpr, node), facts)
     if isinstance(node, BinaryInt):
-        if _prove(and_(gt(node.rhs, node.lhs), gt(node.lhs, -1)), facts) is Truth.TRUE:
+        if holds(and_(gt(node.rhs, node.lhs), gt(node.lhs, -1)), facts):
             return integer(0) if node.kind is Kind.FLOOR_DIV else node.lhs
     elif isinstance(node, MinMax):
         least = node.kind is Kind.MIN

@@ -18,7 +18,7 @@ from types import FrameType
 from .condition import Boolean, BoolExpr, as_condition, eq, not_
 from .dim_policy import DimDecision
 from .expr import IntExpr, Symbol, as_expr, integer, symbol
-from .prove import Facts, Truth, prove
+from .prove import Facts, Truth, holds, prove
 from .shape_symbol import BACKED_PREFIX, UNBACKED_PREFIX, ShapeSymbol, SymbolKind, UserFrame
 
 FrameFinder = Callable[[], UserFrame | None]
@@ -171,8 +171,15 @@ class ShapeEnv:
 
     def known(self, condition: BoolExpr | bool) -> bool | None:
         """The truth of a condition if bounds and facts settle it, else None. Records nothing."""
-        truth = prove(condition, self._known)
-        return None if truth is Truth.UNKNOWN else truth is Truth.TRUE
+        condition = as_condition(condition)
+        if isinstance(condition, Boolean):
+            return condition.value
+        value = self.hint_of(condition)
+        if value is None:
+            truth = prove(condition, self._known)
+            return None if truth is Truth.UNKNOWN else truth is Truth.TRUE
+        # the hints satisfy every fact, so only what they say can be proven
+        return bool(value) if holds(condition if value else not_(condition), self._known) else None
 
     def evaluate(self, condition: BoolExpr | bool, frame: UserFrame | None = None) -> bool:
         """The truth of a condition, by proof or else by the hints; in the latter case it becomes a fact.

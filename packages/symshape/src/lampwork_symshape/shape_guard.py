@@ -134,7 +134,8 @@ def _minimal(checks: Sequence[ShapeCheck]) -> tuple[ShapeCheck, ...]:
     """Drop what the others imply; equalities and later facts, which tend to be stronger, are kept first."""
     kept = list(checks)
     for check in sorted(checks, key=lambda c: c.condition.kind is Kind.EQ):
-        others = [c.condition for c in kept if c is not check]
+        symbols = check.condition.free_symbols
+        others = [c.condition for c in kept if c is not check and not symbols.isdisjoint(c.condition.free_symbols)]
         if prove(check.condition, others) is Truth.TRUE:
             kept.remove(check)
     return tuple(kept)
@@ -151,7 +152,8 @@ def _binding(
     first = sources[0]
     # as expressions the bounds would be true at once, so ask about a symbol of this name that has none
     free = symbol(sym.name, 0 if first.quantity in (Quantity.SIZE, Quantity.OFFSET) else None, None)
-    facts = Facts([c.condition.substitute({**unchecked, sym: free}) for c in checks])
+    related = [c.condition for c in checks if sym in c.condition.free_symbols]
+    facts = Facts([c.substitute({**unchecked, sym: free}) for c in related])
     lower = None if sym.lower is None or prove(ge(free, sym.lower), facts) is Truth.TRUE else sym.lower
     upper = None if sym.upper is None or prove(le(free, sym.upper), facts) is Truth.TRUE else sym.upper
     if (lower, upper) != (sym.lower, sym.upper):
