@@ -2,7 +2,7 @@
 
 After `kernel`, before `bind`. Content-addressed on disk: a library by its whole text, header, flags and compiler; each
 kernel by its name (which digests its text) and the same identity, so graphs share kernels. Invariants: files appear by
-rename only, so a killed or concurrent build is harmless; a kernel is built once per process and once per cache.
+rename only (the core's kernel cache), so a killed or concurrent build is harmless; a kernel is built once per process and once per cache.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
 from lampwork_inductor_core.codegen.scheduled_kernel import KernelSource
+from lampwork_inductor_core.runtime.kernel_cache import KernelCache, content_key
 
 from .bind import binding_text, load_library
 from .isa import Isa
@@ -66,28 +65,24 @@ class Builder:
             self._build([missing[name] for name in sorted(missing)])
         return {name: self.loaded[name] for name in unique}
 
-    # -- the cache
+    # -- the cache: libraries by their whole text, and for each kernel which library has it
 
-    def _index(self, name: str) -> Path:
-        return self.cache / self.identity / "kernels" / name
+    def _libraries(self) -> KernelCache:
+        return KernelCache(self.cache / self.identity / "libraries", ".so")
 
-    def _library(self, key: str) -> Path:
-        return self.cache / self.identity / "libraries" / f"{key}.so"
+    def _index(self) -> KernelCache:
+        return KernelCache(self.cache / self.identity / "kernels", ".names")
 
     def _from_disk(self, missing: Mapping[str, KernelSource]) -> None:
-        keys: set[str] = set()
+        tried: set[str] = set()
         for name in missing:
-            try:
-                keys.add(self._index(name).read_text())
-            except OSError:
+            entry = self._index().find(content_key(name))
+            if entry is None or name in self.loaded:
                 continue
-        for key in sorted(keys):
-            library = self._library(key)
-            try:
-                names = library.with_suffix(".names").read_text().split()
-            except OSError:
-                continue
-            if library.exists():
+            key, *names = entry.read_text().split()
+            library = self._libraries().find(key) if key not in tried else None
+            tried.add(key)
+            if library is not None:
                 self._load(library, names)
 
     def _load(self, library: Path, names: Sequence[str]) -> None:
@@ -98,36 +93,27 @@ class Builder:
 
     def _build(self, sources: Sequence[KernelSource]) -> None:
         text, spans = library_text(sources)
-        key = hashlib.sha256(text.encode()).hexdigest()[:24]
-        library = self._library(key)
-        library.parent.mkdir(parents=True, exist_ok=True)
-        self._index("x").parent.mkdir(parents=True, exist_ok=True)
+        key = content_key(text)
+        library = self._libraries().get_or_build(key, lambda: self._run_compiler(text, spans, key))
         names = [s.name for s in sources]
-        with FileLock(str(library.with_suffix(".lock"))):
-            if not library.exists():
-                self._run_compiler(text, spans, library)
-            _write(library.with_suffix(".names"), "\n".join(names))
-            for name in names:
-                _write(self._index(name), key)
+        for name in names:
+            self._index().store(content_key(name), "\n".join([key, *names]).encode())
         self._load(library, names)
 
-    def _run_compiler(self, text: str, spans: Sequence[_Span], library: Path) -> None:
-        source = library.with_suffix(".cpp")
-        _write(source, text)
-        output = library.with_name(f"{library.stem}.{os.getpid()}.tmp")
+    def _run_compiler(self, text: str, spans: Sequence[_Span], key: str) -> bytes:
+        folder = self.cache / self.identity / "sources"
+        folder.mkdir(parents=True, exist_ok=True)
+        source = folder / f"{key}.cpp"
+        source.write_text(text)
+        output = folder / f"{key}.{os.getpid()}.partial"
         command = self.toolchain.command(source, output, self.isa, include_directory())
         try:
             done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_SECONDS,
-                check=False,
-                env=scratch_environment(),
+                command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, env=scratch_environment()
             )
             if done.returncode != 0 or not output.exists():
                 raise _compile_error(done.stderr, spans, source)
-            os.replace(output, library)
+            return output.read_bytes()
         finally:
             output.unlink(missing_ok=True)
 
@@ -167,11 +153,3 @@ def _compile_error(messages: str, spans: Sequence[_Span], source: Path) -> Compi
                 if span.first <= number <= span.last:
                     return CompileError(span.name, span.comment, errors, source)
     return CompileError(spans[0].name if spans else "(none)", "", errors or ["no message"], source)
-
-
-def _write(path: Path, text: str) -> None:
-    """Atomically: readers see all of it or nothing."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as stream:
-        stream.write(text)
-    os.replace(temporary, path)

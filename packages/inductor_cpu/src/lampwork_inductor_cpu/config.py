@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from lampwork_inductor_core.runtime.kernel_cache import cache_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class CpuConfig:
     """Kernels of at least this much weighted work run without the interpreter lock."""
     compiler: str | None = None
     """The C++ compiler (`CXX`); None searches for g++ and clang++."""
-    cache_dir: Path = Path("~/.cache/lampwork/cpu")
-    """Where built kernels are kept (`LAMPWORK_CACHE_DIR`, with `/cpu` added)."""
+    cache_dir: Path = field(default_factory=lambda: cache_directory() / "cpu")
+    """Where built kernels are kept: `cpu` in the core's cache folder (`LAMPWORK_CACHE_DIR`)."""
     mkldnn: bool = True
     """Call oneDNN with prepacked weights for linears and convolutions (`LAMPWORK_CPU_MKLDNN=0` turns it off)."""
 
@@ -35,11 +37,9 @@ class CpuConfig:
     def from_environment(environment: Mapping[str, str] | None = None) -> CpuConfig:
         """The defaults, with what the environment variables say."""
         values = os.environ if environment is None else environment
-        root = values.get("LAMPWORK_CACHE_DIR")
         return CpuConfig(
             isa=values.get("LAMPWORK_CPU_ISA") or None,
             parallel=values.get("LAMPWORK_CPU_PARALLEL", "1") != "0",
             compiler=values.get("CXX") or None,
-            cache_dir=(Path(root) / "cpu" if root else Path("~/.cache/lampwork/cpu")).expanduser(),
             mkldnn=values.get("LAMPWORK_CPU_MKLDNN", "1") != "0",
         )

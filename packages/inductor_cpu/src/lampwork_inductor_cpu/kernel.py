@@ -154,6 +154,7 @@ class _KernelWriter:
         if vector.full_vectors == 0 and not before:
             self.blocks.line(f"const int64_t {name} = 0;")
             self.blocks.line(f"const lw::mask active = lw::first({size});")
+            self.blocks.symbol_depth[vector.symbol] = self.blocks.depth
             self._with_active(self._segments)
             return
         parameters = ", ".join(f"const int64_t {d.symbol.name}" for d in dimensions)

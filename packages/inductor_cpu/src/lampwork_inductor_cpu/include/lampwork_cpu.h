@@ -176,7 +176,7 @@ template <class F> LW F f32_log10(F x) { return log_base(x, 0.434294492f, -1.010
 template <class F> LW F f32_log1p(F x) {
   F u = x + 1.0f;
   F correction = (x - (u - 1.0f)) / u;
-  F result = f32_log(u) + select(fabs_(x) < 1e10f, correction, fill(x, 0.0f));
+  F result = f32_log(u) + select((fabs_(x) < 1e10f) & (u != 0.0f), correction, fill(x, 0.0f));
   return select(fabs_(x) < 1e-7f, x, result);
 }
 // sine and cosine: quadrant by rint(x * 2/pi), three-step reduction good to |x| < 48000

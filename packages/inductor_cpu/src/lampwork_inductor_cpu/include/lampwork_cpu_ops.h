@@ -26,12 +26,14 @@ LW_OWN(exp) LW_OWN(exp2) LW_OWN(expm1) LW_OWN(log) LW_OWN(log2) LW_OWN(log10) LW
 LW_LIBRARY(tan) LW_LIBRARY(asin) LW_LIBRARY(acos) LW_LIBRARY(atan) LW_LIBRARY(sinh) LW_LIBRARY(cosh) LW_LIBRARY(asinh)
 LW_LIBRARY(acosh) LW_LIBRARY(atanh) LW_LIBRARY(erfc) LW_LIBRARY(lgamma)
 LW_LIBRARY_2(atan2) LW_LIBRARY_2(hypot) LW_LIBRARY_2(nextafter) LW_LIBRARY_2(fmod)
+// the reduction needs products without rounding: elsewhere, and for huge arguments, the C library
+constexpr float sine_limit = LW_HAS_FMA ? 48000.0f : -1.0f;
 #define LW_SINE(name, cosine)                                                                  \
-  LW float name(float x) { return fabs_(x) < 48000.0f ? sine<float, cosine>(x) : __builtin_##name##f(x); } \
+  LW float name(float x) { return fabs_(x) < sine_limit ? sine<float, cosine>(x) : __builtin_##name##f(x); } \
   LW double name(double x) { return __builtin_##name(x); }                                     \
   LW_VECTOR_1(name, double)                                                                    \
   LW vec<float> name(vec<float> x) {                                                           \
-    if (any(!(fabs_(x.v[0]) < 48000.0f))) return generate<float>([&](int i) { return name(x[i]); }); \
+    if (any(!(fabs_(x.v[0]) < sine_limit))) return generate<float>([&](int i) { return name(x[i]); }); \
     x.v[0] = sine<f32v, cosine>(x.v[0]);                                                       \
     return x;                                                                                  \
   }
@@ -59,8 +61,8 @@ template <class T> LW bool isnan(T x) { return x != x; }
 template <class T> LW mask isnan(vec<T> x) { return x != x; }
 template <class T> LW bool isinf(T x) { return fabs(x) == T(__builtin_inf()); }
 template <class T> LW mask isinf(vec<T> x) { return fabs(x) == vec<T>(__builtin_inf()); }
-LW float fma(float a, float b, float c) { return LW_HAS_FMA ? __builtin_fmaf(a, b, c) : a * b + c; }
-LW double fma(double a, double b, double c) { return LW_HAS_FMA ? __builtin_fma(a, b, c) : a * b + c; }
+LW float fma(float a, float b, float c) { return LW_HAS_FMA ? __builtin_fmaf(a, b, c) : (float)((double)a * b + c); }
+LW double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
 template <class T> LW vec<T> fma(vec<T> a, vec<T> b, vec<T> c) {
   for (int k = 0; k < vec<T>::pieces; ++k)
     for (int i = 0; i < vec<T>::width; ++i) a.v[k][i] = fma(a.v[k][i], b.v[k][i], c.v[k][i]);
