@@ -10,9 +10,10 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
-from bytecode import UNSET, Bytecode, CompilerFlags, Instr, Label
+from bytecode import Bytecode, CompilerFlags, Instr, Label
+from bytecode.instr import UNSET
 
 from . import version
 from .emitter import Instruction
@@ -163,7 +164,7 @@ def _hold(item: Instruction, held: list[_Held]) -> Instruction:
     else:
         known = _Held(item.arg)
         held.append(known)
-    return Instr(item.name, known, location=item.location)
+    return Instr(item.name, cast(Any, known), location=item.location)
 
 
 def _directed_jumps(instructions: list[Instruction]) -> list[Instruction]:

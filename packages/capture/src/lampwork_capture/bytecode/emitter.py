@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from types import CodeType
 from typing import Any
 
-from bytecode import CellVar, FreeVar, Instr, Label, SetLineno, TryBegin, TryEnd
+from bytecode import Instr, Label, SetLineno
+from bytecode.instr import CellVar, FreeVar, TryBegin, TryEnd
 
 from ..source import (
     AttributeSource,

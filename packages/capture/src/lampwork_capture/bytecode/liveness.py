@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bytecode import CellVar, FreeVar, Instr, Label
+from bytecode import Instr, Label
+from bytecode.instr import CellVar, FreeVar
 
 from .emitter import Instruction
 from .stack_depth import exception_regions, handler_label, label_positions

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bytecode import UNSET, Instr, Label, TryBegin, TryEnd
+from bytecode import Instr, Label
+from bytecode.instr import UNSET, TryBegin, TryEnd
 
 from .emitter import Instruction
 from .version import falls_through, stack_effect

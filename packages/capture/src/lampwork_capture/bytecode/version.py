@@ -7,8 +7,10 @@ Invariant: a version that is not listed in `SUPPORTED` raises `UnsupportedPython
 from __future__ import annotations
 
 import sys
+from typing import Any, cast
 
-from bytecode import CellVar, Instr, Label
+from bytecode import Instr, Label
+from bytecode.instr import CellVar
 
 PYTHON: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
 SUPPORTED: frozenset[tuple[int, int]] = frozenset({(3, 11), (3, 12)})
@@ -46,7 +48,7 @@ def call_sequence(n_positional: int, keyword_names: tuple[str, ...]) -> list[Ins
     n = n_positional + len(keyword_names)
     sequence: list[Instr] = []
     if keyword_names:
-        sequence.append(Instr("KW_NAMES", keyword_names))
+        sequence.append(Instr("KW_NAMES", cast(Any, keyword_names)))
     if not PY312:
         sequence.append(Instr("PRECALL", n))
     sequence.append(Instr("CALL", n))

@@ -63,6 +63,8 @@ lw_frame_leave(PyThreadState *tstate, lw_frame *frame, PyObject *result)
         Py_CLEAR(frame->localsplus[i]);
     }
     frame->f_code = (PyCodeObject *)Py_NewRef(stub_code);
+    /* A frame without locals and stack has no slot of its own, but a stack chunk always has one word to spare above its
+     * last frame (_PyThreadState_HasStackSpace), and nothing is pushed before the stub takes the value off again. */
     frame->localsplus[0] = result != NULL ? result : Py_NewRef(Py_None);
     frame->stacktop = 1;
     frame->prev_instr = _PyCode_CODE(stub_code) + stub_return - 1;

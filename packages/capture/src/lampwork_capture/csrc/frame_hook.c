@@ -411,7 +411,7 @@ hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
     if (t->depth >= DEPTH_LIMIT) {
         return run_with_hook_off(t, tstate, frame);
     }
-    if (_PyInterpreterState_GetEvalFrameFunc(tstate->interp) != hook || code->co_nlocalsplus + code->co_stacksize < 1) {
+    if (_PyInterpreterState_GetEvalFrameFunc(tstate->interp) != hook) {
         return run_natively(t, tstate, frame, 0);
     }
     PyFunctionObject *function = lw_frame_function(frame);

@@ -1,7 +1,7 @@
 """The reference check: each fact evaluated in plain Python against one call of one frame.
 
-What the native tree must agree with (property tests), and what `guards.reason` asks to find the fact that failed. Invariant:
-a fact whose source cannot be read does not hold; slow and simple, unlike the tree it may run user code.
+What the native tree must agree with (property tests), and what `guards.reason` asks to find the fact that failed.
+Invariant: a fact whose source cannot be read does not hold. Slow and simple; unlike the tree it may run user code.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ class IdentityIs(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ConstantIs(Fact):
-    """Same type and equal: None, bool, int, float (bit-exact: -0.0, nan), complex, str, bytes, Ellipsis, code, torch.dtype,
-    torch.device, torch.layout, torch.Size, enum members, and tuples/frozensets of these."""
+    """Same type and equal: None, bool, int, float (bit-exact: -0.0, nan), complex, str, bytes, Ellipsis, torch.device,
+    torch.Size, range, slice, tuples/frozensets of these; by identity: torch.dtype, torch.layout, enum members, code."""
 
     expected: ByIdentity  # compared by type and value in the tree; wrapped so that 1, 1.0 and True stay distinct facts
 
@@ -77,7 +77,9 @@ class DynamicSize(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TensorMatches(Fact):
-    """`type(source) is python_type` (Tensor or Parameter) with these properties. `sizes`/`strides` entries may be DynamicSize.ANY."""
+    """`type(source) is python_type` (Tensor or Parameter) with these properties.
+
+    `sizes`/`strides` entries may be DynamicSize.ANY."""
 
     python_type: type
     dtype: torch.dtype
@@ -115,7 +117,7 @@ class DictContains(Fact):
 
 @dataclass(frozen=True, slots=True)
 class AttributePresent(Fact):
-    """`hasattr(source, name) is present`, evaluated through instance dict and type lookup without running `__getattr__` code."""
+    """`hasattr(source, name) is present`, through instance dict and type lookup, without running `__getattr__` code."""
 
     name: str
     present: bool
@@ -144,8 +146,8 @@ class AllDistinct(Fact):
 
 @dataclass(frozen=True, slots=True)
 class GlobalStateIs(Fact):
-    """Process and thread state that changes what torch does: grad mode, inference mode, autocast per device, default dtype and
-    device, deterministic flags, active function and dispatch mode stacks. `source` is unused: pass `GLOBAL_STATE`."""
+    """Process and thread state that changes what torch does, as `guards.global_state` reads it: grad mode, autocast,
+    default dtype and device, deterministic flags, threads, mode stacks ... `source` is always `GLOBAL_STATE`."""
 
     state: tuple[tuple[str, Any], ...]
 

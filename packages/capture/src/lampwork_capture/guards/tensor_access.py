@@ -1,16 +1,17 @@
 """How the native tree reads a tensor: torch's stable C shim, and two offsets that are probed and verified here.
 
-The extension does not link torch. A Python tensor holds an `at::Tensor`, whose place is found by looking for the address
-that `tensor._cdata` names; the key set is found by looking for the value that torch itself reports. Invariant: an offset
-is used only if it gives torch's own answer on every one of a set of very different tensors; otherwise the tree reads
-tensors through torch's Python getters, slower and as correct.
+The extension does not link torch. A Python tensor holds an `at::Tensor`, whose place is found by looking for the
+address that `tensor._cdata` names; the key set is found by looking for the value that torch itself reports. Invariant:
+an offset is used only if it gives torch's own answer on every one of a set of very different tensors; otherwise the
+tree reads tensors through torch's Python getters, slower and as correct.
 """
 
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -32,13 +33,19 @@ def raw_dispatch_keys(tensor: torch.Tensor) -> int:
     return int(torch._C._dispatch_keys(tensor).raw_repr())
 
 
-@lru_cache(maxsize=None)
+@cache
 def dtype_code(dtype: torch.dtype) -> int:
     """The number that torch's C functions have for a dtype; -1 where the fast way is not available."""
     if not is_fast():
         return -1
     facts = _native.tensor_facts(torch.empty(0, dtype=dtype))
     return -1 if facts is None else facts[2]
+
+
+def device_index(device: torch.device) -> int:
+    """The index as torch's C functions give it: -1 where a device has none."""
+    index = cast("int | None", device.index)
+    return -1 if index is None else index
 
 
 def is_fast() -> bool:
@@ -105,21 +112,21 @@ def _shim_addresses() -> tuple[int, ...] | None:
 
 
 def _verified(probes: list[torch.Tensor]) -> bool:
+    codes: dict[torch.dtype, int] = {}
     for tensor in probes:
         facts = _native.tensor_facts(tensor)
         if facts is None:
             return False
-        keys, sizes, dtype, _device_type, device_index = facts
-        wanted_index = -1 if tensor.device.index is None else tensor.device.index
-        if keys != raw_dispatch_keys(tensor) or sizes != tuple(tensor.shape) or device_index != wanted_index:
+        keys, sizes, dtype, _device_type, index = facts
+        if keys != raw_dispatch_keys(tensor) or sizes != tuple(tensor.shape) or index != device_index(tensor.device):
             return False
-        if (dtype == _native.tensor_facts(probes[0])[2]) != (tensor.dtype == probes[0].dtype):
+        if codes.setdefault(tensor.dtype, dtype) != dtype:
             return False
-    return True
+    return len(set(codes.values())) == len(codes)
 
 
 def configure(*, fast: bool = True) -> bool:
-    """Hand the native tree its ways to read tensors; True if the fast way is on. Runs once when the package is imported."""
+    """Hand the native tree its ways to read tensors; True if the fast way is on. Runs when this module is imported."""
     _native.set_tensor_getters(torch._C.TensorBase, torch._C.TensorBase.stride, torch._C._dispatch_keys)
     _native.set_module_getattr(torch.nn.Module.__getattr__)
     nothing = (0, 0, 0, 0, 0, 0)

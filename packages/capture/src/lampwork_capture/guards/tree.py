@@ -1,8 +1,8 @@
-"""Compiles a guard set into the native tree: one node per distinct source, shared prefixes read once, cheap checks first.
+"""Compiles a guard set into the native tree: one node per source, shared prefixes read once, cheap checks first.
 
-The tracer's facts come in, what the code cache checks on every call comes out (csrc/guard_tree.c). Invariants: two sources
-share a node exactly when they read the same thing (1, 1.0 and True are different keys); a fact that the native tree cannot
-check is an error here, never dropped.
+The tracer's facts come in, what the code cache checks on every call comes out (csrc/guard_tree.c). Invariants: two
+sources share a node exactly when they read the same thing (1, 1.0 and True are different keys); a fact that the native
+tree cannot check is an error here, never dropped.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from .facts import (
     TypeIs,
 )
 from .global_state import native_item
-from .tensor_access import dtype_code, is_fast
+from .tensor_access import device_index, dtype_code, is_fast
 
 
 class UnsupportedGuardError(Exception):
@@ -220,7 +220,7 @@ def _tensor_spec(fact: TensorMatches) -> tuple[Any, ...]:
         None if fact.strides is None else sizes(fact.strides),
         fact.dispatch_keys,
         dtype_code(fact.dtype) if is_fast() else -1,
-        -1 if fact.device.index is None else fact.device.index,
+        device_index(fact.device),
     )
 
 

@@ -1,0 +1,121 @@
+"""The code cache, from Python: making entries, saying why none fitted, and when to stop compiling a code object.
+
+The cache itself is native (csrc/code_cache.c) and hangs on the code object; the frame callback comes here on a miss.
+Invariants: an entry is only made of guards that hold for the call they were made in; nothing kept here keeps a user's
+module, tensor or code object alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+from . import _native
+from .bytecode.assemble import argument_slots
+from .guards.facts import GuardSet, UserLine
+from .guards.reason import Failure, first_failure, weakened
+from .guards.tree import build_tree
+from .source import FrameScope
+
+DEFAULT_RECOMPILE_LIMIT = 8
+
+
+class GuardsDoNotHoldError(Exception):
+    """A fresh guard set fails in the very call that it was recorded in: a defect of the tracer or of the guard tree."""
+
+    def __init__(self, code: CodeType, reason: str) -> None:
+        super().__init__(f"the guards of `{code.co_qualname}` do not hold where they were made: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPayload:
+    """What an entry carries for people: its guards (weakly held) and whatever the converter wants back."""
+
+    guards: GuardSet
+    extra: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recompilation:
+    """A call that no entry fitted, although there were some: why each one failed."""
+
+    place: UserLine
+    reasons: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class CodeCache:
+    """Makes entries for one owner, counts, and enforces the limit of entries per code object."""
+
+    limit: int = DEFAULT_RECOMPILE_LIMIT
+    compiled: int = 0
+    refused: int = 0  # frames that ran natively because of the limit
+    recompilations: list[Recompilation] = field(default_factory=list[Recompilation])
+
+    def note_miss(self, view: _native.FrameView, entries: Sequence[_native.CacheEntry]) -> Recompilation | None:
+        """Record why the entries did not fit; None on a first compilation."""
+        live = [entry for entry in entries if not entry.is_skip]
+        if not live:
+            return None
+        scope = scope_of(view)
+        reasons = tuple(str(failure) for entry in live if (failure := failure_of(entry, scope)) is not None)
+        place = UserLine(view.code.co_filename, view.code.co_firstlineno, view.code.co_qualname)
+        found = Recompilation(place, reasons)
+        self.recompilations.append(found)
+        return found
+
+    def is_over_limit(self, entries: Sequence[_native.CacheEntry]) -> bool:
+        """Whether a code object with these entries shall not be compiled again; then return `_native.SKIP`."""
+        over = sum(not entry.is_skip for entry in entries) >= self.limit
+        self.refused += over
+        return over
+
+    def make_entry(
+        self, view: _native.FrameView, guards: GuardSet, replacement: CodeType, extra: Any = None
+    ) -> _native.CacheEntry:
+        """An entry for the frame that `view` shows. `extra` must not hold `view.code` (it would never be freed).
+
+        Raises UnsupportedGuardError, or GuardsDoNotHoldError.
+        """
+        tree = build_tree(guards, view.code)
+        if not holds_for(tree, view):
+            failure = first_failure(guards, scope_of(view))
+            raise GuardsDoNotHoldError(view.code, _disagreement(guards, view) if failure is None else str(failure))
+        self.compiled += 1
+        return _native.CacheEntry(tree, replacement, EntryPayload(weakened(guards), extra))
+
+
+def scope_of(view: _native.FrameView) -> FrameScope:
+    """What sources of the frame start from."""
+    return FrameScope(view.local_values, view.cells, view.global_values, view.builtin_values)
+
+
+def holds_for(tree: _native.GuardTree, view: _native.FrameView) -> bool:
+    """Whether a native tree holds for a frame that is about to run."""
+    names = view.code.co_varnames[: argument_slots(view.code)]
+    slots = tuple(view.local_values[name] for name in names)
+    return tree.check(slots, view.function.__closure__, view.global_values, view.builtin_values)
+
+
+def failure_of(entry: _native.CacheEntry, scope: FrameScope) -> Failure | None:
+    """The guard of an entry that does not hold in a call; None if all do, or if the entry has no guards."""
+    payload = entry.payload
+    return first_failure(payload.guards, scope) if isinstance(payload, EntryPayload) else None
+
+
+def _disagreement(guards: GuardSet, view: _native.FrameView) -> str:
+    """Which guards the native tree rejects although the reference check accepts them."""
+    rejected = [
+        f"{type(guard.fact).__name__} of `{guard.fact.source}`"
+        for guard in guards
+        if not holds_for(build_tree(GuardSet((guard,)), view.code), view)
+    ]
+    return "the native check rejects " + (", ".join(rejected) or "the combination of all")
+
+
+def reset_all() -> None:
+    """Forget every entry and skip of every code object, for all owners."""
+    for code in _native.cached_codes():
+        _native.reset(code)
