@@ -18,7 +18,9 @@ import torch
 
 from .graph_break import BreakId, GraphBreak
 
-_GENERATED = ("<eval_with_key>", "<frozen", "<__array_function__", "<attrs generated")
+_GENERATED = ("<eval_with_key>", "<__array_function__", "<attrs generated")
+_OS_FILES = ("<frozen os>", os.__file__)  # os.environ is plain Python
+_FROZEN_INLINED = ("<frozen _collections_abc>",)
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
@@ -124,12 +126,16 @@ class SkipPolicy:
     def of_code(self, code: CodeType) -> CallPolicy:
         """Whether a call of this code is traced through."""
         filename = code.co_filename
+        if filename in _OS_FILES and code.co_qualname.startswith(("_Environ", "_createenviron")):
+            return CallPolicy.INLINE
         known = self._by_filename.get(filename)
         if known is None:
             known = self._by_filename[filename] = self._of_filename(filename)
         return known
 
     def _of_filename(self, filename: str) -> CallPolicy:
+        if filename.startswith("<frozen "):
+            return CallPolicy.INLINE if filename in _FROZEN_INLINED else CallPolicy.SKIP
         if filename.startswith(_GENERATED) or filename.startswith(_HERE) or filename.startswith(self._skipped_libraries):
             return CallPolicy.SKIP
         if filename.startswith(_TORCH):
@@ -143,6 +149,8 @@ class SkipPolicy:
     def converts_frame(self, code: CodeType) -> bool:
         """Whether the hook converts a frame of this code: torch and the standard library only run inside others."""
         filename = code.co_filename
+        if filename.startswith("<frozen "):
+            return False
         if filename.startswith((_TORCH, _HERE)) or filename.startswith(_GENERATED):
             return filename.startswith(_TORCH) and filename[len(_TORCH) :].startswith("nn/modules/") and (
                 not filename.endswith(("module.py", "container.py"))

@@ -93,7 +93,9 @@ class SideEffects:
         self.count += 1
         writes = self._attributes.setdefault(id(value), {})
         self._owners[id(value)] = value
-        writes.pop(name, None)  # a rewritten attribute moves to the end
+        known = writes.get(name)
+        if known is not None and isinstance(known.value, Deleted):
+            del writes[name]  # an attribute made again after it was deleted stands last
         writes[name] = write
         if value.source is not None:
             self._order[("attributes", id(value))] = None

@@ -225,6 +225,7 @@ class FrameTracer:
             self.side_effects.at_replay(f"context {id(context)}", context.emit_entered)
         if torch.is_grad_enabled() != self._grad_at_start and self.graph.has_operations:
             self.graph.add_node("call_function", torch._C._set_grad_enabled, (self._grad_at_start,), {})
+        drop_needless_grad_modes(self.graph.graph, self._grad_at_start)
 
     def abandon_state(self) -> None:
         """Leave every context that tracing entered for real."""
@@ -309,6 +310,18 @@ class TorchState:
     def restore(self) -> None:
         if torch.is_grad_enabled() != self.grad_enabled:
             torch._C._set_grad_enabled(self.grad_enabled)
+
+
+def drop_needless_grad_modes(graph: torch.fx.Graph, enabled: bool) -> None:
+    """Remove changes of the grad mode that nothing happens under."""
+    settings = [node for node in graph.nodes if node.target is torch._C._set_grad_enabled]
+    for node in settings:
+        if node.next.target is torch._C._set_grad_enabled:
+            graph.erase_node(node)
+        elif node.args[0] == enabled:
+            graph.erase_node(node)
+        else:
+            enabled = bool(node.args[0])
 
 
 def refuse_frame(code: CodeType) -> None:

@@ -149,7 +149,8 @@ class GradModeValue(ContextValue):
     def enter(self, tracer: Tracer) -> Value:
         if self.source is not None:
             raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"entering {self.describe()}, made outside the frame")
-        self.previous = torch.is_grad_enabled()
+        if self.cls is not torch.set_grad_enabled or self.previous is None:  # that one notes it when it is made
+            self.previous = torch.is_grad_enabled()
         set_grad_mode(tracer, self.mode)
         return tracer.constant(None)
 
