@@ -141,7 +141,7 @@ def assemble(editable: EditableCode) -> CodeType:
     listing.freevars = list(editable.freevars)
     listing.docstring = editable.docstring
     depths = compute_depths(instructions)
-    stack_size = max(1, editable.stack_size, depths.maximum)
+    stack_size = max(editable.stack_size, depths.maximum)
     code = listing.to_code(stacksize=stack_size, compute_exception_stack_depths=False)
     if held:
         constants = tuple(item.value if type(item) is _Held else item for item in code.co_consts)

@@ -5,7 +5,7 @@
  */
 #include "guard.h"
 
-static PyObject *str_getattribute, *str_getattr, *str_len, *str_parameters, *str_buffers, *str_modules;
+static PyObject *str_getattribute, *str_getattr, *str_len, *str_getitem, *str_parameters, *str_buffers, *str_modules;
 static PyObject *object_getattribute;  /* object.__getattribute__ */
 static PyObject *module_getattr = NULL; /* torch.nn.Module.__getattr__ */
 
@@ -217,33 +217,35 @@ lw_instance_dict_has(PyObject *object, PyObject *name)
     return found == 1;
 }
 
+/* Whether `object[...]` is C code: the slot wrapper (or method) of a C type, not overridden by a Python class. */
 static bool
-written_in_c(PyTypeObject *type)
+getitem_is_c(PyTypeObject *type)
 {
-    return (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0;
+    PyObject *method = _PyType_Lookup(type, str_getitem);
+    return method != NULL && (Py_IS_TYPE(method, &PyWrapperDescr_Type) || Py_IS_TYPE(method, &PyMethodDescr_Type));
 }
 
 PyObject *
 lw_read_item(PyObject *object, Py_ssize_t index)
 {
-    PyTypeObject *type = Py_TYPE(object);
-    if (PyList_Check(object) && type->tp_as_mapping->mp_subscript == PyList_Type.tp_as_mapping->mp_subscript) {
-        Py_ssize_t n = PyList_GET_SIZE(object);
+    bool list = PyList_Check(object);
+    if (!PyList_CheckExact(object) && !PyTuple_CheckExact(object) && !getitem_is_c(Py_TYPE(object))) {
+        return NULL;
+    }
+    if (list || PyTuple_Check(object)) {
+        Py_ssize_t n = list ? PyList_GET_SIZE(object) : PyTuple_GET_SIZE(object);
         index = index < 0 ? index + n : index;
-        return index >= 0 && index < n ? Py_NewRef(PyList_GET_ITEM(object, index)) : NULL;
+        if (index < 0 || index >= n) {
+            return NULL;
+        }
+        return Py_NewRef(list ? PyList_GET_ITEM(object, index) : PyTuple_GET_ITEM(object, index));
     }
-    if (PyTuple_Check(object)
-        && (written_in_c(type) || type->tp_as_mapping->mp_subscript == PyTuple_Type.tp_as_mapping->mp_subscript)) {
-        Py_ssize_t n = PyTuple_GET_SIZE(object);
-        index = index < 0 ? index + n : index;
-        return index >= 0 && index < n ? Py_NewRef(PyTuple_GET_ITEM(object, index)) : NULL;
+    if (!PySequence_Check(object)) {
+        return NULL;
     }
-    if (!PyDict_Check(object) && PySequence_Check(object) && (written_in_c(type) || !PyType_HasFeature(type, Py_TPFLAGS_BASETYPE))) {
-        PyObject *value = PySequence_GetItem(object, index);
-        PyErr_Clear();
-        return value;
-    }
-    return NULL;
+    PyObject *value = PySequence_GetItem(object, index);
+    PyErr_Clear();
+    return value;
 }
 
 PyObject *
@@ -309,11 +311,12 @@ lw_access_setup(PyObject *module)
 {
     str_getattribute = PyUnicode_InternFromString("__getattribute__");
     str_getattr = PyUnicode_InternFromString("__getattr__");
+    str_getitem = PyUnicode_InternFromString("__getitem__");
     str_len = PyUnicode_InternFromString("__len__");
     str_parameters = PyUnicode_InternFromString("_parameters");
     str_buffers = PyUnicode_InternFromString("_buffers");
     str_modules = PyUnicode_InternFromString("_modules");
-    if (!str_getattribute || !str_getattr || !str_len || !str_parameters || !str_buffers || !str_modules) {
+    if (!str_getattribute || !str_getattr || !str_len || !str_getitem || !str_parameters || !str_buffers || !str_modules) {
         return -1;
     }
     object_getattribute = _PyType_Lookup(&PyBaseObject_Type, str_getattribute); /* immortal with its type */

@@ -6,7 +6,8 @@ Invariant: a fact whose source cannot be read does not hold. Slow and simple; un
 
 from __future__ import annotations
 
-from typing import Any
+from types import WrapperDescriptorType
+from typing import Any, cast
 
 import torch
 
@@ -56,7 +57,7 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
         case TensorMatches():
             return _tensor_matches(fact, value)
         case LengthIs(_, length):
-            return hasattr(type(value), "__len__") and len(value) == length
+            return _length(value) == length
         case DictKeysAre(_, keys):
             return isinstance(value, dict) and _keys_are(list(value), keys)
         case DictContains(_, key, present):
@@ -78,6 +79,16 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
 
 
 _UNREADABLE = object()
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+
+def _length(value: Any) -> int | None:
+    """The length as the container itself counts it; None where only Python code of a class could tell."""
+    for container in _CONTAINERS:
+        if isinstance(value, container):
+            return container.__len__(cast(Any, value))
+    method = getattr(type(value), "__len__", None)
+    return len(value) if isinstance(method, WrapperDescriptorType) else None
 
 
 def _resolve(source: Any, scope: FrameScope) -> Any:
