@@ -81,11 +81,11 @@ assert torch.equal(torch.compile(lambda t: t + 1, backend="eager")(x), x + 1)
 assert (torch._dynamo.optimize, torch._dynamo.reset) == before
 assert "lampwork.torch_backend" not in sys.modules
 from lampwork_capture import _native
-assert not _native.hook_installed()
+assert not _native.is_installed()
 compiled = lampwork.compile(lambda t: t + 1)
-assert not _native.hook_installed()
+assert not _native.is_installed()
 compiled(x)
-assert not _native.hook_installed()
+assert not _native.is_installed()
 print("nothing changed")
 """
 

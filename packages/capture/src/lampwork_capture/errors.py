@@ -15,7 +15,7 @@ class CaptureError(RuntimeError):
 
     def __init__(self, problem: str, user_line: UserLine | None, hint: str) -> None:
         where = f"\n  {user_line}" if user_line is not None else ""
-        super().__init__(f"{problem}{where}\n  {hint}")
+        super().__init__(f"{problem}{where}\n  hint: {hint}")
         self.user_line = user_line
         self.hint = hint
 
