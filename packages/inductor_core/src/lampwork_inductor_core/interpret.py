@@ -186,7 +186,7 @@ class _Evaluator:
             if storage == 0:
                 return torch.zeros(index.shape, dtype=tensor.dtype, device=self.device)
             index = index.clamp(0, storage - 1)
-        elif index.numel() and not (0 <= int(index.min()) and int(index.max()) < storage):
+        elif index.numel() and not (int(index.min()) >= 0 and int(index.max()) < storage):
             raise InterpreterError(f"{node.buffer}[{node.index}] reads outside its {storage} elements")
         return torch.as_strided(tensor, (storage,), (1,), tensor.storage_offset())[index]
 
@@ -195,7 +195,7 @@ class _Evaluator:
         wrapped = torch.where(value < 0, value + size, value)
         if masked:
             return wrapped.clamp(0, max(size - 1, 0))
-        if wrapped.numel() and not (0 <= int(wrapped.min()) and int(wrapped.max()) < size):
+        if wrapped.numel() and not (int(wrapped.min()) >= 0 and int(wrapped.max()) < size):
             raise IndexError(f"index out of range for a dimension of size {size}")
         return wrapped
 
@@ -268,7 +268,7 @@ def _scatter(
         bindings[name] = evaluator.run(node)
     target = torch.as_tensor(evaluate(loops.target, bindings), device=result.device).expand(space).reshape(-1)
     storage = result.untyped_storage().nbytes() // result.element_size()
-    if not (0 <= int(target.min()) and int(target.max()) < storage):
+    if not (int(target.min()) >= 0 and int(target.max()) < storage):
         raise InterpreterError(f"scatters to {loops.target}, outside {storage} elements")
     flat = torch.as_strided(result, (storage,), (1,))
     flat.index_put_((target,), element.reshape(-1).contiguous(), accumulate=loops.mode is ScatterMode.ADD)

@@ -22,14 +22,23 @@ ZERO = integer(0)
 ONE = integer(1)
 
 
+class UnknownSize(ValueError):
+    """A size that only the run will tell (how many elements are not zero, ...): no expression stands for it."""
+
+
 def to_expr(value: int | torch.SymInt | IntExpr) -> IntExpr:
-    """A size as torch gives it (an int, or a SymInt whose node carries a symshape expression) as an expression."""
+    """A size as torch gives it (an int, or a SymInt whose node carries a symshape expression) as an expression.
+
+    Raises UnknownSize for one that depends on data.
+    """
     if isinstance(value, IntExpr):
         return value
     if isinstance(value, torch.SymInt):
         expression = getattr(value.node, "expr", None)
         if isinstance(expression, IntExpr):
             return expression
+        if not value.node.has_hint():
+            raise UnknownSize(f"size {value} depends on data")
         return integer(int(value))
     return integer(value)
 

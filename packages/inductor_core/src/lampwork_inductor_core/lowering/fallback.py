@@ -16,6 +16,7 @@ import torch.fx
 
 from ..ir.buffer import BufferView
 from ..ir.layout import OpaqueLayout
+from ..ir.views import UnknownSize
 from .context import LoweringContext, layout_of
 from .library_calls import OUT_VARIANTS
 from .values import BufferValue, OpaqueValue, TensorValue, Value
@@ -108,7 +109,10 @@ def take_item(context: LoweringContext, carrier: OpaqueValue, index: Any, node: 
 def _layout(meta: Any, node: torch.fx.Node) -> Any:
     if isinstance(meta, torch.Tensor):
         if is_plain(meta) and not node.meta.get("opaque"):
-            return layout_of(meta)
+            try:
+                return layout_of(meta)
+            except UnknownSize:
+                pass
         return OpaqueLayout(meta.device, meta.dtype)
     return OpaqueLayout(torch.device("cpu"), None)
 

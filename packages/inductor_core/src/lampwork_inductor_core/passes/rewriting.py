@@ -1,0 +1,142 @@
+"""What every pass is made of: its type, its context, and how it adds nodes that carry right fake values.
+
+Invariant: a node that a pass adds or changes has `meta["val"]` computed by the operator's own fake implementation, and
+the user's line of the node that it replaces.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.fx
+from torch._subclasses.fake_tensor import FakeTensor
+
+from ..config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class PassContext:
+    """What a pass may read beside the graph."""
+
+    config: Config = field(default_factory=Config)
+
+
+Pass = tuple[str, Callable[[torch.fx.GraphModule, PassContext], torch.fx.GraphModule]]
+"""A name and a rewrite. The rewrite may change the graph it is given and returns the one to go on with."""
+
+
+def fake_mode_of(graph: torch.fx.GraphModule) -> AbstractContextManager[Any]:
+    """The mode of the graph's fake tensors; no mode for a graph of real ones."""
+    for node in graph.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, FakeTensor):
+            return value.fake_mode
+    return nullcontext()
+
+
+def fake_value(node: torch.fx.Node, mode: AbstractContextManager[Any]) -> Any:
+    """Run a call on the fake values of its arguments."""
+
+    def value_of(argument: torch.fx.Node) -> Any:
+        return argument.meta.get("val")
+
+    arguments = torch.fx.map_arg(node.args, value_of)
+    keywords = torch.fx.map_arg(node.kwargs, value_of)
+    assert callable(node.target)
+    with mode, torch.no_grad():
+        return node.target(*arguments, **keywords)
+
+
+def add_call(
+    graph: torch.fx.GraphModule,
+    mode: AbstractContextManager[Any],
+    origin: torch.fx.Node,
+    target: Any,
+    *arguments: Any,
+    known: Any = None,
+    **keywords: Any,
+) -> torch.fx.Node:
+    """Add a call at the graph's insertion point, with its fake value and the user's line of `origin`.
+
+    `known` is the fake value where the caller has one with the right sizes, strides and dtype already: a run of the
+    operator on fake tensors costs a tenth of a millisecond and more.
+    """
+    node = graph.graph.call_function(target, arguments, keywords)
+    node.meta["val"] = fake_value(node, mode) if known is None else known
+    for key in ("user_line", "stack_trace"):
+        if key in origin.meta:
+            node.meta[key] = origin.meta[key]
+    return node
+
+
+def output_node(graph: torch.fx.GraphModule) -> torch.fx.Node:
+    """The node that returns."""
+    return next(n for n in reversed(graph.graph.nodes) if n.op == "output")
+
+
+def result_nodes(graph: torch.fx.GraphModule) -> list[torch.fx.Node]:
+    """The nodes whose values the graph returns."""
+    return list(output_node(graph).all_input_nodes)
+
+
+def is_view(node: torch.fx.Node) -> bool:
+    """Whether the call's result may share its first argument's memory."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return False
+    if node.target is torch.ops.aten._unsafe_view.default:
+        return True
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+
+
+def owners_of_results(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:
+    """The nodes whose memory a caller gets: results, and whatever a result is a view or member of."""
+    owners: set[torch.fx.Node] = set()
+    for node in result_nodes(graph):
+        current: Any = node
+        while isinstance(current, torch.fx.Node) and current not in owners:
+            owners.add(current)
+            steps_down = is_view(current) or current.target is operator.getitem
+            current = current.args[0] if steps_down and current.args else None
+    return owners
+
+
+def is_pure(node: torch.fx.Node) -> bool:
+    """Whether the call gives the same result each time and does nothing else."""
+    if node.op != "call_function":
+        return False
+    if node.target is operator.getitem:
+        return True
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return not node.target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in node.target.tags
+
+
+def same_tensor_type(left: Any, right: Any) -> bool:
+    """Whether two fake tensors agree in sizes, strides, dtype and device."""
+    return (
+        isinstance(left, torch.Tensor)
+        and isinstance(right, torch.Tensor)
+        and left.shape == right.shape
+        and left.dtype == right.dtype
+        and left.device == right.device
+        and same_strides(left, right)
+    )
+
+
+def same_strides(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether the strides agree, those of dimensions of size one included: a caller may look at them."""
+    return left.stride() == right.stride()
+
+
+def calls(graph: torch.fx.GraphModule, targets: Iterable[Any] | None = None) -> Iterator[torch.fx.Node]:
+    """The call nodes, of these targets only where given. Safe against erasing the node at hand."""
+    wanted = None if targets is None else set(targets)
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function" and (wanted is None or node.target in wanted):
+            yield node

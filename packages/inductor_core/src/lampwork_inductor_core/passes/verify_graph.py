@@ -1,0 +1,48 @@
+"""verify_graph: the invariants of the functional ATen graph between passes.
+
+Runs under test and `LAMPWORK_VERIFY=1`. Invariant checked: nodes in order of use, one output, and on every call a fake
+value that agrees with what the operator's fake implementation gives now.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.fx
+
+from .rewriting import fake_mode_of, fake_value, is_pure
+
+
+class InvalidRewrite(AssertionError):
+    """A pass left a graph that breaks an invariant."""
+
+    def __init__(self, name: str, node: torch.fx.Node, problem: str) -> None:
+        super().__init__(f"after pass {name}: node {node.name} ({node.target}): {problem}")
+
+
+def verify_graph(graph: torch.fx.GraphModule, name: str) -> None:
+    """Raise InvalidRewrite (or fx's own lint error) for the first broken invariant."""
+    graph.graph.lint()
+    mode = fake_mode_of(graph)
+    for node in graph.graph.nodes:
+        if node.op != "call_function" or node.meta.get("opaque"):
+            continue
+        if "val" not in node.meta:
+            raise InvalidRewrite(name, node, "has no fake value")
+        if any(n.meta.get("opaque") for n in node.all_input_nodes) or not is_pure(node):
+            continue
+        _compare(name, node, node.meta["val"], fake_value(node, mode))
+
+
+def _compare(name: str, node: torch.fx.Node, recorded: Any, actual: Any) -> None:
+    if isinstance(recorded, (list, tuple)) and isinstance(actual, (list, tuple)):
+        for left, right in zip(recorded, actual):
+            _compare(name, node, left, right)
+    elif isinstance(recorded, torch.Tensor) and isinstance(actual, torch.Tensor):
+        for what in ("shape", "dtype", "device"):
+            if getattr(recorded, what) != getattr(actual, what):
+                problem = f"{what} {getattr(recorded, what)} is recorded, {getattr(actual, what)} is right"
+                raise InvalidRewrite(name, node, problem)
+        if any(a != b and s > 1 for a, b, s in zip(recorded.stride(), actual.stride(), actual.shape)):
+            raise InvalidRewrite(name, node, f"strides {recorded.stride()} are recorded, {actual.stride()} are right")
