@@ -185,7 +185,7 @@ class ClassValue(Value):
         if isinstance(meta_call, FunctionType):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the metaclass of {self.describe()} has its own `__call__`")
         if issubclass(self.obj, BaseException):
-            return make_exception(tracer, self.obj, args, kwargs)
+            return make_exception(tracer, self.obj, args, kwargs, self)
         if inspect.isabstract(self.obj):
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{self.describe()} is abstract: eager raises")
         return new_object(tracer, self, args, kwargs)

@@ -89,6 +89,10 @@ class ContextMethodValue(Value):
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if self.name == "__enter__":
             return self.manager.enter(tracer)
+        if self.name == "clone":
+            cls = self.manager.python_type()
+            mode = [tracer.constant(self.manager.mode)] if cls is torch.set_grad_enabled else []  # type: ignore[attr-defined]
+            return tracer.constant(cls).call(tracer, mode, {})
         self.manager.leave(tracer)
         return tracer.constant(None)
 
@@ -135,13 +139,19 @@ class GradModeValue(ContextValue):
     """`torch.no_grad()`, `torch.enable_grad()`, `torch.set_grad_enabled(mode)`. `previous` is None until entered."""
 
     kind = "a grad mode"
-    __slots__ = ("cls", "mode", "previous")
+    __slots__ = ("cls", "mode", "obj", "previous")
 
-    def __init__(self, cls: type, mode: bool, previous: bool | None = None, source: Source | None = None) -> None:
+    def __init__(self, cls: type, mode: bool, source: Source | None = None, obj: Any = None) -> None:
         super().__init__(source)
         self.cls = cls
         self.mode = mode
-        self.previous = previous
+        self.obj = obj
+        self.previous: bool | None = None
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name == "clone" and self.source is not None:
+            return ContextMethodValue(self, name)
+        return super().get_attribute(tracer, name)
 
     def python_type(self) -> type:
         return self.cls
@@ -155,6 +165,8 @@ class GradModeValue(ContextValue):
         return tracer.constant(None)
 
     def leave(self, tracer: Tracer) -> None:
+        if self.previous is None and self.source is not None and hasattr(self.obj, "prev"):
+            self.previous = bool(tracer.wrap(self.obj.prev, AttributeSource(self.source, "prev")).as_constant())
         if self.previous is None:
             raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"leaving {self.describe()} that was not entered")
         set_grad_mode(tracer, self.previous)
@@ -214,10 +226,7 @@ def wrap_grad_mode(tracer: Tracer, obj: Any, source: Source) -> Value:
     mode = {torch.no_grad: False, torch.enable_grad: True}.get(type(obj))
     if mode is None:
         mode = bool(tracer.wrap(obj.mode, AttributeSource(source, "mode")).as_constant())
-    previous = getattr(obj, "prev", None)
-    if previous is not None:
-        previous = bool(tracer.wrap(previous, AttributeSource(source, "prev")).as_constant())
-    return GradModeValue(type(obj), mode, previous, source)
+    return GradModeValue(type(obj), mode, source, obj)
 
 
 class AutocastValue(ContextValue):

@@ -90,7 +90,7 @@ class DictValue(BuiltinObject):
         return LazyValue(tracer, key, DictKeySource(self._contents_source(), index))
 
     def _value_source(self, key: Any, index: int) -> Source:
-        if isinstance(key, (int, str, float, type, type(None))):
+        if isinstance(key, (int, str, bytes, float, type, type(None))):
             return ItemSource(self._contents_source(), key)
         return DictValueSource(self._contents_source(), index)
 
@@ -106,7 +106,7 @@ class DictValue(BuiltinObject):
         """`dict.get(self, key)` with None for a missing key."""
         symbol = operators.hash_key(tracer, key)
         if self._entries is None:
-            if isinstance(symbol, (int, str, float, type, type(None))):
+            if isinstance(symbol, (int, str, bytes, float, type, type(None))):
                 return self._lookup_one(tracer, symbol)
         entry = self.entries(tracer).get(symbol)
         if entry is None:
@@ -130,7 +130,7 @@ class DictValue(BuiltinObject):
 
     def contains(self, tracer: Tracer, item: Value) -> bool | None:
         symbol = operators.hash_key(tracer, item)
-        if self._entries is None and isinstance(symbol, (int, str, float, type, type(None))):
+        if self._entries is None and isinstance(symbol, (int, str, bytes, float, type, type(None))):
             if symbol in self._looked_up:
                 return True
             present = dict.__contains__(self.obj, symbol) if isinstance(self.obj, dict) else symbol in self.obj

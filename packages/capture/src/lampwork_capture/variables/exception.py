@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..graph_break import BreakId, GraphBreak
 from ..interpreter.side_effects import DELETED, emit_attribute_write
@@ -33,10 +33,11 @@ class ExceptionValue(Value):
     """An exception object made by the traced program."""
 
     kind = "an exception"
-    __slots__ = ("args", "cause", "cls", "context", "has_cause")
+    __slots__ = ("args", "cause", "class_value", "cls", "context", "has_cause")
 
-    def __init__(self, cls: type[BaseException], args: Sequence[Value]) -> None:
+    def __init__(self, cls: type[BaseException], args: Sequence[Value], class_value: ClassLike | None = None) -> None:
         super().__init__()
+        self.class_value = class_value
         self.cls = cls
         self.args = list(args)
         self.cause: Value | None = None
@@ -97,9 +98,7 @@ class ExceptionValue(Value):
             if name in base.__dict__:
                 found: Any = base.__dict__[name]
                 if isinstance(found, FunctionType):
-                    return bind_function(tracer, found, self)
-                if isinstance(found, property) and isinstance(found.fget, FunctionType):
-                    return bind_function(tracer, found.fget, self).call(tracer, [], {})
+                    return bind_function(tracer, found, self, name, base)
                 if base not in _BUILTIN_BASES and isinstance(found, (int, str, float, bool, type(None), tuple)):
                     return tracer.constant(found)
                 if name == "__init__":
@@ -193,21 +192,34 @@ def _lookup(cls: type, name: str) -> Any:
     return next((base.__dict__[name] for base in cls.__mro__ if name in base.__dict__), None)
 
 
-def bind_function(tracer: Tracer, function: FunctionType, owner: Value) -> Value:
-    """The method of a function found in the class of a value that the frame made."""
-    return tracer.bind_method(function, owner)  # type: ignore[attr-defined]
+class ClassLike(Protocol):
+    """What an exception needs of the value of its class."""
+
+    def class_attribute(self, tracer: Tracer, name: str, raw: Any, owner: type, /) -> Value: ...
+
+
+def bind_function(tracer: Tracer, function: FunctionType, owner: ExceptionValue, name: str, base: type) -> Value:
+    """The method of a function that stands as `name` in a class of an exception that the frame made."""
+    if owner.class_value is None:
+        return tracer.bind_method(tracer.constant(function), owner)  # type: ignore[attr-defined]
+    return tracer.bind_method(owner.class_value.class_attribute(tracer, name, function, base), owner)  # type: ignore[attr-defined]
 
 
 def make_exception(
-    tracer: Tracer, cls: type[BaseException], args: Sequence[Value], kwargs: Mapping[str, Value]
+    tracer: Tracer,
+    cls: type[BaseException],
+    args: Sequence[Value],
+    kwargs: Mapping[str, Value],
+    class_value: ClassLike | None = None,
 ) -> ExceptionValue:
     """`cls(*args, **kwargs)` for an exception class; a user-defined `__init__` is traced."""
     new, init = _lookup(cls, "__new__"), _lookup(cls, "__init__")
     if isinstance(getattr(new, "__func__", new), FunctionType):
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the exception class {cls.__name__} has its own `__new__`")
-    error = ExceptionValue(cls, args)
+    error = ExceptionValue(cls, args, class_value)
     if isinstance(init, FunctionType):
-        bind_function(tracer, init, error).call(tracer, args, kwargs)
+        base = next(base for base in cls.__mro__ if "__init__" in base.__dict__)
+        bind_function(tracer, init, error, "__init__", base).call(tracer, args, kwargs)
     elif kwargs:
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"keyword arguments of {cls.__name__}")
     elif issubclass(cls, (OSError, SyntaxError, UnicodeError, ImportError)) and len(args) > 1:

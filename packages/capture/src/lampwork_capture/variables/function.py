@@ -366,7 +366,7 @@ def wrap_method(tracer: Tracer, obj: Any, source: Source) -> Value:
     tracer.guard(TypeIs(source, MethodType))
     function = tracer.wrap(obj.__func__, MethodFunctionSource(source))
     owner = tracer.wrap(obj.__self__, AttributeSource(source, "__self__"))
-    if isinstance(owner, ContextValue) and obj.__name__ in ("__enter__", "__exit__"):
+    if isinstance(owner, ContextValue) and obj.__name__ in ("__enter__", "__exit__", "clone"):
         return ContextMethodValue(owner, obj.__name__)
     return MethodValue(function, owner, source)
 

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..graph_break import BreakId, GraphBreak
-from ..source import AttributeSource, ItemSource
+from ..guards.facts import ByIdentity, IdentityIs
+from ..source import AttributeSource, ItemSource, ModuleSource, Source
 from . import operators
 from .base import Tracer, Value
 from .class_value import ClassValue
@@ -26,7 +27,8 @@ from .dict import DictValue
 from .function import FunctionValue, MethodValue, SourcedFunctionValue
 from .iterator import step
 from .list import ListValue
-from .registry import handles
+from .method import BuiltinObject
+from .registry import handles, wraps_type
 from .set import SetValue
 from .tuple import TupleValue
 
@@ -208,9 +210,51 @@ def _signature_part(tracer: Tracer, part: Any) -> Value:
 # Other
 
 
-@handles(os.environ.get, os.getenv)
+class EnvironValue(BuiltinObject):
+    """`os.environ`: each variable that is read is guarded."""
+
+    kind = "os.environ"
+    __slots__ = ("data", "obj")
+
+    def __init__(self, obj: Any, source: Source, data: DictValue) -> None:
+        super().__init__(source)
+        self.obj = obj
+        self.data = data
+
+    def python_type(self) -> type:
+        return type(self.obj)
+
+    def lookup(self, tracer: Tracer, key: Value) -> Value | None:
+        """The variable, or None."""
+        found = self.data.lookup(tracer, tracer.constant(self.obj.encodekey(key.as_constant())))
+        return None if found is None else tracer.constant(self.obj.decodevalue(found.as_constant()))
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        return self.lookup(tracer, item) is not None
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        found = self.lookup(tracer, key)
+        return found if found is not None else tracer.raise_observed(KeyError, key.as_constant())
+
+    def m_get(self, tracer: Tracer, key: Value, default: Value | None = None) -> Value:
+        found = self.lookup(tracer, key)
+        if found is not None:
+            return found
+        return tracer.constant(None) if default is None else default
+
+    def m___contains__(self, tracer: Tracer, key: Value) -> Value:
+        return tracer.constant(self.contains(tracer, key))
+
+
+@wraps_type(type(os.environ))
+def wrap_environ(tracer: Tracer, obj: Any, source: Source) -> Value:
+    """`os.environ`."""
+    tracer.guard(IdentityIs(source, ByIdentity(obj)))
+    data: Any = tracer.wrap(obj._data, AttributeSource(source, "_data"))
+    return EnvironValue(obj, source, data)
+
+
+@handles(os.getenv)
 def environment(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    """An environment variable: taken as it is now (a process's environment is its configuration)."""
-    default = args[1] if len(args) > 1 else kwargs.get("default", tracer.constant(None))
-    found = os.environ.get(args[0].as_constant())
-    return default if found is None else tracer.constant(found)
+    environ = tracer.wrap(os.environ, AttributeSource(ModuleSource("os"), "environ"))
+    return environ.call_method(tracer, "get", args, kwargs)
