@@ -54,7 +54,12 @@ def run_cases() -> Callable[..., None]:
                     torch.testing.assert_close(got, want, rtol=case.rtol, atol=case.atol, equal_nan=True)  # type: ignore[attr-defined]
                 except AssertionError as error:
                     problems.append(f"{case.label}: {error}\n{_worst(got, want, case)}")  # type: ignore[attr-defined]
-        assert not problems, f"{len(problems)} of {len(cases)} cases:\n" + "\n".join(p.split(chr(10))[0] for p in problems) + chr(10) + "\n".join(problems[:12])
+        assert not problems, (
+            f"{len(problems)} of {len(cases)} cases:\n"
+            + "\n".join(p.split(chr(10))[0] for p in problems)
+            + chr(10)
+            + "\n".join(problems[:12])
+        )
 
     return run
 

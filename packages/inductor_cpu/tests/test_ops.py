@@ -14,7 +14,19 @@ from lampwork_symshape import integer
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-NOT_ON_BOOL = {"sub", "neg", "pow", "floordiv", "truncdiv", "remainder", "fmod", "shift_left", "shift_right", "sign", "abs"}
+NOT_ON_BOOL = {
+    "sub",
+    "neg",
+    "pow",
+    "floordiv",
+    "truncdiv",
+    "remainder",
+    "fmod",
+    "shift_left",
+    "shift_right",
+    "sign",
+    "abs",
+}
 NOT_ON_INTEGERS = {"pow"}
 NOT_ON_FLOATS = {"bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"}
 # within this many units in the last place of the fp64 reference (float32); 0: bit for bit equal to the reference function
@@ -217,5 +229,3 @@ def test_division_by_zero_of_integers_raises(backend: object) -> None:
             b[size - 1] = 0
             with pytest.raises(RuntimeError, match="ZeroDivisionError"):
                 run(a, b, out)
-
-

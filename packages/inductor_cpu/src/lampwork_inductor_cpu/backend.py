@@ -12,6 +12,7 @@ from typing import Any
 from lampwork_inductor_core.backend import Verdict
 from lampwork_inductor_core.codegen.scheduled_kernel import KernelSource, ScheduledKernel
 
+from . import onednn
 from .build import Builder
 from .config import CpuConfig
 from .isa import BY_NAME, Isa, detect
@@ -34,7 +35,7 @@ class CpuBackend:
 
     def graph_passes(self) -> Sequence[Any]:
         """Passes over the functional ATen graph that put oneDNN calls in place of linears and convolutions."""
-        return ()
+        return onednn.passes() if self.config.mkldnn else ()
 
     def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
         """None: the core's lowerings serve."""

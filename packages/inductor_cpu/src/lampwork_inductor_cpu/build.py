@@ -109,7 +109,12 @@ class Builder:
         command = self.toolchain.command(source, output, self.isa, include_directory())
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, env=scratch_environment()
+                command,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+                env=scratch_environment(),
             )
             if done.returncode != 0 or not output.exists():
                 raise _compile_error(done.stderr, spans, source)

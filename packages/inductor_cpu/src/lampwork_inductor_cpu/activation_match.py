@@ -1,0 +1,101 @@
+"""Activations, recognised by what they compute and not by how they are spelled.
+
+Used by `onednn` to find what can be fused into a library call. The elementwise region that grows from a value is run on
+sample points and compared with the activations that oneDNN knows: gelu in a model's own words is found as well as the
+decomposed one. Invariant: a match uses the value nowhere else, and agrees within float32 rounding on every sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.fx
+import torch.nn.functional as F
+
+aten = torch.ops.aten
+
+_LONGEST = 12  # nodes of a region
+
+_POINTWISE = frozenset(
+    {
+        aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.neg.default,
+        aten.pow.Tensor_Scalar, aten.tanh.default, aten.erf.default, aten.sigmoid.default, aten.exp.default, aten.relu.default,
+        aten.clamp_min.default, aten.clamp.default, aten.reciprocal.default, aten.gelu.default, aten.silu.default,
+        aten.maximum.default, aten.where.self, aten.gt.Scalar, aten.le.Scalar, aten.rsub.Scalar, aten.square.default,
+    }
+)  # fmt: skip
+
+_KNOWN: tuple[tuple[str, str, Callable[[torch.Tensor], torch.Tensor]], ...] = (
+    ("relu", "", F.relu),
+    ("gelu", "none", F.gelu),
+    ("gelu", "tanh", lambda x: F.gelu(x, approximate="tanh")),
+    ("swish", "", F.silu),
+    ("sigmoid", "", torch.sigmoid),
+    ("tanh", "", torch.tanh),
+)
+_TOLERANCE = 1e-6  # gelu's two forms differ by 5e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """`result` is `attribute` (in oneDNN's words) of `value`."""
+
+    value: torch.fx.Node
+    result: torch.fx.Node
+    attribute: str
+    algorithm: str
+
+
+def match_activation(value: torch.fx.Node) -> Activation | None:
+    """The longest activation that consumes a value entirely, or None."""
+    region: dict[torch.fx.Node, None] = {value: None}
+    found: Activation | None = None
+    pending = list(value.users)
+    while pending and len(region) <= _LONGEST:
+        ready = [n for n in pending if n not in region and _reads_only(n, region)]
+        if not ready:
+            break
+        for node in ready:
+            region[node] = None
+            if node.meta["val"].shape != value.meta["val"].shape or not _closed(node, region):
+                continue
+            found = _identify(value, node, region) or found
+        pending = [u for n in region for u in n.users if u not in region]
+    return found
+
+
+def _reads_only(node: torch.fx.Node, region: dict[torch.fx.Node, None]) -> bool:
+    return node.target in _POINTWISE and all(n in region for n in node.all_input_nodes)
+
+
+def _closed(result: torch.fx.Node, region: dict[torch.fx.Node, None]) -> bool:
+    """Whether nothing but `result` leaves the region, of which it is the last node."""
+    return all(u in region for n in region if n is not result for u in n.users)
+
+
+def _identify(value: torch.fx.Node, result: torch.fx.Node, region: dict[torch.fx.Node, None]) -> Activation | None:
+    x = torch.linspace(-9.0, 9.0, 181, dtype=torch.float64)
+    got = _run(value, result, region, x)
+    if got is None:
+        return None
+    for attribute, algorithm, function in _KNOWN:
+        want = function(x)
+        if got.dtype == want.dtype and bool(((got - want).abs() <= _TOLERANCE * (1 + want.abs())).all()):
+            return Activation(value, result, attribute, algorithm)
+    return None
+
+
+def _run(
+    value: torch.fx.Node, result: torch.fx.Node, region: dict[torch.fx.Node, None], x: torch.Tensor
+) -> torch.Tensor | None:
+    values: dict[torch.fx.Node, torch.Tensor] = {value: x}
+    for node in region:
+        if node is value:
+            continue
+        assert callable(node.target)
+        arguments = torch.fx.map_arg(node.args, values.__getitem__)
+        keywords = torch.fx.map_arg(node.kwargs, values.__getitem__)
+        values[node] = node.target(*arguments, **keywords)
+    return values.get(result)

@@ -1,0 +1,231 @@
+"""oneDNN: linears and convolutions with static weights become calls with prepacked weights and fused activations.
+
+Passes over the functional ATen graph, after the core's own and before static parts are hoisted: a packed weight depends on
+static inputs only, so it is computed once and kept while the parameter is unchanged. Which shapes it pays for was measured
+with `benchmarks/cpu_matmul.py`. Invariant: results keep the sizes, strides and dtype of the nodes that they replace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.fx
+from lampwork_inductor_core.passes.dead_code import remove_dead_code
+from lampwork_inductor_core.passes.rewriting import Pass, PassContext, add_call, calls, fake_mode_of
+from lampwork_inductor_core.passes.static_nodes import static_nodes
+
+from .activation_match import Activation, match_activation
+
+aten = torch.ops.aten
+
+_LEAST_ROWS = 2  # one row is bound by reading the weight: packing gains nothing
+_TRANSPOSES: dict[Any, Callable[[torch.fx.Node], bool]] = {
+    aten.t.default: lambda n: True,
+    aten.permute.default: lambda n: list(n.args[1]) == [1, 0],  # pyright: ignore[reportArgumentType]
+    aten.transpose.int: lambda n: sorted(d % 2 for d in n.args[1:3]) == [0, 1],  # pyright: ignore[reportOperatorIssue]
+}
+_VIEWS = frozenset({aten.view.default, aten._unsafe_view.default, aten.reshape.default})
+
+
+def available() -> bool:
+    """Whether this build of torch has oneDNN and the fused operators."""
+    return bool(torch._C._has_mkldnn) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def passes() -> tuple[Pass, ...]:
+    """The passes, in order; none where torch was built without oneDNN."""
+    if not available():
+        return ()
+    return (("pack_linears", pack_linears), ("pack_convolutions", pack_convolutions))
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """`rows @ weight.T + bias`: the nodes of one matrix product."""
+
+    rows: torch.fx.Node
+    weight: torch.fx.Node  # [outputs, inputs], or [inputs, outputs] where `transposed`
+    transposed: bool
+    bias: torch.fx.Node | None
+
+
+def _is_float(node: torch.fx.Node, dimensions: int) -> bool:
+    value = node.meta.get("val")
+    return (
+        isinstance(value, torch.Tensor)
+        and value.dtype == torch.float32
+        and value.device.type == "cpu"
+        and value.dim() == dimensions
+        and all(isinstance(s, int) and s > 0 for s in value.shape)
+    )
+
+
+def _linear_of(node: torch.fx.Node, static: set[torch.fx.Node]) -> _Linear | None:
+    if node.target is aten.addmm.default:
+        bias, rows, weight = node.args[:3]
+        if node.kwargs or not isinstance(bias, torch.fx.Node) or not _is_float(bias, 1):
+            return None
+        if bias.meta["val"].shape[0] != node.meta["val"].shape[1]:
+            return None
+    else:
+        rows, weight = node.args[:2]
+        bias = None
+    if not isinstance(rows, torch.fx.Node) or not isinstance(weight, torch.fx.Node):
+        return None
+    if weight not in static or not _is_float(rows, 2) or not _is_float(weight, 2):
+        return None
+    if rows in static or rows.meta["val"].shape[0] < _LEAST_ROWS:
+        return None
+    is_transpose = _TRANSPOSES.get(weight.target)
+    if is_transpose is not None and is_transpose(weight) and isinstance(weight.args[0], torch.fx.Node):
+        return _Linear(rows, weight.args[0], False, bias)
+    return _Linear(rows, weight, True, bias)
+
+
+def pack_linears(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.GraphModule:
+    """`mm` and `addmm` with a static float32 weight, and the activation that follows, as one oneDNN call."""
+    static = static_nodes(graph)
+    mode = fake_mode_of(graph)
+    packed: dict[tuple[torch.fx.Node, bool, int], torch.fx.Node] = {}
+    changed = False
+    for node in calls(graph, (aten.mm.default, aten.addmm.default)):
+        linear = _linear_of(node, static)
+        if linear is None:
+            continue
+        changed = True
+        key = (linear.weight, linear.transposed, int(linear.rows.meta["val"].shape[0]))
+        with graph.graph.inserting_before(node):
+            if key not in packed:
+                packed[key] = _packed_weight(graph, mode, node, linear, key[2])
+        activation = match_activation(_through_views(node))
+        _replace_linear(graph, mode, node, linear, packed[key], activation)
+    return remove_dead_code(graph, context) if changed else graph
+
+
+def _packed_weight(
+    graph: torch.fx.GraphModule, mode: Any, origin: torch.fx.Node, linear: _Linear, rows: int
+) -> torch.fx.Node:
+    weight = linear.weight
+    if linear.transposed:
+        weight = add_call(graph, mode, origin, aten.permute.default, weight, [1, 0])
+        weight = add_call(graph, mode, origin, aten.clone.default, weight, memory_format=torch.contiguous_format)
+    target = torch.ops.mkldnn._reorder_linear_weight.default
+    node = add_call(graph, mode, origin, target, weight, rows, known=weight.meta["val"])
+    node.meta["opaque"] = True
+    return node
+
+
+def _through_views(node: torch.fx.Node) -> torch.fx.Node:
+    """The last of the views that alone use a value: what acts on each element commutes with them."""
+    while len(node.users) == 1:
+        user = next(iter(node.users))
+        if user.target not in _VIEWS or user.args[0] is not node:
+            break
+        node = user
+    return node
+
+
+def _replace_linear(
+    graph: torch.fx.GraphModule,
+    mode: Any,
+    node: torch.fx.Node,
+    linear: _Linear,
+    packed: torch.fx.Node,
+    activation: Activation | None,
+) -> None:
+    attribute, algorithm = ("none", "") if activation is None else (activation.attribute, activation.algorithm)
+    with graph.graph.inserting_before(node):
+        target = torch.ops.mkldnn._linear_pointwise.default
+        arguments = (linear.rows, packed, linear.bias, attribute, [], algorithm)
+        fused = add_call(graph, mode, node, target, *arguments, known=node.meta["val"])
+    node.replace_all_uses_with(fused)
+    if activation is not None:
+        activation.result.replace_all_uses_with(activation.value if activation.value is not node else fused)
+
+
+# -------------------------------------------------------------------------------------------------------- convolutions
+
+
+def _is_channels_last(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_contiguous(memory_format=torch.channels_last)
+
+
+def _can_pack(node: torch.fx.Node, static: set[torch.fx.Node]) -> bool:
+    image, weight, bias = node.args[:3]
+    if not isinstance(image, torch.fx.Node) or not isinstance(weight, torch.fx.Node) or node.args[6]:
+        return False
+    if weight not in static or image in static or (bias is not None and not isinstance(bias, torch.fx.Node)):
+        return False
+    return _is_float(image, 4) and _is_float(weight, 4) and _is_channels_last(node)
+
+
+def pack_convolutions(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.GraphModule:
+    """Channels-last float32 convolutions with a static weight; a following sum and activation join the call."""
+    static = static_nodes(graph)
+    mode = fake_mode_of(graph)
+    order = {node: position for position, node in enumerate(graph.graph.nodes)}
+    changed = False
+    for node in calls(graph, (aten.convolution.default,)):
+        if not _can_pack(node, static):
+            continue
+        changed = True
+        image, weight, _, stride, padding, dilation, _, _, groups = node.args[:9]
+        assert isinstance(image, torch.fx.Node) and isinstance(weight, torch.fx.Node)
+        with graph.graph.inserting_before(node):
+            target = torch.ops.mkldnn._reorder_convolution_weight.default
+            shape = [int(s) for s in image.meta["val"].shape]
+            known = weight.meta["val"]
+            packed = add_call(graph, mode, node, target, weight, padding, stride, dilation, groups, shape, known=known)
+            packed.meta["opaque"] = True
+        _replace_convolution(graph, mode, node, packed, order)
+    return remove_dead_code(graph, context) if changed else graph
+
+
+def _residual(node: torch.fx.Node, order: dict[torch.fx.Node, int]) -> tuple[torch.fx.Node, torch.fx.Node] | None:
+    """The sum that alone uses a convolution's result, and its other operand, where oneDNN can add it."""
+    if len(node.users) != 1:
+        return None
+    total = next(iter(node.users))
+    if total.target is not aten.add.Tensor or total.kwargs or not all(isinstance(a, torch.fx.Node) for a in total.args):
+        return None
+    first, second = total.args
+    other = second if first is node else first
+    if other is node or not isinstance(other, torch.fx.Node) or other not in order:
+        return None
+    mine, theirs = node.meta["val"], other.meta.get("val")
+    same = isinstance(theirs, torch.Tensor) and mine.shape == theirs.shape and mine.stride() == theirs.stride()
+    return (total, other) if same and theirs.dtype == mine.dtype else None
+
+
+def _replace_convolution(
+    graph: torch.fx.GraphModule,
+    mode: Any,
+    node: torch.fx.Node,
+    packed: torch.fx.Node,
+    order: dict[torch.fx.Node, int],
+) -> None:
+    image, _, bias, stride, padding, dilation, _, _, groups = node.args[:9]
+    geometry = (packed, bias, padding, stride, dilation, groups)
+    residual = _residual(node, order)
+    last = node if residual is None else residual[0]
+    activation = match_activation(last)
+    if residual is not None and activation is not None and activation.attribute != "relu":
+        activation = None  # after a sum, oneDNN's fused operator takes relu only
+    attribute, algorithm = ("none", "") if activation is None else (activation.attribute, activation.algorithm)
+    with graph.graph.inserting_before(last):
+        if residual is None:
+            target = torch.ops.mkldnn._convolution_pointwise.default
+            arguments = (image, *geometry, attribute, [], algorithm)
+        else:
+            target = torch.ops.mkldnn._convolution_pointwise.binary
+            unary = None if activation is None else activation.attribute
+            arguments = (image, residual[1], *geometry, "add", 1.0, unary, [], None)
+        fused = add_call(graph, mode, node, target, *arguments, known=last.meta["val"])
+    last.replace_all_uses_with(fused)
+    order[fused] = order[last]
+    if activation is not None:
+        activation.result.replace_all_uses_with(fused)
