@@ -19,6 +19,7 @@ import torch
 from .graph_break import BreakId, GraphBreak
 
 _GENERATED = ("<eval_with_key>", "<__array_function__", "<attrs generated")
+_COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")  # loops over an iterator begun elsewhere
 _OS_FILES = ("<frozen os>", os.__file__)  # os.environ is plain Python
 _FROZEN_INLINED = ("<frozen _collections_abc>",)
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
@@ -149,7 +150,7 @@ class SkipPolicy:
     def converts_frame(self, code: CodeType) -> bool:
         """Whether the hook converts a frame of this code: torch and the standard library only run inside others."""
         filename = code.co_filename
-        if filename.startswith("<frozen "):
+        if filename.startswith("<frozen ") or code.co_name in _COMPREHENSIONS:
             return False
         if filename.startswith((_TORCH, _HERE)) or filename.startswith(_GENERATED):
             return filename.startswith(_TORCH) and filename[len(_TORCH) :].startswith("nn/modules/") and (

@@ -113,7 +113,14 @@ class _Analysis:
             for w in (self.wrapped[m.index],)
         )
         outputs = self._describe_outputs(storages)
-        return Observed(tuple(self.results), tuple(self.mutations), outputs, self.tree, requires_grad, self.recorder.addresses_memory)
+        return Observed(
+            tuple(self.results),
+            tuple(self.mutations),
+            outputs,
+            self.tree,
+            requires_grad,
+            self.recorder.addresses_memory,
+        )
 
     # -- mutations
 

@@ -263,4 +263,3 @@ def native_dropout(x: Tensor, p: float, train: bool | None) -> tuple[Tensor, Ten
 
 def _scalar(like: Tensor, value: Number) -> Tensor:
     return aten.full.default([], value, dtype=like.dtype, device=like.device)
-

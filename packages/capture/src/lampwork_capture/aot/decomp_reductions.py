@@ -62,9 +62,7 @@ def native_layer_norm(
 
 
 @registry.of(aten._fused_rms_norm.default)
-def fused_rms_norm(
-    x: Tensor, shape: Sequence[int], weight: Tensor | None, eps: float | None
-) -> tuple[Tensor, Tensor]:
+def fused_rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None, eps: float | None) -> tuple[Tensor, Tensor]:
     if x.numel() == 0:
         return NotImplemented
     v = widen(x)

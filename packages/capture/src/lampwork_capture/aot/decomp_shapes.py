@@ -358,10 +358,7 @@ def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
         return NotImplemented
     *lead, channels, height, width = x.shape
     n = len(lead)
-    split_up = aten.view.default(
-        _contiguous(x), [*lead, channels // (factor * factor), factor, factor, height, width]
-    )
+    split_up = aten.view.default(_contiguous(x), [*lead, channels // (factor * factor), factor, factor, height, width])
     order = [*range(n), n, n + 3, n + 1, n + 4, n + 2]
     moved = aten.clone.default(aten.permute.default(split_up, order), memory_format=torch.contiguous_format)
     return aten.view.default(moved, [*lead, channels // (factor * factor), height * factor, width * factor])
-

@@ -25,7 +25,9 @@ def fold(graph: fx.Graph, results: Sequence[fx.Node]) -> tuple[fx.Graph, int]:
     output.meta["val"] = [node.meta.get("val") for node in results]
     owners = {value_root(node) for node in results}
     # `as_strided` reads a tensor's memory rather than its elements: then whose memory it is matters.
-    reads_memory = any(node.target in (aten.as_strided.default, aten.as_strided_scatter.default) for node in graph.nodes)
+    reads_memory = any(
+        node.target in (aten.as_strided.default, aten.as_strided_scatter.default) for node in graph.nodes
+    )
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue

@@ -35,7 +35,9 @@ _NODE_META = ("user_line", "stack_trace", "nn_module_stack", "source_fn_stack")
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer, FakeTensor)
 # Calls whose effect is on the process, not on tensors: they must happen at every call, so they cannot be traced away.
 _FOREIGN_MODULES = ("torch._functorch", "torch._C._functorch", "torch.random", "torch.cuda", "torch.autograd.graph")
-_FOREIGN_CALLS = frozenset({torch.manual_seed, torch.seed, torch.set_rng_state, torch.get_rng_state, torch.autograd.grad})
+_FOREIGN_CALLS = frozenset(
+    {torch.manual_seed, torch.seed, torch.set_rng_state, torch.get_rng_state, torch.autograd.grad}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,7 @@ def _captured_value(node: fx.Node) -> Any:
     return node.meta.get("example_value") if value is None else value
 
 
-def collect_inputs(
-    graph: fx.GraphModule, example_inputs: Sequence[Any], fake_mode: FakeTensorMode
-) -> list[GraphInput]:
+def collect_inputs(graph: fx.GraphModule, example_inputs: Sequence[Any], fake_mode: FakeTensorMode) -> list[GraphInput]:
     """The placeholders in order, then every tensor that the graph holds itself."""
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
     if len(placeholders) != len(example_inputs):
@@ -167,7 +167,9 @@ def _fake_input(node: fx.Node, example: Any, fake_mode: FakeTensorMode) -> Any:
     if isinstance(captured, FakeTensor) and captured.fake_mode is fake_mode:
         # A capture that ran `x.t_()` on its fake tensor has changed it: then the example says how the input arrives.
         unchanged = _is_symbolic(captured) or (
-            captured.shape == example.shape and captured.stride() == example.stride() and captured.dtype == example.dtype
+            captured.shape == example.shape
+            and captured.stride() == example.stride()
+            and captured.dtype == example.dtype
         )
         if unchanged:
             return _normal(captured, fake_mode)
@@ -192,7 +194,10 @@ def _normal(fake: Tensor, fake_mode: FakeTensorMode) -> Tensor:
 
 def _check_plain(tensor: Tensor, name: str) -> None:
     if type(tensor) not in _PLAIN_TYPES and not isinstance(tensor, FakeTensor):
-        if not (isinstance(tensor, nn.Parameter) and type(tensor).__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl):
+        if not (
+            isinstance(tensor, nn.Parameter)
+            and type(tensor).__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl
+        ):
             raise UnsupportedForAot(f"input {name} is a tensor subclass, {type(tensor).__name__}")
     if tensor.layout is not torch.strided:
         raise UnsupportedForAot(f"input {name} has layout {tensor.layout}")
@@ -380,4 +385,3 @@ class _GraphRunner:
         finally:
             for store, key, tensor in places:
                 cast("dict[str, Any]", store)[key] = tensor
-

@@ -33,7 +33,9 @@ def batch_norm(
     if not training:
         if running_mean is None or running_var is None:
             return torch.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps, False)
-        return aten._native_batch_norm_legit_no_training(input, weight, bias, running_mean, running_var, momentum, eps)[0]
+        return aten._native_batch_norm_legit_no_training(input, weight, bias, running_mean, running_var, momentum, eps)[
+            0
+        ]
     if running_mean is None or running_var is None:
         return aten._native_batch_norm_legit.no_stats(input, weight, bias, True, momentum, eps)[0]
     return aten._native_batch_norm_legit(input, weight, bias, running_mean, running_var, True, momentum, eps)[0]

@@ -84,7 +84,10 @@ class LayoutKeeper:
             entry.size, entry.stride = wrapper.shape, wrapper.stride()
             return
         expected = entry.stride
-        if all(size == 1 or x == y for size, x, y in zip(entry.size, expected, wrapper.stride())) or not wrapper.numel():
+        if (
+            all(size == 1 or x == y for size, x, y in zip(entry.size, expected, wrapper.stride()))
+            or not wrapper.numel()
+        ):
             return
         if not torch._is_functional_tensor_base(wrapper):
             raise UnsupportedForAot("a tensor that was reshaped in place is written to and has gaps in memory")

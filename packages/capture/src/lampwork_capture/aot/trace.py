@@ -202,11 +202,15 @@ class AtenRecorder(TorchDispatchMode):
             raise self.unsupported("an operator updates running statistics behind its schema", op)
         args, kwargs = self._without_real_tensors(args, kwargs)
         graph_args = cast("tuple[Any, ...]", self._to_graph(args))
-        graph_kwargs = {
-            name: self._to_graph(value)
-            for name, value in kwargs.items()
-            if value not in _DEFAULT_KWARGS.get(name, ())
-        } if kwargs else {}
+        graph_kwargs = (
+            {
+                name: self._to_graph(value)
+                for name, value in kwargs.items()
+                if value not in _DEFAULT_KWARGS.get(name, ())
+            }
+            if kwargs
+            else {}
+        )
         key = None
         if not traits.random:
             key = (op, _key(graph_args), _key(tuple(sorted(graph_kwargs.items()))) if graph_kwargs else None)
@@ -217,7 +221,9 @@ class AtenRecorder(TorchDispatchMode):
             out = op(*args, **kwargs)
         except _CANNOT_FAKE as error:
             raise self.unsupported(
-                "an operator's result cannot be described without its values", op, "Call it outside the compiled function."
+                "an operator's result cannot be described without its values",
+                op,
+                "Call it outside the compiled function.",
             ) from error
         if not isinstance(out, (Tensor, tuple, list)):
             if isinstance(out, (SymInt, SymFloat, SymBool)):
@@ -275,7 +281,11 @@ class AtenRecorder(TorchDispatchMode):
 
     def _lift(self, op: OpOverload, value: Tensor) -> Tensor:
         if isinstance(value, FakeTensor):
-            return value if op is not aten.lift_fresh_copy.default else self.__torch_dispatch__(aten.clone.default, (), (value,))
+            return (
+                value
+                if op is not aten.lift_fresh_copy.default
+                else self.__torch_dispatch__(aten.clone.default, (), (value,))
+            )
         return self._constant(value)
 
     def _constant(self, value: Tensor) -> Tensor:
@@ -302,7 +312,9 @@ class AtenRecorder(TorchDispatchMode):
         self._constant_of[id(value)] = (value, fake)
         return fake
 
-    def _without_real_tensors(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _without_real_tensors(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same arguments with real tensors (constants that a decomposition made) replaced by recorded ones."""
 
         def real(value: Any) -> bool:
@@ -337,9 +349,7 @@ class AtenRecorder(TorchDispatchMode):
         if isinstance(out, Tensor):
             return self._restride(op, out, expected)
         if isinstance(out, (tuple, list)):
-            return type(out)(
-                self._restride(op, o, e) if isinstance(o, Tensor) else o for o, e in zip(out, expected)
-            )
+            return type(out)(self._restride(op, o, e) if isinstance(o, Tensor) else o for o, e in zip(out, expected))
         return out
 
     def _restride(self, op: OpOverload, out: Tensor, expected: Tensor) -> Tensor:

@@ -42,7 +42,14 @@ enum lw_check_kind {
 /* guard_access.c: reading objects without running the user's code. Values are new references; NULL (no exception) when
  * there is no such thing, or when only user code could tell. */
 int lw_access_setup(PyObject *module);
-PyObject *lw_read_attribute(PyObject *object, PyObject *name);
+/* What all attributes of one object share, looked up once. All borrowed; valid until the object's dictionary changes. */
+typedef struct {
+    bool ready, plain, is_instance, has_tables;
+    PyObject *dict;
+    PyObject *tables[3]; /* of an nn.Module: parameters, buffers, modules; NULL where absent or empty */
+} lw_object_view;
+
+PyObject *lw_read_attribute(lw_object_view *view, PyObject *object, PyObject *name);
 PyObject *lw_read_item(PyObject *object, Py_ssize_t index);
 PyObject *lw_read_key(PyObject *object, PyObject *key);
 int lw_has_attribute(PyObject *object, PyObject *name);      /* 1, 0, or -1: only user code could tell */

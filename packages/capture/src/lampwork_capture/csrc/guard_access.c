@@ -4,21 +4,11 @@
  * nn.Module. Invariant: a property, a `__getattr__` or a `__getitem__` written in Python is never called; reading it fails.
  */
 #include "guard.h"
+#include <string.h>
 
 static PyObject *str_getattribute, *str_getattr, *str_len, *str_getitem, *str_parameters, *str_buffers, *str_modules;
 static PyObject *object_getattribute;  /* object.__getattribute__ */
 static PyObject *module_getattr = NULL; /* torch.nn.Module.__getattr__ */
-
-static PyObject *
-dict_get(PyObject *dict, PyObject *key)
-{
-    PyObject *value = PyDict_GetItemWithError(dict, key);
-    if (value == NULL) {
-        PyErr_Clear();
-        return NULL;
-    }
-    return Py_NewRef(value);
-}
 
 static PyObject *
 instance_dict(PyObject *object)
@@ -72,20 +62,33 @@ bind(PyObject *descriptor, PyObject *object, PyTypeObject *type)
     return get(descriptor, object, (PyObject *)type);
 }
 
-static PyObject *
-module_member(PyObject *dict, PyTypeObject *type, PyObject *name)
+static void
+find_tables(lw_object_view *view, PyTypeObject *type)
 {
-    if (dict == NULL || module_getattr == NULL || _PyType_Lookup(type, str_getattr) != module_getattr) {
-        return NULL;
+    view->has_tables = true;
+    if (view->dict == NULL || module_getattr == NULL || _PyType_Lookup(type, str_getattr) != module_getattr) {
+        return;
     }
-    PyObject *tables[] = {str_parameters, str_buffers, str_modules};
+    PyObject *names[] = {str_parameters, str_buffers, str_modules};
     for (int i = 0; i < 3; i++) {
-        PyObject *table = PyDict_GetItemWithError(dict, tables[i]);
-        if (table != NULL && PyDict_Check(table)) {
-            PyObject *value = PyDict_GetItemWithError(table, name);
-            if (value != NULL) {
-                return Py_NewRef(value);
-            }
+        PyObject *table = PyDict_GetItemWithError(view->dict, names[i]);
+        if (table != NULL && PyDict_Check(table) && PyDict_GET_SIZE(table) > 0) {
+            view->tables[i] = table;
+        }
+    }
+}
+
+/* What nn.Module.__getattr__ would find. */
+static PyObject *
+module_member(lw_object_view *view, PyTypeObject *type, PyObject *name)
+{
+    if (!view->has_tables) {
+        find_tables(view, type);
+    }
+    for (int i = 0; i < 3; i++) {
+        PyObject *value = view->tables[i] != NULL ? PyDict_GetItemWithError(view->tables[i], name) : NULL;
+        if (value != NULL) {
+            return Py_NewRef(value);
         }
     }
     return NULL;
@@ -115,36 +118,48 @@ read_class_attribute(PyTypeObject *class, PyObject *name)
     return of_meta != NULL ? bind(of_meta, (PyObject *)class, meta) : NULL;
 }
 
-static PyObject *
-read_attribute(PyObject *object, PyObject *name)
+static void
+open_view(lw_object_view *view, PyObject *object)
 {
+    view->ready = true;
+    view->is_instance = !PyType_Check(object);
+    view->plain = view->is_instance && plain_getattribute(Py_TYPE(object));
+    view->dict = view->plain ? instance_dict(object) : NULL;
+}
+
+static PyObject *
+read_attribute(lw_object_view *view, PyObject *object, PyObject *name)
+{
+    if (!view->ready) {
+        open_view(view, object);
+    }
+    if (!view->plain) {
+        return view->is_instance ? NULL : read_class_attribute((PyTypeObject *)object, name);
+    }
     PyTypeObject *type = Py_TYPE(object);
-    if (PyType_Check(object)) {
-        return read_class_attribute((PyTypeObject *)object, name);
-    }
-    if (!plain_getattribute(type)) {
-        /* A source that says `__dict__` means the namespace of the instance, whatever `__getattribute__` shows. */
-        PyObject *own = PyUnicode_CompareWithASCIIString(name, "__dict__") == 0 ? instance_dict(object) : NULL;
-        return Py_XNewRef(own);
-    }
     PyObject *found = _PyType_Lookup(type, name);
     if (found != NULL && Py_TYPE(found)->tp_descr_set != NULL) {
-        return is_c_descriptor(found) ? bind(found, object, type) : NULL;
+        if (!is_c_descriptor(found)) {
+            return NULL;
+        }
+        PyObject *value = bind(found, object, type);
+        view->ready = view->has_tables = false; /* reading may have made the dictionary */
+        memset(view->tables, 0, sizeof(view->tables));
+        return value;
     }
-    PyObject *dict = instance_dict(object);
-    if (dict != NULL) {
-        PyObject *value = dict_get(dict, name);
+    if (view->dict != NULL) {
+        PyObject *value = PyDict_GetItemWithError(view->dict, name);
         if (value != NULL) {
-            return value;
+            return Py_NewRef(value);
         }
     }
-    return found != NULL ? bind(found, object, type) : module_member(dict, type, name);
+    return found != NULL ? bind(found, object, type) : module_member(view, type, name);
 }
 
 PyObject *
-lw_read_attribute(PyObject *object, PyObject *name)
+lw_read_attribute(lw_object_view *view, PyObject *object, PyObject *name)
 {
-    PyObject *value = read_attribute(object, name);
+    PyObject *value = read_attribute(view, object, name);
     if (value == NULL) {
         PyErr_Clear();
     }
@@ -198,7 +213,8 @@ lw_has_attribute(PyObject *object, PyObject *name)
     if (getattr != module_getattr) {
         return -1;
     }
-    PyObject *value = module_member(dict, type, name);
+    lw_object_view view = {.dict = dict};
+    PyObject *value = module_member(&view, type, name);
     Py_XDECREF(value);
     return value != NULL;
 }
@@ -246,6 +262,17 @@ lw_read_item(PyObject *object, Py_ssize_t index)
     PyObject *value = PySequence_GetItem(object, index);
     PyErr_Clear();
     return value;
+}
+
+static PyObject *
+dict_get(PyObject *dict, PyObject *key)
+{
+    PyObject *value = PyDict_GetItemWithError(dict, key);
+    if (value == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    return Py_NewRef(value);
 }
 
 PyObject *

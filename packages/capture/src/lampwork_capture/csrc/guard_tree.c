@@ -117,11 +117,11 @@ read_of_function(const lw_node *node, PyObject *base)
 }
 
 static PyObject *
-read_child(const lw_node *node, PyObject *base)
+read_child(const lw_node *node, PyObject *base, lw_object_view *view)
 {
     switch (node->access) {
     case LW_ACCESS_ATTRIBUTE:
-        return lw_read_attribute(base, node->key);
+        return lw_read_attribute(view, base, node->key);
     case LW_ACCESS_INDEX:
         return lw_read_item(base, node->index);
     case LW_ACCESS_KEY:
@@ -222,9 +222,13 @@ node_holds(const lw_guard_tree *tree, const lw_node *node, PyObject *value, PyOb
     for (int i = 0; holds && i < node->n_checks; i++) {
         holds = check_holds(check + i, value);
     }
+    lw_object_view view;
+    if (node->first_child >= 0) {
+        memset(&view, 0, sizeof(view));
+    }
     for (int i = node->first_child; holds && i >= 0; i = tree->nodes[i].next_sibling) {
         const lw_node *child = &tree->nodes[i];
-        holds = node_holds(tree, child, read_child(child, value), kept);
+        holds = node_holds(tree, child, read_child(child, value, &view), kept);
     }
     if (node->slot >= 0) {
         Py_XSETREF(kept[node->slot], value);

@@ -7,7 +7,7 @@ torch's grad mode and the like are, during the trace, what the traced program wo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType
 from typing import Any, NoReturn
 
 import torch
@@ -24,7 +24,7 @@ from ..variables.cell import CellValue
 from ..variables.context_manager import AutocastValue, emit_grad_mode
 from ..variables.dict import DictValue, dict_contents
 from ..variables.exception import ExceptionValue
-from ..variables.function import FunctionValue, MethodValue, SourcedFunctionValue
+from ..variables.function import FunctionValue, MethodValue
 from ..variables.generator import GeneratorValue
 from ..variables.list import ListValue
 from ..variables.operators import hash_key
@@ -153,9 +153,9 @@ class FrameTracer:
             value = self._cells[id(cell)] = CellValue.existing(name, cell, source, contents)
         return value
 
-    def bind_method(self, function: FunctionType, owner: Value) -> Value:
-        """The method of a function that was found in a class, without a guard of its own."""
-        return MethodValue(SourcedFunctionValue(function, None, by_identity=True), owner)
+    def bind_method(self, function: Value, owner: Value) -> Value:
+        """The method of a function that was found in the class of a value."""
+        return MethodValue(function, owner)
 
     def check_call(self, function: FunctionValue) -> None:
         """Raise GraphBreak if the function may not be traced."""

@@ -89,9 +89,13 @@ class ExceptionValue(Value):
             case "value" if issubclass(self.cls, StopIteration):
                 return self.args[0] if self.args else tracer.constant(None)
             case "with_traceback" | "add_note":
-                return ExceptionMethodValue(self, name)
+                return self.builtin_method(name)
             case _:
                 return self._class_attribute(tracer, name)
+
+    def builtin_method(self, name: str) -> Value:
+        """The method of the builtin exception classes."""
+        return ExceptionMethodValue(self, name)
 
     def _class_attribute(self, tracer: Tracer, name: str) -> Value:
         for base in self.cls.__mro__:
@@ -101,8 +105,8 @@ class ExceptionValue(Value):
                     return bind_function(tracer, found, self, name, base)
                 if base not in _BUILTIN_BASES and isinstance(found, (int, str, float, bool, type(None), tuple)):
                     return tracer.constant(found)
-                if name == "__init__":
-                    return ExceptionMethodValue(self, name)
+                if name in ("__init__", "__str__", "__repr__"):
+                    return self.builtin_method(name)
                 raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()}")
         tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object has no attribute '{name}'")
 
@@ -172,6 +176,8 @@ class ExceptionMethodValue(Value):
             return tracer.constant(None)
         if self.name == "with_traceback":
             return self.owner
+        if self.name in ("__str__", "__repr__") and not args:
+            return tracer.constant(self.owner.text(tracer, str if self.name == "__str__" else repr))
         return super().call(tracer, args, kwargs)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:

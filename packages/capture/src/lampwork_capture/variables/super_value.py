@@ -73,7 +73,7 @@ class SuperValue(Value):
             return function if of_class else bind(tracer, function, self.receiver)
         if isinstance(raw, (WrapperDescriptorType, MethodDescriptorType)):
             if isinstance(self.receiver, ExceptionValue):
-                return self.receiver.get_attribute(tracer, name)
+                return self.receiver.builtin_method(name)
             return BuiltinValue(raw) if of_class else SlotMethodValue(raw, owner, self.receiver)
         if isinstance(raw, ClassMethodDescriptorType):
             return BuiltinValue(raw)
