@@ -13,5 +13,5 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
 nb_mime_priority_overrides = [("html", "text/plain", 0)]
-autodoc_typehints = "description"
+autodoc_typehints = "none"
 suppress_warnings = ["mystnb.unknown_mime_type"]
