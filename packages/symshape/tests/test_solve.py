@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sympy
 from hypothesis import HealthCheck, given, settings
-from lampwork_symshape import Symbol, eq, integer, lt, minimum, symbol, where
+from lampwork_symshape import Symbol, eq, integer, lt, maximum, minimum, symbol, where
 from lampwork_symshape.solve import Solution, UntranslatableError, from_sympy, solve_equality, sympy_symbol, to_sympy
 
 from .strategies import SYMBOLS, Written, assignments, small
@@ -41,6 +41,12 @@ def test_there_and_back_keeps_the_meaning(written: Written) -> None:
         except ZeroDivisionError:
             continue
         assert back.evaluate(values) == expected
+
+
+def test_remainders_of_extrema_are_kept_from_sympys_own_simplifier() -> None:
+    expr = maximum(2, 2 * t) % 6
+    assert int(to_sympy(expr).subs(sympy_symbol(t), 0)) == 2
+    assert from_sympy(to_sympy(expr), {"t": t}) is expr
 
 
 def test_conditions_and_choices_translate() -> None:

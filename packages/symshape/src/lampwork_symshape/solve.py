@@ -42,6 +42,24 @@ class UntranslatableError(ValueError):
         super().__init__(f"cannot translate {expr!r} from sympy. Hint: {self.hint}")
 
 
+class Remainder(sympy.Function):
+    """`x % y` with the sign of y, opaque to sympy but for literals.
+
+    sympy's own Mod is wrong on extrema: sympy 1.14 has Mod(Max(2, 2*i), 6) == 0.
+    """
+
+    nargs = 2
+    is_integer = True
+
+    @classmethod
+    def eval(cls, *args: Any) -> Any:
+        """The value for two literals; None leaves it as it is."""
+        x, y = args
+        if isinstance(x, sympy.Integer) and isinstance(y, sympy.Integer) and int(y) != 0:
+            return sympy.Integer(int(x) % int(y))
+        return None
+
+
 def sympy_symbol(sym: Symbol) -> sympy.Symbol:
     """The sympy symbol that stands for `sym`; its bounds go into the assumptions that sympy has."""
     positive = True if sym.lower is not None and sym.lower >= 1 else None
@@ -70,7 +88,7 @@ def _to_sympy(node: Expr, children: list[Any]) -> Any:
     if isinstance(node, BinaryInt):
         if node.kind is Kind.FLOOR_DIV:
             return sympy.floor(children[0] / children[1])
-        return sympy.Mod(children[0], children[1])
+        return Remainder(children[0], children[1])
     if isinstance(node, MinMax):
         return (sympy.Min if node.kind is Kind.MIN else sympy.Max)(*children)
     if isinstance(node, Where):
@@ -112,13 +130,13 @@ def from_sympy(expr: Any, symbols: Mapping[str, Symbol]) -> IntExpr | BoolExpr:
 
 
 def _from_operation(expr: Any, symbols: Mapping[str, Symbol]) -> IntExpr:
-    if isinstance(expr, sympy.Add | sympy.Mul | sympy.Mod | sympy.Min | sympy.Max):
+    if isinstance(expr, sympy.Add | sympy.Mul | sympy.Mod | Remainder | sympy.Min | sympy.Max):
         args = [_int(a, symbols) for a in expr.args]
         if isinstance(expr, sympy.Add):
             return sum_(args)
         if isinstance(expr, sympy.Mul):
             return reduce(lambda a, b: a * b, args)
-        if isinstance(expr, sympy.Mod):
+        if isinstance(expr, sympy.Mod | Remainder):
             return args[0] % args[1]
         return minimum(*args) if isinstance(expr, sympy.Min) else maximum(*args)
     raise UntranslatableError(expr)
