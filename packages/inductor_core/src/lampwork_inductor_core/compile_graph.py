@@ -29,7 +29,11 @@ from .ir.layout import Layout
 from .ir.printer import print_graph
 from .lowering.graph import default_table, lower
 from .lowering.table import Lowering, Unsupported
+from .passes.hoist_static import Hoisted, StaticProgram, hoist_static
+from .passes.pipeline import PASSES, run_passes
+from .passes.rewriting import PassContext
 from .runtime.compiled_graph import CompiledGraph, InputSpec, Repairs, WrapperParts
+from .runtime.static_cache import StaticCache
 from .schedule.fusion import FusedNode
 from .schedule.scheduler import schedule
 
@@ -99,20 +103,31 @@ def compile_graph(
     """
     options = options or CompileOptions()
     config, recorder, backends = options.config, Recorder(options.keep_artifacts), Backends(options.backends)
-    graph = _with_meta(graph, example_inputs, options)
+    graph = _own_copy(graph, example_inputs, options)
     recorder.keep("aten", lambda: graph.print_readable(print_output=False))
-    lowered = lower(graph, lowering_table(backends.of_graph(graph)), config)
+    used, context = backends.of_graph(graph), PassContext(config)
+    graph = run_passes(graph, context, (*PASSES, *(item for backend in used for item in backend.graph_passes())))
+    recorder.keep("passes", lambda: graph.print_readable(print_output=False))
+    hoisted = hoist_static(graph, context) if options.cache_static else Hoisted(graph, None)
+    if hoisted.program is not None:
+        static_text = str(hoisted.program.graph)
+        recorder.keep("static", lambda: static_text)
+    lowered = lower(hoisted.graph, lowering_table(used), config)
     recorder.keep("lowered", lambda: print_graph(lowered))
     scheduled = schedule(lowered, config.schedule, lambda a, b: _can_fuse(backends, a, b))
     recorder.keep("schedule", lambda: str(scheduled))
     host = plan_host(lowered, scheduled, config.schedule)
     recorder.keep("kernels", lambda: "\n".join(print_kernel(kernel) for kernel in host.kernels()))
     names, kernels = _build_kernels(host, backends, recorder)
-    program = build_wrapper(host, names)
+    first_kept = len(example_inputs)
+    kept = range(first_kept, first_kept + (len(hoisted.program.names) if hoisted.program is not None else 0))
+    program = build_wrapper(host, names, shared_inputs=kept)
     parts = _wrapper_parts(program, lowered, kernels)
     recorder.keep("wrapper", lambda: parts.write(Repairs(), False))
-    specs = _input_specs(lowered) if options.check_inputs else ()
-    return CompiledGraph(parts, specs=specs, artifacts=recorder.artifacts, notes=lowered.notes)
+    specs = [s for s in _input_specs(lowered) if s.position < first_kept] if options.check_inputs else ()
+    return CompiledGraph(
+        parts, static=_static_cache(hoisted.program), specs=specs, artifacts=recorder.artifacts, notes=lowered.notes
+    )
 
 
 def graph_backend(options: CompileOptions | None = None) -> GraphBackend:
@@ -129,17 +144,24 @@ def _can_fuse(backends: Backends, a: FusedNode, b: FusedNode) -> Verdict:
     return backends[a.device].can_fuse(a, b)
 
 
-def _with_meta(
+def _own_copy(
     graph: torch.fx.GraphModule, example_inputs: Sequence[Any], options: CompileOptions
 ) -> torch.fx.GraphModule:
-    """The graph with a fake value on every node and static inputs marked."""
-    placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
-    if any("val" not in n.meta for n in graph.graph.nodes if n.op in ("placeholder", "call_function")):
-        FakeTensorProp(graph).propagate(*example_inputs)
-    for position, node in enumerate(placeholders):
+    """A copy that passes may change, with a fake value on every node and static inputs marked."""
+    copied = torch.fx.Graph()
+    copied.output(copied.graph_copy(graph.graph, {}))
+    own = torch.fx.GraphModule(graph, copied, "AtenGraph")
+    if any("val" not in n.meta for n in copied.nodes if n.op in ("placeholder", "call_function")):
+        FakeTensorProp(own).propagate(*example_inputs)
+    for position, node in enumerate(n for n in copied.nodes if n.op == "placeholder"):
         if position in options.static_inputs:
             node.meta["static_input"] = True
-    return graph
+    return own
+
+
+def _static_cache(program: StaticProgram | None) -> StaticCache | None:
+    """The kept values of the hoisted part; it runs eagerly."""
+    return None if program is None else StaticCache(program, program.positions)
 
 
 def lowering_table(backends: Sequence[DeviceBackend]) -> Mapping[Any, Lowering]:

@@ -57,7 +57,9 @@ class _KernelEvaluator(_Evaluator):
             if index is not node.index:
                 raise InterpreterError(f"{node.buffer} was filled at {index} and is read at {node.index}")
             return value
-        return super()._evaluate(node, masked)
+        value = super()._evaluate(node, masked)
+        # a load of one element is a view, which a later store in place would change
+        return value.clone() if isinstance(node, Load) and value.dim() == 0 else value
 
 
 class _Run:
