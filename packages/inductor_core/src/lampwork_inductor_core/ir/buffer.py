@@ -19,7 +19,7 @@ from .loops import Loops, Scatter
 
 @dataclass(frozen=True, slots=True)
 class InputBuffer:
-    """A graph input. `position` is its place in the flat argument list; `static` says it is a parameter or module buffer."""
+    """A graph input. `position` is its place in the flat argument list; `static`: a parameter or module buffer."""
 
     name: str
     layout: Layout | OpaqueLayout
@@ -56,7 +56,7 @@ class ComputedBuffer:
 
 @dataclass(frozen=True, slots=True)
 class BufferView:
-    """An extern call's view of a buffer: the same memory through another layout. With an OpaqueLayout, the value itself."""
+    """An extern call's view of a buffer: the same memory through another layout (opaque: the value itself)."""
 
     buffer: str
     layout: Layout | OpaqueLayout
@@ -66,9 +66,9 @@ class BufferView:
 class ExternBuffer:
     """The result of calling an operator that is not generated: `target(*arguments, **keywords)`.
 
-    Arguments are literals, `BufferView`s, and lists of these. `out_variant` (optional) is an overload that writes into a
-    planned allocation through `out=`. Several results: `result_index` selects from the call named `call`; buffers that
-    share `call` come from one call.
+    Arguments are literals, `BufferView`s, and lists of these. `out_variant` (optional) is an overload that writes into
+    a planned allocation through `out=`. Several results: `result_index` selects from the call named `call`; buffers
+    that share `call` come from one call.
     """
 
     name: str

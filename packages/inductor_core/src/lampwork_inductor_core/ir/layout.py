@@ -1,7 +1,8 @@
 """Layout: where the elements of a buffer lie, as symshape expressions.
 
 Every buffer of a lowered graph has one. Sizes, strides and the offset are expressions everywhere, even while all of
-them are constants. Invariant: the flat offset of element (i0, i1, ...) is `offset + sum(i_k * strides[k])`, in elements.
+them are constants. Invariant: element (i0, i1, ...) lies at the flat offset `offset + sum(i_k * strides[k])`, counted
+in elements.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from lampwork_symshape import IntExpr, integer
 
+_ZERO = integer(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -21,7 +24,7 @@ class Layout:
     dtype: torch.dtype
     sizes: tuple[IntExpr, ...]
     strides: tuple[IntExpr, ...]
-    offset: IntExpr = integer(0)
+    offset: IntExpr = _ZERO
 
     def index(self, indices: Sequence[IntExpr]) -> IntExpr:
         """The flat element offset of one element."""
@@ -40,7 +43,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueLayout:
-    """A buffer that only extern kernels understand (packed weights, tuples' carriers): no element of it is ever indexed."""
+    """A buffer that only extern kernels understand (packed weights, lists): its elements are never indexed."""
 
     device: torch.device
     dtype: torch.dtype | None

@@ -63,7 +63,7 @@ class Compute(Node):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Masked(Node):
-    """`value` where `condition` holds, else `otherwise`; loads inside `value` are not executed where it does not hold."""
+    """`value` where `condition` holds, else `otherwise`; loads inside `value` happen only where it holds."""
 
     condition: Node
     value: Node
@@ -197,7 +197,7 @@ def walk(root: Node) -> Iterator[Node]:
 
 
 def rewrite(root: Node, leaf: Callable[[Node], Node | None], index: Callable[[IntExpr], IntExpr]) -> Node:
-    """Rebuild a body: `leaf` may replace any node (given before its operands are rebuilt), `index` maps index expressions.
+    """Rebuild a body: `leaf` may replace any node (before its operands are rebuilt), `index` maps index expressions.
 
     Linear in the number of distinct nodes; returns the same object when nothing changes.
     """

@@ -17,7 +17,7 @@ from .loop_body import LoopBody, Node
 
 
 class ReductionKind(enum.Enum):
-    """How a reduction combines values. Its identity and dtype rule: `reduction_identity`, accumulate dtype on the node."""
+    """How a reduction combines values. The accumulation dtype is on the reduction."""
 
     SUM = "sum"
     PROD = "prod"
@@ -83,7 +83,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """Into a buffer first filled as `initial` says (a buffer to copy, in the same layout): `out[target(i...)] = body(i...)`.
+    """`out[target(i...)] = body(i...)`, into a copy of the buffer `initial` (of the same layout).
 
     `target` is a flat element offset over the body's variables and the symbols of `indirect`.
     """

@@ -37,8 +37,8 @@ class ScalarOp:
 
 
 _TRANSCENDENTAL = (
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
-    "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "erfc", "erfinv", "lgamma", "digamma",
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
+    "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "erfc", "erfinv", "lgamma", "digamma",
 )  # fmt: skip
 _FLOAT_UNARY = ("sqrt", "rsqrt", "reciprocal", "floor", "ceil", "trunc", "round", "frac")
 

@@ -248,9 +248,18 @@ class LoweringContext:
     def prepare_substitution(self, value: TensorValue) -> None:
         """Called before a value is read at other than its own indices: store a body too large to be rebuilt."""
         root = root_of(value)
-        if isinstance(root, ExpressionValue) and root.buffer is None:
-            if root.cost.operations > self.config.max_substituted_operations:
-                self.realise(root)
+        if not isinstance(root, ExpressionValue) or root.buffer is not None:
+            return
+        if root.cost.operations > self.config.max_substituted_operations:
+            self.realise(root)
+
+    def prepare_many_reads(self, value: TensorValue) -> None:
+        """Called before each element is read many times (an index that selects rows): store what is not trivial."""
+        root = root_of(value)
+        if not isinstance(root, ExpressionValue) or root.buffer is not None:
+            return
+        if root.cost.expensive or root.cost.operations > self.config.repeat_operations:
+            self.realise(root)
 
     # ------------------------------------------------------------------------------------------------------- realise
 
@@ -273,7 +282,7 @@ class LoweringContext:
         return value.buffer
 
     def materialise(self, value: TensorValue, strides: Indices) -> BufferValue:
-        """The value in a buffer with exactly these strides (those of dimensions of size one included), copied if needed."""
+        """The value in a buffer with exactly these strides (of dimensions of size one too), copied if needed."""
         if isinstance(value, ExpressionValue) and value.buffer is None:
             value.strides = strides
         stored = self.realise(value)

@@ -170,7 +170,7 @@ def extern_call(
     arguments: tuple[Any, ...],
     keywords: dict[str, Any] | None = None,
 ) -> BufferValue:
-    """Call `target` on values (tensors are stored as they are); the result has the layout of the fake tensor `value`."""
+    """Call `target` on values (tensors stored as they are); the result has the layout of the fake tensor `value`."""
     lowered = tuple(_lowered(context, a, None) for a in arguments)
     result = context.add_extern(layout_of(value), target, lowered, keywords or {}, out_variant=OUT_VARIANTS.get(target))
     assert isinstance(result, BufferValue)

@@ -159,7 +159,7 @@ class _Lowering:
                 raise Unsupported("the lowering gives another number of results (please report)")
             for one, expected in zip(result, meta):
                 self._check(node, one, expected)
-        elif isinstance(result, TensorValue) and isinstance(meta, torch.Tensor):
+        if isinstance(result, TensorValue) and isinstance(meta, torch.Tensor):  # noqa: SIM102
             if result.dtype != meta.dtype or result.device != meta.device or result.sizes != to_exprs(meta.shape):
                 problem = (
                     f"the lowering gives {result.dtype}{list(result.sizes)} on {result.device} where eager gives "
@@ -173,9 +173,9 @@ class _Lowering:
         if isinstance(result, (list, tuple)):
             metas = meta if isinstance(meta, (list, tuple)) else [None] * len(result)
             return [self._finish(node, one, m) for one, m in zip(result, metas)]
-        if isinstance(result, ExpressionValue) and isinstance(meta, torch.Tensor):
-            if result.node == node.name and result.strides is None:
-                result.strides = to_exprs(meta.stride())
+        own = isinstance(result, ExpressionValue) and result.node == node.name and result.strides is None
+        if own and isinstance(meta, torch.Tensor):
+            result.strides = to_exprs(meta.stride())
         if isinstance(result, TensorValue) and len(node.users) > 1:
             self.context.prepare_users(result)
         return result
@@ -206,13 +206,16 @@ class _Lowering:
     def _freeze(self) -> LoweredGraph:
         """Drop what no output needs; keep the inputs."""
         live = {o.buffer for o in self.outputs if o.buffer is not None}
+        called: set[str] = set()  # calls of which a result is kept: further results may go
         kept: list[Buffer] = []
         for buffer in reversed(self.context.buffers):
             if isinstance(buffer, InputBuffer):
                 kept.append(buffer)
-            elif buffer.name in live or has_effect(buffer):
+            elif buffer.name in live or (has_effect(buffer) and getattr(buffer, "call", "") not in called):
                 kept.append(buffer)
                 live.update(buffers_read(buffer))
+                if isinstance(buffer, ExternBuffer):
+                    called.add(buffer.call)
         kept.reverse()
         return LoweredGraph(tuple(kept), self.outputs, tuple(self.context.notes), {b.name: b for b in kept})
 

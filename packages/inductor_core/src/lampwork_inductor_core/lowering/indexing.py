@@ -70,6 +70,7 @@ def _rows(context: LoweringContext, value: TensorValue, indices: TensorValue, di
     sizes = (*value.sizes[:dim], *indices.sizes, *value.sizes[dim + 1 :])
     variables = canonical_indices(sizes)
     context.prepare_substitution(indices)
+    context.prepare_many_reads(indices)
     at = indices.load(variables[dim : dim + indices.rank])
     direct: dict[int, IntExpr] = {}
     for k in range(value.rank):
@@ -133,6 +134,8 @@ def index(context: LoweringContext, value: TensorValue, indices: Sequence[Tensor
     for dim, tensor in used:
         context.prepare_repeat(tensor, common)
         context.prepare_substitution(tensor)
+        if len(common) < len(sizes):
+            context.prepare_many_reads(tensor)
         at = tensor.load(broadcast_indices(tensor.sizes, common, middle))
         elements.append(at)
         position[dim] = ops.to_dtype(at, torch.int64)

@@ -13,13 +13,14 @@ import torch
 
 from ..ir.loop_body import Node, ops
 from ..ir.loops import ReductionKind
+from ..ir.views import to_expr
 from .context import LoweringContext
 from .elementwise import convert
 from .promotion import compute_dtype, is_supported
 from .reduction import keep_dims, variance
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue
-from .view import normal_dim, reshape_value, to_expr, unsqueeze_value
+from .view import normal_dim, reshape_value, unsqueeze_value
 
 aten = torch.ops.aten
 TABLE: dict[Any, Lowering] = {}

@@ -1,8 +1,8 @@
 """Type promotion: the dtype an ATen operator computes in and the one it returns.
 
-Written after the rules in PyTorch's documentation ("Tensor Attributes", type promotion): tensors with dimensions decide,
-zero-dimensional tensors and Python numbers count only where they are of a higher category. Invariant: the same result as
-`torch.result_type` and the operator's own kernel, for every supported dtype.
+Written after the rules in PyTorch's documentation ("Tensor Attributes", type promotion): tensors with dimensions
+decide, zero-dimensional tensors and Python numbers count only where they are of a higher category. Invariant: the same
+result as `torch.result_type` and the operator's own kernel, for every supported dtype.
 """
 
 from __future__ import annotations

@@ -297,7 +297,7 @@ def all_(context: LoweringContext, value: TensorValue, dims: Dims = None, keepdi
 def variance(
     context: LoweringContext, value: TensorValue, dims: Sequence[int], correction: float, position: int | None = None
 ) -> tuple[TensorValue, TensorValue]:
-    """The variance and the mean over `dims`, kept with size one, in the computation dtype: two passes, so exact means."""
+    """The variance and the mean over `dims`, kept with size one, in the computation dtype. Two passes."""
     _check(value)
     if not value.dtype.is_floating_point:
         raise Unsupported("the variance of integers")

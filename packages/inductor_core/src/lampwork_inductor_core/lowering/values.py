@@ -75,8 +75,8 @@ class Cost:
 class ExpressionValue(TensorValue):
     """A tensor that no buffer holds yet: the body of its general element over the canonical indices of its sizes.
 
-    `strides` are those that the buffer gets if the value is realised (None: contiguous). `node` and `user_line` name the
-    operator that made it, `sources` the expressions that were inlined into it.
+    `strides` are those that the buffer gets if the value is realised (None: contiguous). `node` and `user_line` name
+    the operator that made it, `sources` the expressions that were inlined into it.
     """
 
     __slots__ = ("body", "cost", "node", "sources", "strides", "user_line")

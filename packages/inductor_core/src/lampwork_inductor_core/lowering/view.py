@@ -99,8 +99,7 @@ def expand_value(context: LoweringContext, value: TensorValue, sizes: Indices) -
     if value.buffer is not None:
         layout = value.buffer.layout
         strides: list[IntExpr] = []
-        for k in range(added):
-            strides.append(ZERO)
+        strides.extend([ZERO] * added)
         for k, (size, stride) in enumerate(zip(layout.sizes, layout.strides)):
             strides.append(ZERO if size == 1 and sizes[added + k] != 1 else stride)
         for k in range(added - 1, -1, -1):
@@ -181,7 +180,8 @@ def alias(context: LoweringContext, value: TensorValue) -> TensorValue:
     return value
 
 
-@lowers(TABLE, aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten._reshape_alias.default)  # fmt: skip
+@lowers(TABLE, aten.view.default, aten.reshape.default, aten._unsafe_view.default,
+        aten._reshape_alias.default)  # fmt: skip
 def view(context: LoweringContext, value: TensorValue, sizes: Sequence[Any], *_: Any) -> TensorValue:
     """Other sizes, the same elements in order; one size may be -1."""
     known = list(sizes)
@@ -392,9 +392,9 @@ def contiguous(
     context: LoweringContext, value: TensorValue, *, memory_format: Any = torch.contiguous_format
 ) -> TensorValue:
     """The tensor itself where eager would return it, else a copy."""
-    if value.buffer is not None and memory_format is torch.contiguous_format:
-        if value.buffer.layout.strides == contiguous_strides(value.sizes):
-            return value
+    stored = value.buffer if memory_format is torch.contiguous_format else None
+    if stored is not None and stored.layout.strides == contiguous_strides(value.sizes):
+        return value
     return context.pointwise([value], value.sizes, lambda x: x)
 
 

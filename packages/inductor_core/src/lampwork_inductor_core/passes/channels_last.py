@@ -16,7 +16,7 @@ from .rewriting import PassContext, add_call, calls, fake_mode_of, fake_value, o
 
 aten = torch.ops.aten
 _MATRIX_PRODUCTS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default})
-_VIEWS = {aten.view.default: aten.reshape.default, aten._unsafe_view.default: aten.reshape.default}
+_VIEWS: dict[Any, Any] = {aten.view.default: aten.reshape.default, aten._unsafe_view.default: aten.reshape.default}
 _LEAST = 3  # convolutions in a graph before the conversions pay
 
 
@@ -135,7 +135,7 @@ class _Change:
         if not isinstance(old, torch.Tensor) or old.dim() != 4 or any(s == 1 for s in old.shape[1:]):
             return None
         if node.target is aten.convolution.default:
-            n, c, h, w = old.shape
+            _, c, h, w = old.shape
             return self._strided(old, (h * w * c, 1, w * c, c))
         if torch.Tag.pointwise not in getattr(node.target, "tags", ()):
             return None
@@ -152,7 +152,7 @@ class _Change:
         self.before.append((output, output.target, output.args, output.meta.get("val")))
         for node, before in zip(list(output.all_input_nodes), results):
             after = node.meta.get("val")
-            if not isinstance(before, torch.Tensor) or before.stride() == after.stride():
+            if not isinstance(before, torch.Tensor) or _same(before, after):
                 continue
             if not before.is_contiguous():
                 raise _CannotPropagate("a result with strides of its own")
@@ -162,6 +162,8 @@ class _Change:
 
 
 def _same(left: Any, right: Any) -> bool:
+    if left is None or right is None:
+        return False
     if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
         return left.stride() == right.stride()
     return False

@@ -1,6 +1,6 @@
 """common_subexpressions: equal calls on equal arguments become one.
 
-Invariant: two results that eager returns in memory of their own stay two, and random or mutating calls are never merged.
+Invariant: two results that eager returns in memory of their own stay two; random or mutating calls are never merged.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from .rewriting import PassContext, add_call, calls, fake_mode_of, owners_of_res
 from .static_nodes import static_nodes
 
 aten = torch.ops.aten
-_ARITHMETIC = {
+_ARITHMETIC: dict[Any, str] = {
     aten.add.Tensor: "add",
     aten.sub.Tensor: "sub",
     aten.mul.Tensor: "mul",

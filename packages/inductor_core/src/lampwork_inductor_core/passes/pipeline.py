@@ -1,6 +1,6 @@
 """PASSES: the core's rewrites of the ATen graph, in order, on one page.
 
-    remove what does nothing -> merge what is equal -> find attention -> fold normalisation -> choose layouts -> clean up
+    remove what does nothing -> merge equal calls -> find attention -> fold normalisation -> choose layouts -> clean up
 
 A device's own passes come after these; `hoist_static` comes last of all and is no pass (it gives two graphs).
 Invariant: each pass keeps what the graph computes and every node's fake value.

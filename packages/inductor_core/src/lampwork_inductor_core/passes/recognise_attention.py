@@ -87,16 +87,9 @@ def _match(product: torch.fx.Node) -> _Match | None:
         if not isinstance(left, torch.fx.Node) or not _is_finite(right):
             return None
         scores, mask = left, right
-    if (
-        scores.target in _SCALES
-        and isinstance(scores.args[1], (int, float))
-        and isinstance(scores.args[0], torch.fx.Node)
-    ):
-        factor = float(scores.args[1])
-        if factor == 0 or not math.isfinite(factor):
-            return None
-        scale = factor if scores.target in _SCALES[:2] else 1 / factor
-        scores = scores.args[0]
+    inner, factor = _scaled(scores)
+    if inner is not None:
+        scores, scale = inner, factor
     scores = _unreshaped(scores)
     if not isinstance(scores, torch.fx.Node) or scores.target is not aten.bmm.default:
         return None
@@ -127,6 +120,18 @@ def _fits(match: _Match) -> bool:
         whole = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
         return all(a in (1, b) for a, b in zip(mask.shape, whole))
     return True
+
+
+def _scaled(node: torch.fx.Node) -> tuple[torch.fx.Node | None, float]:
+    """What a product or quotient by a number was applied to, and the factor; (None, 1) for anything else."""
+    if node.target not in _SCALES or len(node.args) != 2:
+        return None, 1.0
+    inner, number = node.args
+    if not isinstance(inner, torch.fx.Node) or isinstance(number, bool) or not isinstance(number, (int, float)):
+        return None, 1.0
+    if number == 0 or not math.isfinite(number):
+        return None, 1.0
+    return inner, float(number) if node.target in _SCALES[:2] else 1 / number
 
 
 def _unreshaped(node: Any) -> Any:
@@ -197,7 +202,7 @@ def _softmax_argument(node: Any) -> Any:
 def _reduces(node: Any, target: Any, argument: Any, last: int) -> bool:
     if not isinstance(node, torch.fx.Node) or node.target is not target or node.args[0] is not argument:
         return False
-    dims, keep = (list(node.args[1:3]) + [None, None])[:2]
+    dims, keep = [*node.args[1:3], None, None][:2]
     return dims in ([-1], [last]) and keep is True and not node.kwargs
 
 

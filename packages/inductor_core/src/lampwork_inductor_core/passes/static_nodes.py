@@ -21,6 +21,10 @@ def static_nodes(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:
     """The nodes that depend on no input but static ones, and draw no random numbers. Linear."""
     static: set[torch.fx.Node] = set()
     for node in graph.graph.nodes:
-        if node.op == "get_attr" or (node.op == "placeholder" and is_static_input(node)) or (is_pure(node) and all(n in static for n in node.all_input_nodes)):
+        if node.op == "placeholder":
+            fixed = is_static_input(node)
+        else:
+            fixed = node.op == "get_attr" or (is_pure(node) and all(n in static for n in node.all_input_nodes))
+        if fixed:
             static.add(node)
     return static
