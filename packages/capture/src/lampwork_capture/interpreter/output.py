@@ -21,7 +21,7 @@ from ..graph_break import BreakId, GraphBreak
 from ..variables.base import Value
 from ..variables.cell import CellValue
 from .frame import LastInstruction, Null, SavedException, Unread
-from .reconstruct import ValueEmitter
+from .reconstruct import SourceEmitter, ValueEmitter
 from .tracer import FrameTracer
 
 CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
@@ -114,7 +114,7 @@ class Prefix:
 def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileGraph) -> Prefix:
     """Everything in front of the copy: the graph call, the reads of sources, then what `body` emitted."""
     outputs = body.outputs
-    head = ValueEmitter(tracer.code, tracer.side_effects)
+    head = SourceEmitter(tracer.code)
     traced: TracedGraph | None = None
     if tracer.graph.has_operations:
         nodes: list[torch.fx.Node] = list(outputs)
@@ -122,6 +122,7 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
         if traced.operator_count == 0 and not nodes:
             traced = None
         else:
+            head.plan([*(entry.source for entry in traced.inputs), *body.preloads])
             head.begin_call(compile_graph(traced))
             for entry in traced.inputs:
                 head.load_source(entry.source)
@@ -134,7 +135,10 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
                 head.pop()
     elif outputs:
         raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, "a tensor input without a source")
-    return Prefix([*head.instructions, *body.preloads.instructions, *body.instructions], traced)
+    for source, name in body.preloads.items():
+        head.load_source(source)
+        head.emit("STORE_FAST", name)
+    return Prefix([*head.instructions, *body.instructions], traced)
 
 
 def code_of_return(code: CodeType, prefix: Prefix) -> CodeType:

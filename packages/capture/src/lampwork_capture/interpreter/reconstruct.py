@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bytecode.emitter import Emitter
 from ..graph_break import BreakId, GraphBreak
-from ..source import LocalSource, Source
+from ..source import AttributeSource, ItemSource, LocalSource, Source
 from .side_effects import Deleted
 
 if TYPE_CHECKING:
@@ -25,16 +25,53 @@ if TYPE_CHECKING:
     from .side_effects import SideEffects
 
 
+_PLAIN_DICTS = frozenset({"_modules", "_parameters", "_buffers", "__dict__"})
+
+
+class SourceEmitter(Emitter):
+    """An emitter that reads each shared prefix of many sources once."""
+
+    def __init__(self, code: CodeType) -> None:
+        super().__init__(code.co_cellvars, code.co_freevars, code.co_varnames)
+        self._uses: dict[Source, int] = {}
+        self._held: dict[Source, str] = {}
+
+    def plan(self, sources: Iterable[Source]) -> None:
+        """Announce what will be loaded."""
+        for source in sources:
+            node: Source | None = source
+            while node is not None:
+                uses = self._uses.get(node, 0)
+                self._uses[node] = uses + 1
+                node = node.parent if uses == 0 else None
+
+    def load_source(self, source: Source) -> None:
+        name = self._held.get(source)
+        if name is not None:
+            self.emit("LOAD_FAST", name)
+            return
+        if isinstance(source, ItemSource) and isinstance(source.base, AttributeSource) and source.base.name in _PLAIN_DICTS:
+            self.load_source(source.base)
+            self.load_constant(source.key)
+            self.load_item()
+        else:
+            super().load_source(source)
+        if source.parent is not None and self._uses.get(source, 0) > 1:
+            name = self._held[source] = self.fresh_local("shared")
+            self.copy(1)
+            self.emit("STORE_FAST", name)
+
+
 class ValueEmitter(Emitter):
     """An emitter that knows how to push the real object of a traced value.
 
-    `preloads` receives the loads of sources, to be placed before everything this emitter emits itself.
+    `preloads` names the locals into which sources must be read before anything that this emitter emits itself.
     """
 
     def __init__(self, code: CodeType, side_effects: SideEffects) -> None:
         super().__init__(code.co_cellvars, code.co_freevars, code.co_varnames)
         self.side_effects = side_effects
-        self.preloads = Emitter(code.co_cellvars, code.co_freevars)
+        self.preloads: dict[Source, str] = {}
         self._cell_names = {*code.co_cellvars, *code.co_freevars}
         self._built: dict[int, str] = {}
         self._building: set[int] = set()
@@ -42,7 +79,6 @@ class ValueEmitter(Emitter):
         self._outputs: dict[Any, str] = {}
         self._later: list[Callable[[ValueEmitter], None]] = []
         self._kept: list[Value] = []  # ids stay valid
-        self._sources: dict[Source, str] = {}
         self._filled_cells: set[int] = set()
         self.temporaries: list[str] = []
 
@@ -136,11 +172,9 @@ class ValueEmitter(Emitter):
         if isinstance(source, LocalSource) and source.name not in self._cell_names:
             self.emit("LOAD_FAST", source.name)  # locals are restored after everything was loaded
             return
-        name = self._sources.get(source)
+        name = self.preloads.get(source)
         if name is None:
-            name = self._sources[source] = self._temporary("in")
-            self.preloads.load_source(source)
-            self.preloads.emit("STORE_FAST", name)
+            name = self.preloads[source] = self._temporary("in")
         self.emit("LOAD_FAST", name)
 
     def _temporary(self, prefix: str) -> str:
