@@ -6,7 +6,6 @@ import weakref
 
 import pytest
 import torch
-
 from lampwork_capture import _native
 from lampwork_capture.code_cache import CodeCache, EntryPayload, GuardsDoNotHoldError, reset_all
 from lampwork_capture.guards.facts import (
@@ -88,7 +87,10 @@ def test_dropped_modules_do_not_fill_the_cache():
 
     replacement = compile("def f(x): return 'compiled'", "<t>", "exec").co_consts[0]
     cache = CodeCache(limit=2)
-    facts = lambda values: [IdentityIs(X, ByIdentity(values["x"])), TypeIs(AttributeSource(X, "weight"), torch.nn.Parameter)]
+    facts = lambda values: [
+        IdentityIs(X, ByIdentity(values["x"])),
+        TypeIs(AttributeSource(X, "weight"), torch.nn.Parameter),
+    ]
     optimized = _native.OptimizedCallable(f, converting(f.__code__, cache, facts, replacement))
     last = None
     for _ in range(20):
@@ -115,11 +117,23 @@ class Thing:
 PLAIN = torch.ones(2, 4)
 WORDS = [
     (tensor_fact(PLAIN), torch.ones(3, 4), "`x` has sizes (3, 4), the graph was made for (2, 4)"),
-    (tensor_fact(PLAIN), torch.ones(2, 4, dtype=torch.int64), "`x` has dtype torch.int64, the graph was made for torch.float32"),
+    (
+        tensor_fact(PLAIN),
+        torch.ones(2, 4, dtype=torch.int64),
+        "`x` has dtype torch.int64, the graph was made for torch.float32",
+    ),
     (tensor_fact(PLAIN), torch.ones(4, 2).t(), "`x` has strides (1, 2), the graph was made for (4, 1)"),
-    (tensor_fact(PLAIN), torch.ones(2, 4, requires_grad=True), "`x` has requires_grad True, the graph was made for False"),
+    (
+        tensor_fact(PLAIN),
+        torch.ones(2, 4, requires_grad=True),
+        "`x` has requires_grad True, the graph was made for False",
+    ),
     (tensor_fact(PLAIN), None, "`x` is a NoneType, the graph was made for a torch.Tensor"),
-    (tensor_fact(torch.ones(2, dtype=torch.complex64)), torch.ones(2, dtype=torch.complex64).conj(), "another kind of tensor"),
+    (
+        tensor_fact(torch.ones(2, dtype=torch.complex64)),
+        torch.ones(2, dtype=torch.complex64).conj(),
+        "another kind of tensor",
+    ),
     (TypeIs(X, int), "s", "`x` is a str, the graph was made for a int"),
     (ConstantIs(X, ByIdentity(1)), True, "`x` is True, the graph was made for 1"),
     (IdentityIs(X, ByIdentity(len)), abs, "`x` is another object (<built-in function abs>)"),
@@ -127,14 +141,20 @@ WORDS = [
     (DictKeysAre(X, ("a",)), {"b": 1}, "`x` has keys ['b'], the graph was made for ['a']"),
     (DictContains(X, "a", True), {}, "`x` has lost the key 'a'"),
     (AttributePresent(X, "a", True), Thing(), "`x` has lost the attribute `a`"),
-    (InstanceDictLacks(X, "forward"), types.SimpleNamespace(forward=1), "`x` now has an attribute `forward` of its own"),
+    (
+        InstanceDictLacks(X, "forward"),
+        types.SimpleNamespace(forward=1),
+        "`x` now has an attribute `forward` of its own",
+    ),
     (SameObject(X, Y), 1, "`x` and `y` are two objects"),
     (AllDistinct(X, (ItemSource(X, 0), Y)), [5], "`x[0]` and `y` are one object"),
     (TypeIs(ItemSource(X, "k"), int), {}, "`x['k']` cannot be read any more (KeyError: 'k')"),
 ]
 
 
-@pytest.mark.parametrize(("fact", "x", "words"), WORDS, ids=[type(row[0]).__name__ + str(i) for i, row in enumerate(WORDS)])
+@pytest.mark.parametrize(
+    ("fact", "x", "words"), WORDS, ids=[type(row[0]).__name__ + str(i) for i, row in enumerate(WORDS)]
+)
 def test_words_for_each_fact(fact, x, words):
     scope = FrameScope({"x": x, "y": 5}, {}, {}, {})
     guards = GuardSet((Guard(fact, LINE),))
@@ -152,7 +172,9 @@ def test_words_for_global_state():
 
 def test_kept_guards_keep_nothing_alive():
     thing = Thing()
-    kept = weakened(GuardSet((Guard(IdentityIs(X, ByIdentity(thing))), Guard(DictKeysAre(Y, (ByIdentity(thing), "a"))))))
+    kept = weakened(
+        GuardSet((Guard(IdentityIs(X, ByIdentity(thing))), Guard(DictKeysAre(Y, (ByIdentity(thing), "a")))))
+    )
     scope = FrameScope({"x": thing, "y": {thing: 1, "a": 2}}, {}, {}, {})
     assert first_failure(kept, scope) is None
     gone = weakref.ref(thing)

@@ -7,7 +7,6 @@ import types
 
 import pytest
 from bytecode import Instr, Label
-
 from lampwork_capture.bytecode.assemble import assemble, disassemble, prologue_end
 from lampwork_capture.bytecode.emitter import Emitter
 from lampwork_capture.bytecode.liveness import Liveness, live_locals
@@ -52,8 +51,19 @@ def test_round_trip(module):
         table, wanted = dis._parse_exception_table(again), dis._parse_exception_table(one)
         assert [(entry.depth, entry.lasti) for entry in table] == [(entry.depth, entry.lasti) for entry in wanted]
         assert compute_depths(editable.instructions).maximum <= one.co_stacksize
-        for name in ("co_name", "co_qualname", "co_argcount", "co_kwonlyargcount", "co_posonlyargcount", "co_flags",
-                     "co_freevars", "co_cellvars", "co_firstlineno", "co_filename", "co_stacksize"):
+        for name in (
+            "co_name",
+            "co_qualname",
+            "co_argcount",
+            "co_kwonlyargcount",
+            "co_posonlyargcount",
+            "co_flags",
+            "co_freevars",
+            "co_cellvars",
+            "co_firstlineno",
+            "co_filename",
+            "co_stacksize",
+        ):
             assert getattr(again, name) == getattr(one, name), (one, name)
 
 
@@ -107,7 +117,13 @@ def test_jump_into_a_copy_keeps_its_handlers(which):
     emitter.load_local("k")
     emitter.emit("BINARY_OP", 0)
     emitter.jump(target)
-    editable.instructions = [*instructions[:end], *emitter.instructions, *instructions[end:at], target, *instructions[at:]]
+    editable.instructions = [
+        *instructions[:end],
+        *emitter.instructions,
+        *instructions[end:at],
+        target,
+        *instructions[at:],
+    ]
     editable.take_plain_arguments()
     replaced = types.FunctionType(assemble(editable), globals())
     EVENTS.clear()
@@ -132,8 +148,11 @@ def test_an_exit_in_the_middle_of_try_and_loop():
 
     editable = disassemble(f.__code__)
     instructions = editable.instructions
-    at = next(i for i, item in enumerate(instructions) if isinstance(item, Instr) and item.arg == "boom"
-              or isinstance(item, Instr) and item.arg == (True, "boom"))
+    at = next(
+        i
+        for i, item in enumerate(instructions)
+        if isinstance(item, Instr) and item.arg == "boom" or isinstance(item, Instr) and item.arg == (True, "boom")
+    )
     depth = compute_depths(instructions).before[at]
     live = sorted(Liveness(instructions).before(at))
     assert depth == 1 and live == ["total", "value"]

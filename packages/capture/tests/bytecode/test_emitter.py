@@ -5,7 +5,6 @@ import inspect
 import types
 
 import pytest
-
 from lampwork_capture.bytecode.assemble import EditableCode, assemble, new_function_code, prologue
 from lampwork_capture.bytecode.emitter import Emitter, SourceNotLoadableError
 from lampwork_capture.bytecode.stack_depth import StackDepthError
@@ -148,7 +147,21 @@ class Hostile:
 
 def test_constants_of_any_type_keep_their_identity():
     twin_lists = [[1], [1]]
-    constants = [*twin_lists, bytearray(b"a"), b"a", Hostile(), Hostile(), 1, True, 1.0, -0.0, 0.0, {1: 2}, {1: 2}, here]
+    constants = [
+        *twin_lists,
+        bytearray(b"a"),
+        b"a",
+        Hostile(),
+        Hostile(),
+        1,
+        True,
+        1.0,
+        -0.0,
+        0.0,
+        {1: 2},
+        {1: 2},
+        here,
+    ]
     emitter = Emitter()
     for constant in (*constants, *constants):
         emitter.load_constant(constant)
@@ -221,7 +234,9 @@ def test_jumps_in_both_directions():
 
 
 def test_cells_and_functions():
-    inner = compile("def outer(cell):\n def inner(): return cell\n return inner", "<t>", "exec").co_consts[0].co_consts[1]
+    inner = (
+        compile("def outer(cell):\n def inner(): return cell\n return inner", "<t>", "exec").co_consts[0].co_consts[1]
+    )
     emitter = Emitter(freevars=["cell"])
     emitter.load_constant("stored")
     emitter.store_local("cell")

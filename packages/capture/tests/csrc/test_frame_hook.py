@@ -11,7 +11,6 @@ import weakref
 
 import pytest
 import torch
-
 from lampwork_capture import _native
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from lampwork_capture import _native
 from lampwork_capture.guards import tensor_access
 from lampwork_capture.guards.check import fact_holds
@@ -395,12 +394,12 @@ def test_tensors(fast):
     assert tensor_access.configure(fast=fast) == fast
     try:
         for (a, first), (b, second) in itertools.product(TENSORS.items(), repeat=2):
-            assert both(tensor_fact(X, first), second) == (
-                a == b or {a, b} == {"gradient", "result"}
-            ), (a, b)
+            assert both(tensor_fact(X, first), second) == (a == b or {a, b} == {"gradient", "result"}), (a, b)
         assert not both(tensor_fact(X, TENSORS["plain"]), 3) and not both(tensor_fact(X, TENSORS["plain"]), None)
         dynamic = tensor_fact(X, TENSORS["plain"], sizes=(DynamicSize.ANY, 3), strides=(DynamicSize.ANY, 1))
-        assert both(dynamic, torch.ones(7, 3)) and both(dynamic, TENSORS["plain"]) and not both(dynamic, torch.ones(7, 4))
+        assert (
+            both(dynamic, torch.ones(7, 3)) and both(dynamic, TENSORS["plain"]) and not both(dynamic, torch.ones(7, 4))
+        )
     finally:
         tensor_access.configure()
 
@@ -596,3 +595,93 @@ def test_tree_agrees_with_the_reference(data):
     both(facts, other)
     some = data.draw(st.lists(st.sampled_from(facts), max_size=4))
     both(some, other)
+
+
+def test_changes_are_seen_after_a_check_has_remembered_attributes():
+    """The tree remembers attributes while type and dictionaries are unchanged; every way to change them is seen."""
+
+    class Net(torch.nn.Module):
+        flag = 1
+
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(2, 2)
+            self.register_buffer("table", torch.ones(2))
+            self.value = 3
+
+    def facts_of(net):
+        inner = AttributeSource(X, "inner")
+        return [
+            IdentityIs(inner, ByIdentity(net.inner)),
+            tensor_fact(AttributeSource(inner, "weight"), net.inner.weight),
+            IdentityIs(AttributeSource(inner, "weight"), ByIdentity(net.inner.weight)),
+            tensor_fact(AttributeSource(X, "table"), net.table),
+            ConstantIs(AttributeSource(X, "value"), ByIdentity(3)),
+            ConstantIs(AttributeSource(X, "flag"), ByIdentity(1)),
+            ConstantIs(AttributeSource(inner, "training"), ByIdentity(True)),
+        ]
+
+    def shadow_in_type(net):
+        type(net).inner = None
+
+    changes = [
+        lambda net: setattr(net, "value", 4),
+        lambda net: net.eval(),
+        lambda net: setattr(net, "inner", torch.nn.Linear(2, 2)),
+        lambda net: setattr(net.inner, "weight", torch.nn.Parameter(torch.ones(2, 2))),
+        lambda net: net.inner._parameters.update(weight=torch.nn.Parameter(torch.ones(2, 2))),
+        lambda net: net.inner.weight.requires_grad_(False),
+        lambda net: net.double(),
+        lambda net: setattr(net, "table", torch.ones(3)),
+        lambda net: net._buffers.clear(),
+        lambda net: net.__dict__.update(inner=torch.nn.Linear(2, 2)),
+        lambda net: setattr(net, "__dict__", dict(net.__dict__, value=5)),
+        lambda net: setattr(net, "__dict__", dict(net.__dict__, _modules={"inner": torch.nn.Linear(2, 2)})),
+        lambda net: net._parameters.__setitem__("inner", torch.nn.Parameter(torch.ones(2, 2))),
+        lambda net: setattr(net, "flag", 2),
+        lambda net: setattr(type(net), "flag", 2),
+        lambda net: delattr(net, "value"),
+        lambda net: setattr(net, "__class__", type("Other", (Net,), {"flag": 7})),
+        shadow_in_type,
+    ]
+    for index, change in enumerate(changes):
+        net = Net()
+        facts = facts_of(net)
+        tree = build_tree(GuardSet(tuple(Guard(fact) for fact in facts)), framed(1).__code__)
+        other = Net()
+        for _ in range(3):
+            assert tree.check((net, 1), None, {}, {})
+            assert not tree.check((other, 1), None, {}, {})
+        change(net)
+        holds = reference(facts, net)
+        assert [tree.check((net, 1), None, {}, {}) for _ in range(3)] == [holds] * 3 == [False] * 3, index
+        Net.flag = 1
+        if "inner" in vars(Net):
+            del Net.inner
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 2)), max_size=12))
+def test_remembered_attributes_agree_with_the_reference_under_mutation(steps):
+    """Random attribute changes on three objects of one class, with the same tree checked on all of them in between."""
+    things = [Plain(a=0, b=1) for _ in range(3)]
+    facts = [
+        ConstantIs(AttributeSource(X, "a"), ByIdentity(0)),
+        ConstantIs(AttributeSource(X, "b"), ByIdentity(1)),
+        ConstantIs(AttributeSource(X, "in_class"), ByIdentity(5)),
+    ]
+    tree = build_tree(GuardSet(tuple(Guard(fact) for fact in facts)), framed(1).__code__)
+    for which, action, value in steps:
+        thing = things[which]
+        if action == 0:
+            thing.a = value
+        elif action == 1:
+            thing.b = value
+        elif action == 2:
+            thing.in_class = 5 + value
+        elif action == 3:
+            thing.__dict__ = {"a": 0, "b": value}
+        else:
+            thing.__dict__.pop("in_class", None)
+        for each in things:
+            assert tree.check((each, 1), None, {}, {}) == reference(facts, each)

@@ -45,6 +45,7 @@ int lw_access_setup(PyObject *module);
 /* What all attributes of one object share, looked up once. All borrowed; valid until the object's dictionary changes. */
 typedef struct {
     bool ready, plain, is_instance, has_tables;
+    bool from_dict; /* of the last attribute read: it stands in one of these dictionaries */
     PyObject *dict;
     PyObject *tables[3]; /* of an nn.Module: parameters, buffers, modules; NULL where absent or empty */
 } lw_object_view;
@@ -52,6 +53,19 @@ typedef struct {
 PyObject *lw_read_attribute(lw_object_view *view, PyObject *object, PyObject *name);
 PyObject *lw_read_item(PyObject *object, Py_ssize_t index);
 PyObject *lw_read_key(PyObject *object, PyObject *key);
+
+/* When an object's attributes need not be looked up again: type and dictionaries are as they were. Dictionary versions are
+ * unique over all dictionaries, so an equal one means the same dictionary in the same state. */
+typedef struct {
+    PyTypeObject *type; /* borrowed, compared only; NULL: nothing known */
+    unsigned int type_version;
+    uint64_t dict_version, table_versions[3];
+    PyObject *tables[3]; /* borrowed from the dictionary while its version is `dict_version` */
+} lw_attribute_cache;
+
+bool lw_attributes_unchanged(const lw_attribute_cache *cache, PyObject *object);
+void lw_attributes_remember(lw_attribute_cache *cache, PyObject *object, lw_object_view *view);
+
 int lw_has_attribute(PyObject *object, PyObject *name);      /* 1, 0, or -1: only user code could tell */
 int lw_instance_dict_has(PyObject *object, PyObject *name);  /* 1 or 0 */
 Py_ssize_t lw_length(PyObject *object);                      /* -1: only user code could tell */

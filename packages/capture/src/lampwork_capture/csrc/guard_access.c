@@ -88,6 +88,7 @@ module_member(lw_object_view *view, PyTypeObject *type, PyObject *name)
     for (int i = 0; i < 3; i++) {
         PyObject *value = view->tables[i] != NULL ? PyDict_GetItemWithError(view->tables[i], name) : NULL;
         if (value != NULL) {
+            view->from_dict = true;
             return Py_NewRef(value);
         }
     }
@@ -150,6 +151,7 @@ read_attribute(lw_object_view *view, PyObject *object, PyObject *name)
     if (view->dict != NULL) {
         PyObject *value = PyDict_GetItemWithError(view->dict, name);
         if (value != NULL) {
+            view->from_dict = true;
             return Py_NewRef(value);
         }
     }
@@ -159,11 +161,63 @@ read_attribute(lw_object_view *view, PyObject *object, PyObject *name)
 PyObject *
 lw_read_attribute(lw_object_view *view, PyObject *object, PyObject *name)
 {
+    view->from_dict = false;
     PyObject *value = read_attribute(view, object, name);
     if (value == NULL) {
         PyErr_Clear();
     }
     return value;
+}
+
+static uint64_t
+version_of(PyObject *dict)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    return ((PyDictObject *)dict)->ma_version_tag;
+#pragma GCC diagnostic pop
+}
+
+bool
+lw_attributes_unchanged(const lw_attribute_cache *cache, PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (cache->type != type || type->tp_version_tag != cache->type_version
+        || !PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG)) {
+        return false;
+    }
+    PyObject *dict = instance_dict(object);
+    if (dict == NULL || version_of(dict) != cache->dict_version) {
+        return false;
+    }
+    for (int i = 0; i < 3; i++) {
+        if (cache->tables[i] != NULL && version_of(cache->tables[i]) != cache->table_versions[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void
+lw_attributes_remember(lw_attribute_cache *cache, PyObject *object, lw_object_view *view)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    cache->type = NULL;
+    if (!view->ready) {
+        open_view(view, object);
+    }
+    if (!view->plain || view->dict == NULL || !PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG)) {
+        return;
+    }
+    cache->type_version = type->tp_version_tag;
+    cache->dict_version = version_of(view->dict);
+    PyObject *names[] = {str_parameters, str_buffers, str_modules};
+    for (int i = 0; i < 3; i++) { /* empty ones too: a name may be added to them */
+        PyObject *table = PyDict_GetItemWithError(view->dict, names[i]);
+        cache->tables[i] = table != NULL && PyDict_Check(table) ? table : NULL;
+        cache->table_versions[i] = cache->tables[i] != NULL ? version_of(table) : 0;
+    }
+    cache->type = type;
 }
 
 int

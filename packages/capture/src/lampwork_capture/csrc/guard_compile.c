@@ -59,6 +59,9 @@ compile_nodes(lw_guard_tree *tree, PyObject *specs)
         if (node->slot >= tree->n_slots) {
             tree->n_slots = node->slot + 1;
         }
+        if (access == LW_ACCESS_ATTRIBUTE) {
+            tree->nodes[parent].has_attributes = true;
+        }
         int *last = parent < 0 ? &last_root : &last_child[parent];
         int *first = parent < 0 ? &tree->first_root : &tree->nodes[parent].first_child;
         if (*last < 0) {

@@ -117,11 +117,9 @@ read_of_function(const lw_node *node, PyObject *base)
 }
 
 static PyObject *
-read_child(const lw_node *node, PyObject *base, lw_object_view *view)
+read_child(const lw_node *node, PyObject *base)
 {
     switch (node->access) {
-    case LW_ACCESS_ATTRIBUTE:
-        return lw_read_attribute(view, base, node->key);
     case LW_ACCESS_INDEX:
         return lw_read_item(base, node->index);
     case LW_ACCESS_KEY:
@@ -210,9 +208,42 @@ check_holds(const lw_check *check, PyObject *value)
     }
 }
 
+static bool node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept);
+
+static bool
+children_hold(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept)
+{
+    lw_object_view view = {0};
+    bool unchanged = node->has_attributes && lw_attributes_unchanged(&node->attributes, value);
+    if (!unchanged) {
+        node->attributes.type = NULL; /* what the children remember is about to be of another state */
+    }
+    for (int i = node->first_child; i >= 0; i = tree->nodes[i].next_sibling) {
+        lw_node *child = &tree->nodes[i];
+        PyObject *of_child;
+        if (child->access != LW_ACCESS_ATTRIBUTE) {
+            of_child = read_child(child, value);
+        }
+        else if (unchanged && child->remembered != NULL) {
+            of_child = Py_NewRef(child->remembered);
+        }
+        else {
+            of_child = lw_read_attribute(&view, value, child->key);
+            child->remembered = view.from_dict ? of_child : NULL;
+        }
+        if (!node_holds(tree, child, of_child, kept)) {
+            return false;
+        }
+    }
+    if (node->has_attributes && !unchanged) {
+        lw_attributes_remember(&node->attributes, value, &view);
+    }
+    return true;
+}
+
 /* `value` is a reference that this function owns. */
 static bool
-node_holds(const lw_guard_tree *tree, const lw_node *node, PyObject *value, PyObject **kept)
+node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept)
 {
     if (value == NULL) {
         return false;
@@ -222,13 +253,8 @@ node_holds(const lw_guard_tree *tree, const lw_node *node, PyObject *value, PyOb
     for (int i = 0; holds && i < node->n_checks; i++) {
         holds = check_holds(check + i, value);
     }
-    lw_object_view view;
-    if (node->first_child >= 0) {
-        memset(&view, 0, sizeof(view));
-    }
-    for (int i = node->first_child; holds && i >= 0; i = tree->nodes[i].next_sibling) {
-        const lw_node *child = &tree->nodes[i];
-        holds = node_holds(tree, child, read_child(child, value, &view), kept);
+    if (holds && node->first_child >= 0) {
+        holds = children_hold(tree, node, value, kept);
     }
     if (node->slot >= 0) {
         Py_XSETREF(kept[node->slot], value);
@@ -304,9 +330,13 @@ lw_guard_tree_check(PyObject *object, const lw_scope *scope)
         }
     }
     memset(kept, 0, (size_t)tree->n_slots * sizeof(PyObject *));
+    int collecting = PyGC_Disable(); /* a finalizer must not run amid borrowed references */
     bool holds = tree_holds(tree, scope, kept);
     for (int i = 0; i < tree->n_slots; i++) {
         Py_XDECREF(kept[i]);
+    }
+    if (collecting) {
+        PyGC_Enable();
     }
     if (kept != small) {
         PyMem_Free(kept);

@@ -18,6 +18,9 @@ typedef struct {
     int slot; /* where the value is kept for relations, or -1 */
     int first_child, next_sibling;
     int first_check, n_checks;
+    bool has_attributes;      /* of the children, some are read as attributes */
+    PyObject *remembered;     /* value of an attribute, borrowed while the parent's `attributes` are unchanged; or NULL */
+    lw_attribute_cache attributes;
 } lw_node;
 
 typedef struct {
