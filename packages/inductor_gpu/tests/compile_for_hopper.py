@@ -2,7 +2,7 @@
 its own, since Triton's interpreter is off here. Prints one line a kernel: its name and the bytes of its cubin."""
 
 import torch
-from kernels import argument, pointwise, row_reduction, row_scan, row_softmax
+from triton_kernels import argument, pointwise, row_reduction, row_scan, row_softmax
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind
 from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS

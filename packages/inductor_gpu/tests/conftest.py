@@ -1,7 +1,10 @@
 """All kernels of these tests run under Triton's interpreter, on CPU tensors; set before triton is imported."""
 
 import os
+import sys
+from pathlib import Path
 
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ.setdefault("LAMPWORK_STRICT", "1")
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "0")
+sys.path.insert(0, str(Path(__file__).parent))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernels import argument, pointwise, row_reduction, row_scan, row_softmax, run
+from triton_kernels import argument, pointwise, row_reduction, row_scan, row_softmax, run
 from lampwork_inductor_core.codegen.scheduled_kernel import Dimension, OuterSegment, ScheduledKernel, Stage, Store
 from lampwork_inductor_core.ir.loop_body import index_variable, ops
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind, ScatterMode

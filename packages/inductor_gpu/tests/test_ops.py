@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernels import pointwise, run
+from triton_kernels import pointwise, run
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS, DtypeRule
 from lampwork_inductor_gpu.heuristics import KernelShape, LaunchConfig

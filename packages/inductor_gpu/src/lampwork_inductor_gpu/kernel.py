@@ -21,7 +21,6 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
     OuterSegment,
     ScheduledKernel,
     Segment,
-    SizeArgument,
     Stage,
 )
 from lampwork_inductor_core.ir.loop_body import (
@@ -245,6 +244,8 @@ class TritonKernelWriter:
         """A block that varies over `held`, in the shape of `wanted`."""
         if held == wanted:
             return self._parenthesised(text)
+        if text.isdigit():
+            return f"tl.full({self._shape(wanted)}, {text}, tl.int32)"
         return f"tl.broadcast_to({text}, {self._shape(wanted)})"
 
     # Values
@@ -579,4 +580,4 @@ def _mentions(body: str, function: str) -> bool:
     return False
 
 
-__all__ = ["NotGenerated", "SizeArgument", "TritonKernelWriter", "write_kernel"]
+__all__ = ["NotGenerated", "TritonKernelWriter", "write_kernel"]

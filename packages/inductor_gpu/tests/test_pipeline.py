@@ -1,0 +1,89 @@
+"""ATen graphs through the whole lowering core to Triton text, run under the interpreter against eager.
+
+The backend stands in for the CPU's, so that the host program allocates CPU tensors and the interpreter can run on them.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from lampwork_inductor_core import CompileOptions, compile_graph
+from lampwork_inductor_gpu.backend import TritonBackend
+from lampwork_inductor_gpu.device import H100
+from torch.fx.experimental.proxy_tensor import make_fx
+
+
+def layer_norm_with_residual(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.layer_norm(x + y, (x.shape[-1],), w, w) * 2
+
+
+def softmax_of_masked(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(torch.where(y > 0, x, float("-inf")), -1).nan_to_num() + w
+
+
+def gelu_tanh(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.gelu(x @ y.transpose(-1, -2), approximate="tanh")
+
+
+def rms_norm(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * w
+
+
+def column_sums_and_views(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    flat = x.reshape(-1, x.shape[-1])
+    return flat.sum(0), flat.t().contiguous(), torch.cat([x, y], -1)[..., ::2], flat.amax(1), y.argmax(-1)
+
+
+def half_precision(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    a, b = x.half(), y.half()  # the interpreter truncates where a card rounds to the nearest bfloat16
+    return (torch.sigmoid(a) * b).float().sum(-1)
+
+
+def integers_and_booleans(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    i = (x * 10).to(torch.int64)
+    return i // 3, i % 4, (i > 2) & (y < 0), (i == 0).any(-1), torch.arange(7) * 2
+
+
+def gather_rows(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    rows = (y[..., 0].abs() * 2).to(torch.int64).clamp(max=x.shape[0] - 1)
+    return torch.nn.functional.embedding(rows, x.reshape(-1, x.shape[-1])) * w
+
+
+PROGRAMS = [
+    layer_norm_with_residual,
+    softmax_of_masked,
+    gelu_tanh,
+    rms_norm,
+    column_sums_and_views,
+    half_precision,
+    integers_and_booleans,
+    gather_rows,
+]
+
+
+def compiled(function: Callable[..., object], inputs: list[torch.Tensor]) -> Callable[..., list[torch.Tensor]]:
+    def flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        result = function(*tensors)
+        return list(result) if isinstance(result, tuple) else [result]
+
+    graph = make_fx(flat, tracing_mode="fake")(*inputs)
+    options = CompileOptions(backends={"cpu": TritonBackend(H100)}, keep_artifacts=True)
+    return compile_graph(graph, inputs, options=options)
+
+
+@pytest.mark.parametrize("columns", [1, 19, 64])
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
+def test_program(program: Callable[..., object], columns: int) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(3, 5, columns), torch.randn(3, 5, columns), torch.randn(columns)]
+    expected = program(*inputs)
+    got = compiled(program, inputs)(*inputs)
+    for a, b in zip(got, expected if isinstance(expected, tuple) else (expected,), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+        assert a.stride() == b.stride()
+
+
+def test_layer_norm_is_one_kernel() -> None:
+    inputs = [torch.randn(4, 19), torch.randn(4, 19), torch.randn(19)]
+    graph = compiled(layer_norm_with_residual, inputs)
+    assert len(graph.kernels) == 1
