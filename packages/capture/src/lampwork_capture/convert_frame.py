@@ -27,7 +27,7 @@ from .interpreter.resume import call_group, code_of_break, copy_of, loop_region,
 from .interpreter.tracer import FrameTracer, TorchState, refuse_frame
 from .skip_policy import SkipPolicy
 from .source import FrameScope
-from .variables.base import ObservedException
+from .variables.base import ObservedException, Value
 from .variables.builder import final_facts
 
 CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
@@ -52,17 +52,20 @@ def convert(
     point: BreakPoint | None = None
     while True:
         state = TorchState()
+        raised: Value | None = None
         tracer = FrameTracer(code, scope, policy, stop_at=-1 if point is None else point.start)
         try:
             try:
                 signal = tracer.run()
                 emitter = ValueEmitter(code, tracer.side_effects)
+                tracer.check_generators()
                 tracer.close_state()
                 if signal is Signal.STOPPED:
                     assert point is not None
                     return _finish_break(tracer, emitter, point, compile_graph, state)
                 return _finish_return(tracer, emitter, compile_graph, state)
             except ObservedException as error:
+                raised = error.value
                 broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{error.value.describe()} is not caught in the frame")
                 if config.fullgraph:
                     raise SkipFrame(BreakId.EXCEPTION_NOT_MODELLED, broken.cause) from error
@@ -76,7 +79,7 @@ def convert(
             if broken.break_id is BreakId.FAKE_TENSOR_FAILED and broken.__cause__ is not None:
                 raise SkipFrame(broken.break_id, broken.cause)  # eager raises the real error
             raise GraphBreakError(record)
-        point = _place(tracer, decoded, record, tried, stopped=point)
+        point = _place(tracer, decoded, record, tried, point, raised)
         tried.add(point.start)
         if len(tried) > config.longest_chain:
             raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
@@ -88,7 +91,12 @@ def _record(tracer: FrameTracer, broken: GraphBreak) -> BreakRecord:
 
 
 def _place(
-    tracer: FrameTracer, decoded: DecodedCode, record: BreakRecord, tried: set[int], stopped: BreakPoint | None
+    tracer: FrameTracer,
+    decoded: DecodedCode,
+    record: BreakRecord,
+    tried: set[int],
+    stopped: BreakPoint | None,
+    raised: Value | None,
 ) -> BreakPoint:
     """Where to stop the next trace, given that this one broke at its root's present instruction."""
     root = tracer.root
@@ -97,7 +105,9 @@ def _place(
         start = _statement_start(decoded, index)
         region = frozenset(range(start, max(stopped.region) + 1)) | stopped.region
     else:
-        index = root.handler_origins[0] if root.handler_origins else root.index
+        index = root.index if raised is None else root.raised.get(id(raised), root.index)
+        if root.handler_origins:
+            index = root.handler_origins[0]
         start, region = call_group(decoded, index)
     loop = loop_region(decoded, start)
     if loop is not None:

@@ -1382,3 +1382,169 @@ def deep_nesting(x):
             state_log.append(n)
 
     return level(4, x)
+
+
+@program
+def generator_left_in_try(x):
+    log = []
+
+    def gen():
+        try:
+            yield x
+            yield x + 1
+        finally:
+            log.append("closed")
+
+    for v in gen():
+        break
+    return v * 2, log
+
+
+@program
+def exception_reraised_in_finally(x):
+    log = []
+    try:
+        try:
+            try:
+                x = x + 1
+                raise ValueError("inner")
+            finally:
+                log.append("f1")
+        except KeyError:
+            log.append("wrong")
+        finally:
+            log.append("f2")
+    except ValueError as e:
+        log.append(str(e))
+    print("after", log)
+    return x * 2, log
+
+
+@program
+def exception_in_handler_not_caught(x):
+    try:
+        x = x + 1
+        raise ValueError("a")
+    except ValueError:
+        x = x * 2
+        raise KeyError("b")
+    finally:
+        state_log.append("done")
+
+
+@program
+def exception_break_in_second_handler(x):
+    for attempt in range(2):
+        try:
+            if attempt == 0:
+                raise ValueError("a")
+            x = x + 1
+        except ValueError:
+            try:
+                raise KeyError("k")
+            except KeyError as k:
+                print(repr(k))
+    return x * 2
+
+
+@program
+def long_python_loop(x):
+    total = 0
+    for i in range(7000):
+        total += i
+    return x + total
+
+
+@program
+def break_in_with_in_loop(x):
+    log = []
+    for i in range(2):
+        with Recorder(log):
+            x = x + i
+            print(i)
+    return x * 2, log
+
+
+@program
+def break_in_except_loop(x):
+    out = []
+    for item in ["1", "a", "2"]:
+        try:
+            out.append(int(item))
+        except ValueError:
+            print("bad", item)
+            continue
+        x = x + out[-1]
+    return x, out
+
+
+@program
+def nested_functions_and_breaks(x):
+    def outer(v):
+        def inner(w):
+            print("deep")
+            return w + v
+
+        return inner(v * 2) - 1
+
+    with torch.no_grad():
+        y = outer(x)
+    return outer(y), y
+
+
+@program
+def break_between_pushes(x):
+    d = {"a": x + 1, "b": print("one"), **{"c": x * 2}}
+    return [*d.values(), print("two"), (x, print("three") or x)], f"{x.shape}{print('four')}"
+
+
+@program
+def aliased_across_break(x):
+    a = [x]
+    b = {"a": a}
+    a.append(x + 1)
+    print(len(b["a"]))
+    b["a"].append(x + 2)
+    return a, b
+
+
+@program
+def view_across_break(x):
+    y = x.clone()
+    v = y[1:]
+    v.add_(1)
+    print("hm")
+    v.mul_(2)
+    return y, v
+
+
+@program
+def function_with_state(x):
+    def f(v):
+        f.calls = getattr(f, "calls", 0) + 1
+        return v * f.calls
+
+    return f(x), f(x), f.calls
+
+
+@program
+def conditional_import_and_star(x):
+    first, *rest = [x, x + 1, x + 2]
+    *init, last = rest
+    return first + last, len(init), {**{"a": 1}, "b": 2}, [*rest, *init]
+
+
+@program
+def try_in_generator(x):
+    def gen():
+        try:
+            got = yield x
+        except ValueError as e:
+            got = yield x * len(e.args)
+        yield got
+
+    g = gen()
+    a = next(g)
+    b = g.throw(ValueError("q", 2))
+    c = g.send(5)
+    return a, b, c

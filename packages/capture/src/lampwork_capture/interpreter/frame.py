@@ -73,6 +73,7 @@ class SymbolicFrame:
         "keyword_names",
         "parent",
         "pc",
+        "raised",
         "result",
         "scope",
         "slots",
@@ -98,6 +99,7 @@ class SymbolicFrame:
         self.result: Value | None = None
         self.stop_at = -1
         self.handler_origins: list[int] = []  # instructions whose exceptions are being handled now, outermost first
+        self.raised: dict[int, int] = {}  # by id of an exception that was seen: the instruction that first raised it
 
     # Stack
 
@@ -137,6 +139,7 @@ class SymbolicFrame:
 
     def unwind(self, error: ObservedException) -> None:
         """Enter the handler of an exception at the current instruction, or raise it to the caller."""
+        self.raised.setdefault(id(error.value), self.index)
         entry = self.decoded.handler_at(self.index)
         if entry is None:
             raise error
@@ -144,8 +147,6 @@ class SymbolicFrame:
         if entry.push_lasti:
             self.stack.append(LastInstruction())
         self.stack.append(error.value)
-        if self.parent is None:
-            self.handler_origins.append(self.index)
         self.pc = entry.target
 
     # What `super()` looks at

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import DictContains
 from ..source import AttributeSource, BuiltinSource, FunctionGlobalSource, GlobalSource, ModuleSource, Source
 from .side_effects import DELETED
 
@@ -68,6 +69,9 @@ class GlobalScope:
         obj = namespace.get(name, _MISSING)
         if obj is _MISSING:
             tracer.raise_observed(NameError, f"name '{name}' is not defined")
+        if self._module is not None:  # a global of that name, made later, would hide the builtin
+            variables = AttributeSource(ModuleSource(self._module), "__dict__")
+            tracer.guard(DictContains(variables, name, False))
         if obj is _ORIGINAL_BUILTINS.get(name, _MISSING):
             return tracer.constant(obj)
         return tracer.wrap(obj, BuiltinSource(name))

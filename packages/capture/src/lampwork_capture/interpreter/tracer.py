@@ -38,6 +38,7 @@ from .scope import GlobalScope
 from .side_effects import SideEffects
 
 _DEEPEST = 60
+_MOST_ITERATIONS = 5_000
 _GENERATOR = 0x20
 _NOT_PLAIN = 0x80 | 0x100 | 0x200  # coroutine, iterable coroutine, async generator
 
@@ -58,6 +59,8 @@ class FrameTracer:
         self._cells: dict[int, CellValue] = {}
         self._depth = 0
         self._open: list[AutocastValue] = []
+        self._iterations = 0
+        self._generators: list[SuspendedGenerator] = []
         self._grad_at_start = torch.is_grad_enabled()
         global_values: Any = scope.global_values
         root_scope = GlobalScope(global_values, None, is_root=True)
@@ -176,10 +179,24 @@ class FrameTracer:
             frame.slots[frame.decoded.first_free :] = function.cells(self)
         if code.co_flags & _GENERATOR:
             self.continue_frame(frame)
-            return GeneratorValue(SuspendedGenerator(self, frame), function, dict(code_locals))
+            suspended = SuspendedGenerator(self, frame)
+            self._generators.append(suspended)
+            return GeneratorValue(suspended, function, dict(code_locals))
         self.continue_frame(frame)
         assert frame.result is not None
         return frame.result
+
+    def count_iteration(self) -> None:
+        """A loop goes round again. Raises GraphBreak when loops would make the trace too long."""
+        self._iterations += 1
+        if self._iterations > _MOST_ITERATIONS:
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"loops of more than {_MOST_ITERATIONS} rounds in all")
+
+    def check_generators(self) -> None:
+        """Raise SkipFrame if a generator was left in a `try` or `with`: Python would run its cleanup now."""
+        for suspended in self._generators:
+            if suspended.waits_for_cleanup():
+                raise SkipFrame(BreakId.FRAME_NOT_MODELLED, "a generator is left before its cleanup ran")
 
     def continue_frame(self, frame: SymbolicFrame) -> Signal:
         """Run a frame above the current one until it returns or yields."""
@@ -275,6 +292,18 @@ class SuspendedGenerator:
         self._tracer = tracer
         self._frame = frame
         self._handled: Value | None = None
+        self._finished = False
+
+    def waits_for_cleanup(self) -> bool:
+        """Whether it is suspended inside a `try` or `with`."""
+        if self._finished:
+            return False
+        decoded = self._frame.decoded
+        entry = decoded.handler_at(self._frame.index)
+        if entry is None:
+            return False
+        first = decoded.instructions[entry.target]
+        return first.name != "CALL_INTRINSIC_1"  # from 3.12 all of a generator stands under this one
 
     def resume(self, sent: Value) -> tuple[bool, Value]:
         self._frame.push(sent)
@@ -292,8 +321,10 @@ class SuspendedGenerator:
         outer = tracer.handled
         if self._handled is not None:
             tracer.handled = self._handled
+        self._finished = True
         try:
             signal = tracer.continue_frame(self._frame)
+            self._finished = signal is Signal.RETURNED
         finally:
             self._handled = tracer.handled if tracer.handled is not outer else None
             tracer.handled = outer

@@ -14,14 +14,22 @@ if TYPE_CHECKING:
     from ..instructions import Instruction
 
 
-@opcode("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_ABSOLUTE")
+@opcode("JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT")
 def jump(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.pc = instruction.target
+
+
+@opcode("JUMP_BACKWARD", since=(3, 11))
+def jump_backward(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.tracer.count_iteration()
     frame.pc = instruction.target
 
 
 @opcode("POP_JUMP_FORWARD_IF_TRUE", "POP_JUMP_BACKWARD_IF_TRUE", "POP_JUMP_IF_TRUE")
 def pop_jump_if_true(frame: SymbolicFrame, instruction: Instruction) -> None:
     if frame.stack[-1].truth(frame.tracer):
+        if instruction.target <= instruction.index:
+            frame.tracer.count_iteration()
         frame.pc = instruction.target
     frame.stack.pop()
 
@@ -29,6 +37,8 @@ def pop_jump_if_true(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("POP_JUMP_FORWARD_IF_FALSE", "POP_JUMP_BACKWARD_IF_FALSE", "POP_JUMP_IF_FALSE")
 def pop_jump_if_false(frame: SymbolicFrame, instruction: Instruction) -> None:
     if not frame.stack[-1].truth(frame.tracer):
+        if instruction.target <= instruction.index:
+            frame.tracer.count_iteration()
         frame.pc = instruction.target
     frame.stack.pop()
 

@@ -25,6 +25,7 @@ def push_exc_info(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.push(SavedException(frame.tracer.handled))
     frame.push(error)
     frame.tracer.handled = error
+    frame.handler_origins.append(frame.raised.get(id(error), frame.index))
 
 
 @opcode("POP_EXCEPT", since=(3, 11))
