@@ -6,10 +6,9 @@ import copy
 import operator
 
 import torch
+from lampwork_capture.aot import aot_backend
 from torch import fx
 from torch.overrides import TorchFunctionMode
-
-from lampwork_capture.aot import aot_backend
 
 
 class Counting:
@@ -87,7 +86,7 @@ def flat(outputs):
 
 def relations(inputs, outputs):
     """Who is whom and who shares memory with whom, by position."""
-    things = [t for t in (*inputs, *outputs)]
+    things = [*inputs, *outputs]
     same = [[a is b for b in things] for a in things]
     share = [
         [isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and storage(a) == storage(b) for b in things]

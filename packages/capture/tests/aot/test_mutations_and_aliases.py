@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import fx
-
 from lampwork_capture.aot import OutputKind, UnsupportedForAot, aot_backend, trace_functional
+from torch import fx
 
 from .differential import Counting, capture, check
 

@@ -13,10 +13,9 @@ import warnings
 
 import pytest
 import torch
+from lampwork_capture.aot import UnsupportedForAot, aot_backend
 from torch import fx
 from torch.utils import _pytree as pytree
-
-from lampwork_capture.aot import UnsupportedForAot, aot_backend
 
 from .operator_samples import op_db
 
@@ -26,6 +25,32 @@ SHARDS = 4
 NOT_COMPARABLE = {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided", "resize_"}
 SEED = 42  # what the database's own wrappers of random operators set in each call
 REFUSED: dict[str, str] = {}  # operator -> why
+# Refused, and rightly so until someone changes it: results or their sizes depend on values; gaps in an output's memory;
+# statistics written behind the schema, called by the operator's own name; no functional form in torch.
+EXPECTED_REFUSALS = {
+    "__getitem__",
+    "allclose",
+    "argwhere",
+    "combinations",
+    "corrcoef",
+    "cov",
+    "empty_strided",
+    "equal",
+    "item",
+    "linalg.lstsq",
+    "masked_select",
+    "narrow",
+    "native_batch_norm",
+    "new_empty_strided",
+    "nn.functional.ctc_loss",
+    "nn.functional.gaussian_nll_loss",
+    "nonzero",
+    "polygamma",
+    "tensor_split",
+    "to_sparse",
+    "unique",
+    "unique_consecutive",
+}
 
 
 def as_graph(f, args, kwargs):
@@ -41,8 +66,15 @@ def as_graph(f, args, kwargs):
         else:
             slots.append(leaf)
 
-    call_args, call_kwargs = pytree.tree_unflatten(slots, spec)
-    graph.output(graph.call_function(f, tuple(call_args), call_kwargs))
+    def call(*values):
+        call_args, call_kwargs = pytree.tree_unflatten(list(values), spec)
+        return f(*call_args, **call_kwargs)
+
+    if f in (torch.nn.functional.batch_norm, torch.nn.functional.instance_norm):  # known by name to the trace
+        call_args, call_kwargs = pytree.tree_unflatten(slots, spec)
+        graph.output(graph.call_function(f, tuple(call_args), call_kwargs))
+    else:
+        graph.output(graph.call_function(call, tuple(slots)))
     return fx.GraphModule(torch.nn.Module(), graph), inputs
 
 
@@ -108,10 +140,10 @@ def test_samples(shard, capsys):
                     except Exception as error:
                         failures.append(f"{label}: {type(error).__name__}: {str(error)[:300]}")
                         counts["failed"] += 1
+    unexpected = {name: why for name, why in REFUSED.items() if name not in EXPECTED_REFUSALS}
+    REFUSED.clear()
     with capsys.disabled():
         print(f"\nOpInfo {shard + 1}/{SHARDS}: {dict(counts)} in {time.perf_counter() - started:.0f} s")
-        for name, why in sorted(REFUSED.items()):
-            print(f"  refused {name}: {why[:150]!r}")
-        REFUSED.clear()
     assert not failures, "\n".join(failures)
-    assert counts["passed"] > 300
+    assert not unexpected
+    assert counts["passed"] > 450

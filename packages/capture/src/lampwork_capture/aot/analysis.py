@@ -16,6 +16,7 @@ import torch.utils._pytree as pytree
 from torch import SymBool, SymFloat, SymInt, Tensor, fx
 from torch._ops import OpOverload
 
+from . import torch_layer
 from .errors import UnsupportedForAot
 from .layouts import laid_out, synchronise
 from .metadata import (
@@ -131,18 +132,18 @@ class _Analysis:
         for i, (fake, wrapper) in enumerate(zip(self.inputs, self.wrapped)):
             if not isinstance(wrapper, Tensor):
                 continue
-            if torch._functionalize_was_storage_changed(wrapper):
+            if torch_layer.was_storage_changed(wrapper):
                 raise UnsupportedForAot("an input is given other memory (`set_`, or assignment to `.data`)")
-            storages.setdefault(torch._C._storage_address(wrapper), i)
+            storages.setdefault(torch_layer.storage_address(wrapper), i)
             synchronise(wrapper)
-            if torch._functionalize_has_data_mutation(wrapper) or _differs(fake, wrapper):
+            if torch_layer.has_data_mutation(wrapper) or _differs(fake, wrapper):
                 changed.append(i)
         for i in changed:
             self._observe_mutation(i, self.inputs[i], self.wrapped[i], set(changed))
         return storages
 
     def _observe_mutation(self, index: int, fake: Tensor, wrapper: Tensor, changed: set[int]) -> None:
-        data = torch._functionalize_has_data_mutation(wrapper)
+        data = torch_layer.has_data_mutation(wrapper)
         if data and overlaps_itself(fake):
             raise UnsupportedForAot("an input whose elements share memory is written to")
         if wrapper.untyped_storage().nbytes() > fake.untyped_storage().nbytes():
@@ -150,7 +151,7 @@ class _Analysis:
         metadata: ViewSpec | None = view_between(fake, wrapper) if _differs(fake, wrapper) else None
         result = None
         if data:
-            node = laid_out(self.recorder.node_of(torch._from_functional_tensor(wrapper)))
+            node = laid_out(self.recorder.node_of(torch_layer.from_functional(wrapper)))
             root = value_root(node)
             if root.op == "placeholder" and self._input_index(root) in changed:
                 node = self._copy_of(node)  # the writes happen one after the other: read it before it is written to
@@ -168,10 +169,10 @@ class _Analysis:
         tensors = [o for o in self.outputs if isinstance(o, Tensor)]
         sharing: dict[int, set[int]] = {}
         for output in tensors:
-            if not torch._is_functional_tensor(output):
+            if not torch_layer.is_functional(output):
                 raise UnsupportedForAot("an output is a tensor that the graph did not compute")
             synchronise(output)
-            sharing.setdefault(torch._C._storage_address(output), set()).add(id(output))
+            sharing.setdefault(torch_layer.storage_address(output), set()).add(id(output))
         first_place: dict[int, int] = {}
         input_place = {id(w): i for i, w in enumerate(self.wrapped) if isinstance(w, Tensor)}
         bases: dict[int, tuple[int, Tensor]] = {}
@@ -180,7 +181,7 @@ class _Analysis:
             if not isinstance(output, Tensor):
                 specs.append(self._describe_number(output))
                 continue
-            storage = torch._C._storage_address(output)
+            storage = torch_layer.storage_address(output)
             if id(output) in input_place:
                 specs.append(OutputSpec(OutputKind.IS_INPUT, input_place[id(output)]))
             elif id(output) in first_place:
@@ -208,7 +209,7 @@ class _Analysis:
     def _describe_computed(
         self, output: Tensor, storage: int, shared: bool, bases: dict[int, tuple[int, Tensor]]
     ) -> OutputSpec:
-        value = torch._from_functional_tensor(output)
+        value = torch_layer.from_functional(output)
         node = self.recorder.node_of(value)
         root = value_root(node)
         whole = (

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import SymInt, Tensor, fx
 
+from . import torch_layer
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import trace_functional
@@ -80,5 +81,5 @@ def compile_inference(
         graph.forward,
         needs_autograd=grad_gate(example_inputs, static, grad_enabled, switches),
         may_see_grad=grad_enabled and need is Need.UNKNOWN,
-        under_autocast=torch._C._is_any_autocast_enabled(),
+        under_autocast=torch_layer.is_any_autocast_enabled(),
     )

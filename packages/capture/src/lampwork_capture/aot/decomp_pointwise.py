@@ -109,11 +109,11 @@ def hardshrink(x: Tensor, lambd: Number = 0.5) -> Tensor:
 
 
 @registry.of(aten.softshrink.default)
-def softshrink(x: Tensor, lambd: Number = 0.5) -> Tensor:
+def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
     v = widen(x)
     high = aten.sub.Tensor(v, lambd)
     low = aten.add.Tensor(v, lambd)
-    inside = aten.where.self(aten.lt.Scalar(v, -float(lambd)), low, aten.mul.Tensor(v, 0))  # keeps NaN
+    inside = aten.where.self(aten.lt.Scalar(v, -lambd), low, aten.mul.Tensor(v, 0))  # keeps NaN
     return cast_to(aten.where.self(aten.gt.Scalar(v, lambd), high, inside), x.dtype)
 
 

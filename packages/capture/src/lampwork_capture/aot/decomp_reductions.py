@@ -370,7 +370,7 @@ def binary_cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None
 def nll_loss_forward(
     x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    """Classes along dimension 1 (or 0 of a 1-d input); targets outside the classes are undefined, as in eager's CUDA."""
+    """Classes along dimension 1 (or 0 of a 1-d input); targets outside the classes are undefined, as on a GPU."""
     if x.numel() == 0:
         return NotImplemented
     dim = 0 if x.dim() == 1 else 1

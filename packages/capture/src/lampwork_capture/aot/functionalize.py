@@ -17,8 +17,10 @@ from torch import SymInt, Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
+from . import torch_layer
 from .analysis import analyse
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import UnsupportedForAot
@@ -193,12 +195,13 @@ def _normal(fake: Tensor, fake_mode: FakeTensorMode) -> Tensor:
 
 
 def _check_plain(tensor: Tensor, name: str) -> None:
-    if type(tensor) not in _PLAIN_TYPES and not isinstance(tensor, FakeTensor):
-        if not (
-            isinstance(tensor, nn.Parameter)
-            and type(tensor).__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl
-        ):
-            raise UnsupportedForAot(f"input {name} is a tensor subclass, {type(tensor).__name__}")
+    plain = type(tensor) in _PLAIN_TYPES or isinstance(tensor, FakeTensor)
+    # A subclass of Parameter without a dispatch of its own is a parameter with attributes.
+    if not plain and not (
+        isinstance(tensor, nn.Parameter)
+        and getattr(type(tensor), "__torch_dispatch__", None) is torch_layer.disabled_dispatch_impl
+    ):
+        raise UnsupportedForAot(f"input {name} is a tensor subclass, {type(tensor).__name__}")
     if tensor.layout is not torch.strided:
         raise UnsupportedForAot(f"input {name} has layout {tensor.layout}")
     if tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
@@ -242,24 +245,24 @@ def _tracing(
     """Everything on: yields the function that wraps a fake tensor for functionalization."""
 
     def wrap(fake: Tensor, with_autograd: bool) -> Tensor:
-        wrapped = cast("Tensor", torch._to_functional_tensor(fake))
+        wrapped = torch_layer.to_functional(fake)
         if with_autograd and fake.requires_grad:
-            torch._mirror_autograd_meta_to(fake, wrapped)
+            torch_layer.mirror_autograd(fake, wrapped)
         return wrapped
 
     cache = torch.is_autocast_cache_enabled()
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))
-        stack.enter_context(torch._C.DisableTorchFunctionSubclass())
+        stack.enter_context(torch_layer.disable_function_subclasses())
         torch.set_autocast_cache_enabled(False)  # its entries would outlive the trace
         stack.callback(torch.set_autocast_cache_enabled, cache)
         if symbolic:
             stack.enter_context(enable_python_dispatcher())
         stack.enter_context(fake_mode)
         stack.enter_context(recorder)
-        torch._enable_functionalization(reapply_views=True)
-        stack.callback(torch._disable_functionalization)
+        torch_layer.enable_functionalization(reapply_views=True)
+        stack.callback(torch_layer.disable_functionalization)
         yield wrap
 
 
@@ -308,18 +311,18 @@ class _GraphRunner:
             self._recorder.origin = {key: meta[key] for key in _NODE_META if key in meta}
             if op == "output":
                 self._failed = False
-                return fx.node.map_arg(node.args[0], get)
+                return map_arg(node.args[0], get)
             if op == "get_attr":
                 values[node] = self._held_value(_attribute(self._graph, node.target))
                 continue
-            args = fx.node.map_arg(node.args, get)
-            kwargs = fx.node.map_arg(node.kwargs, get) if node.kwargs else {}
+            args = map_arg(node.args, get)
+            kwargs = map_arg(node.kwargs, get) if node.kwargs else {}
             seen = self._layouts.before(args, kwargs)
             try:
                 values[node] = self._run_node(node, args, kwargs)
                 self._layouts.after(seen, values[node])
             except UnsupportedForAot as error:
-                raise self._located(error)
+                raise self._located(error) from error
             except Exception as error:
                 # The capture has run this node on fake tensors before: it is this stage that cannot run it. If the
                 # user's program is at fault after all, the eager run raises what eager raises.
@@ -347,7 +350,7 @@ class _GraphRunner:
         replacement = REPLACEMENTS.get(target)
         if replacement is not None:
             return replacement(*args, **kwargs)
-        if target is torch._C._set_grad_enabled:
+        if target is torch_layer.set_grad_enabled:
             self.grad_mode = bool(args[0])
         elif isinstance(target, HigherOrderOperator):
             raise self._recorder.unsupported("a higher-order operator is not modelled", target.__name__)

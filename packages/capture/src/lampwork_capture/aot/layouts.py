@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from . import torch_layer
 from .errors import UnsupportedForAot
 from .metadata import is_dense
 from .trace import AtenRecorder, restride, same_strides
 
 aten = torch.ops.aten
-_VIEW_TRACKING = torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView)
-_FUNCTIONALIZE = torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)
 
 
 def synchronise(wrapper: Tensor) -> None:
@@ -30,8 +29,8 @@ def synchronise(wrapper: Tensor) -> None:
     The replayed views are recorded, so they must not pass through autograd, which would mark the recorder's shared
     values as views.
     """
-    with torch._C._AutoDispatchBelowAutograd(), torch._C._ExcludeDispatchKeyGuard(_VIEW_TRACKING):
-        torch._functionalize_sync(wrapper)
+    with torch_layer.below_autograd(), torch_layer.exclude_keys(torch_layer.VIEW_TRACKING):
+        torch_layer.sync(wrapper)
 
 
 @dataclass(slots=True)
@@ -54,15 +53,14 @@ class LayoutKeeper:
     def before(self, args: Any, kwargs: Any) -> list[_Seen]:
         """What to compare with after a node that takes `args` and `kwargs` has run."""
         return [
-            _Seen(t, torch._functionalize_mutation_counter(t), t.shape, t.stride())
-            for t in _tensors((*args, *kwargs.values()))
+            _Seen(t, torch_layer.mutation_counter(t), t.shape, t.stride()) for t in _tensors((*args, *kwargs.values()))
         ]
 
     def after(self, seen: list[_Seen], result: Any) -> None:
         """Repair what the node wrote to; `seen` comes from `before`."""
         for entry in seen:
-            if torch._functionalize_mutation_counter(entry.wrapper) != entry.writes:
-                base = self._bases.get(torch._C._storage_address(entry.wrapper))
+            if torch_layer.mutation_counter(entry.wrapper) != entry.writes:
+                base = self._bases.get(torch_layer.storage_address(entry.wrapper))
                 if base is not None:
                     synchronise(base.wrapper)
                     self._repair(base)
@@ -72,11 +70,14 @@ class LayoutKeeper:
             self._own(t)
 
     def _own(self, wrapper: Any) -> None:
-        if isinstance(wrapper, Tensor) and torch._is_functional_tensor(wrapper):
-            if torch._is_functional_tensor_base(wrapper):
-                self._bases.setdefault(
-                    torch._C._storage_address(wrapper), _Seen(wrapper, 0, wrapper.shape, wrapper.stride())
-                )
+        if (
+            isinstance(wrapper, Tensor)
+            and torch_layer.is_functional(wrapper)
+            and torch_layer.is_functional_base(wrapper)
+        ):
+            self._bases.setdefault(
+                torch_layer.storage_address(wrapper), _Seen(wrapper, 0, wrapper.shape, wrapper.stride())
+            )
 
     def _repair(self, entry: _Seen) -> None:
         wrapper = entry.wrapper
@@ -89,14 +90,14 @@ class LayoutKeeper:
             or not wrapper.numel()
         ):
             return
-        if not torch._is_functional_tensor_base(wrapper):
+        if not torch_layer.is_functional_base(wrapper):
             raise UnsupportedForAot("a tensor that was reshaped in place is written to and has gaps in memory")
-        value = cast("Tensor", torch._from_functional_tensor(wrapper))
+        value = torch_layer.from_functional(wrapper)
         laid = _with_layout(self._recorder, value, expected)
-        with torch._C._AutoDispatchBelowAutograd(), torch._C._ExcludeDispatchKeyGuard(_VIEW_TRACKING):
-            torch._functionalize_replace(wrapper, laid)
-            torch._functionalize_commit_update(wrapper)
-            torch._functionalize_sync(wrapper)
+        with torch_layer.below_autograd(), torch_layer.exclude_keys(torch_layer.VIEW_TRACKING):
+            torch_layer.replace_value(wrapper, laid)
+            torch_layer.commit_update(wrapper)
+            torch_layer.sync(wrapper)
 
 
 def _with_layout(recorder: AtenRecorder, value: Tensor, stride: tuple[int, ...]) -> Tensor:
@@ -106,8 +107,8 @@ def _with_layout(recorder: AtenRecorder, value: Tensor, stride: tuple[int, ...])
     the dense one.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch._C._AutoDispatchBelowAutograd())
-        stack.enter_context(torch._C._ExcludeDispatchKeyGuard(_VIEW_TRACKING | _FUNCTIONALIZE))
+        stack.enter_context(torch_layer.below_autograd())
+        stack.enter_context(torch_layer.exclude_keys(torch_layer.VIEW_TRACKING | torch_layer.FUNCTIONALIZE))
         stack.enter_context(recorder.fake_mode)
         expected = torch.empty_strided(value.shape, stride, dtype=value.dtype, device=value.device)
         stack.enter_context(recorder)
@@ -132,7 +133,7 @@ def laid_out(node: fx.Node) -> fx.Node:
 def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
-            if torch._is_functional_tensor(value):
+            if torch_layer.is_functional(value):
                 yield value
         elif isinstance(value, (list, tuple)):
             yield from _tensors(value)

@@ -14,6 +14,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, fx
 
+from . import torch_layer
 from .errors import UnsupportedForAot
 
 
@@ -126,7 +127,7 @@ def view_between(base: Tensor, view: Tensor) -> ViewSpec:
     """The view of `base` that `view` is; both are fake tensors. Raises UnsupportedForAot where no ViewSpec says it."""
     size, stride, start = tuple(view.shape), tuple(view.stride()), view.storage_offset()
     base_start = base.storage_offset()
-    if not all(type(v) is int for v in (*size, *stride, start, base_start)):
+    if not isinstance(start, int) or not isinstance(base_start, int) or not _all_int((*size, *stride)):
         raise UnsupportedForAot("an output is a view whose sizes are symbolic")
     reinterpret = Reinterpret.SAME
     if base.dtype != view.dtype:
@@ -144,6 +145,10 @@ def view_between(base: Tensor, view: Tensor) -> ViewSpec:
     return ViewSpec(size, stride, start - base_start, view.dtype, reinterpret, view.is_conj(), view.is_neg())
 
 
+def _all_int(numbers: tuple[Any, ...]) -> bool:
+    return all(type(n) is int for n in numbers)
+
+
 def apply_view(base: Tensor, spec: ViewSpec) -> Tensor:
     """The view of `base` that `spec` describes, sharing its memory."""
     if spec.reinterpret is Reinterpret.AS_REAL:
@@ -159,9 +164,9 @@ def apply_view(base: Tensor, spec: ViewSpec) -> Tensor:
 
 def _flagged(view: Tensor, spec: ViewSpec) -> Tensor:
     if spec.conjugate:
-        view = torch._conj(view)
+        view = torch_layer.conjugate_view(view)
     if spec.negative:
-        view = torch._neg_view(view)
+        view = torch_layer.negative_view(view)
     return view
 
 

@@ -15,11 +15,10 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
+from . import torch_layer
 from .metadata import FunctionalGraph, InputMutation, OutputKind, OutputSpec, apply_view
 
 GraphCallable: TypeAlias = Callable[..., Any]
-
-_storage_address: Callable[[Tensor], int] = torch._C._storage_address
 
 
 def wrap_for_calls(
@@ -91,7 +90,7 @@ def _with_structure(run: GraphCallable, tree: pytree.TreeSpec) -> GraphCallable:
 
 def _without_autocast(run: GraphCallable) -> GraphCallable:
     def call(*args: Any) -> Any:
-        with torch._C._DisableAutocast():
+        with torch_layer.disable_autocast():
             return run(*args)
 
     return call
@@ -101,11 +100,11 @@ def _without_grad(run: GraphCallable) -> GraphCallable:
     def call(*args: Any) -> Any:
         if not torch.is_grad_enabled():
             return run(*args)
-        torch._C._set_grad_enabled(False)
+        torch_layer.set_grad_enabled(False)
         try:
             return run(*args)
         finally:
-            torch._C._set_grad_enabled(True)
+            torch_layer.set_grad_enabled(True)
 
     return call
 
@@ -113,7 +112,7 @@ def _without_grad(run: GraphCallable) -> GraphCallable:
 def _leaving_grad_mode(run: GraphCallable, enabled: bool) -> GraphCallable:
     def call(*args: Any) -> Any:
         result = run(*args)
-        torch._C._set_grad_enabled(enabled)
+        torch_layer.set_grad_enabled(enabled)
         return result
 
     return call
@@ -180,7 +179,7 @@ def _unless_overlapping(run: GraphCallable, eager: GraphCallable, functional: Fu
 
     def call(*args: Any) -> Any:
         inputs = (*args, *lifted) if lifted else args
-        addresses = [_storage_address(inputs[i]) for i in tensors]
+        addresses = [torch_layer.storage_address(inputs[i]) for i in tensors]
         if len(set(addresses)) != len(addresses) and _written_overlap(inputs, tensors, addresses, written):
             return pytree.tree_flatten(eager(*args))[0]
         return run(*args)
@@ -225,8 +224,8 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
 
 
 def _reach(t: Tensor) -> tuple[int, int]:
-    start = t.storage_offset() * t.itemsize
+    start = int(t.storage_offset()) * t.itemsize
     if t.numel() == 0:
         return start, start
-    last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride()))
+    last = sum((int(size) - 1) * int(stride) for size, stride in zip(t.shape, t.stride()))
     return start, start + (last + 1) * t.itemsize

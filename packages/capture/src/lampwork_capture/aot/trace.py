@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from . import torch_layer
 from .errors import UnsupportedForAot
 from .metadata import is_dense
 from .symbols import SymbolTable
@@ -289,7 +290,7 @@ class AtenRecorder(TorchDispatchMode):
         return self._constant(value)
 
     def _constant(self, value: Tensor) -> Tensor:
-        """The fake tensor that stands for `value`, a real tensor made while tracing and part of the graph from now on."""
+        """The fake tensor that stands for `value`, a real tensor made while tracing, from now on part of the graph."""
         known = self._constant_of.get(id(value))
         if known is not None:
             return known[1]
@@ -297,7 +298,7 @@ class AtenRecorder(TorchDispatchMode):
         if fake is None or value.layout is not torch.strided:
             raise self.unsupported("a constant is not a plain strided tensor")
         if value.numel() == 1 and not value.is_complex():
-            with torch._C._DisableTorchDispatch():  # a read of a real tensor, not an operator of the graph
+            with torch_layer.disable_dispatch():  # a read of a real tensor, not an operator of the graph
                 item = value.item()
             node = self._create(
                 aten.full.default, (list(value.shape), item), {"dtype": value.dtype, "device": value.device}, fake

@@ -1,4 +1,4 @@
-"""Who needs autograd: the decision, when a graph is compiled and again when it is called, between inference and training.
+"""Who needs autograd: the decision between inference and training, when a graph is compiled and again at each call.
 
 A graph whose outputs need gradients is not for the inference path. Until the joint graph exists, such a call runs the
 captured graph eagerly, where autograd does its work. The joint graph takes the place of `Route.EAGER` for
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from . import torch_layer
 from .functionalize import held_tensors
 
 
@@ -27,7 +28,7 @@ class Need(enum.Enum):
 
 def sets_grad_mode(graph: fx.GraphModule) -> bool:
     """Whether the graph turns grad mode on or off while it runs."""
-    return any(node.target is torch._C._set_grad_enabled for node in graph.graph.nodes)
+    return any(node.target is torch_layer.set_grad_enabled for node in graph.graph.nodes)
 
 
 def _requires_grad_inside(graph: fx.GraphModule) -> bool:
@@ -70,14 +71,17 @@ def grad_gate(
             return False
         if static_requires and not grad_enabled:
             return True
-        return any([args[i].requires_grad for i in dynamic])
+        for i in dynamic:  # noqa: SIM110 - any() costs twice as much
+            if args[i].requires_grad:
+                return True
+        return False
 
     def needs_inside(args: Sequence[Any]) -> bool:
         # The graph itself switches grad mode and the trace found that nothing then needs gradients. That holds for
         # the same flags only.
-        return is_grad_enabled() != grad_enabled or any(
-            [args[i].requires_grad != flag for i, flag in zip(dynamic, flags)]
-        )
+        if is_grad_enabled() != grad_enabled:
+            return True
+        return any(args[i].requires_grad != flag for i, flag in zip(dynamic, flags))
 
     if not switches:
         return needs
