@@ -105,7 +105,7 @@ def integer_pow(base, exponent):
     result = tl.full(base.shape, 1, base.dtype)
     factor = base
     left = tl.maximum(exponent, 0)
-    for _ in tl.static_range(base.dtype.primitive_bitwidth):
+    for _ in tl.static_range(base.dtype.primitive_bitwidth):  # pyright: ignore[reportGeneralTypeIssues]
         result = tl.where((left & 1) != 0, result * factor, result)
         factor = factor * factor
         left = left >> 1

@@ -500,8 +500,8 @@ class TritonKernelWriter:
     def _finish_accumulator(self, position: int, stage: Stage, accumulator: tuple[str, ...]) -> None:
         assert stage.accumulate is not None
         result = self.fresh("sum" if stage.accumulate.kind is ReductionKind.SUM else "reduced")
-        where = accumulator[1] if len(accumulator) > 1 else ""
-        text = self._block_reduction(stage.accumulate.kind, accumulator[0], where)
+        # An arg-reduction carries its positions last; the others carry their value alone.
+        text = self._block_reduction(stage.accumulate.kind, accumulator[0], accumulator[-1])
         self.line(f"{result} = {self._converted(text, stage)}")
         self.stage_names[position] = result
 

@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lampwork_capture import optimize
@@ -85,7 +86,7 @@ def _attempt(what: str, check: Callable[[], str], remedy: str = "") -> Finding:
 def _capture() -> str:
     graphs: list[int] = []
 
-    def count(graph: torch.fx.GraphModule, example_inputs: object) -> Callable[..., object]:
+    def count(graph: torch.fx.GraphModule, example_inputs: Any) -> Callable[..., Any]:
         graphs.append(len(graph.graph.nodes))
         return graph.forward
 
