@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from .artifacts import Recorder
@@ -152,7 +153,9 @@ def _own_copy(
     copied.output(copied.graph_copy(graph.graph, {}))
     own = torch.fx.GraphModule(graph, copied, "AtenGraph")
     if any("val" not in n.meta for n in copied.nodes if n.op in ("placeholder", "call_function")):
-        FakeTensorProp(own).propagate(*example_inputs)
+        given = [x.fake_mode for x in example_inputs if isinstance(x, FakeTensor)]
+        mode = given[0] if given else FakeTensorMode(allow_non_fake_inputs=True)
+        FakeTensorProp(own, mode).propagate(*example_inputs)
     for position, node in enumerate(n for n in copied.nodes if n.op == "placeholder"):
         if position in options.static_inputs:
             node.meta["static_input"] = True

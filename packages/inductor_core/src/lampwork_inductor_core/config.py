@@ -21,6 +21,8 @@ class ScheduleConfig:
     """Buffers that one kernel names, at most."""
     horizontal_share: int = 4
     """Independent nodes fuse when at least one part in this many of the smaller one's traffic is shared."""
+    small_traffic: int = 65536
+    """Independent nodes that move at most this many bytes fuse if they share anything."""
     horizontal_reach: int = 8
     """Readers of one buffer that each reader is paired with."""
     horizontal_distance: int = 256

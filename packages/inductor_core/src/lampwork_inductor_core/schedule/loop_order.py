@@ -248,6 +248,9 @@ def merged_space(space: Space, expressions: Sequence[IntExpr]) -> tuple[Space, M
                 size = size * sizes[position]
             variable: IntExpr = make(number, size)
             merged.append(size)
+            if len(run) == 1:
+                mapping[symbols[run[0]]] = variable
+                continue
             rest = size
             for position in run:
                 rest = rest // sizes[position]

@@ -32,6 +32,7 @@ from .fusion import FusedNode, Refusal, fuse, single
 from .loop_order import normalise
 from .score import argument_count, keeps_parallelism, shared_bytes, worth_sharing
 
+_MAX_REFUSALS = 256
 CanFuse = Callable[[FusedNode, FusedNode], Verdict]
 Step = FusedNode | ExternNode
 
@@ -95,7 +96,7 @@ def schedule(graph: LoweredGraph, config: ScheduleConfig, can_fuse: CanFuse | No
         for name in step_reads(step):
             readers.setdefault(name, []).append(number)
     frozen = {name: tuple(numbers) for name, numbers in readers.items()}
-    return Schedule(tuple(steps), buffers, outputs, frozen, empty, tuple(fusing.refusals))
+    return Schedule(tuple(steps), buffers, outputs, frozen, empty, tuple(fusing.refusals()))
 
 
 def _bits(mask: int) -> Iterator[int]:
@@ -115,7 +116,7 @@ class _Fusing:
         self.can_fuse = can_fuse
         self.buffers = buffers
         self.outputs = graph.outputs
-        self.refusals: dict[str, None] = {}
+        self.refused: dict[tuple[int, int], str] = {}  # positions of both sides -> why
         self.sizes = {n: byte_count(b.layout) if isinstance(b.layout, Layout) else 0 for n, b in buffers.items()}
         self.groups: dict[int, Step] = {}
         self.group_of: list[int] = list(range(len(graph.nodes)))  # by program position
@@ -212,8 +213,15 @@ class _Fusing:
         self._replace(first, second, fused)
 
     def _refuse(self, a: FusedNode, b: FusedNode, reason: str) -> None:
-        if len(self.refusals) < 256:
-            self.refusals[f"{a.name} | {b.name}: {reason}"] = None
+        self.refused[a.positions, b.positions] = f"{a.name} | {b.name}: {reason}"
+
+    def refusals(self) -> list[str]:
+        """Why pairs that share data are apart; what was fused later after all is left out."""
+        kept: list[str] = []
+        for (first, second), text in self.refused.items():
+            if self.group_of[first.bit_length() - 1] != self.group_of[second.bit_length() - 1]:
+                kept.append(text)
+        return kept[:_MAX_REFUSALS]
 
     # --------------------------------------------------------------------------------------------------- fusing a pair
 

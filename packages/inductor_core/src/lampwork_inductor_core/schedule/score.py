@@ -39,8 +39,11 @@ def argument_count(a: FusedNode, b: FusedNode) -> int:
 
 
 def worth_sharing(a: FusedNode, b: FusedNode, score: int, sizes: Mapping[str, int], config: ScheduleConfig) -> bool:
-    """Whether a horizontal fusion pays: what is shared is a good part of the smaller node's traffic."""
-    return score * config.horizontal_share >= min(traffic(a, sizes), traffic(b, sizes)) and score > 0
+    """Whether a horizontal fusion pays: what is shared is a good part of the smaller node's traffic, or both are so small
+    that a launch costs more than either."""
+    first, second = traffic(a, sizes), traffic(b, sizes)
+    small = max(first, second) <= config.small_traffic
+    return score > 0 and (small or score * config.horizontal_share >= min(first, second))
 
 
 def keeps_parallelism(a: FusedNode, b: FusedNode, fused: FusedNode, config: ScheduleConfig) -> bool:
