@@ -31,6 +31,14 @@ from .scope import ScopeStack, Value
 from .tiling import VectorLevel, VectorPlan, lane_stride
 
 
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """A condition that what is being written stands under: a mask over lanes, or (None) a branch."""
+
+    name: str
+    mask: str | None
+
+
 @dataclass(slots=True)
 class BodyWriter:
     """Writes values and stores into the blocks of one kernel."""
@@ -42,7 +50,7 @@ class BodyWriter:
     active: str = "lw::all"
     uses_status: bool = False
     forwarded: dict[int, tuple[Value, int]] = field(default_factory=dict)  # by stage: value, depth of its block
-    _conditions: list[str] = field(default_factory=list)
+    _conditions: list[_Condition] = field(default_factory=list)
     _depths: dict[Node, int] = field(default_factory=dict)
     _guarded: dict[Node, bool] = field(default_factory=dict)
 
@@ -113,12 +121,14 @@ class BodyWriter:
 
     def _key(self, node: Node) -> object:
         if self._conditions and self.guarded(node):
-            return (node, self._conditions[-1])
+            return (node, self._conditions[-1].name)
         return node
 
     def _find(self, node: Node) -> Value | None:
         if isinstance(node, Constant):
             return Value(literal(node.value, node.dtype), node.dtype)
+        if isinstance(node, IndexValue) and node.expression.is_constant:
+            return Value(literal(int(node.expression), node.dtype), node.dtype)
         if isinstance(node, Forwarded):
             return self.forwarded[node.stage][0]
         key = self._key(node)
@@ -195,8 +205,11 @@ class BodyWriter:
         assert found is not None, node
         return found
 
+    def _lane_mask(self) -> str | None:
+        return next((c.mask for c in reversed(self._conditions) if c.mask is not None), None)
+
     def _where_active(self) -> str:
-        return self._conditions[-1] if self._conditions else self.active
+        return self._lane_mask() or self.active
 
     # -- indices
 
@@ -239,7 +252,7 @@ class BodyWriter:
             return f"lw::load({self._offset(node.buffer, self.print_index(index))}, lw::all)", True, node.buffer
         by_lane = any(v.vector for s, v in indirect.items() if s in node.index.free_symbols)
         vector = by_lane or (symbol is not None and symbol in node.index.free_symbols)
-        masked_lanes = bool(self._conditions) and self._conditions[-1] != ""
+        masked_lanes = self._lane_mask() is not None
         if vector or masked_lanes:
             active = self._where_active()
             stride = None if by_lane else self._lane_stride(node.index)
@@ -292,9 +305,9 @@ class BodyWriter:
             return self._branch(condition, node, otherwise)
         outer = self._where_active()
         mask = condition.text
-        if outer not in ("lw::all", ""):
+        if outer != "lw::all":
             mask = self._named(f"{outer} & {condition.text}", torch.bool, True, "inside", self.blocks.depth).text
-        self._conditions.append(mask)
+        self._conditions.append(_Condition(mask, mask))
         value = self.value(node.value)
         self._conditions.pop()
         return self._choose(condition, value, otherwise, node.dtype)
@@ -310,12 +323,9 @@ class BodyWriter:
     def _branch(self, condition: Value, node: Masked, otherwise: str) -> Value:
         name = self.blocks.fresh("padded")
         parent = self.blocks.depth
-        # inside the branch loads need no lane mask of their own beyond the one that already holds
-        marker = self._where_active() if self._conditions else ("" if self.active == "lw::all" else self.active)
-        key = f"{marker}"
         lines_before = len(self.blocks.scopes[parent].lines)
         with self.blocks.block([f"if ({condition.text})"]):
-            self._conditions.append(key)
+            self._conditions.append(_Condition(name, None))
             value = self.value(node.value)
             self._conditions.pop()
             self.blocks.line(f"{name} = {value.text};")

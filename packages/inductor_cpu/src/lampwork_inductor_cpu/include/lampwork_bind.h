@@ -42,6 +42,7 @@ static inline PyObject* none() {
   return &_Py_NoneStruct;
 }
 static inline void* address(PyObject* tensor, bool* bad) {
+  if (*bad) return nullptr;  // an exception is pending already
   if (tensor->type == &PyLong_Type) return PyLong_AsVoidPtr(tensor);
   static PyObject* const name = PyUnicode_InternFromString("data_ptr");
   PyObject* const result = PyObject_VectorcallMethod(name, &tensor, 1, nullptr);
@@ -51,6 +52,7 @@ static inline void* address(PyObject* tensor, bool* bad) {
   return pointer;
 }
 static inline int64_t integer(PyObject* value, bool* bad) {
+  if (*bad) return 0;
   const int64_t result = PyLong_AsLongLong(value);
   if (result == -1 && PyErr_Occurred()) *bad = true;
   return result;

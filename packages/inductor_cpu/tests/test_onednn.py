@@ -1,0 +1,123 @@
+"""Packed linears and convolutions: found in graphs, fused with what follows, equal to eager, never stale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lampwork_inductor_core.passes.rewriting import PassContext
+from lampwork_inductor_cpu import onednn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+pytestmark = pytest.mark.skipif(not onednn.available(), reason="torch without oneDNN")
+
+
+def _graph(function: Callable[..., Any], inputs: list[torch.Tensor], static: set[int]) -> torch.fx.GraphModule:
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fakes = [mode.from_tensor(t) for t in inputs]
+        graph = make_fx(function)(*fakes)
+    for position, node in enumerate(n for n in graph.graph.nodes if n.op == "placeholder"):
+        node.meta["static_input"] = position in static
+    return graph
+
+
+def _packed(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    for _, rewrite in onednn.passes():
+        graph = rewrite(graph, PassContext())
+    graph.graph.lint()
+    graph.recompile()
+    return graph
+
+
+def _calls(graph: torch.fx.GraphModule) -> list[str]:
+    return [str(n.target).removeprefix("mkldnn.") for n in graph.graph.nodes if str(n.target).startswith("mkldnn.")]
+
+
+def new_gelu(x: torch.Tensor) -> torch.Tensor:
+    return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))))
+
+
+@pytest.mark.parametrize(
+    ("activation", "attribute"),
+    [
+        (lambda y: y, "none"),
+        (torch.relu, "relu"),
+        (F.gelu, "gelu"),
+        (lambda y: 0.5 * y * (1 + torch.erf(y * 0.7071067811865476)), "gelu"),
+        (new_gelu, "gelu"),
+        (F.silu, "swish"),
+        (lambda y: torch.clamp_min(y, 0), "relu"),
+        (lambda y: torch.relu(y) + y, "none"),
+        (lambda y: 0.4 * y * (1 + torch.erf(y * 0.7071067811865476)), "none"),
+        (lambda y: y.exp(), "none"),
+    ],
+)
+@pytest.mark.parametrize("form", ["addmm", "mm", "conv1d"])
+def test_linears_with_activations(activation: Callable[..., Any], attribute: str, form: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(1, 6, 16, generator=generator)
+    weight = torch.randn(24, 16, generator=generator) if form != "conv1d" else torch.randn(16, 24, generator=generator)
+    bias = torch.randn(24, generator=generator)
+
+    def function(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        rows = x.view(6, 16)
+        if form == "mm":
+            y = torch.mm(rows, weight.t())
+        else:
+            y = torch.addmm(bias, rows, weight if form == "conv1d" else weight.t())
+        return activation(y.view(1, 6, 24)) * 2
+
+    graph = _packed(_graph(function, [x, weight, bias], {1, 2}))
+    linear = next(n for n in graph.graph.nodes if n.target is torch.ops.mkldnn._linear_pointwise.default)
+    assert linear.args[3] == attribute
+    assert "_reorder_linear_weight.default" in _calls(graph)
+    if attribute != "none":
+        assert not any("erf" in str(n.target) or "tanh" in str(n.target) for n in graph.graph.nodes)
+    got, want = graph(x, weight, bias), function(x, weight, bias)
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+    assert got.stride() == want.stride()
+
+
+def test_what_is_left_alone() -> None:
+    x, w, b = torch.randn(6, 16), torch.randn(24, 16), torch.randn(24)
+
+    def function(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(b, x, w.t())
+
+    assert _calls(_packed(_graph(function, [x, w, b], set()))) == []  # the weight may change at any call
+    assert _calls(_packed(_graph(function, [x.double(), w.double(), b.double()], {1, 2}))) == []
+    assert _calls(_packed(_graph(function, [x[:1], w, b], {1, 2}))) == []  # one row
+
+    def scaled(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(b, x, w.t(), alpha=2.0)
+
+    assert _calls(_packed(_graph(scaled, [x, w, b], {1, 2}))) == []
+
+
+@pytest.mark.parametrize("tail", ["none", "relu", "add", "add_relu", "silu"])
+@pytest.mark.parametrize("geometry", [(3, 1, 1, 1), (1, 1, 0, 1), (3, 2, 1, 2)])
+def test_convolutions(tail: str, geometry: tuple[int, int, int, int]) -> None:
+    kernel, stride, pad, groups = geometry
+    x = torch.randn(2, 8, 12, 12).to(memory_format=torch.channels_last)
+    weight = torch.randn(8, 8 // groups, kernel, kernel).to(memory_format=torch.channels_last)
+    bias = torch.randn(8)
+    other = torch.randn(2, 8, 12 // stride, 12 // stride).to(memory_format=torch.channels_last)
+
+    def function(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        y = torch.convolution(x, weight, bias, [stride, stride], [pad, pad], [1, 1], False, [0, 0], groups)
+        if "add" in tail:
+            y = y + other.relu()
+        return torch.relu(y) if "relu" in tail else F.silu(y) if tail == "silu" else y
+
+    graph = _packed(_graph(function, [x, weight, bias, other], {1, 2}))
+    assert _calls(graph)[-1] == f"_convolution_pointwise.{'binary' if 'add' in tail else 'default'}"
+    last = next(n for n in reversed(graph.graph.nodes) if n.op == "call_function")
+    assert str(last.target).startswith("mkldnn."), "the tail was not fused"
+    got, want = graph(x, weight, bias, other), function(x, weight, bias, other)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    assert got.stride() == want.stride()
