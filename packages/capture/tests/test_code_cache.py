@@ -105,9 +105,16 @@ def test_dropped_modules_do_not_fill_the_cache():
 
 def tensor_fact(tensor):
     return TensorMatches(
-        X, type(tensor), tensor.dtype, tensor.device, tensor.layout, tensor.requires_grad, tuple(tensor.shape),
-        tensor.stride(), raw_dispatch_keys(tensor),
-    )  # fmt: skip
+        X,
+        type(tensor),
+        tensor.dtype,
+        tensor.device,
+        tensor.layout,
+        tensor.requires_grad,
+        tuple(tensor.shape),
+        tensor.stride(),
+        raw_dispatch_keys(tensor),
+    )
 
 
 class Thing:

@@ -115,12 +115,59 @@ class Point(collections.namedtuple("Point", "a b")):
 
 
 CONSTANTS = [
-    None, True, False, 0, 1, -1, 10**30, 10**30 + 1, 0.0, -0.0, 1.0, float("nan"), float("inf"), 1j, -0j, complex(1, -0.0),
-    "", "a", "ab", b"", b"a", ..., (), (1,), (True,), (1.0,), (1, (2, "a")), (1, (2, b"a")), Point(1, 2), (1, 2),
-    frozenset(), frozenset({1}), frozenset({True}), frozenset({1, "a"}), torch.float32, torch.float64, torch.device("cpu"),
-    torch.device("meta"), torch.device("cuda", 0), torch.device("cuda", 1), torch.strided, torch.Size([1, 2]),
-    Color.RED, Color.BLUE, int, float, slice(1, 2), slice(True, 2), slice(None, 2, 1), range(3), range(0, 3, 1), range(4),
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    10**30,
+    10**30 + 1,
+    0.0,
+    -0.0,
+    1.0,
+    float("nan"),
+    float("inf"),
+    1j,
+    -0j,
+    complex(1, -0.0),
+    "",
+    "a",
+    "ab",
+    b"",
+    b"a",
+    ...,
+    (),
+    (1,),
+    (True,),
+    (1.0,),
+    (1, (2, "a")),
+    (1, (2, b"a")),
+    Point(1, 2),
+    (1, 2),
+    frozenset(),
+    frozenset({1}),
+    frozenset({True}),
+    frozenset({1, "a"}),
+    torch.float32,
+    torch.float64,
+    torch.device("cpu"),
+    torch.device("meta"),
+    torch.device("cuda", 0),
+    torch.device("cuda", 1),
+    torch.strided,
+    torch.Size([1, 2]),
+    Color.RED,
+    Color.BLUE,
+    int,
+    float,
+    slice(1, 2),
+    slice(True, 2),
+    slice(None, 2, 1),
+    range(3),
+    range(0, 3, 1),
+    range(4),
+]
 
 
 def test_constants_are_compared_by_type_and_value():
@@ -133,8 +180,15 @@ def test_constants_are_compared_by_type_and_value():
 
 
 def test_equal_constants_of_other_identity():
-    for made in (lambda: int("123456789"), lambda: float("1.5"), lambda: float("nan"), lambda: "".join(["a", "bc"]),
-                 lambda: (float("2.5"), "".join("xy")), lambda: frozenset([float("2.5")]), lambda: bytes([1, 2])):  # fmt: skip
+    for made in (
+        lambda: int("123456789"),
+        lambda: float("1.5"),
+        lambda: float("nan"),
+        lambda: "".join(["a", "bc"]),
+        lambda: (float("2.5"), "".join("xy")),
+        lambda: frozenset([float("2.5")]),
+        lambda: bytes([1, 2]),
+    ):
         a, b = made(), made()
         assert a is not b and same_constant(a, b)
         assert both(ConstantIs(X, ByIdentity(a)), b)
@@ -320,11 +374,26 @@ def test_lengths_keys_and_membership():
 
 def test_presence_of_attributes():
     linear = torch.nn.Linear(2, 2)
-    for x, name in [(Plain(a=1), "a"), (Plain(), "in_class"), (Plain(), "method"), (Slotted(), "filled"), (linear, "weight"),
-                    (linear, "training"), (collections, "deque"), (Plain, "in_class"), (torch.ones(2), "shape")]:  # fmt: skip
+    for x, name in [
+        (Plain(a=1), "a"),
+        (Plain(), "in_class"),
+        (Plain(), "method"),
+        (Slotted(), "filled"),
+        (linear, "weight"),
+        (linear, "training"),
+        (collections, "deque"),
+        (Plain, "in_class"),
+        (torch.ones(2), "shape"),
+    ]:
         assert both(AttributePresent(X, name, True), x) and not both(AttributePresent(X, name, False), x)
-    for x, name in [(Plain(), "a"), (Slotted(), "empty"), (linear, "nothing"), (collections, "nothing"), (Plain, "nothing"),
-                    (torch.ones(2), "nothing")]:  # fmt: skip
+    for x, name in [
+        (Plain(), "a"),
+        (Slotted(), "empty"),
+        (linear, "nothing"),
+        (collections, "nothing"),
+        (Plain, "nothing"),
+        (torch.ones(2), "nothing"),
+    ]:
         assert both(AttributePresent(X, name, False), x) and not both(AttributePresent(X, name, True), x)
     for x in (Dynamic(), Overriding()):
         assert not native([AttributePresent(X, "a", True)], x) and not native([AttributePresent(X, "a", False)], x)
@@ -547,9 +616,13 @@ def test_checks_do_not_leak():
 # Random values, random facts about parts of them, checked against the same and against other values.
 
 LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from([0.0, -0.0, 1.0, float("nan")]), st.sampled_from(["a", "b"]),
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.sampled_from([0.0, -0.0, 1.0, float("nan")]),
+    st.sampled_from(["a", "b"]),
     st.sampled_from([TENSORS["plain"], TENSORS["transposed"], TENSORS["gradient"], TENSORS["scalar"]]),
-)  # fmt: skip
+)
 VALUES = st.recursive(
     LEAVES,
     lambda inner: st.one_of(

@@ -25,6 +25,20 @@ _SHIM = (
     "aoti_torch_get_device_type",
     "aoti_torch_get_device_index",
 )
+_COMMON_DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.complex64,
+    torch.complex128,
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+)
 _IMPL_WORDS = 22  # less than the smallest TensorImpl of the supported versions
 
 
@@ -141,6 +155,8 @@ def configure(*, fast: bool = True) -> bool:
     if tensor_offset is None or keys_offset is None:
         return False
     _native.set_tensor_access(tensor_offset, keys_offset, addresses)
+    for dtype in _COMMON_DTYPES:  # now, since later a mode of the user's may be active
+        dtype_code(dtype)
     # Sparse tensors have no sizes in the shim's sense on every version; they are told apart by their keys.
     if not _verified([tensor for tensor in probes if tensor.layout is torch.strided]):
         _native.set_tensor_access(0, 0, nothing)
