@@ -128,6 +128,23 @@ open_view(lw_object_view *view, PyObject *object)
     view->dict = view->plain ? instance_dict(object) : NULL;
 }
 
+static PyObject *read_attribute(lw_object_view *view, PyObject *object, PyObject *name);
+
+/* Attributes of instances whose type has a `__getattribute__` of its own; NULL where only that could tell. */
+static PyObject *
+read_special(PyObject *object, PyObject *name)
+{
+    if (PyMethod_Check(object)) { /* hands on to its function whatever it does not have itself */
+        if (PyUnicode_CompareWithASCIIString(name, "__self__") == 0) {
+            return Py_NewRef(PyMethod_GET_SELF(object));
+        }
+        lw_object_view view = {0};
+        return read_attribute(&view, PyMethod_GET_FUNCTION(object), name);
+    }
+    /* A source that says `__dict__` means the namespace of the instance, whatever `__getattribute__` shows. */
+    return PyUnicode_CompareWithASCIIString(name, "__dict__") == 0 ? Py_XNewRef(instance_dict(object)) : NULL;
+}
+
 static PyObject *
 read_attribute(lw_object_view *view, PyObject *object, PyObject *name)
 {
@@ -135,7 +152,7 @@ read_attribute(lw_object_view *view, PyObject *object, PyObject *name)
         open_view(view, object);
     }
     if (!view->plain) {
-        return view->is_instance ? NULL : read_class_attribute((PyTypeObject *)object, name);
+        return view->is_instance ? read_special(object, name) : read_class_attribute((PyTypeObject *)object, name);
     }
     PyTypeObject *type = Py_TYPE(object);
     PyObject *found = _PyType_Lookup(type, name);

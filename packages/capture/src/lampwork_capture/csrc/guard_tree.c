@@ -198,6 +198,9 @@ check_holds(const lw_check *check, PyObject *value)
     case LW_CHECK_DICT_KEYS:
         return keys_are(value, check->object);
     case LW_CHECK_DICT_CONTAINS:
+        if (PyAnySet_Check(value)) {
+            return PySet_Contains(value, check->object) == (int)check->flag;
+        }
         return PyDict_Check(value) && PyDict_Contains(value, check->object) == (int)check->flag;
     case LW_CHECK_ATTRIBUTE:
         return lw_has_attribute(value, check->object) == (int)check->flag;
