@@ -62,6 +62,8 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
             return isinstance(value, dict) and _keys_are(list(value), keys)
         case DictContains(_, key, present):
             key = key.value if isinstance(key, ByIdentity) else key
+            if isinstance(value, (set, frozenset)):
+                return (key in value) == present
             return isinstance(value, dict) and dict.__contains__(value, key) == present
         case AttributePresent(_, name, present):
             return hasattr(value, name) == present

@@ -109,7 +109,7 @@ class DictKeysAre(Fact):
 
 @dataclass(frozen=True, slots=True)
 class DictContains(Fact):
-    """`(key in source) is present`, for an exact dict."""
+    """`(key in source) is present`, for a dict or a set."""
 
     key: Any
     present: bool

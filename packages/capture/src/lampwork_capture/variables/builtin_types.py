@@ -210,11 +210,6 @@ def make_chain(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value
     return _chain(list(args))
 
 
-@handles(itertools.chain.from_iterable)
-def make_chain_of(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return _chain(args[0].realize().unpack(tracer))
-
-
 def _chain(waiting: list[Value]) -> Value:
     current: list[Value] = []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import itertools
 import operator
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -261,6 +262,8 @@ class ClassMethodValue(Value):
             for key in args[0].unpack(tracer):
                 made.set_item(tracer, key, value)
             return made
+        if self.name == "from_iterable" and cls is itertools.chain:
+            return tracer.constant(itertools.chain).call(tracer, args[0].unpack(tracer), {})
         if self.name in ("mro", "__subclasses__") and not args:
             return tracer.constant(getattr(cls, self.name)())
         if self.name in ("__instancecheck__", "__subclasscheck__"):

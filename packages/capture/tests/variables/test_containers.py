@@ -1,0 +1,303 @@
+"""Lists, tuples, dicts, sets, slices, iterators: results, mutation and aliasing as in eager."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections import OrderedDict, defaultdict, namedtuple
+
+import pytest
+import torch
+from kinds import Programs, check
+
+P = Programs()
+whole, any_graphs = P.whole, P.any_graphs
+
+Point = namedtuple("Point", "x y z", defaults=[3])
+state_list = [1, 2, 3]
+state_dict = {"a": 1, "b": [1, 2]}
+state_shared = [[0], [0]]
+state_ordered = OrderedDict([("p", 1), ("q", 2)])
+
+
+@whole
+def list_methods(x, y):
+    items = [3, 1, 2]
+    items.insert(0, 5)
+    items.extend((7, 8))
+    popped = items.pop(1)
+    items.remove(7)
+    numbers = sorted([3, 1, 2], key=lambda n: -n)
+    numbers.reverse()
+    return items, popped, numbers, items.index(2), items.count(5), [1, 2] * 2, [1] + [2], x + len(items)
+
+
+@whole
+def list_slices(x, y):
+    items = list(range(10))
+    items[2:4] = [20, 30, 40]
+    del items[-1]
+    del items[::3]
+    return items, items[1:5:2], items[::-1], (1, 2, 3)[1:], x * items[0]
+
+
+@whole
+def list_of_the_world(x, y):
+    state_list.append(4)
+    state_list[0] = 9
+    first, *rest = state_list
+    return x * first, rest, list(state_list)
+
+
+@whole
+def aliased_inner_lists(x, y):
+    state_shared[0].append(1)
+    inner = state_shared[1]
+    inner[0] += 5
+    state_shared.append(inner)
+    return x + len(state_shared), [list(part) for part in state_shared], list(inner)
+
+
+@whole
+def list_comparisons(x, y):
+    return [1, 2] < [1, 3], [1, 2] == [1, 2], (1, 2) >= (1,), [1] != [1], [1, [2]] == [1, [2]], x + 1
+
+
+@whole
+def self_containing_list(x, y):
+    items = [x]
+    items.append(items)
+    return len(items), items[1] is items, x * 2
+
+
+@whole
+def sort_in_place(x, y):
+    words = ["bb", "a", "ccc"]
+    words.sort(key=len, reverse=True)
+    return words, x + len(words), min(words), max(words, key=len)
+
+
+@whole
+def tuples(x, y):
+    pair = (x, y)
+    a, b = pair
+    return pair + (1,), pair * 2, a.sum() + b.sum(), (1, 2, 1).count(1), (1, 2).index(2), 3 in (1, 2)
+
+
+@whole
+def named_tuples(x, y):
+    point = Point(x, 2)
+    moved = point._replace(y=5)
+    a, b, c = moved
+    return point, moved, a * b * c, moved.z, point[0] is x, isinstance(point, tuple), point._fields, len(point)
+
+
+@whole
+def sizes(x, y):
+    shape = y.shape
+    rows, columns = shape
+    return rows * columns, shape[0], shape[-1:], shape + (1,), torch.Size([1, 2]).numel(), y.size(), x.reshape(*shape[1:], 1)
+
+
+@whole
+def dict_methods(x, y):
+    table = {"a": x, "b": 1}
+    table["c"] = y
+    table.update({"d": 4}, e=5)
+    removed = table.pop("b")
+    missing = table.get("zz", 7)
+    made = table.setdefault("f", [])
+    made.append(1)
+    last = {1: 2, 3: 4}.popitem()
+    return table, removed, missing, last, list(table), list(table.values())[1:3], dict(table) == table, x + len(table)
+
+
+@whole
+def dict_of_the_world(x, y):
+    state_dict["c"] = 3
+    state_dict["b"].append(x.shape[0])
+    state_dict.pop("a", None)
+    return x + state_dict["c"], {k: str(v) for k, v in state_dict.items()}
+
+
+@whole
+def dict_views(x, y):
+    table = {"a": 1, "b": 2}
+    keys = table.keys()
+    total = 0
+    for key, value in table.items():
+        total += value + len(key)
+    table["c"] = 3
+    return list(keys), "a" in keys, ("a", 1) in table.items(), keys & {"a", "z"}, len(keys), x * total
+
+
+@whole
+def dict_comprehensions(x, y):
+    squares = {n: n * n for n in range(4) if n % 2}
+    merged = {**squares, "x": x}
+    return x + 1, squares, merged, squares | {9: 1}, {k: v for k, v in zip("ab", (x, y))}
+
+
+@whole
+def ordered_and_default_dicts(x, y):
+    ordered = OrderedDict(a=1, b=2)
+    ordered.move_to_end("a")
+    counts = defaultdict(list)
+    counts["k"].append(x)
+    counts["k"].append(2)
+    state_ordered["r"] = 3
+    state_ordered.move_to_end("p")
+    return ordered, counts, x + len(counts), list(state_ordered)
+
+
+@whole
+def sets(x, y):
+    a, b = {1, 2, 3}, {3, 4}
+    a.add(5)
+    a.discard(1)
+    return a | b, a & b, a - b, a ^ b, 3 in a, len(a), frozenset([1, 2]) <= frozenset([1, 2, 3]), x + len(a | b)
+
+
+@whole
+def iterators(x, y):
+    rows = list(zip([1, 2, 3], "abc"))
+    indexed = [i * n for i, n in enumerate([4, 5, 6], start=1)]
+    mapped = list(map(lambda a, b: a + b, [1, 2], [3, 4]))
+    odd = list(filter(lambda n: n % 2, range(5)))
+    back = list(reversed([1, 2, 3]))
+    it = iter([1, 2, 3])
+    first = next(it)
+    rest = list(it)
+    return rows, indexed, mapped, odd, back, first, rest, next(iter([]), "none"), x * first
+
+
+@whole
+def itertools_basics(x, y):
+    chained = list(itertools.chain([1], (2, 3)))
+    sliced = list(itertools.islice(itertools.count(5), 3))
+    pairs = list(itertools.product([1, 2], "ab"))
+    combos = list(itertools.combinations([1, 2, 3], 2))
+    totals = list(itertools.accumulate([1, 2, 3]))
+    flat = list(itertools.chain.from_iterable([[1], [2]]))
+    return chained, sliced, pairs, combos, totals, flat, list(itertools.repeat(0, 2)), x + sum(totals)
+
+
+@whole
+def iterator_left_over(x, y):
+    it = iter([1, 2, 3])
+    next(it)
+    z = zip([1, 2], [3, 4])
+    next(z)
+    return x + 1, list(it), list(z)
+
+
+@any_graphs
+def iterators_escape(x, y):
+    it = iter([1, 2, 3])
+    next(it)
+    numbered = enumerate(["a", "b"])
+    next(numbered)
+    text = iter("xyz")
+    next(text)
+    z = x + 1
+    print("break")
+    return [z, list(it), list(numbered), list(text)]
+
+
+@any_graphs
+def dict_iterator_across_a_break(x, y):
+    table = {"a": 1, "b": 2, "c": 3}
+    it = iter(table.items())
+    next(it)
+    print("break")
+    return list(it), x + 1
+
+
+@whole
+def growing_list_while_iterating(x, y):
+    items = [1, 2]
+    for item in items:
+        if item < 5:
+            items.append(item + 2)
+    return items, x + len(items)
+
+
+@any_graphs
+def dict_changes_while_iterating(x, y):
+    table = {1: x}
+    for key in table:
+        table[key + 1] = y
+    return table
+
+
+@any_graphs
+def wrong_index(x, y):
+    z = x + 1
+    return [1, 2][5], z
+
+
+@any_graphs
+def caught_lookup_errors(x, y):
+    found = []
+    for function in (lambda: [][0], lambda: {}["k"], lambda: (1,).index(2), lambda: next(iter(())), lambda: {1}.remove(2)):
+        try:
+            function()
+        except (LookupError, ValueError, StopIteration) as error:
+            found.append((type(error).__name__, error.args))
+    return found, x + len(found)
+
+
+@whole
+def unpack_tensor(x, y):
+    a, b, c = x
+    top, bottom = y
+    return a + b * c, [row.sum() for row in y], max(len(y), 1), top - bottom
+
+
+@whole
+def nested_mutation(x, y):
+    tree = {"kids": [{"v": x}, {"v": y}]}
+    for kid in tree["kids"]:
+        kid["v"] = kid["v"] * 2
+    alias = tree["kids"][0]
+    alias["new"] = 1
+    return tree, alias is tree["kids"][0]
+
+
+@whole
+def slices_as_values(x, y):
+    part = slice(0, 2)
+    return x[part], y[:, part], part.stop, part == slice(0, 2), part.indices(10), [1, 2, 3][part]
+
+
+@any_graphs
+def counters_and_deques(x, y):
+    queue = collections.deque([1, 2, 3], maxlen=3)
+    queue.append(4)
+    counts = collections.Counter("aab")
+    return list(queue), counts, x + len(queue)
+
+
+@whole
+def truth_of_containers(x, y):
+    return [bool(c) for c in ([], [0], {}, {1: 1}, (), "", "a", set(), {1}, range(0))], x + 1
+
+
+@whole
+def any_all_sum(x, y):
+    return any([0, 1]), all([1, 0]), all([]), sum([1, 2, 3], 10), sum([x, x]), min(3, 1, 2), max([4, 9], default=0)
+
+
+@whole
+def star_arguments(x, y):
+    def inner(a, *args, k=1, **kwargs):
+        return a * k + len(args) + kwargs["w"]
+
+    return inner(*[x, 1, 2], **{"k": 2, "w": 3})
+
+
+@pytest.mark.parametrize("function,is_whole", P.found, ids=lambda value: getattr(value, "__name__", ""))
+def test_containers(function, is_whole):
+    saved = {name: __import__("copy").deepcopy(v) for name, v in globals().items() if name.startswith("state_")}
+    check(function, is_whole)
+    globals().update(saved)
