@@ -44,36 +44,45 @@ def report(label: str, flops: int, candidates: dict[str, Callable[[], object]]) 
 
 def linears() -> None:
     for rows, inputs, outputs in LINEARS:
-        x, w, b = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
-        packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
-        mkl = torch.ops.mkl._mkl_reorder_linear_weight(w, rows)
-        report(f"linear {rows} x {inputs} -> {outputs}", 2 * rows * inputs * outputs, {
-            "F.linear": lambda: F.linear(x, w, b),
-            "mkldnn prepacked": lambda: torch.ops.mkldnn._linear_pointwise(x, packed, b, "none", [], ""),
-            "mkldnn prepacked + gelu": lambda: torch.ops.mkldnn._linear_pointwise(x, packed, b, "gelu", [], "none"),
-            "mkl prepacked": lambda: torch.ops.mkl._mkl_linear(x, mkl, w, b, rows),
-        })  # fmt: skip
+        linear(rows, inputs, outputs)
+
+
+def linear(rows: int, inputs: int, outputs: int) -> None:
+    x, w, b = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
+    packed = torch.ops.mkldnn._reorder_linear_weight(w, rows)
+    mkl = torch.ops.mkl._mkl_reorder_linear_weight(w, rows)
+    report(f"linear {rows} x {inputs} -> {outputs}", 2 * rows * inputs * outputs, {
+        "F.linear": lambda: F.linear(x, w, b),
+        "mkldnn prepacked": lambda: torch.ops.mkldnn._linear_pointwise(x, packed, b, "none", [], ""),
+        "mkldnn prepacked + gelu": lambda: torch.ops.mkldnn._linear_pointwise(x, packed, b, "gelu", [], "none"),
+        "mkl prepacked": lambda: torch.ops.mkl._mkl_linear(x, mkl, w, b, rows),
+    })  # fmt: skip
 
 
 def convolutions() -> None:
     for inputs, outputs, size, kernel, stride in CONVOLUTIONS:
-        pad = kernel // 2
-        x, w, b = torch.randn(1, inputs, size, size), torch.randn(outputs, inputs, kernel, kernel), torch.randn(outputs)
-        last = x.to(memory_format=torch.channels_last)
-        packed = torch.ops.mkldnn._reorder_convolution_weight(w, [pad, pad], [stride, stride], [1, 1], 1, list(x.shape))
-        out = size // stride
-        pointwise = torch.ops.mkldnn._convolution_pointwise
-        arguments = (packed, b, [pad, pad], [stride, stride], [1, 1], 1)
-        report(f"conv {inputs} -> {outputs} {size}x{size} k{kernel} s{stride}", 2 * inputs * outputs * kernel**2 * out**2, {
-            "F.conv2d": lambda: F.conv2d(x, w, b, stride, pad),
-            "F.conv2d channels last": lambda: F.conv2d(last, w, b, stride, pad),
-            "prepacked": lambda: pointwise(x, *arguments, "none", [], ""),
-            "prepacked channels last": lambda: pointwise(last, *arguments, "none", [], ""),
-            "  and relu": lambda: pointwise(last, *arguments, "relu", [], ""),
-        })  # fmt: skip
+        convolution(inputs, outputs, size, kernel, stride)
+
+
+def convolution(inputs: int, outputs: int, size: int, kernel: int, stride: int) -> None:
+    pad = kernel // 2
+    x, w, b = torch.randn(1, inputs, size, size), torch.randn(outputs, inputs, kernel, kernel), torch.randn(outputs)
+    last = x.to(memory_format=torch.channels_last)
+    packed = torch.ops.mkldnn._reorder_convolution_weight(w, [pad, pad], [stride, stride], [1, 1], 1, list(x.shape))
+    out = size // stride
+    pointwise = torch.ops.mkldnn._convolution_pointwise
+    arguments = (packed, b, [pad, pad], [stride, stride], [1, 1], 1)
+    flops = 2 * inputs * outputs * kernel**2 * out**2
+    report(f"conv {inputs} -> {outputs} {size}x{size} k{kernel} s{stride}", flops, {
+        "F.conv2d": lambda: F.conv2d(x, w, b, stride, pad),
+        "F.conv2d channels last": lambda: F.conv2d(last, w, b, stride, pad),
+        "prepacked": lambda: pointwise(x, *arguments, "none", [], ""),
+        "prepacked channels last": lambda: pointwise(last, *arguments, "none", [], ""),
+        "  and relu": lambda: pointwise(last, *arguments, "relu", [], ""),
+    })  # fmt: skip
 
 
 if __name__ == "__main__":
     with torch.inference_mode():
-        linears()
-        convolutions()
+    linears()
+    convolutions()

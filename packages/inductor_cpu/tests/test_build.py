@@ -25,8 +25,12 @@ from lampwork_inductor_cpu.toolchain import find_toolchain
 
 
 def _kernel(n: int, name: str = "double_it") -> Any:
-    return pointwise(name, [n], lambda i: ops.add(ops.load("in0", i, f32), ops.load("in0", i, f32)),
-                     [read("in0", f32, n), write("out0", f32, n)])  # fmt: skip
+    return pointwise(
+        name,
+        [n],
+        lambda i: ops.add(ops.load("in0", i, f32), ops.load("in0", i, f32)),
+        [read("in0", f32, n), write("out0", f32, n)],
+    )
 
 
 def _fresh(folder: Path) -> CpuBackend:
@@ -64,7 +68,9 @@ def test_a_damaged_library_is_built_again(tmp_path: Path) -> None:
     source = backend.generate(_kernel(11))
     backend.compile([source])
     library = next(tmp_path.glob("*/libraries/*/*.so"))
-    library.with_suffix(".moved").write_bytes(library.read_bytes())  # a process may have it mapped: replace, do not truncate
+    library.with_suffix(".moved").write_bytes(
+        library.read_bytes()
+    )  # a process may have it mapped: replace, do not truncate
     os.replace(library.with_suffix(".moved"), library.with_suffix(".old"))
     library.unlink()
     library.write_bytes(b"half a file")
@@ -92,7 +98,13 @@ print("done", flush=True)
 
 def _process(cache: Path) -> subprocess.Popen[str]:
     script = _SCRIPT.format(tests=str(Path(__file__).parent), cache=str(cache))
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def test_concurrent_processes_and_a_kill_during_the_build(tmp_path: Path) -> None:
@@ -118,7 +130,9 @@ def test_no_compiler_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_rejected_kernel_names_itself_the_line_and_the_source(tmp_path: Path) -> None:
     backend = _fresh(tmp_path)
     good = backend.generate(_kernel(5))
-    bad = KernelSource("broken_kernel", '// add  |  model.py:7\nextern "C" void broken_kernel() { nonsense; }\n', (), good.launch)
+    bad = KernelSource(
+        "broken_kernel", '// add  |  model.py:7\nextern "C" void broken_kernel() { nonsense; }\n', (), good.launch
+    )
     with pytest.raises(CompileError) as caught:
         backend.compile([good, bad])
     message = str(caught.value)

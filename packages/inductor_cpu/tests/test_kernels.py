@@ -40,15 +40,23 @@ def test_pointwise_sizes(backend: Any, run_cases: Any) -> None:
     for n in SIZES:
         x, y = _random(n), _random(n, seed=1)
         out = torch.full((n + 40,), 7.0)  # what lies behind the end must stay as it is
-        kernel = pointwise("scale", [n], lambda i: ops.mul(ops.load("in0", i, f32), ops.load("in1", i, f32)),
-                           [read("in0", f32, n), read("in1", f32, n), write("out0", f32, n)])  # fmt: skip
+        kernel = pointwise(
+            "scale",
+            [n],
+            lambda i: ops.mul(ops.load("in0", i, f32), ops.load("in1", i, f32)),
+            [read("in0", f32, n), read("in1", f32, n), write("out0", f32, n)],
+        )
         expected = torch.cat([x * y, torch.full((40,), 7.0)])
         cases.append(Case(kernel, [x, y, out], [out], [expected], f"n={n}"))
         for rows in (1, 3):
             x2, b = _random(rows, n), _random(n, seed=3)
             out2 = torch.empty(rows, n)
-            kernel = pointwise("add", [rows, n], lambda i, j, n=n: ops.add(ops.load("in0", i * n + j, f32), ops.load("in1", j, f32)),
-                               [read("in0", f32, rows * n), read("in1", f32, n), write("out0", f32, rows * n)])  # fmt: skip
+            kernel = pointwise(
+                "add",
+                [rows, n],
+                lambda i, j, n=n: ops.add(ops.load("in0", i * n + j, f32), ops.load("in1", j, f32)),
+                [read("in0", f32, rows * n), read("in1", f32, n), write("out0", f32, rows * n)],
+            )
             cases.append(Case(kernel, [x2, b, out2], [out2], [x2 + b], f"{rows}x{n}"))
     run_cases(backend, cases)
 
@@ -66,8 +74,12 @@ def test_strides_and_views(backend: Any, run_cases: Any) -> None:
     }
     for name, (index, expected) in bodies.items():
         out = torch.empty(50, 40)
-        kernel = pointwise("view", [50, 40], lambda i, j, f=index: ops.load("in0", f(i, j), f32),
-                           [read("in0", f32, 2000), write("out0", f32, 2000)])  # fmt: skip
+        kernel = pointwise(
+            "view",
+            [50, 40],
+            lambda i, j, f=index: ops.load("in0", f(i, j), f32),
+            [read("in0", f32, 2000), write("out0", f32, 2000)],
+        )
         cases.append(Case(kernel, [x, out], [out], [expected.contiguous()], name))
     run_cases(backend, cases)
 
@@ -82,8 +94,18 @@ def test_mixed_dtypes_in_one_kernel(backend: Any, run_cases: Any) -> None:
         chosen = ops.where(ops.load("in2", i, torch.bool), ops.to_dtype(value, torch.float64), count)
         return ops.to_dtype(chosen, torch.bfloat16), ops.lt(count, ops.constant(10.0, torch.float64))
 
-    kernel = pointwise("mixed", [n], body, [read("in0", f32, n), read("in1", torch.int64, n), read("in2", torch.bool, n),
-                                            write("out0", torch.bfloat16, n), write("out1", torch.bool, n)])  # fmt: skip
+    kernel = pointwise(
+        "mixed",
+        [n],
+        body,
+        [
+            read("in0", f32, n),
+            read("in1", torch.int64, n),
+            read("in2", torch.bool, n),
+            write("out0", torch.bfloat16, n),
+            write("out1", torch.bool, n),
+        ],
+    )
     out0, out1 = torch.empty(n, dtype=torch.bfloat16), torch.empty(n, dtype=torch.bool)
     expected = torch.where(b, x.double(), k.double()).bfloat16()
     run_cases(backend, [Case(kernel, [x, k, b, out0, out1], [out0, out1], [expected, k < 10], "mixed")])
@@ -108,7 +130,9 @@ def test_padding_never_reads_outside(backend: Any, run_cases: Any, scalar_rows: 
         return ops.masked(inside, ops.exp(load), -1.0)
 
     shape = (rows + 2, columns + 4)
-    kernel = pointwise("pad", list(shape), body, [read("in0", f32, rows * columns), write("out0", f32, shape[0] * shape[1])])
+    kernel = pointwise(
+        "pad", list(shape), body, [read("in0", f32, rows * columns), write("out0", f32, shape[0] * shape[1])]
+    )
     expected = torch.full(shape, -1.0)
     if scalar_rows:
         expected[1:-1] = x.exp()[:, torch.arange(shape[1]) % columns]
@@ -124,13 +148,22 @@ def _softmax(rows: int, columns: int) -> ScheduledKernel:
     exponential = ops.exp(ops.sub(x, forwarded(0, f32)))
     segments = (
         InnerLoop((Stage(x, accumulate=Accumulate(ReductionKind.MAX, f32, f32)),)),
-        InnerLoop((Stage(exponential, Store("local0", r)), Stage(forwarded(1, f32), accumulate=Accumulate(ReductionKind.SUM, f32, f32)))),
+        InnerLoop(
+            (
+                Stage(exponential, Store("local0", r)),
+                Stage(forwarded(1, f32), accumulate=Accumulate(ReductionKind.SUM, f32, f32)),
+            )
+        ),
         InnerLoop((Stage(ops.truediv(ops.load("local0", r, f32), forwarded(2, f32)), Store("out0", i * columns + r)),)),
     )
     return ScheduledKernel(
-        "softmax", (Dimension(i, integer(rows)),), (Dimension(r, integer(columns)),), segments,
-        (read("in0", f32, rows * columns), write("out0", f32, rows * columns)), (LocalBuffer("local0", f32, integer(columns)),),
-    )  # fmt: skip
+        "softmax",
+        (Dimension(i, integer(rows)),),
+        (Dimension(r, integer(columns)),),
+        segments,
+        (read("in0", f32, rows * columns), write("out0", f32, rows * columns)),
+        (LocalBuffer("local0", f32, integer(columns)),),
+    )
 
 
 def _column_softmax(rows: int, columns: int) -> ScheduledKernel:
@@ -139,15 +172,23 @@ def _column_softmax(rows: int, columns: int) -> ScheduledKernel:
     x = ops.load("in0", r * columns + i, f32)
     segments = (
         InnerLoop((Stage(x, accumulate=Accumulate(ReductionKind.MAX, f32, f32)),)),
-        InnerLoop((Stage(ops.exp(ops.sub(x, forwarded(0, f32))), Store("local0", r)),
-                   Stage(forwarded(1, f32), accumulate=Accumulate(ReductionKind.SUM, f32, f32)))),
+        InnerLoop(
+            (
+                Stage(ops.exp(ops.sub(x, forwarded(0, f32))), Store("local0", r)),
+                Stage(forwarded(1, f32), accumulate=Accumulate(ReductionKind.SUM, f32, f32)),
+            )
+        ),
         OuterSegment((Stage(ops.reciprocal(forwarded(2, f32))),)),
         InnerLoop((Stage(ops.mul(ops.load("local0", r, f32), forwarded(3, f32)), Store("out0", r * columns + i)),)),
-    )  # fmt: skip
+    )
     return ScheduledKernel(
-        "column_softmax", (Dimension(i, integer(columns)),), (Dimension(r, integer(rows)),), segments,
-        (read("in0", f32, rows * columns), write("out0", f32, rows * columns)), (LocalBuffer("local0", f32, integer(rows)),),
-    )  # fmt: skip
+        "column_softmax",
+        (Dimension(i, integer(columns)),),
+        (Dimension(r, integer(rows)),),
+        segments,
+        (read("in0", f32, rows * columns), write("out0", f32, rows * columns)),
+        (LocalBuffer("local0", f32, integer(rows)),),
+    )
 
 
 def test_softmax_along_rows_and_columns(backend: Any, run_cases: Any) -> None:
@@ -157,7 +198,11 @@ def test_softmax_along_rows_and_columns(backend: Any, run_cases: Any) -> None:
         for dim, make in ((1, _softmax), (0, _column_softmax)):
             out = torch.empty(rows, columns)
             expected = x.double().softmax(dim).float()
-            cases.append(Case(make(rows, columns), [x, out], [out], [expected], f"softmax {rows}x{columns} dim {dim}", 2e-6, 1e-9))
+            cases.append(
+                Case(
+                    make(rows, columns), [x, out], [out], [expected], f"softmax {rows}x{columns} dim {dim}", 2e-6, 1e-9
+                )
+            )
     run_cases(backend, cases)
 
 
@@ -168,17 +213,43 @@ def test_layer_norm_keeps_its_input_in_place(backend: Any, run_cases: Any) -> No
     x = ops.add(ops.load("inout0", place, f32), ops.load("in0", place, f32))
     scale = ops.constant(1 / columns, f32)
     stages = (
-        InnerLoop((Stage(x, Store("inout0", place)), Stage(forwarded(0, f32), accumulate=Accumulate(ReductionKind.SUM, f32, f32)))),
+        InnerLoop(
+            (
+                Stage(x, Store("inout0", place)),
+                Stage(forwarded(0, f32), accumulate=Accumulate(ReductionKind.SUM, f32, f32)),
+            )
+        ),
         OuterSegment((Stage(ops.mul(forwarded(1, f32), scale)),)),
-        InnerLoop((Stage(ops.mul(ops.sub(ops.load("inout0", place, f32), forwarded(2, f32)),
-                                 ops.sub(ops.load("inout0", place, f32), forwarded(2, f32))),
-                         accumulate=Accumulate(ReductionKind.SUM, f32, f32)),)),
+        InnerLoop(
+            (
+                Stage(
+                    ops.mul(
+                        ops.sub(ops.load("inout0", place, f32), forwarded(2, f32)),
+                        ops.sub(ops.load("inout0", place, f32), forwarded(2, f32)),
+                    ),
+                    accumulate=Accumulate(ReductionKind.SUM, f32, f32),
+                ),
+            )
+        ),
         OuterSegment((Stage(ops.rsqrt(ops.add(ops.mul(forwarded(3, f32), scale), ops.constant(1e-5, f32)))),)),
-        InnerLoop((Stage(ops.mul(ops.sub(ops.load("inout0", place, f32), forwarded(2, f32)), forwarded(4, f32)), Store("out0", place)),)),
-    )  # fmt: skip
+        InnerLoop(
+            (
+                Stage(
+                    ops.mul(ops.sub(ops.load("inout0", place, f32), forwarded(2, f32)), forwarded(4, f32)),
+                    Store("out0", place),
+                ),
+            )
+        ),
+    )
     count = integer(rows * columns)
-    arguments = (read("in0", f32, rows * columns), BufferArgument("inout0", f32, ArgumentRole.READ_WRITE, count), write("out0", f32, rows * columns))
-    kernel = ScheduledKernel("norm", (Dimension(i, integer(rows)),), (Dimension(r, integer(columns)),), stages, arguments)
+    arguments = (
+        read("in0", f32, rows * columns),
+        BufferArgument("inout0", f32, ArgumentRole.READ_WRITE, count),
+        write("out0", f32, rows * columns),
+    )
+    kernel = ScheduledKernel(
+        "norm", (Dimension(i, integer(rows)),), (Dimension(r, integer(columns)),), stages, arguments
+    )
     a, b, out = _random(rows, columns), _random(rows, columns, seed=4), torch.empty(rows, columns)
     total = a + b
     expected = torch.nn.functional.layer_norm(total, (columns,))
@@ -193,8 +264,16 @@ def _embedding(count: int, width: int, table: int, by_row: bool) -> ScheduledKer
         index = j * width + k if by_row else j + i * 0
         return ops.load("in1", index, f32, ((j, position),))
 
-    return pointwise("embedding", [count, width], body,
-                     [read("in0", torch.int64, count if by_row else width), read("in1", f32, table * width), write("out0", f32, count * width)])  # fmt: skip
+    return pointwise(
+        "embedding",
+        [count, width],
+        body,
+        [
+            read("in0", torch.int64, count if by_row else width),
+            read("in1", f32, table * width),
+            write("out0", f32, count * width),
+        ],
+    )
 
 
 @pytest.mark.parametrize("by_row", [True, False])
@@ -221,15 +300,20 @@ def test_scatter_adds_every_hit(backend: Any, run_cases: Any) -> None:
     i, k = index_variable(0, points), index_variable(1, width)
     j = symbol("j0", 0, rows - 1)
     position = ops.checked_index(ops.load("in0", i, torch.int64), integer(rows))
-    arguments = (read("in0", torch.int64, points), read("in1", f32, points * width),
-                 BufferArgument("inout0", f32, ArgumentRole.READ_WRITE, integer(rows * width)))  # fmt: skip
+    arguments = (
+        read("in0", torch.int64, points),
+        read("in1", f32, points * width),
+        BufferArgument("inout0", f32, ArgumentRole.READ_WRITE, integer(rows * width)),
+    )
     cases = []
     index, values = torch.arange(points) * 7 % rows, _random(points, width)
     for dims in ((i, k), (k, i)):
         store = Store("inout0", j * width + k, ScatterMode.ADD, ((j, position),))
         stage = Stage(ops.load("in1", i * width + k, f32), store)
         sizes = {i: points, k: width}
-        kernel = ScheduledKernel("scatter", tuple(Dimension(d, integer(sizes[d])) for d in dims), (), (OuterSegment((stage,)),), arguments)
+        kernel = ScheduledKernel(
+            "scatter", tuple(Dimension(d, integer(sizes[d])) for d in dims), (), (OuterSegment((stage,)),), arguments
+        )
         out = torch.ones(rows, width)
         expected = torch.ones(rows, width).index_add(0, index, values)
         cases.append(Case(kernel, [index, values, out], [out], [expected], f"scatter {dims}", 1e-5, 1e-5))
@@ -238,15 +322,24 @@ def test_scatter_adds_every_hit(backend: Any, run_cases: Any) -> None:
 
 def test_scans(backend: Any, run_cases: Any) -> None:
     cases = []
-    for kind, function in ((ScanKind.SUM, torch.cumsum), (ScanKind.MAX, lambda t, d: t.cummax(d).values), (ScanKind.PROD, torch.cumprod)):
+    for kind, function in (
+        (ScanKind.SUM, torch.cumsum),
+        (ScanKind.MAX, lambda t, d: t.cummax(d).values),
+        (ScanKind.PROD, torch.cumprod),
+    ):
         for dim in (0, 1):
             rows, columns = 13, 35
             x = _random(rows, columns)
             i, r = index_variable(0, rows if dim else columns), reduction_variable(0, columns if dim else rows)
             place = i * columns + r if dim else r * columns + i
             stage = Stage(ops.load("in0", place, f32), Store("out0", place), scan=Prefix(kind, f32, f32))
-            kernel = ScheduledKernel("scan", (Dimension(i, integer(rows if dim else columns)),), (Dimension(r, integer(columns if dim else rows)),),
-                                     (InnerLoop((stage,)),), (read("in0", f32, x.numel()), write("out0", f32, x.numel())))  # fmt: skip
+            kernel = ScheduledKernel(
+                "scan",
+                (Dimension(i, integer(rows if dim else columns)),),
+                (Dimension(r, integer(columns if dim else rows)),),
+                (InnerLoop((stage,)),),
+                (read("in0", f32, x.numel()), write("out0", f32, x.numel())),
+            )
             out = torch.empty_like(x)
             cases.append(Case(kernel, [x, out], [out], [function(x, dim)], f"scan {kind} dim {dim}", 1e-5, 1e-6))
     run_cases(backend, cases)
@@ -256,9 +349,16 @@ def test_sizes_known_at_call_time_only(backend: Any) -> None:
     n = symbol("s0", 0, None)
     i = symbol("i0", 0, None)
     kernel = ScheduledKernel(
-        "dynamic", (Dimension(i, n),), (), (OuterSegment((Stage(ops.exp(ops.load("in0", i, f32)), Store("out0", i)),)),),
-        (BufferArgument("in0", f32, ArgumentRole.READ, n), BufferArgument("out0", f32, ArgumentRole.WRITE, n), SizeArgument("s0", n)),
-    )  # fmt: skip
+        "dynamic",
+        (Dimension(i, n),),
+        (),
+        (OuterSegment((Stage(ops.exp(ops.load("in0", i, f32)), Store("out0", i)),)),),
+        (
+            BufferArgument("in0", f32, ArgumentRole.READ, n),
+            BufferArgument("out0", f32, ArgumentRole.WRITE, n),
+            SizeArgument("s0", n),
+        ),
+    )
     source = backend.generate(kernel)
     run = backend.compile([source])[source.name]
     for size in (*SIZES, 50000):

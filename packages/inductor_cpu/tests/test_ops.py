@@ -30,10 +30,42 @@ NOT_ON_BOOL = {
 NOT_ON_INTEGERS = {"pow"}
 NOT_ON_FLOATS = {"bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"}
 # within this many units in the last place of the fp64 reference (float32); 0: bit for bit equal to the reference function
-ULPS = {"sqrt": 0.5, "exp": 1.5, "exp2": 1.5, "expm1": 2, "log": 1.5, "log2": 2, "log10": 2, "log1p": 2.5, "sin": 2, "cos": 2,
-        "tanh": 2, "sigmoid": 3, "erf": 2, "tan": 2, "asin": 2, "acos": 2, "atan": 2, "sinh": 2, "cosh": 2, "asinh": 3, "acosh": 3,
-        "atanh": 3, "erfc": 3, "erfinv": 3, "lgamma": 64, "digamma": 64, "pow": 2, "atan2": 2, "hypot": 2, "rsqrt": 2,
-        "reciprocal": 1, "truediv": 1, "fma": 1, "frac": 0}  # fmt: skip
+ULPS = {
+    "sqrt": 0.5,
+    "exp": 1.5,
+    "exp2": 1.5,
+    "expm1": 2,
+    "log": 1.5,
+    "log2": 2,
+    "log10": 2,
+    "log1p": 2.5,
+    "sin": 2,
+    "cos": 2,
+    "tanh": 2,
+    "sigmoid": 3,
+    "erf": 2,
+    "tan": 2,
+    "asin": 2,
+    "acos": 2,
+    "atan": 2,
+    "sinh": 2,
+    "cosh": 2,
+    "asinh": 3,
+    "acosh": 3,
+    "atanh": 3,
+    "erfc": 3,
+    "erfinv": 3,
+    "lgamma": 64,
+    "digamma": 64,
+    "pow": 2,
+    "atan2": 2,
+    "hypot": 2,
+    "rsqrt": 2,
+    "reciprocal": 1,
+    "truediv": 1,
+    "fma": 1,
+    "frac": 0,
+}
 
 
 def test_every_operation_has_a_spelling() -> None:
@@ -51,8 +83,38 @@ def _samples(dtype: torch.dtype) -> torch.Tensor:
         plain = torch.randint(low, 100, (27,), generator=generator)
         return torch.cat([torch.tensor(special, dtype=torch.int64), plain]).to(dtype)
     info = torch.finfo(dtype)
-    special = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, math.inf, -math.inf, math.nan, info.max, -info.max, info.tiny, -info.tiny,
-               info.tiny / 4, 1e-4, 88.6, -88.0, -103.5, 1.5, -2.5, 2.5, 0.9999, 5e4, 127.5, -149.0, 9.0, -9.0, 1000.0]  # fmt: skip
+    special = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        -0.5,
+        2.0,
+        3.0,
+        math.inf,
+        -math.inf,
+        math.nan,
+        info.max,
+        -info.max,
+        info.tiny,
+        -info.tiny,
+        info.tiny / 4,
+        1e-4,
+        88.6,
+        -88.0,
+        -103.5,
+        1.5,
+        -2.5,
+        2.5,
+        0.9999,
+        5e4,
+        127.5,
+        -149.0,
+        9.0,
+        -9.0,
+        1000.0,
+    ]
     plain = torch.randn(40, generator=generator, dtype=torch.float64) * 3
     tiny = torch.randn(8, generator=generator, dtype=torch.float64) * 1e-3
     unit = torch.rand(15, generator=generator, dtype=torch.float64) * 2 - 1
@@ -200,9 +262,11 @@ def test_float_constants_keep_their_bits(make_backend: object, value: float) -> 
     bits = {}
     for dtype in (torch.float32, torch.float64):
         kernel = pointwise(
-            "constant", [5], lambda i, d=dtype: ops.add(ops.load("in0", i * 0, d), ops.constant(value, d)),
+            "constant",
+            [5],
+            lambda i, d=dtype: ops.add(ops.load("in0", i * 0, d), ops.constant(value, d)),
             [read("in0", dtype, 1), write("out0", dtype, 5)],
-        )  # fmt: skip
+        )
         source = backend.generate(kernel)
         out = torch.empty(5, dtype=dtype)
         zero = torch.full((1,), -0.0, dtype=dtype)
@@ -217,10 +281,11 @@ def test_division_by_zero_of_integers_raises(backend: object) -> None:
     for op in ("floordiv", "remainder"):
         for size in (3, 40):
             kernel = pointwise(
-                "divide", [size],
+                "divide",
+                [size],
                 lambda i, op=op: ops.compute(op, ops.load("in0", i, torch.int64), ops.load("in1", i, torch.int64)),
                 [read("in0", torch.int64, size), read("in1", torch.int64, size), write("out0", torch.int64, size)],
-            )  # fmt: skip
+            )
             source = backend.generate(kernel)  # type: ignore[attr-defined]
             run = backend.compile([source])[source.name]  # type: ignore[attr-defined]
             a, b, out = torch.arange(size), torch.ones(size, dtype=torch.int64), torch.empty(size, dtype=torch.int64)

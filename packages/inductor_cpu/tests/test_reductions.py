@@ -69,7 +69,17 @@ def test_sizes_around_the_vector_width(backend: Any, run_cases: Any) -> None:
 def test_every_kind_and_dtype(make_backend: Any, run_cases: Any) -> None:
     cases = []
     for kind in KINDS:
-        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool):
+        for dtype in (
+            torch.float32,
+            torch.float64,
+            torch.bfloat16,
+            torch.float16,
+            torch.int64,
+            torch.int32,
+            torch.int8,
+            torch.uint8,
+            torch.bool,
+        ):
             if dtype == torch.bool and kind in (Kind.ARGMAX, Kind.ARGMIN, Kind.MAX, Kind.MIN):
                 continue
             for dim in (0, 1):
@@ -118,7 +128,9 @@ def test_a_large_full_reduction_is_split_and_stays_accurate(make_backend: Any, s
 
 def test_two_reduced_dimensions(backend: Any, run_cases: Any) -> None:
     values = torch.randn(4, 9, 3, 21, generator=torch.Generator().manual_seed(2))
-    kernel = reduction("batch", [9], [4, 63], ([63], [9 * 63, 1]), Kind.SUM, torch.float32, torch.float32, torch.float32)
+    kernel = reduction(
+        "batch", [9], [4, 63], ([63], [9 * 63, 1]), Kind.SUM, torch.float32, torch.float32, torch.float32
+    )
     out = torch.empty(9)
     expected = values.double().sum((0, 2, 3)).float()
     run_cases(backend, [Case(kernel, [values, out], [out], [expected], "two dims", 1e-5, 1e-5)])

@@ -7,7 +7,7 @@ equal text), readable without this package, and no statement or test that is pro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -127,7 +127,7 @@ class _KernelWriter:
             self._segments()
 
     @contextmanager
-    def _block(self, headers: Sequence[str], dimensions: Sequence[Dimension], closing: str = "}") -> Iterator[None]:
+    def _block(self, headers: Sequence[str], dimensions: Sequence[Dimension], closing: str = "}") -> Generator[None]:
         with self.blocks.block(headers, [d.symbol for d in dimensions], closing):
             self.body.moved()
             yield
@@ -347,7 +347,7 @@ class _Loop:
             self._scalar(inner[1:], None)
 
     def _partials(self, vector: VectorPlan, chunk: tuple[int, int] | None) -> int:
-        if any(s.accumulate is None or s.accumulate.kind in _POSITIONS for s in self.segment.stages if s.accumulate):
+        if any(s.accumulate.kind in _POSITIONS for s in self.segment.stages if s.accumulate is not None):
             return 1
         reductions = [s for s in self.segment.stages if s.accumulate is not None]
         if not reductions or len(reductions) > 2 or vector.full_vectors is None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.fx
 from lampwork_inductor_core.passes.dead_code import remove_dead_code
-from lampwork_inductor_core.passes.rewriting import Pass, PassContext, add_call, calls, fake_mode_of
+from lampwork_inductor_core.passes.rewriting import Pass, PassContext, add_call, calls, fake_mode_of, same_tensor_type
 from lampwork_inductor_core.passes.static_nodes import static_nodes
 
 from .activation_match import Activation, match_activation
@@ -197,8 +197,7 @@ def _residual(node: torch.fx.Node, order: dict[torch.fx.Node, int]) -> tuple[tor
     if other is node or not isinstance(other, torch.fx.Node) or other not in order:
         return None
     mine, theirs = node.meta["val"], other.meta.get("val")
-    same = isinstance(theirs, torch.Tensor) and mine.shape == theirs.shape and mine.stride() == theirs.stride()
-    return (total, other) if same and theirs.dtype == mine.dtype else None
+    return (total, other) if same_tensor_type(mine, theirs) else None
 
 
 def _replace_convolution(

@@ -6,7 +6,7 @@ loop in the text already. Invariant: a block's text joins its parent's when it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -55,7 +55,7 @@ class ScopeStack:
         self.scopes[self.depth if depth is None else depth].lines.append(text)
 
     @contextmanager
-    def block(self, headers: Sequence[str], symbols: Sequence[Symbol] = (), closing: str = "}") -> Iterator[Scope]:
+    def block(self, headers: Sequence[str], symbols: Sequence[Symbol] = (), closing: str = "}") -> Generator[Scope]:
         """A nested block: header lines, the last of which gets the opening brace. `symbols` are known inside."""
         scope = Scope()
         self.scopes.append(scope)
@@ -78,7 +78,7 @@ class ScopeStack:
         parent.append(pad + closing)
 
     @contextmanager
-    def rewound(self, depth: int) -> Iterator[None]:
+    def rewound(self, depth: int) -> Generator[None]:
         """Work as if the blocks below `depth` were not open yet."""
         hidden = self.scopes[depth + 1 :]
         del self.scopes[depth + 1 :]
