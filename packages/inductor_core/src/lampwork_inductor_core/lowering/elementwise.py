@@ -1,7 +1,8 @@
 """The engine under every pointwise lowering: promote, broadcast, convert, build, round.
 
 Family files give a builder over body nodes; this module turns it into an expression exactly as ATen would compute it.
-Invariant: arithmetic on half types is done in float32 and rounded to the half type once an operator, as eager does.
+Invariant: arithmetic on half types is done in float32 and rounded to the half type once an operator, as eager does. A
+Python number enters in float32: eager does so too, save for some of its CPU kernels, which round the number first.
 """
 
 from __future__ import annotations

@@ -175,3 +175,14 @@ def batch_norm_inference(
     device, dtype = value.device, context.meta[1].dtype
     empty = [context.expression([], [], (to_expr(0),), ops.constant(0, dtype), device=device) for _ in range(2)]
     return [result, *empty]
+
+
+@lowers(TABLE, aten.native_batch_norm.default)
+def batch_norm(
+    context: LoweringContext, value: TensorValue, weight: Any, bias: Any, mean: Any, spread: Any, training: bool,
+    momentum: float, eps: float,
+) -> list[TensorValue]:  # fmt: skip
+    """Normalise channels; only by given statistics."""
+    if training or mean is None or spread is None:
+        raise Unsupported("training")
+    return batch_norm_inference(context, value, weight, bias, mean, spread, momentum, eps)

@@ -95,10 +95,6 @@ def _softplus_of(x: Node) -> Node:
     return ops.where(ops.gt(x, like(20, x)), x, ops.log1p(ops.exp(x)))
 
 
-def _log_sigmoid(x: Node) -> Node:
-    return ops.sub(ops.minimum(x, like(0, x)), ops.log1p(ops.exp(ops.neg(ops.abs(x)))))
-
-
 def _fmax(pick: str) -> Builder:
     def build(a: Node, b: Node) -> Node:
         if not a.dtype.is_floating_point:
@@ -176,7 +172,6 @@ _UNARY: tuple[tuple[Any, Builder, Promotion], ...] = (
     (aten.mish, lambda x: ops.mul(x, ops.tanh(_softplus_of(x))), DEFAULT),
     (aten.hardswish, _hardswish, DEFAULT),
     (aten.hardsigmoid, _hardsigmoid, DEFAULT),
-    (aten.log_sigmoid, _log_sigmoid, DEFAULT),
     (aten.deg2rad, lambda x: ops.mul(x, like(math.pi / 180, x)), INT_TO_FLOAT),
     (aten.rad2deg, lambda x: ops.mul(x, like(180 / math.pi, x)), INT_TO_FLOAT),
     (aten.isnan, _false_for_integers(lambda x: ops.isnan(x)), ALWAYS_BOOL),
@@ -239,7 +234,7 @@ _TENSOR_OVERLOADS = (
     "Scalar_Other",
 )
 _FLOAT_ONLY = frozenset(
-    {aten.frac, aten.silu, aten.mish, aten.hardswish, aten.hardsigmoid, aten.log_sigmoid, aten.hypot}
+    {aten.frac, aten.silu, aten.mish, aten.hardswish, aten.hardsigmoid, aten.hypot}
 )
 
 
