@@ -12,7 +12,6 @@ from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-import torch.fx
 
 from .codegen.scheduled_kernel import KernelSource, ScheduledKernel
 

@@ -47,7 +47,8 @@ class CompileOptions:
 
     config: Config = field(default_factory=Config.from_environment)
     static_inputs: frozenset[int] = frozenset()
-    """Positions of inputs that are parameters or module buffers, beside placeholders that say so (`meta["static_input"]`)."""
+    """Positions of inputs that are parameters or module buffers, beside placeholders that say so
+    (`meta["static_input"]`)."""
     check_inputs: bool = True
     """Verify sizes, strides, dtype and device of inputs at each call. Off where the caller's guards hold already."""
     cache_static: bool = True
@@ -99,8 +100,9 @@ def compile_graph(
 ) -> CompiledGraph:
     """Compile a functional ATen graph.
 
-    `example_inputs`: real or fake tensors (or numbers), one a placeholder. Raises BackendNotFound for a device without a
-    backend, whatever the backend's build raises (no compiler found, say), and LoweringError for a malformed graph.
+    `example_inputs`: real or fake tensors (or numbers), one a placeholder. Raises BackendNotFound for a device
+    without a backend, whatever the backend's build raises (no compiler found, say), and LoweringError for a malformed
+    graph.
     """
     options = options or CompileOptions()
     config, recorder, backends = options.config, Recorder(options.keep_artifacts), Backends(options.backends)

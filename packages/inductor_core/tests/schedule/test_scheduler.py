@@ -29,7 +29,9 @@ def pointwise(name: str, reads: list[str], sizes: tuple[int, ...] = (64,), *, sh
     index = layout.index(variables)
     value = ops.constant(1.0, torch.float32)
     for read in reads:
-        value = ops.add(value, ops.load(read, (index + shift) % layout.element_count if shift else index, torch.float32))
+        value = ops.add(
+            value, ops.load(read, (index + shift) % layout.element_count if shift else index, torch.float32)
+        )
     return ComputedBuffer(name, layout, Pointwise(exprs, LoopBody(variables, (), value)), Origin((name,)))
 
 
@@ -53,9 +55,7 @@ def check_order(graph: LoweredGraph, config: ScheduleConfig) -> int:
 
 
 def test_producer_and_consumers_fuse():
-    graph = graph_of(
-        pointwise("a", ["x"]), pointwise("b", ["a"]), pointwise("c", ["a", "b"]), outputs=("a", "c")
-    )
+    graph = graph_of(pointwise("a", ["x"]), pointwise("b", ["a"]), pointwise("c", ["a", "b"]), outputs=("a", "c"))
     assert groups(graph) == [{"a", "b", "c"}]
 
 
@@ -66,9 +66,7 @@ def test_a_shifted_read_keeps_two_kernels():
 
 def test_no_cycle_through_a_third_node():
     """a -> m -> c and a -> c, where m cannot join: a and c must stay apart."""
-    graph = graph_of(
-        pointwise("a", ["x"]), pointwise("m", ["a"], shift=1), pointwise("c", ["a", "m"]), outputs=("c",)
-    )
+    graph = graph_of(pointwise("a", ["x"]), pointwise("m", ["a"], shift=1), pointwise("c", ["a", "m"]), outputs=("c",))
     found = groups(graph)
     assert {"a"} in found and not any({"a", "c"} <= group for group in found)
     check_order(graph, ScheduleConfig())
@@ -120,7 +118,7 @@ def test_a_thousand_nodes_are_fast():
     graph = graph_of(*nodes, outputs=("n999", "n998", "n500"))
     schedule(graph, ScheduleConfig())  # expressions and substitutions are remembered
     best = min(_timed(graph) for _ in range(3))
-    assert best < 1.0, f"took {best:.2f} s; the design wants 0.1 s on a quiet machine"
+    assert best < 0.5, f"took {best:.2f} s; the design wants 0.1 s on a quiet machine"
 
 
 def _timed(graph: LoweredGraph) -> float:
@@ -186,7 +184,6 @@ def test_externs_split_kernels(compile_interpreted):
     compiled, _ = compile_interpreted(lambda a: ((a.exp() @ a).relu() + 1,), [x])
     text = compiled.artifacts.stages["schedule"]
     assert kernels_of(compiled) == 2 and text.count("extern") == 1
-
 
 
 def test_empty_tensors(compile_interpreted):

@@ -1,8 +1,8 @@
 """The reference interpreter of scheduled kernels: runs one on torch tensors, all points at once.
 
-The oracle for text generators, one stage after `interpret` (which runs lowered graphs): what a device's kernel writes must
-agree with what this writes. Invariant: it follows the kernel's own rules (forwarding, local rows, order of segments)
-and fails loudly where a kernel breaks them.
+The oracle for text generators, one stage after `interpret` (which runs lowered graphs): what a device's kernel writes
+must agree with what this writes. Invariant: it follows the kernel's own rules (forwarding, local rows, order of
+segments) and fails loudly where a kernel breaks them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .scheduled_kernel import BufferArgument, Forwarded, InnerLoop, ScheduledKer
 
 
 def interpret_kernel(kernel: ScheduledKernel, arguments: Sequence[Any]) -> None:
-    """Run the kernel. `arguments` as a device's callable takes them: tensors, then integers; written ones are filled."""
+    """Run the kernel. `arguments` as a device's callable takes them: tensors, then integers; written ones are
+    filled."""
     tensors: dict[str, Any] = {}
     bindings: dict[Symbol, Any] = {}
     for argument, value in zip(kernel.arguments, arguments, strict=True):
@@ -136,7 +137,7 @@ class _Run:
         tensor = self.tensors[store.argument]
         target = torch.as_tensor(evaluate(store.index, bindings), device=tensor.device).expand(value.shape).reshape(-1)
         extent = tensor.untyped_storage().nbytes() // tensor.element_size() - tensor.storage_offset()
-        if target.numel() and not (0 <= int(target.min()) and int(target.max()) < extent):
+        if target.numel() and not (int(target.min()) >= 0 and int(target.max()) < extent):
             raise InterpreterError(f"writes {store.argument}[{store.index}], outside its {extent} elements")
         if value.dtype != tensor.dtype:
             raise InterpreterError(f"stores {value.dtype} into {store.argument}, which is {tensor.dtype}")

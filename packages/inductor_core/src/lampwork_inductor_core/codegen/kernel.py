@@ -1,7 +1,8 @@
 """Kernels: a staged fused node becomes a `ScheduledKernel` with canonical names, and a launch of it.
 
-Second half of building a kernel. Names inside are canonical, so the same work on other buffers (another layer of a model)
-is an equal kernel, generated and built once. Invariant: the launch lists one graph buffer for each buffer argument.
+Second half of building a kernel. Names inside are canonical, so the same work on other buffers (another layer of a
+model) is an equal kernel, generated and built once. Invariant: the launch lists one graph buffer for each buffer
+argument.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ _NAME_LENGTH = 56
 
 
 def may_overwrite(staged: StagedKernel, source: str, target: str) -> bool:
-    """Whether `target` may take over the memory of `source`: each point reads of it only the element that it overwrites,
-    and before it does."""
+    """Whether `target` may take over the memory of `source`: each point reads of it only the element that it
+    overwrites, and before it does."""
     stages = list(staged.stages())
     writer = next((k for k, s in enumerate(stages) if s.store is not None and s.store.argument == target), None)
     if writer is None:
@@ -121,7 +122,8 @@ def _is_allocation(buffer: Buffer) -> bool:
 
 
 def finish(staged: StagedKernel, buffers: Mapping[str, Buffer], in_place: Mapping[str, str]) -> KernelLaunch:
-    """The kernel and its launch. `in_place` says which written buffers live in the memory of a buffer that dies here."""
+    """The kernel and its launch. `in_place` says which written buffers live in the memory of a buffer that dies
+    here."""
     names = _name_arguments(staged, buffers, in_place)
     segments: list[Segment] = []
     for number, stages in enumerate(staged.segments):

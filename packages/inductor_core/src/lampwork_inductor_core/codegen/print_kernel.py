@@ -6,7 +6,9 @@ equal kernels print alike.
 
 from __future__ import annotations
 
-from lampwork_symshape import IntExpr
+from collections.abc import Mapping
+
+from lampwork_symshape import IntExpr, Symbol
 
 from ..ir.loop_body import CheckedIndex, Compute, Constant, IndexValue, Load, Masked, Node, operands, walk
 from .scheduled_kernel import BufferArgument, Dimension, Forwarded, InnerLoop, ScheduledKernel, Stage
@@ -86,7 +88,7 @@ def _stage(stage: Stage, number: int, named: dict[Node, str]) -> list[str]:
     return [f"# {stage.comment}", *lines] if stage.comment else lines
 
 
-def _index(index: IntExpr, names: dict[object, str]) -> str:
+def _index(index: IntExpr, names: Mapping[Symbol, str]) -> str:
     if not names:
         return str(index)
     return f"{index}; {', '.join(f'{s} = {t}' for s, t in names.items())}"

@@ -1,8 +1,8 @@
 """The host plan: which kernels a schedule launches on which buffers, and the wrapper program around them.
 
-Joins the schedule, the kernels and the memory plan: stage every fused node, plan memory over what the kernels store, name
-arguments, then write the lines. Invariant: kernels are complete before any device is asked for text, and equal kernels
-of one graph are one object.
+Joins the schedule, the kernels and the memory plan: stage every fused node, plan memory over what the kernels store,
+name arguments, then write the lines. Invariant: kernels are complete before any device is asked for text, and equal
+kernels of one graph are one object.
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ def _comment(step: FusedNode | ExternNode) -> str:
 
 
 def _used_as_tensors(host: HostPlan) -> set[str]:
-    """Buffers that somebody sees as a tensor of the right shape: operators, the caller, copies. Kernels see pointers."""
+    """Buffers that somebody sees as a tensor of the right shape: operators, the caller, copies. Kernels see
+    pointers."""
     found = set(host.schedule.outputs)
     for step, access in zip(host.schedule.steps, host.accesses):
         if isinstance(step, ExternNode):

@@ -82,8 +82,8 @@ class LocalBuffer:
     No argument: the generated code owns it (a stack or per-thread array on a CPU, registers or shared memory on a GPU).
     A stage fills it by `Store(name, index)`, later stages `Load(name, index)`; `index` is the same in all of them and
     runs over the inner symbols only, densely, in [0, element_count). A device that cannot afford it recomputes instead:
-    `codegen.kernel.inline_locals(kernel)` gives the equal kernel without local rows. A device that holds the whole inner
-    space at once (persistent reductions) may treat a load as the value itself.
+    `codegen.kernel.inline_locals(kernel)` gives the equal kernel without local rows. A device that holds the whole
+    inner space at once (persistent reductions) may treat a load as the value itself.
     """
 
     name: str  # local0, local1, ...
@@ -169,8 +169,9 @@ Segment = OuterSegment | InnerLoop
 class ScheduledKernel:
     """One kernel. Pointwise kernels have no inner dimensions and one OuterSegment.
 
-    `arguments` are in call order: buffers read, buffers updated in place, buffers written, then sizes. No two arguments of
-    one call overlap when one of them is written. `KernelLaunch` says which graph buffers stand for them in one use.
+    `arguments` are in call order: buffers read, buffers updated in place, buffers written, then sizes. No two
+    arguments of one call overlap when one of them is written. `KernelLaunch` says which graph buffers stand for them
+    in one use.
     """
 
     name: str  # what it does, e.g. "add_gelu" (without a number)
@@ -197,8 +198,8 @@ class KernelLaunch:
 class KernelSource:
     """The text that a device backend generated for a kernel.
 
-    `name` is the entry point, unique by content (a digest is part of it), so equal kernels share one. `launch` is whatever
-    the backend needs again at compile or launch time, as plain data (block sizes, grid formula, ...).
+    `name` is the entry point, unique by content (a digest is part of it), so equal kernels share one. `launch` is
+    whatever the backend needs again at compile or launch time, as plain data (block sizes, grid formula, ...).
     """
 
     name: str

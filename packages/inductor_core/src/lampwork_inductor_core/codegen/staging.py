@@ -1,9 +1,9 @@
 """Staging: the values of a fused node, placed into outer segments and inner loops.
 
 First half of building a kernel; the second (`kernel`) names arguments. A value goes into the earliest inner loop after
-the reductions that it needs, and sinks to the first loop that reads it. What has to cross from one inner loop to a later
-one is reloaded if it is in memory anyway, recomputed if that is cheap, else kept in a local row. Invariant: stages read
-only earlier stages, and buffers still carry the graph's names.
+the reductions that it needs, and sinks to the first loop that reads it. What has to cross from one inner loop to a
+later one is reloaded if it is in memory anyway, recomputed if that is cheap, else kept in a local row. Invariant:
+stages read only earlier stages, and buffers still carry the graph's names.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class StagedKernel:
-    """A kernel but for the names of its arguments. `segments` alternate outer, inner, outer, inner ...; some are empty."""
+    """A kernel but for the names of its arguments. `segments` alternate outer, inner, outer, inner ...; some are
+    empty."""
 
     space: Space
     segments: tuple[tuple[Stage, ...], ...]

@@ -39,7 +39,8 @@ class Allocate:
 
 @dataclass(frozen=True, slots=True)
 class TakeOver:
-    """`name` lies in the memory of `source`, which is dead or updated in place. `layout`: only if its tensor must differ."""
+    """`name` lies in the memory of `source`, which is dead or updated in place. `layout`: only if its tensor must
+    differ."""
 
     name: str
     source: str
@@ -114,7 +115,8 @@ class SizeBinding:
 
 @dataclass(frozen=True, slots=True)
 class WrapperProgram:
-    """The host program. `inputs` are names by position (None: not used); `layouts` are of the tensors that names hold."""
+    """The host program. `inputs` are names by position (None: not used); `layouts` are of the tensors that names
+    hold."""
 
     inputs: tuple[str | None, ...]
     constants: tuple[str, ...]
@@ -145,8 +147,8 @@ def print_wrapper(
 ) -> WrapperText:
     """The program as Python.
 
-    `checked` (for the first call only) verifies what operators return against their layouts; `restride` and `clone` name
-    results that were found to differ and are copied into the expected layout or out of shared memory.
+    `checked` (for the first call only) verifies what operators return against their layouts; `restride` and `clone`
+    name results that were found to differ and are copied into the expected layout or out of shared memory.
     """
     printer = _Printer(program, checked, restride, clone)
     return WrapperText(printer.file(), printer.externs)
@@ -171,9 +173,9 @@ class _Printer:
         head = [
             f'"""{program.title or "A compiled graph"}.',
             "",
-            "`call(inputs)` takes the list of the graph's inputs and returns the list of its outputs. Names that are not",
-            "defined here are given by whoever loads this file: `kernels` (callables by name; tensors first, then sizes),",
-            "`constants` (tensors by name) and `externs` (operators that have no name to import).",
+            "`call(inputs)` takes the list of the graph's inputs and returns the list of its outputs. Names that are",
+            "not defined here are given by whoever loads this file: `kernels` (callables by name; tensors first, then",
+            "sizes), `constants` (tensors by name) and `externs` (operators that have no name to import).",
             '"""',
             "",
             "import torch",
@@ -343,7 +345,8 @@ def _tuple(sizes: Sequence[IntExpr]) -> str:
 
 
 def _same_elements(a: Layout, b: Layout) -> bool:
-    """Whether two layouts are the same tensor; the stride of a dimension of size one says nothing, but is kept equal."""
+    """Whether two layouts are the same tensor; the stride of a dimension of size one says nothing, but is kept
+    equal."""
     return a.sizes == b.sizes and a.strides == b.strides and a.offset == b.offset
 
 

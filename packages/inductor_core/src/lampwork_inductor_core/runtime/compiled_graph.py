@@ -27,7 +27,8 @@ class InputMismatch(TypeError):
 
 
 class ResultMismatch(RuntimeError):
-    """An operator returned a tensor that is laid out otherwise than its meta function says. Repaired at the first call."""
+    """An operator returned a tensor that is laid out otherwise than its meta function says. Repaired at the first
+    call."""
 
     def __init__(self, name: str, problem: str, *, shares: bool) -> None:
         super().__init__(
@@ -128,9 +129,9 @@ class CompiledGraph:
     """A callable graph: `graph(*inputs)` or `graph([inputs])` gives the list of outputs, under `no_grad`.
 
     Inputs must be as the examples were in sizes, strides, dtype and device. With `specs` that is verified at each call
-    (about 0.4 us an input) and InputMismatch raised; callers whose guards already hold pass none. Inputs may share memory
-    with each other and need no alignment beyond their dtype's; none is written. Outputs are new tensors, but for those
-    that the graph itself returns as inputs or views of them.
+    (about 0.4 us an input) and InputMismatch raised; callers whose guards already hold pass none. Inputs may share
+    memory with each other and need no alignment beyond their dtype's; none is written. Outputs are new tensors, but
+    for those that the graph itself returns as inputs or views of them.
     """
 
     def __init__(

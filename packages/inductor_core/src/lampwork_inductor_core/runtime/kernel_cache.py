@@ -120,7 +120,8 @@ class KernelCache:
         return found
 
     def sweep(self) -> int:
-        """Delete abandoned partial files, and the least recently used artifacts beyond the size limit; returns bytes freed.
+        """Delete abandoned partial files, and the least recently used artifacts beyond the size limit; returns bytes
+        freed.
 
         Runs after each build. On POSIX systems a file that another process has loaded stays usable after its deletion.
         """

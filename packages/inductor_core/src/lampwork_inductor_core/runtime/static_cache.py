@@ -6,8 +6,8 @@ values are used only while every input that they were made of is the same object
 an old value; whatever cannot be watched is never kept.
 
 What is checked at each call, and its cost (CPython 3.11, a tensor): identity and `_version` 0.1 us; address 0.1 us; the
-sample 0.3 us, on tensors in host memory only. The sample is there for writes through `.data` and through NumPy or DLPack
-aliases, which do not move `_version`: 3 blocks of 32 bytes, first, middle and last. Any write to the whole of a
+sample 0.3 us, on tensors in host memory only. The sample is there for writes through `.data` and through NumPy or
+DLPack aliases, which do not move `_version`: 3 blocks of 32 bytes, first, middle and last. Any write to the whole of a
 parameter (an optimizer's or an average's step, loading) changes them; one that touches other elements only, by such an
 alias, is not seen: call `CompiledGraph.invalidate()` after it. Memory that the host cannot read has no sample.
 """

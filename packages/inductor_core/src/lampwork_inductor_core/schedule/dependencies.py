@@ -1,9 +1,9 @@
 """Dependencies: what each node of the schedule reads and writes, and where.
 
-First stage after the lowering: every computed buffer becomes one loop node, every extern call one extern node. An access
-is a buffer and a flat element index over the node's loop variables. Invariant: the program is functional, so only
-read-after-write edges order nodes; the one write-after-read hazard (a scatter that takes over the memory it was copied
-from) is decided by the memory planner after all readers have run.
+First stage after the lowering: every computed buffer becomes one loop node, every extern call one extern node. An
+access is a buffer and a flat element index over the node's loop variables. Invariant: the program is functional, so
+only read-after-write edges order nodes; the one write-after-read hazard (a scatter that takes over the memory it was
+copied from) is decided by the memory planner after all readers have run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lampwork_symshape import IntExpr, Symbol, integer
 from ..ir.buffer import Buffer, BufferView, ComputedBuffer, ExternBuffer, LoweredGraph
 from ..ir.layout import Layout
 from ..ir.loop_body import CheckedIndex, IndexValue, Load, Node, index_variable, reduction_variable, substitute, walk
-from ..ir.loops import Pointwise, Reduction, ReductionKind, Scan, Scatter
+from ..ir.loops import Reduction, ReductionKind, Scan, Scatter
 
 
 class NodeKind(enum.Enum):
@@ -33,7 +33,8 @@ class NodeKind(enum.Enum):
 
 
 class ScheduleError(RuntimeError):
-    """The lowered graph breaks a rule that scheduling relies on. A defect of the lowering, never of the user's program."""
+    """The lowered graph breaks a rule that scheduling relies on. A defect of the lowering, never of the user's
+    program."""
 
 
 @lru_cache(maxsize=4096)
@@ -57,7 +58,8 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """An iteration space: for every outer point, all inner points. Row-major; the symbols are canonical (`i0`, `r0`)."""
+    """An iteration space: for every outer point, all inner points. Row-major; the symbols are canonical (`i0`,
+    `r0`)."""
 
     outer: tuple[IntExpr, ...]
     inner: tuple[IntExpr, ...] = ()

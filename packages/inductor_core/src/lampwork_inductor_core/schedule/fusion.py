@@ -9,7 +9,7 @@ at the same point. Invariant: a fused node computes what its members compute one
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,10 +52,7 @@ class FusedNode:
     positions: int  # bit set of the members' positions in the program
     reads: Mapping[str, tuple[Access, ...]]
     writes: Mapping[str, Member]
-
-    @property
-    def fusible(self) -> bool:
-        return all(m.node.kind in (NodeKind.POINTWISE, NodeKind.REDUCTION) for m in self.members)
+    fusible: bool = True  # no scan or scatter, and something to compute
 
     @property
     def name(self) -> str:
@@ -77,14 +74,11 @@ def single(node: LoopNode, position: int) -> FusedNode:
     """A loop node as a fused node of its own."""
     level = Level.OUTER if node.kind in (NodeKind.POINTWISE, NodeKind.SCATTER) else Level.INNER
     member = Member(node, position, level, {}, node.reads, node.write)
-    return FusedNode(
-        (member,),
-        node.space,
-        node.buffer.layout.device,
-        1 << position,
-        _reads_by_buffer((member,)),
-        {node.name: member},
+    reads, writes = _reads_by_buffer((member,)), {node.name: member}
+    fusible = node.kind in (NodeKind.POINTWISE, NodeKind.REDUCTION) and not any(
+        is_zero(size) for size in (*node.space.outer, *node.space.inner)
     )
+    return FusedNode((member,), node.space, node.buffer.layout.device, 1 << position, reads, writes, fusible)
 
 
 def _reads_by_buffer(members: Sequence[Member]) -> dict[str, tuple[Access, ...]]:
@@ -234,13 +228,11 @@ def _descending(index: IntExpr, symbols: Sequence[Symbol]) -> list[int] | None:
     return sorted(range(len(symbols)), key=lambda k: -strides[k])
 
 
-def _swapped(alignment: Alignment | None) -> Alignment | None:
-    if alignment is None:
-        return None
+def _swapped(alignment: Alignment) -> Alignment:
     return Alignment(alignment.space, alignment.second, alignment.first, alignment.second_inner, alignment.first_inner)
 
 
-def _pure_onto(pure: FusedNode, target: FusedNode, shared: tuple[IntExpr, IntExpr] | None) -> list[Alignment]:
+def _pure_onto(pure: FusedNode, target: FusedNode, shared: tuple[IntExpr, IntExpr] | None) -> Iterator[Alignment]:
     """The ways to lay a pure pointwise node onto another; `shared` are indices of one buffer in both."""
     points = product_of(pure.space.outer)
     choices: list[bool] = []
@@ -248,12 +240,11 @@ def _pure_onto(pure: FusedNode, target: FusedNode, shared: tuple[IntExpr, IntExp
         choices.append(True)
     if product_of(target.space.outer) is points:
         choices.append(False)
-    found: list[Alignment] = []
     for whole in choices:
         loops = target.space.outer + target.space.inner if whole else target.space.outer
         direct = _align_ordered(pure.space, range(len(pure.space.outer)), target.space, range(len(loops)), whole)
         if direct is not None:
-            found.append(direct)
+            yield direct
         if shared is not None:
             symbols = target.space.outer_symbols + (target.space.inner_symbols if whole else ())
             mine = _descending(shared[0], pure.space.outer_symbols)
@@ -261,21 +252,24 @@ def _pure_onto(pure: FusedNode, target: FusedNode, shared: tuple[IntExpr, IntExp
             if mine is not None and theirs is not None and (mine != sorted(mine) or theirs != sorted(theirs)):
                 turned = _align_ordered(pure.space, mine, target.space, theirs, whole)
                 if turned is not None:
-                    found.append(turned)
-    return found
+                    yield turned
 
 
-def alignments(a: FusedNode, b: FusedNode, shared: tuple[IntExpr, IntExpr] | None) -> list[Alignment]:
+def alignments(a: FusedNode, b: FusedNode) -> Iterator[Alignment]:
     """Common spaces to try, best first."""
     if a.space == b.space:
-        same = Alignment(a.space, {}, {})
-        return [same] if a.has_inner else [same, *_pure_onto(a, b, shared)]
-    if a.has_inner and b.has_inner:
+        yield Alignment(a.space, {}, {})
+        if not a.has_inner:
+            yield from _pure_onto(a, b, _shared_pair(a, b))
+    elif a.has_inner and b.has_inner:
         alike = _align_alike(a.space, b.space)
-        return [alike] if alike is not None else []
-    if a.has_inner:
-        return [swapped for found in _pure_onto(b, a, shared and shared[::-1]) if (swapped := _swapped(found))]
-    return _pure_onto(a, b, shared)
+        if alike is not None:
+            yield alike
+    elif a.has_inner:
+        for found in _pure_onto(b, a, _shared_pair(b, a)):
+            yield _swapped(found)
+    else:
+        yield from _pure_onto(a, b, _shared_pair(a, b))
 
 
 # -------------------------------------------------------------------------------------------------------------- fusing
@@ -309,8 +303,8 @@ def _shared_pair(a: FusedNode, b: FusedNode) -> tuple[IntExpr, IntExpr] | None:
     for writer, reader, flip in ((a, b, False), (b, a, True)):
         for name, member in writer.writes.items():
             for access in reader.reads.get(name, ()):
-                pair = (member.write.index, access.index)
-                return pair[::-1] if flip else pair
+                write, read = member.write.index, access.index
+                return (read, write) if flip else (write, read)
     return None
 
 
@@ -332,13 +326,11 @@ def _passes_values(writer: Sequence[Member], reader: Sequence[Member]) -> bool:
 def fuse(a: FusedNode, b: FusedNode) -> FusedNode | Refusal:
     """The two nodes as one, or why not. Says nothing of cycles (the scheduler knows) or of profit (`score`)."""
     if not a.fusible or not b.fusible:
-        return Refusal("scans and scatters run alone")
+        return Refusal("scans, scatters and empty loops run alone")
     if a.device != b.device:
         return Refusal("on different devices")
-    if any(is_zero(size) for node in (a, b) for size in (*node.space.outer, *node.space.inner)):
-        return Refusal("nothing to compute")
-    for alignment in alignments(a, b, _shared_pair(a, b)):
-        if any(m.node.order_matters for m in (*a.members, *b.members)) and not _keeps_inner_order(a, b, alignment):
+    for alignment in alignments(a, b):
+        if (alignment.first or alignment.second) and not _keeps_inner_order(a, b, alignment):
             continue
         first = _moved(a, alignment.first, alignment.first_inner)
         second = _moved(b, alignment.second, alignment.second_inner)

@@ -1,9 +1,9 @@
 """Loop order: the normal form of a node's loops, and the merging of loops once a kernel is whole.
 
-Before fusion each node loses loops of size one, has loops split where its indices divide them (`i // 64`, `i % 64`), and
-gets an order in which the last loop is unit-stride for most bytes. After fusion, neighbouring loops that every access
-walks as one are merged. Invariant: the set of (index, value) pairs of a node never changes, only the order of points;
-nodes for which the order is part of the meaning (argmax, scans) keep their inner order.
+Before fusion each node loses loops of size one, has loops split where its indices divide them (`i // 64`, `i % 64`),
+and gets an order in which the last loop is unit-stride for most bytes. After fusion, neighbouring loops that every
+access walks as one are merged. Invariant: the set of (index, value) pairs of a node never changes, only the order of
+points; nodes for which the order is part of the meaning (argmax, scans) keep their inner order.
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ def _inner_order(node: LoopNode) -> list[int]:
     return list(range(len(symbols)))
 
 
-# ------------------------------------------------------------------------------------------------- merging, after fusion
+# ------------------------------------------------------------------------------------------------- merging, after
+# fusion
 
 
 def _division_count(expressions: Sequence[IntExpr]) -> int:

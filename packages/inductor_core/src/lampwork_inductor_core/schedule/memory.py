@@ -1,9 +1,9 @@
 """Memory planning: where each buffer lies, when it may be overwritten, and when it is free.
 
 Runs on the ordered steps once it is known which buffers the kernels store. A buffer takes over the memory of a dead one
-of the same kind and size, or of one that dies in the very kernel that writes it if that kernel may work in place. Buffers
-that live inside one kernel get no memory. Invariant: two buffers that are live at one step never share memory, unless
-one is a view of the other; graph inputs and constants are never written.
+of the same kind and size, or of one that dies in the very kernel that writes it if that kernel may work in place.
+Buffers that live inside one kernel get no memory. Invariant: two buffers that are live at one step never share
+memory, unless one is a view of the other; graph inputs and constants are never written.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def plan(
 ) -> MemoryPlan:
     """Place every written buffer. `may_overwrite` is asked only for buffers of one kind of which the source dies there.
 
-    Memory that waits for its next user is not free meanwhile, so reuse reaches only as far ahead as it does not raise the
-    peak above that of freeing everything at once.
+    Memory that waits for its next user is not free meanwhile, so reuse reaches only as far ahead as it does not raise
+    the peak above that of freeing everything at once.
     """
     last = _last_uses(steps, outputs)
     viewed = _viewed(buffers)

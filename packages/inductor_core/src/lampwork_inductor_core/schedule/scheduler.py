@@ -19,8 +19,8 @@ from .dependencies import (
     DependencyGraph,
     ExternNode,
     LoopNode,
-    build_dependencies,
     buffers_by_name,
+    build_dependencies,
     byte_count,
     graph_nodes,
     is_empty,
@@ -39,7 +39,8 @@ Step = FusedNode | ExternNode
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Steps in order. `buffers` are all of the graph's by name; `empty` are buffers without elements: nothing fills them."""
+    """Steps in order. `buffers` are all of the graph's by name; `empty` are buffers without elements: nothing fills
+    them."""
 
     steps: tuple[Step, ...]
     buffers: Mapping[str, Buffer]
@@ -170,8 +171,10 @@ class _Fusing:
 
     def _push(self, first: int, second: int) -> None:
         a, b = self._fused(first), self._fused(second)
+        if not a.fusible or not b.fusible:
+            return
         score = shared_bytes(a, b, self.sizes)
-        if score <= 0 or not a.fusible or not b.fusible:
+        if score <= 0:
             return
         distance = abs(a.positions.bit_length() - b.positions.bit_length())
         heapq.heappush(self.queue, (-score, distance, min(first, second), max(first, second)))

@@ -14,16 +14,15 @@ from .fusion import FusedNode
 
 
 def shared_bytes(a: FusedNode, b: FusedNode, sizes: Mapping[str, int]) -> int:
-    """Bytes that both nodes touch: each needs to be moved only once (written and read: twice) when they are one kernel."""
-    touched_b = b.reads.keys() | b.writes.keys()
+    """Bytes that both nodes touch: each needs to be moved only once (written and read: twice) when they are one
+    kernel."""
     total = 0
-    for name in a.writes:
-        if name in touched_b:
-            total += 2 * sizes[name]
-    for name in a.reads:
-        if name in b.writes:
-            total += 2 * sizes[name]
-        elif name in touched_b:
+    for name in a.writes.keys() & b.reads.keys():
+        total += 2 * sizes[name]
+    for name in a.reads.keys() & b.writes.keys():
+        total += 2 * sizes[name]
+    for name in a.reads.keys() & b.reads.keys():
+        if name not in a.writes and name not in b.writes:
             total += sizes[name]
     return total
 
@@ -39,8 +38,8 @@ def argument_count(a: FusedNode, b: FusedNode) -> int:
 
 
 def worth_sharing(a: FusedNode, b: FusedNode, score: int, sizes: Mapping[str, int], config: ScheduleConfig) -> bool:
-    """Whether a horizontal fusion pays: what is shared is a good part of the smaller node's traffic, or both are so small
-    that a launch costs more than either."""
+    """Whether a horizontal fusion pays: what is shared is a good part of the smaller node's traffic, or both are so
+    small that a launch costs more than either."""
     first, second = traffic(a, sizes), traffic(b, sizes)
     small = max(first, second) <= config.small_traffic
     return score > 0 and (small or score * config.horizontal_share >= min(first, second))
