@@ -294,6 +294,74 @@ def test_verify_sees_what_is_not_functional():
         verify(fx.GraphModule(nn.Module(), graph))
 
 
+def test_operators_on_lists():
+    def f(a, b):
+        torch._foreach_add_([a, b], 1.0)
+        torch._foreach_mul_([a, b], [a, b])
+        return torch._foreach_sqrt([a, b])
+
+    def crossed(a, b):
+        torch._foreach_mul_([a, b], [b, a])
+        return a + b
+
+    check(f, torch.rand(4), torch.rand(4, 6))
+    with pytest.raises(UnsupportedForAot, match="also reads"):
+        check(crossed, torch.rand(4), torch.rand(4))
+
+
+def test_memory_given_to_an_input_is_refused():
+    def f(x, y):
+        x.set_(y)
+        return x + 1
+
+    with pytest.raises(UnsupportedForAot, match="other memory"):
+        check(f, torch.rand(4), torch.rand(4), graph=fx.symbolic_trace(f))
+
+
+def test_custom_operators():
+    with torch.library._scoped_library("lampwork_aot_test", "DEF") as library:
+        library.define("scale(Tensor x, float k) -> Tensor")
+        library.define("bump(Tensor(a!) x) -> ()")
+        library.impl("scale", lambda x, k: x * k, "CompositeExplicitAutograd")
+        library.impl("bump", lambda x: [x.add_(1)].clear(), "CompositeExplicitAutograd")
+        scale, bump = torch.ops.lampwork_aot_test.scale.default, torch.ops.lampwork_aot_test.bump.default
+        compiler = check(lambda x: scale(x, 2.0) + 1, torch.randn(3))
+        assert scale in [n.target for n in compiler.graphs[0].graph.nodes]
+        with pytest.raises(UnsupportedForAot):
+            check(lambda x: (bump(x), x * 2)[1], torch.randn(3))
+
+
+def test_dynamic_sizes_of_another_frontend():
+    torch._dynamo.reset()
+    compiler = Counting()
+
+    def f(x, w):
+        a, b = F.linear(x, w).chunk(2, -1)
+        x.add_(1)
+        return (
+            F.softmax(a * b, -1).view(-1),
+            torch.cat([a, b], 0),
+            x.new_zeros(x.shape[0] * 2 + 1),
+            x.mean(0),
+            x.shape[0],
+        )
+
+    compiled = torch.compile(f, backend=aot_backend(compiler), dynamic=True)
+    with torch.no_grad():
+        for n in (3, 7, 12):
+            x, w = torch.randn(n, 8), torch.randn(6, 8)
+            mine = x.clone()
+            for actual, expected in zip(compiled(mine, w), f(x, w)):
+                assert actual == expected if isinstance(expected, int) else actual.stride() == expected.stride()
+                if isinstance(expected, torch.Tensor):
+                    torch.testing.assert_close(actual, expected)
+            assert torch.equal(mine, x)
+    assert len(compiler.graphs) == 1 and compiler.calls == 3
+    assert all(
+        "user_line" in n.meta for n in compiler.graphs[0].graph.nodes if isinstance(n.target, torch._ops.OpOverload)
+    )
+
+
 def test_numbers_that_compare_equal_are_not_merged():
     def f(x):
         return x + 1, x + 1.0, x + True, torch.full((2,), 0.0), torch.full((2,), -0.0)

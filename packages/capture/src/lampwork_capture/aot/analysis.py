@@ -61,10 +61,19 @@ class Observed:
         )
 
 
-def analyse(*, inputs: Sequence[Any], wrapped: Sequence[Any], outputs: Any, recorder: AtenRecorder) -> Observed:
-    """`inputs` are the fake inputs, `wrapped` their functional wrappers, `outputs` what the captured graph returned."""
+@dataclass(frozen=True, slots=True)
+class WrappedInput:
+    """An input of the trace: its fake tensor (or number), its functional wrapper, that one's storage at first."""
+
+    fake: Any
+    wrapper: Any
+    address: int | None
+
+
+def analyse(*, inputs: Sequence[WrappedInput], outputs: Any, recorder: AtenRecorder) -> Observed:
+    """What a run of the captured graph on `inputs`, which returned `outputs`, did."""
     flat, tree = flatten_outputs(outputs)
-    return _Analysis(inputs, wrapped, flat, tree, recorder).run()
+    return _Analysis(inputs, flat, tree, recorder).run()
 
 
 def flatten_outputs(outputs: Any) -> tuple[list[Any], pytree.TreeSpec | None]:
@@ -90,14 +99,14 @@ def is_view_op(op: OpOverload) -> bool:
 class _Analysis:
     def __init__(
         self,
-        inputs: Sequence[Any],
-        wrapped: Sequence[Any],
+        inputs: Sequence[WrappedInput],
         outputs: list[Any],
         tree: pytree.TreeSpec | None,
         recorder: AtenRecorder,
     ) -> None:
-        self.inputs = inputs
-        self.wrapped = wrapped
+        self.inputs = [item.fake for item in inputs]
+        self.wrapped = [item.wrapper for item in inputs]
+        self.addresses = [item.address for item in inputs]
         self.outputs = outputs
         self.tree = tree
         self.recorder = recorder
@@ -129,10 +138,10 @@ class _Analysis:
         """Fills `mutations`; returns which input each functional storage belongs to."""
         storages: dict[int, int] = {}
         changed: list[int] = []
-        for i, (fake, wrapper) in enumerate(zip(self.inputs, self.wrapped)):
+        for i, (fake, wrapper, address) in enumerate(zip(self.inputs, self.wrapped, self.addresses)):
             if not isinstance(wrapper, Tensor):
                 continue
-            if torch_layer.was_storage_changed(wrapper):
+            if torch_layer.was_storage_changed(wrapper) or torch_layer.storage_address(wrapper) != address:
                 raise UnsupportedForAot("an input is given other memory (`set_`, or assignment to `.data`)")
             storages.setdefault(torch_layer.storage_address(wrapper), i)
             synchronise(wrapper)

@@ -65,9 +65,16 @@ def compile_inference(
     need = need_of(graph, example_inputs, grad_enabled)
     if need is Need.CERTAIN:
         return graph.forward
-    functional = trace_functional(
-        graph, example_inputs, decompositions=decompositions, with_autograd=need is Need.UNKNOWN
-    )
+    try:
+        functional = trace_functional(
+            graph, example_inputs, decompositions=decompositions, with_autograd=need is Need.UNKNOWN
+        )
+    except UnsupportedForAot:
+        raise
+    except Exception as error:  # a failure of ours must not become one of the user's program
+        raise UnsupportedForAot(
+            f"tracing failed: {type(error).__name__}: {error}", hint="Please report it with this message."
+        ) from error
     if functional.signature.outputs_require_grad:
         return graph.forward
     signature = functional.signature

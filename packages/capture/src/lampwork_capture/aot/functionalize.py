@@ -21,7 +21,7 @@ from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
 from . import torch_layer
-from .analysis import analyse
+from .analysis import WrappedInput, analyse
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import UnsupportedForAot
 from .fold import fold
@@ -76,9 +76,12 @@ def trace_functional(
     grad_before = torch.is_grad_enabled()
     with _tracing(fake_mode, recorder, symbolic, grad_before and with_autograd) as wrap:
         wrapped = [wrap(item.value, with_autograd) if isinstance(item.value, Tensor) else item.value for item in inputs]
+        arrivals = [
+            WrappedInput(i.value, w, torch_layer.storage_address(w) if isinstance(w, Tensor) else None)
+            for i, w in zip(inputs, wrapped)
+        ]
         runner = _GraphRunner(graph, recorder, wrapped, inputs)
-        outputs = runner.run()
-        observed = analyse(inputs=[i.value for i in inputs], wrapped=wrapped, outputs=outputs, recorder=recorder)
+        observed = analyse(inputs=arrivals, outputs=runner.run(), recorder=recorder)
     functional_graph, result_count = fold(recorder.graph, observed.results)
     module = fx.GraphModule(_holder(recorder.constants), functional_graph, class_name="FunctionalGraph")
     result = FunctionalGraph(
@@ -266,6 +269,30 @@ def _tracing(
         yield wrap
 
 
+def _lists_cross(lists: Sequence[Any]) -> bool:
+    """Whether a tensor of the first list shares memory with one at another place of any of the lists."""
+    place: dict[int, int] = {}
+    for i, tensor in enumerate(lists[0]):
+        if place.setdefault(torch_layer.storage_address(tensor), i) != i:
+            return True
+    return any(
+        place.get(torch_layer.storage_address(tensor), i) != i
+        for other in lists[1:]
+        if isinstance(other, (list, tuple))
+        for i, tensor in enumerate(other)
+        if isinstance(tensor, Tensor)
+    )
+
+
+def _origin_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """What a recorded node inherits from the captured one; torch's captures give a stack trace in place of a line."""
+    origin = {key: meta[key] for key in _NODE_META if key in meta}
+    trace = origin.get("stack_trace")
+    if "user_line" not in origin and isinstance(trace, str) and (start := trace.rfind('File "')) >= 0:
+        origin["user_line"] = trace[start:].splitlines()[0]
+    return origin
+
+
 class _ReplaceHiddenWrites(TorchFunctionMode):
     """While a module of the captured graph runs: functions that write behind their schema are replaced."""
 
@@ -308,7 +335,7 @@ class _GraphRunner:
                 values[node] = next(arrivals)
                 continue
             meta = node.meta
-            self._recorder.origin = {key: meta[key] for key in _NODE_META if key in meta}
+            self._recorder.origin = _origin_of(meta)
             if op == "output":
                 self._failed = False
                 return map_arg(node.args[0], get)
@@ -330,6 +357,11 @@ class _GraphRunner:
         raise UnsupportedForAot("the captured graph has no output")
 
     def _run_node(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
+        if name == "set_":
+            raise self._recorder.unsupported("a tensor is given other memory", "set_")
+        if name.startswith("_foreach_") and name.endswith("_") and _lists_cross(args):
+            raise self._recorder.unsupported("an operator on lists writes to a tensor that it also reads", name)
         if node.op == "call_function":
             return self._call(node.target, args, kwargs)
         if node.op == "call_method":
