@@ -88,7 +88,8 @@ class GraphBuilder:
         self.fake_mode = _RecordingFakeMode()
         self._inputs: dict[int, tuple[torch.fx.Node, GraphInput]] = {}  # by id of the real tensor, which is kept alive
         self._node_of_fake: dict[int, torch.fx.Node] = {}
-        self._first_operation: torch.fx.Node | None = None
+        self._last_input: torch.fx.Node | None = None
+        self._operations = 0
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
 
@@ -103,9 +104,9 @@ class GraphBuilder:
         with torch.inference_mode(tensor.is_inference()):
             fake = cast(FakeTensor, self.fake_mode.from_tensor(tensor, static_shapes=True))
         name = self._input_name(source)
-        point = self._first_operation or self.graph._root
-        with self.graph.inserting_before(point):
+        with self.graph.inserting_after(self._last_input or self.graph._root):  # after the root: at the very start
             node = self.graph.placeholder(name)
+        self._last_input = node
         node.meta[EXAMPLE] = fake
         node.meta["lampwork_source"] = source
         self._inputs[id(tensor)] = (node, GraphInput(node.name, source, tensor, fake))
@@ -145,8 +146,7 @@ class GraphBuilder:
         fake_kwargs = torch.fx.node.map_arg(dict(kwargs), _example_of)
         result, operators = self._run_fake(op, target, fake_args, fake_kwargs)
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
-        if self._first_operation is None:
-            self._first_operation = node
+        self._operations += 1
         node.meta[EXAMPLE] = result
         mutates = any(_may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
@@ -202,6 +202,11 @@ class GraphBuilder:
                 )
         return result, operators
 
+    def discard(self, node: torch.fx.Node) -> None:
+        """Take back the operation recorded last: its result is known without running it."""
+        self.graph.erase_node(node)
+        self._operations -= 1
+
     def node_of_fake(self, fake: torch.Tensor) -> torch.fx.Node | None:
         """The node whose fake result is this very tensor object."""
         return self._node_of_fake.get(id(fake))
@@ -209,7 +214,7 @@ class GraphBuilder:
     @property
     def has_operations(self) -> bool:
         """Whether anything but inputs was recorded."""
-        return self._first_operation is not None
+        return self._operations > 0
 
     # The end
 

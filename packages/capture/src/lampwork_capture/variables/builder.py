@@ -240,7 +240,7 @@ def wrap_result(tracer: Tracer, node: torch.fx.Node, result: Any) -> Value:
             return TupleValue(items, cls)
         raise GraphBreak(BreakId.GENERIC_OBJECT, f"an operation that returns a {cls.__name__} is not modelled")
     if result is not None and not node.meta.get("lampwork_operators") and is_plain(result):
-        tracer.graph.graph.erase_node(node)  # metadata only: known now
+        tracer.graph.discard(node)  # metadata only: known now
         return constant(tracer, result)
     if is_plain(result):
         return constant(tracer, result)

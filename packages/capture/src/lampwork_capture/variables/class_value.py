@@ -99,7 +99,8 @@ class ClassValue(Value):
         if source is None or is_immutable(owner):
             return self._unguarded(tracer, name, raw)
         shown = raw.__func__ if isinstance(raw, staticmethod) else raw
-        if type(self.obj) in _PLAIN_METACLASSES and getattr(self.obj, name, None) is shown:
+        has_own_get = isinstance(find_in_class(type(raw), "__get__")[0], FunctionType)
+        if type(self.obj) in _PLAIN_METACLASSES and not has_own_get and getattr(self.obj, name, None) is shown:
             return tracer.wrap(shown, AttributeSource(source, name))
         raw_source: Source = ClassAttributeSource(self._owner_source(source, owner), name)
         if isinstance(raw, (staticmethod, classmethod)):

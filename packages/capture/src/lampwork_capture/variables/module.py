@@ -17,6 +17,7 @@ from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import LengthIs, TypeIs
 from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource, ModuleSource, Source
+from . import operators
 from .base import Tracer, Value
 from .constant import ConstantValue, snapshot
 from .dict import DictValue, dict_contents
@@ -451,3 +452,18 @@ def set_member(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value
 @handles(_BASE.__init__)
 def initialize(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, "making a module inside the compiled function is not modelled")
+
+
+@handles(torch.nn.RNNBase._weights_have_changed)
+def weights_have_changed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """Whether the flat list of a recurrent module's weights is out of date; that it is not is guarded."""
+    receiver = args[0].realize()
+    if not isinstance(receiver, ModuleValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a method of recurrent modules on something else")
+    names = receiver.get_attribute(tracer, "_flat_weights_names").unpack(tracer)
+    flat = receiver.get_attribute(tracer, "_flat_weights").unpack(tracer)
+    for name, weight in zip(names, flat):
+        member = receiver.member(tracer, name.as_constant())
+        if member is None or not operators.is_same(tracer, member, weight):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"the weights of {receiver.describe()} were replaced")
+    return tracer.constant(False)

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.backends.mha
 import torch.fft
 import torch.functional
 import torch.nn.functional
 import torch.special
 
 from ..graph_break import BreakId, GraphBreak
-from ..source import Source
+from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value, graph_arguments
 from .constant import fold, snapshot
 from .registry import handles
@@ -238,3 +239,11 @@ def check_condition(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, 
     if condition.truth(tracer):
         return tracer.constant(None)
     raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "an assertion that fails: eager raises")
+
+
+@handles(torch.backends.mha.get_fastpath_enabled)
+def attention_fastpath(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    name = "_is_fastpath_enabled"
+    return tracer.wrap(
+        getattr(torch.backends.mha, name), AttributeSource(ModuleSource(torch.backends.mha.__name__), name)
+    )
