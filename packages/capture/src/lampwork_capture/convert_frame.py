@@ -15,12 +15,12 @@ from typing import Any
 from .captured_frame import CapturedFrame
 from .config import CaptureConfig
 from .errors import GraphBreakError
-from .graph.builder import TracedGraph
+from .graph.builder import EagerWouldRaise, TracedGraph
 from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
 from .interpreter.frame import Null
 from .interpreter.instructions import DecodedCode, decode
 from .interpreter.dispatch import Signal
-from .interpreter.output import code_of_return, emit_prefix, emit_return, emit_state, state_at_break
+from .interpreter.output import code_of_eager, code_of_return, emit_prefix, emit_return, emit_state, state_at_break
 from .interpreter.reconstruct import ValueEmitter
 from .interpreter.region import find_exits
 from .interpreter.resume import call_group, code_of_break, copy_of, loop_region, needs_self
@@ -67,8 +67,6 @@ def convert(
             except ObservedException as error:
                 raised = error.value
                 broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{error.value.describe()} is not caught in the frame")
-                if config.fullgraph:
-                    raise SkipFrame(BreakId.EXCEPTION_NOT_MODELLED, broken.cause) from error
             except GraphBreak as error:
                 broken = error
         finally:
@@ -76,13 +74,19 @@ def convert(
             state.restore()
         record = _record(tracer, broken)
         if config.fullgraph:
-            if broken.break_id is BreakId.FAKE_TENSOR_FAILED and broken.__cause__ is not None:
-                raise SkipFrame(broken.break_id, broken.cause)  # eager raises the real error
-            raise GraphBreakError(record)
+            if not _is_users_error(broken, raised):
+                raise GraphBreakError(record)
+            # Eager raises the real error; nothing below this frame may ask for a whole graph meanwhile.
+            return CapturedFrame(code.co_qualname, code, code_of_eager(code), None, tracer.guards.freeze(), record)
         point = _place(tracer, decoded, record, tried, point, raised)
         tried.add(point.start)
         if len(tried) > config.longest_chain:
             raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
+
+
+def _is_users_error(broken: GraphBreak, raised: Value | None) -> bool:
+    """Whether the program itself raises here: an exception that nobody catches, or an operation in error."""
+    return raised is not None or isinstance(broken.__cause__, EagerWouldRaise)
 
 
 def _record(tracer: FrameTracer, broken: GraphBreak) -> BreakRecord:

@@ -7,6 +7,7 @@ for; every failure warns once for each place.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -72,6 +73,9 @@ class FrameCallback:
             captured = convert(code, scope, self.config, self.policy, self.compile_graph)
             tree = build_tree(captured.guards, code)
         except SkipFrame as skip:
+            if self.config.fullgraph and skip.break_id is not BreakId.NO_TENSOR_WORK:
+                line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
+                raise GraphBreakError(BreakRecord(skip.break_id, skip.cause, skip.break_id.hint, line)) from None
             self._skip(code, skip.break_id, skip.cause)
             return _native.SKIP
         except GraphBreakError:
@@ -88,8 +92,9 @@ class FrameCallback:
                 raise problem from error
             self._warn_once(code, str(problem))
             return _native.SKIP
-        self.records.append(captured)
-        return _native.CacheEntry(tree, captured.replacement, weakened(captured.guards))
+        guards = weakened(captured.guards)
+        self.records.append(dataclasses.replace(captured, guards=guards, graph=_without_examples(captured.graph)))
+        return _native.CacheEntry(tree, captured.replacement, guards)
 
     def _is_strict(self) -> bool:
         return self.config.strict or self.config.fullgraph
@@ -130,6 +135,14 @@ class FrameCallback:
         if key not in self._warned:
             self._warned.add(key)
             warnings.warn(f"{message}\n  `{code.co_qualname}` runs eagerly.", CaptureWarning, stacklevel=2)
+
+
+def _without_examples(traced: TracedGraph | None) -> TracedGraph | None:
+    """The graph as it is kept: records do not keep the user's tensors alive."""
+    if traced is None:
+        return None
+    inputs = tuple(dataclasses.replace(entry, example=entry.fake) for entry in traced.inputs)
+    return dataclasses.replace(traced, inputs=inputs)
 
 
 def annotate(traced: TracedGraph) -> None:

@@ -154,7 +154,7 @@ class SkipPolicy:
             return False
         if filename.startswith((_TORCH, _HERE)) or filename.startswith(_GENERATED):
             return filename.startswith(_TORCH) and filename[len(_TORCH) :].startswith("nn/modules/") and (
-                not filename.endswith(("module.py", "container.py"))
+                not filename.endswith("module.py")
             )
         if filename.startswith(_STDLIB) and "site-packages" not in filename:
             return False

@@ -7,14 +7,17 @@ the first side effect; the original code's names and handlers are untouched in t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch.fx
 
-from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue_end
+from .. import _native
+from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
+from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..graph.builder import TracedGraph
 from ..graph_break import BreakId, GraphBreak
@@ -146,6 +149,44 @@ def code_of_return(code: CodeType, prefix: Prefix) -> CodeType:
     editable = disassemble(code)
     start = prologue_end(editable.instructions)
     editable.instructions = [*editable.instructions[:start], *prefix.instructions]
+    return finish(editable)
+
+
+def run_eagerly(
+    function: FunctionType, positional: tuple[Any, ...], rest: tuple[Any, ...], named: dict[str, Any], more: dict[str, Any]
+) -> Any:
+    """Call the original code with capture off (what `code_of_eager` emits)."""
+    return _native.call_disabled(function, *positional, *rest, **named, **more)
+
+
+def code_of_eager(code: CodeType) -> CodeType:
+    """Replacement code that runs the original, and all that it calls, as plain Python."""
+    editable = disassemble(code)
+    emitter = Emitter((), code.co_freevars, code.co_varnames)
+    names = list(code.co_varnames)
+    keyword_only = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    stars = names[code.co_argcount + code.co_kwonlyargcount :]
+    emitter.begin_call(run_eagerly)
+    emitter.make_function(code, code.co_freevars)
+    for name in names[: code.co_argcount]:
+        emitter.load_local(name)
+    emitter.build_tuple(code.co_argcount)
+    if code.co_flags & inspect.CO_VARARGS:
+        emitter.load_local(stars.pop(0))
+    else:
+        emitter.load_constant(())
+    for name in keyword_only:
+        emitter.load_constant(name)
+        emitter.load_local(name)
+    emitter.build_dict(len(keyword_only))
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        emitter.load_local(stars.pop(0))
+    else:
+        emitter.build_dict(0)
+    emitter.call(5)
+    emitter.return_value()
+    editable.cellvars = []
+    editable.instructions = [*prologue([], list(code.co_freevars)), *emitter.instructions]
     return finish(editable)
 
 

@@ -193,9 +193,21 @@ class FrameTracer:
             raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"loops of more than {_MOST_ITERATIONS} rounds in all")
 
     def check_generators(self) -> None:
-        """Raise SkipFrame if a generator was left in a `try` or `with`: Python would run its cleanup now."""
+        """Raise SkipFrame if closing a generator that was left in a `try` or `with` does anything that can be seen:
+        Python closes it at the moment when it is dropped, which is not modelled."""
         for suspended in self._generators:
-            if suspended.waits_for_cleanup():
+            if not suspended.waits_for_cleanup():
+                continue
+            before = self.side_effects.count, len(self.graph.graph.nodes)
+            try:
+                suspended.throw(ExceptionValue(GeneratorExit, []))
+            except ObservedException as error:
+                silent = issubclass(error.value.python_type(), GeneratorExit)
+            except GraphBreak:
+                silent = False
+            else:
+                silent = False
+            if not silent or before != (self.side_effects.count, len(self.graph.graph.nodes)):
                 raise SkipFrame(BreakId.FRAME_NOT_MODELLED, "a generator is left before its cleanup ran")
 
     def continue_frame(self, frame: SymbolicFrame) -> Signal:
