@@ -31,7 +31,7 @@ SAMPLES = 20 if FULL else 1
 DTYPES = (torch.float32, torch.int64, torch.bool, torch.bfloat16)
 TABLE = default_table()
 COUNTS: Counter[str] = Counter()
-SECONDS = 1e9 if FULL else 75.0
+SECONDS = 1e9 if FULL else 60.0
 # slow to sample, and nothing of ours: library calls from end to end
 SKIPPED = ("linalg.", "fft.", "sparse.", "special.", "signal.", "polygamma", "mvlgamma")
 
@@ -114,23 +114,23 @@ def compare(actual: Any, expected: Any) -> None:
 def test_samples(chunk: int) -> None:
     start = time.monotonic()
     failures: list[str] = []
-    for op in chunks()[chunk]:
-        for dtype in DTYPES:
-            if dtype not in op.dtypes:
-                continue
-            if time.monotonic() - start > SECONDS / 8:
-                COUNTS["out of time"] += 1
-                continue
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    run(op, dtype)
-                except Exception as error:
-                    failures.append(f"{op.name} {op.variant_test_name} {dtype}: {type(error).__name__}: {str(error)[:200]}")
+    for dtype, op in itertools.product(DTYPES, chunks()[chunk]):
+        if dtype not in op.dtypes:
+            continue
+        if time.monotonic() - start > SECONDS / 8:
+            COUNTS["out of time"] += 1
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                run(op, dtype)
+            except Exception as error:
+                name = f"{op.name} {op.variant_test_name} {dtype}"
+                failures.append(f"{name}: {type(error).__name__}: {str(error)[:200]}")
     assert not failures, "\n".join(failures)
 
 
 def test_counts() -> None:
     print(dict(COUNTS))
-    assert COUNTS["lowered"] > COUNTS["called"] or COUNTS["out of time"] > 200
+    assert COUNTS["lowered"] > COUNTS["called"]
     assert COUNTS["lowered"] > 100

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lampwork_inductor_core.ir.buffer import ComputedBuffer, ExternBuffer
 from lampwork_inductor_core.ir.views import to_exprs
-from lampwork_inductor_core.lowering.pointwise import TABLE, _BINARY, _UNARY
+from lampwork_inductor_core.lowering.pointwise import _BINARY, _UNARY, TABLE
 from lampwork_inductor_core.lowering.promotion import SUPPORTED, result_dtype
 from lampwork_inductor_core.lowering.values import TensorValue
 
@@ -21,14 +21,18 @@ def no_calls(lowered: object) -> None:
     assert not any(isinstance(b, ExternBuffer) for b in lowered.buffers), lowered.notes  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("packet", [row[0] for row in _UNARY if row[0] is not aten.bitwise_not], ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    "packet", [row[0] for row in _UNARY if row[0] is not aten.bitwise_not], ids=lambda p: p.__name__
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_unary_special_values(lowers_as_eager, packet, dtype):
     lowered = lowers_as_eager(lambda x: packet(x), SPECIAL.to(dtype))
     no_calls(lowered)
 
 
-@pytest.mark.parametrize("packet", [row[0] for row in _BINARY if "bitwise" not in row[0].__name__], ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    "packet", [row[0] for row in _BINARY if "bitwise" not in row[0].__name__], ids=lambda p: p.__name__
+)
 def test_binary_special_values(lowers_as_eager, packet):
     no_calls(lowers_as_eager(lambda x, y: packet(x, y), SPECIAL[:, None], SPECIAL[None, :].clone()))
 

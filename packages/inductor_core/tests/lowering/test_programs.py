@@ -44,7 +44,9 @@ def views(x: torch.Tensor, choice: int, pick: int) -> torch.Tensor:
     return kinds[choice % len(kinds)]()
 
 
-steps = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 100), st.integers(0, 100), st.integers(0, 9)), min_size=1, max_size=9)
+steps = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 100), st.integers(0, 100), st.integers(0, 9)), min_size=1, max_size=9
+)
 shapes = st.lists(st.integers(0, 4), min_size=1, max_size=3)
 
 

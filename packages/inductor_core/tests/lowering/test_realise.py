@@ -64,7 +64,9 @@ def test_cheap_values_are_recomputed(lowers_as_eager):
 
 def test_dear_values_with_two_users_are_stored_once(lowers_as_eager):
     lowered = lowers_as_eager(lambda x: [(y := torch.exp(x)).sum(0), y * 2], torch.randn(4, 5))
-    exponentials = [b for b in computed(lowered) if any(getattr(n, "op", "") == "exp" for n in walk(b.loops.body.value))]
+    exponentials = [
+        b for b in computed(lowered) if any(getattr(n, "op", "") == "exp" for n in walk(b.loops.body.value))
+    ]
     assert len(exponentials) == 1
 
 

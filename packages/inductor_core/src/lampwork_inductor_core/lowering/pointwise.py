@@ -233,9 +233,7 @@ _TENSOR_OVERLOADS = (
     "Scalar_Self",
     "Scalar_Other",
 )
-_FLOAT_ONLY = frozenset(
-    {aten.frac, aten.silu, aten.mish, aten.hardswish, aten.hardsigmoid, aten.hypot}
-)
+_FLOAT_ONLY = frozenset({aten.frac, aten.silu, aten.mish, aten.hardswish, aten.hardsigmoid, aten.hypot})
 
 
 def overloads_of(packet: Any, names: Sequence[str]) -> list[Any]:

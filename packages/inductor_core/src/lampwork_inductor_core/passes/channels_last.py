@@ -119,13 +119,13 @@ class _Change:
             return
         try:
             node.meta["val"] = fake_value(node, self.mode)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             if node.target not in _VIEWS:
                 raise _CannotPropagate(str(error)) from error
             node.target = _VIEWS[node.target]
             try:
                 node.meta["val"] = fake_value(node, self.mode)
-            except RuntimeError as again:
+            except (RuntimeError, ValueError) as again:
                 raise _CannotPropagate(str(again)) from again
 
     def _known_value(self, node: torch.fx.Node) -> torch.Tensor | None:

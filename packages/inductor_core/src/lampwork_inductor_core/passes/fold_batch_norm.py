@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from .dead_code import remove_dead_code
 from .rewriting import PassContext, add_call, calls, fake_mode_of, owners_of_results
 from .static_nodes import static_nodes
 
@@ -41,7 +42,7 @@ def fold_batch_norm(graph: torch.fx.GraphModule, context: PassContext) -> torch.
     for node in calls(graph, (aten.convolution.default,)):
         if _is_foldable(node, static):
             _Fold(graph, mode, static, owners, node).run()
-    return graph
+    return remove_dead_code(graph, context)
 
 
 def _is_foldable(node: torch.fx.Node, static: set[torch.fx.Node]) -> bool:

@@ -136,7 +136,7 @@ def _scaled(node: torch.fx.Node) -> tuple[torch.fx.Node | None, float]:
 
 def _unreshaped(node: Any) -> Any:
     """What reshapes, expansions that change nothing, and copies with one user were applied to."""
-    while isinstance(node, torch.fx.Node) and node.target in _RESHAPES and len(node.users) == 1:
+    while isinstance(node, torch.fx.Node) and node.target in _RESHAPES:
         source = node.args[0]
         if not isinstance(source, torch.fx.Node) or source.meta["val"].numel() != node.meta["val"].numel():
             break

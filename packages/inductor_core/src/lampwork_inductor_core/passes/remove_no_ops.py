@@ -77,7 +77,7 @@ def _is_no_op(node: torch.fx.Node) -> bool:
     other = node.args[1] if len(node.args) > 1 else None
     value = node.meta["val"]
     if isinstance(other, bool) or not isinstance(other, (int, float)):
-        return target is aten.where.self and len(node.args) == 3 and node.args[1] is node.args[2]
+        return False
     if target in (aten.mul.Tensor, aten.mul.Scalar):
         return other == 1 and value.dtype != torch.bool
     if target in (aten.div.Tensor, aten.div.Scalar):

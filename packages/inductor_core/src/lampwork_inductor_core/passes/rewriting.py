@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.fx
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from ..config import Config
 
@@ -43,6 +43,10 @@ def fake_value(node: torch.fx.Node, mode: AbstractContextManager[Any]) -> Any:
     """Run a call on the fake values of its arguments."""
 
     def value_of(argument: torch.fx.Node) -> Any:
+        if "val" not in argument.meta and argument.op == "get_attr":
+            held = operator.attrgetter(str(argument.target))(argument.graph.owning_module)
+            faked = isinstance(mode, FakeTensorMode) and isinstance(held, torch.Tensor)
+            argument.meta["val"] = mode.from_tensor(held) if faked else held
         return argument.meta.get("val")
 
     arguments = torch.fx.map_arg(node.args, value_of)
