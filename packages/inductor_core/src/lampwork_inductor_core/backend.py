@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from .codegen.scheduled_kernel import KernelSource, ScheduledKernel
+
+
+ENTRY_POINTS = "lampwork.device_backends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,13 @@ class CompilerNotFound(RuntimeError):
 
 
 def find_backend(device: torch.device) -> DeviceBackend:
-    """The backend for a device type. Raises BackendNotFound, with what is installed and what to install."""
-    found = {e.name: e for e in entry_points(group="lampwork.device_backends")}
+    """The backend for a device type; where several packages bring one, the first on `sys.path` wins.
+
+    Raises BackendNotFound, with what is installed and what to install.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        found.setdefault(point.name, point)
     if device.type not in found:
         raise BackendNotFound(
             f"no Lampwork backend for device type {device.type!r} (installed: {sorted(found) or 'none'}); "
