@@ -189,7 +189,9 @@ class ModuleValue(ObjectValue):
         """The hooks of one kind, with their ids."""
         if self.obj is not None and self.source is not None and not self._is_written(tracer, name):
             hooks = object.__getattribute__(self.obj, "__dict__").get(name)
-            if hooks is not None and len(hooks) == 0 and not self._store_written(tracer, name):
+            known = tracer.graph.values_of_objects.get(id(hooks))
+            is_written = known is not None and tracer.side_effects.is_mutated(known[1])
+            if hooks is not None and len(hooks) == 0 and not is_written:
                 tracer.guard(LengthIs(AttributeSource(self.source, name), 0))
                 return []
         contents = self.store(tracer, name)
