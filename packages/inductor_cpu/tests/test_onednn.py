@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from lampwork_inductor_core.passes.rewriting import PassContext
 from lampwork_inductor_cpu import onednn
+from lampwork_inductor_cpu.onednn import LinearLibrary
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -26,8 +27,8 @@ def _graph(function: Callable[..., Any], inputs: list[torch.Tensor], static: set
     return graph
 
 
-def _packed(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    for _, rewrite in onednn.passes():
+def _packed(graph: torch.fx.GraphModule, library: LinearLibrary = LinearLibrary.ONEDNN) -> torch.fx.GraphModule:
+    for _, rewrite in onednn.passes(library):
         graph = rewrite(graph, PassContext())
     graph.graph.lint()
     graph.recompile()
@@ -81,6 +82,23 @@ def test_linears_with_activations(activation: Callable[..., Any], attribute: str
     got, want = graph(x, weight, bias), function(x, weight, bias)
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
     assert got.stride() == want.stride()
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.mkl, "_mkl_linear"), reason="torch without MKL")
+@pytest.mark.parametrize("form", ["addmm", "mm", "conv1d"])
+def test_linears_through_mkl(form: str) -> None:
+    x, bias = torch.randn(6, 16), torch.randn(24)
+    weight = torch.randn(16, 24) if form == "conv1d" else torch.randn(24, 16)
+
+    def function(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        if form == "mm":
+            return torch.mm(x, weight.t())
+        return torch.addmm(bias, x, weight if form == "conv1d" else weight.t())
+
+    graph = _packed(_graph(function, [x, weight, bias], {1, 2}), LinearLibrary.MKL)
+    names = [str(n.target) for n in graph.graph.nodes]
+    assert "mkl._mkl_linear.default" in names and "mkl._mkl_reorder_linear_weight.default" in names
+    torch.testing.assert_close(graph(x, weight, bias), function(x, weight, bias), rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_left_alone() -> None:

@@ -10,7 +10,6 @@ from kernels import Case, pointwise, read, write
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS, DtypeRule
 from lampwork_inductor_cpu.ops import SPELLINGS
-from lampwork_symshape import integer
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -29,7 +28,7 @@ NOT_ON_BOOL = {
 }
 NOT_ON_INTEGERS = {"pow"}
 NOT_ON_FLOATS = {"bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"}
-# within this many units in the last place of the fp64 reference (float32); 0: bit for bit equal to the reference function
+# within this many units in the last place of the fp64 reference (float32); 0: bit for bit the reference function
 ULPS = {
     "sqrt": 0.5,
     "exp": 1.5,

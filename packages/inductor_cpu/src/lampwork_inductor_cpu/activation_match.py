@@ -20,10 +20,11 @@ _LONGEST = 12  # nodes of a region
 
 _POINTWISE = frozenset(
     {
-        aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.neg.default,
-        aten.pow.Tensor_Scalar, aten.tanh.default, aten.erf.default, aten.sigmoid.default, aten.exp.default, aten.relu.default,
-        aten.clamp_min.default, aten.clamp.default, aten.reciprocal.default, aten.gelu.default, aten.silu.default,
-        aten.maximum.default, aten.where.self, aten.gt.Scalar, aten.le.Scalar, aten.rsub.Scalar, aten.square.default,
+        aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor,
+        aten.neg.default, aten.pow.Tensor_Scalar, aten.tanh.default, aten.erf.default, aten.sigmoid.default,
+        aten.exp.default, aten.relu.default, aten.clamp_min.default, aten.clamp.default,
+        aten.reciprocal.default, aten.gelu.default, aten.silu.default, aten.maximum.default, aten.where.self,
+        aten.gt.Scalar, aten.le.Scalar, aten.rsub.Scalar, aten.square.default,
     }
 )  # fmt: skip
 

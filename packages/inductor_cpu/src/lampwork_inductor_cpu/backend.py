@@ -1,7 +1,7 @@
 """CpuBackend: this package as the core's DeviceBackend for CPUs.
 
-Found through the entry-point group `lampwork.device_backends`. `generate` is pure and needs no compiler; `compile` does.
-Invariant: one backend object has one config, one instruction set and one table of loaded kernels.
+Found through the entry-point group `lampwork.device_backends`. `generate` is pure and needs no compiler; `compile`
+does. Invariant: one backend object has one config, one instruction set and one table of loaded kernels.
 """
 
 from __future__ import annotations

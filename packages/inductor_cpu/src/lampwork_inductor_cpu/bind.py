@@ -1,8 +1,8 @@
 """Binding: built kernels as Python callables that cost well under a microsecond to call.
 
-A library exports one table of CPython methods, generated with its kernels: each takes tensors (or raw addresses) and then
-integers, and calls the kernel. No Python.h is needed, only names of the stable ABI. Invariant: a kernel that reported a
-failure raises what eager raises.
+A library exports one table of CPython methods, generated with its kernels: each takes tensors (or raw addresses) and
+then integers, and calls the kernel. No Python.h is needed, only names of the stable ABI. Invariant: a kernel that
+reported a failure raises what eager raises.
 """
 
 from __future__ import annotations

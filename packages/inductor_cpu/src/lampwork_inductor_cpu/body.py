@@ -1,8 +1,9 @@
 """The body of a kernel: nodes of the loop IR as C++ statements, one for each distinct node.
 
-Used by `kernel` for every stage. A node whose index expressions contain the vector symbol becomes a vector, every other one
-stays a scalar, and each is written into the outermost block that knows its operands. Invariant: a load under a mask is
-executed only for points where the mask holds, and nothing that can fail is hoisted out of its condition.
+Used by `kernel` for every stage. A node whose index expressions contain the vector symbol becomes a vector, every
+other one stays a scalar, and each is written into the outermost block that knows its operands. Invariant: a load
+under a mask is executed only for points where the mask holds, and nothing that can fail is hoisted out of its
+condition.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Build: kernel texts to loaded callables, with one compiler process for all that are missing.
 
-After `kernel`, before `bind`. Content-addressed on disk: a library by its whole text, header, flags and compiler; each
-kernel by its name (which digests its text) and the same identity, so graphs share kernels. Invariants: files appear by
-rename only (the core's kernel cache), so a killed or concurrent build is harmless; a kernel is built once per process and once per cache.
+After `kernel`, before `bind`. Content-addressed on disk: a library by its whole text, header, flags and compiler;
+each kernel by its name (which digests its text) and the same identity, so graphs share kernels. Invariants: files
+appear by rename only (the core's kernel cache), so a killed or concurrent build is harmless; a kernel is built once
+per process and once per cache.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ and all element types use that many lanes.
 
 from __future__ import annotations
 
+import functools
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -50,3 +52,12 @@ def detect(machine: str | None = None, capability: str | None = None) -> Isa:
     if capability == "AVX2":
         return AVX2
     return BASELINE
+
+
+@functools.lru_cache(maxsize=1)
+def is_intel() -> bool:
+    """Whether the processor is Intel's, on which MKL's kernels are at their best."""
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "Intel" in platform.processor()

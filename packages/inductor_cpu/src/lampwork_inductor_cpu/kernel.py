@@ -1,7 +1,7 @@
 """One kernel as C++ text: loops, parallel region, segments, tails.
 
-Takes a ScheduledKernel and gives a KernelSource; everything inside a loop is `body`'s. Invariants: pure (equal kernels give
-equal text), readable without this package, and no statement or test that is provably without effect.
+Takes a ScheduledKernel and gives a KernelSource; everything inside a loop is `body`'s. Invariants: pure (equal
+kernels give equal text), readable without this package, and no statement or test that is provably without effect.
 """
 
 from __future__ import annotations
@@ -342,7 +342,8 @@ class _Loop:
         header = _for(inner[0])
         if chunk is not None:
             name, (step, size) = inner[0].symbol.name, chunk
-            header = f"for (int64_t {name} = chunk * {step}; {name} < lw::minimum<int64_t>(chunk * {step} + {step}, {size}); ++{name})"
+            end = f"lw::minimum<int64_t>(chunk * {step} + {step}, {size})"
+            header = f"for (int64_t {name} = chunk * {step}; {name} < {end}; ++{name})"
         with writer._block([header], inner[:1]):
             self._scalar(inner[1:], None)
 

@@ -1,13 +1,17 @@
-"""oneDNN: linears and convolutions with static weights become calls with prepacked weights and fused activations.
+"""oneDNN and MKL: linears and convolutions with static weights become calls with prepacked weights.
 
-Passes over the functional ATen graph, after the core's own and before static parts are hoisted: a packed weight depends on
-static inputs only, so it is computed once and kept while the parameter is unchanged. Which shapes it pays for was measured
-with `benchmarks/cpu_matmul.py`. Invariant: results keep the sizes, strides and dtype of the nodes that they replace.
+Passes over the functional ATen graph, after the core's own and before static parts are hoisted: a packed weight
+depends on static inputs only, so it is computed once and kept while the parameter is unchanged. Which library serves
+was measured with `benchmarks/cpu_matmul.py`. Invariant: results keep the sizes, strides and dtype of the nodes that
+they replace.
 """
 
 from __future__ import annotations
 
+import enum
+import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +22,7 @@ from lampwork_inductor_core.passes.rewriting import Pass, PassContext, add_call,
 from lampwork_inductor_core.passes.static_nodes import static_nodes
 
 from .activation_match import Activation, match_activation
+from .isa import is_intel
 
 aten = torch.ops.aten
 
@@ -35,11 +40,25 @@ def available() -> bool:
     return bool(torch._C._has_mkldnn) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def passes() -> tuple[Pass, ...]:
-    """The passes, in order; none where torch was built without oneDNN."""
+class LinearLibrary(enum.Enum):
+    """Who multiplies matrices."""
+
+    ONEDNN = "onednn"  # fuses an activation
+    MKL = "mkl"  # on Intel's processors 10-15 % faster than oneDNN for 2 to 200 rows; activations stay in our kernels
+
+
+def best_linear_library() -> LinearLibrary:
+    """The faster library for this processor, of those that torch was built with."""
+    has_mkl = torch.backends.mkl.is_available() and hasattr(torch.ops.mkl, "_mkl_linear")
+    return LinearLibrary.MKL if has_mkl and is_intel() else LinearLibrary.ONEDNN
+
+
+def passes(library: LinearLibrary | None = None) -> tuple[Pass, ...]:
+    """The passes, in order; none where torch was built without oneDNN. `library` overrides the choice for linears."""
     if not available():
         return ()
-    return (("pack_linears", pack_linears), ("pack_convolutions", pack_convolutions))
+    linears = functools.partial(pack_linears, library=library or best_linear_library())
+    return (("pack_linears", linears), ("pack_convolutions", pack_convolutions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +104,10 @@ def _linear_of(node: torch.fx.Node, static: set[torch.fx.Node]) -> _Linear | Non
     return _Linear(rows, weight, True, bias)
 
 
-def pack_linears(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.GraphModule:
-    """`mm` and `addmm` with a static float32 weight, and the activation that follows, as one oneDNN call."""
+def pack_linears(
+    graph: torch.fx.GraphModule, context: PassContext, library: LinearLibrary = LinearLibrary.ONEDNN
+) -> torch.fx.GraphModule:
+    """`mm` and `addmm` with a static float32 weight as one call; oneDNN's takes in the activation that follows."""
     static = static_nodes(graph)
     mode = fake_mode_of(graph)
     packed: dict[tuple[torch.fx.Node, bool, int], torch.fx.Node] = {}
@@ -99,23 +120,49 @@ def pack_linears(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.
         key = (linear.weight, linear.transposed, int(linear.rows.meta["val"].shape[0]))
         with graph.graph.inserting_before(node):
             if key not in packed:
-                packed[key] = _packed_weight(graph, mode, node, linear, key[2])
-        activation = match_activation(_through_views(node))
-        _replace_linear(graph, mode, node, linear, packed[key], activation)
+                packed[key] = _packed_weight(graph, mode, node, linear, key[2], library)
+        if library is LinearLibrary.MKL:
+            _replace_by_mkl(graph, mode, node, linear, packed[key], key[2])
+        else:
+            activation = match_activation(_through_views(node))
+            _replace_linear(graph, mode, node, linear, packed[key], activation)
     return remove_dead_code(graph, context) if changed else graph
 
 
 def _packed_weight(
-    graph: torch.fx.GraphModule, mode: Any, origin: torch.fx.Node, linear: _Linear, rows: int
+    graph: torch.fx.GraphModule,
+    mode: AbstractContextManager[Any],
+    origin: torch.fx.Node,
+    linear: _Linear,
+    rows: int,
+    library: LinearLibrary,
 ) -> torch.fx.Node:
     weight = linear.weight
     if linear.transposed:
         weight = add_call(graph, mode, origin, aten.permute.default, weight, [1, 0])
         weight = add_call(graph, mode, origin, aten.clone.default, weight, memory_format=torch.contiguous_format)
-    target = torch.ops.mkldnn._reorder_linear_weight.default
-    node = add_call(graph, mode, origin, target, weight, rows, known=weight.meta["val"])
+    mkl = library is LinearLibrary.MKL
+    target = torch.ops.mkl._mkl_reorder_linear_weight if mkl else torch.ops.mkldnn._reorder_linear_weight
+    node = add_call(graph, mode, origin, target.default, weight, rows, known=weight.meta["val"])
     node.meta["opaque"] = True
     return node
+
+
+def _replace_by_mkl(
+    graph: torch.fx.GraphModule,
+    mode: AbstractContextManager[Any],
+    node: torch.fx.Node,
+    linear: _Linear,
+    packed: torch.fx.Node,
+    rows: int,
+) -> None:
+    with graph.graph.inserting_before(node):
+        weight = linear.weight  # what the operator would use for another number of rows
+        if linear.transposed:
+            weight = add_call(graph, mode, node, aten.permute.default, weight, [1, 0])
+        arguments = (linear.rows, packed, weight, linear.bias, rows)
+        call = add_call(graph, mode, node, torch.ops.mkl._mkl_linear.default, *arguments, known=node.meta["val"])
+    node.replace_all_uses_with(call)
 
 
 def _through_views(node: torch.fx.Node) -> torch.fx.Node:
@@ -130,7 +177,7 @@ def _through_views(node: torch.fx.Node) -> torch.fx.Node:
 
 def _replace_linear(
     graph: torch.fx.GraphModule,
-    mode: Any,
+    mode: AbstractContextManager[Any],
     node: torch.fx.Node,
     linear: _Linear,
     packed: torch.fx.Node,
@@ -202,7 +249,7 @@ def _residual(node: torch.fx.Node, order: dict[torch.fx.Node, int]) -> tuple[tor
 
 def _replace_convolution(
     graph: torch.fx.GraphModule,
-    mode: Any,
+    mode: AbstractContextManager[Any],
     node: torch.fx.Node,
     packed: torch.fx.Node,
     order: dict[torch.fx.Node, int],

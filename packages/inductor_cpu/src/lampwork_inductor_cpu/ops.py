@@ -1,8 +1,8 @@
 """Scalar operations in C++: one row for each operation of the IR's closed table.
 
-The vocabulary of kernel bodies: a row is a text template over operand texts, for scalars and for vectors; functions live
-in `lampwork_cpu.h`. Invariant: every name of `SCALAR_OPS` has a row (a test asserts it), and both spellings mean what the
-IR's reference function does.
+The vocabulary of kernel bodies: a row is a text template over operand texts, for scalars and for vectors; functions
+live in `lampwork_cpu.h`. Invariant: every name of `SCALAR_OPS` has a row (a test asserts it), and both spellings mean
+what the IR's reference function does.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def vector_type(dtype: torch.dtype) -> str:
 class Spelling:
     """How an operation is written. `{0}`, `{1}`.. are operands, `{T}` is the (scalar or vector) type of the result.
 
-    `operator` says that vectors mix with scalars as they are (C++ operators); functions get them splatted. `exact` results
-    are representable in the operands' half type, so need no rounding. `cost` is in additions, for the decision to parallelise.
+    `operator` says that vectors mix with scalars as they are (C++ operators); functions get them splatted. `exact`
+    results are representable in the operands' half type, so need no rounding. `cost` is in additions, for the decision
+    to parallelise.
     """
 
     text: str

@@ -1,7 +1,8 @@
 """Scopes: the nested blocks of a kernel's text while it is being written.
 
-`body` puts each statement into the outermost block where everything it needs is known, so loop-invariant work leaves the
-loop in the text already. Invariant: a block's text joins its parent's when it is closed, after all that was hoisted.
+`body` puts each statement into the outermost block where everything it needs is known, so loop-invariant work leaves
+the loop in the text already. Invariant: a block's text joins its parent's when it is closed, after all that was
+hoisted.
 """
 
 from __future__ import annotations

@@ -109,10 +109,7 @@ def _term_stride(term: IntExpr, symbol: Symbol, lanes: int) -> IntExpr | None:
 
 
 def _indirect_depends(indirect: Iterable[tuple[Symbol, Node]], index: IntExpr, symbol: Symbol) -> bool:
-    for name, node in indirect:
-        if name in index.free_symbols and depends_on(node, symbol):
-            return True
-    return False
+    return any(name in index.free_symbols and depends_on(node, symbol) for name, node in indirect)
 
 
 def depends_on(root: Node, symbol: Symbol) -> bool:

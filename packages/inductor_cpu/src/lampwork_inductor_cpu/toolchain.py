@@ -1,7 +1,8 @@
 """Toolchain: the C++ compiler that is there, and what it is told.
 
-Found once per process and choice of compiler. OpenMP is torch's own runtime (the library in `torch/lib`), so that a process
-has one pool of threads. Invariant: no flag lets the compiler change nan, infinities, -0.0 or the order of operations.
+Found once per process and choice of compiler. OpenMP is torch's own runtime (the library in `torch/lib`), so that a
+process has one pool of threads. Invariant: no flag lets the compiler change nan, infinities, -0.0 or the order of
+operations.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ def find_toolchain(compiler: str | None = None) -> Toolchain:
             return _describe(path, answer.stdout)
     looked = f"CXX={compiler}" if compiler else "g++, clang++ and c++ on PATH"
     raise CompilerNotFound(
-        f"no C++ compiler found (looked for {looked}), so kernels for the CPU cannot be built. Hint: {_install_hint()}, "
-        "or set CXX to the compiler's path"
+        f"no C++ compiler found (looked for {looked}), so kernels for the CPU cannot be built. "
+        f"Hint: {_install_hint()}, or set CXX to the compiler's path"
     )
 
 
