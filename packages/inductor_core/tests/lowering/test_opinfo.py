@@ -1,7 +1,7 @@
 """Every operator of torch's own sample database: lowered or called, the results are eager's. Never a failure.
 
-The unit run takes the first sample of each operator and dtype; `LAMPWORK_FULL_SWEEP=1` takes twenty. Counted at the end:
-how many samples were lowered whole and how many called an operator, so that neither shrinks unseen.
+The unit run takes the first sample of each operator and dtype, as far as its seconds go; `LAMPWORK_FULL_SWEEP=1` takes
+twenty. Counted at the end: how many samples were lowered whole and how many called an operator.
 """
 
 from __future__ import annotations

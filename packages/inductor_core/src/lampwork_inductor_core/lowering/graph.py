@@ -211,13 +211,18 @@ class _Lowering:
         for buffer in reversed(self.context.buffers):
             if isinstance(buffer, InputBuffer):
                 kept.append(buffer)
-            elif buffer.name in live or (has_effect(buffer) and getattr(buffer, "call", "") not in called):
+            elif buffer.name in live or (has_effect(buffer) and _stands_for(buffer, called)):
                 kept.append(buffer)
                 live.update(buffers_read(buffer))
                 if isinstance(buffer, ExternBuffer):
                     called.add(buffer.call)
         kept.reverse()
         return LoweredGraph(tuple(kept), self.outputs, tuple(self.context.notes), {b.name: b for b in kept})
+
+
+def _stands_for(buffer: Buffer, called: set[str]) -> bool:
+    """Whether an unused result must be kept for its call to happen: the first one, where no other is kept."""
+    return isinstance(buffer, ExternBuffer) and not buffer.result_index and buffer.call not in called
 
 
 def has_effect(buffer: Buffer) -> bool:
