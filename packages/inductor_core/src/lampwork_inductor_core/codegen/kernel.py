@@ -37,6 +37,9 @@ from .scheduled_kernel import (
 from .staging import StagedKernel
 
 ALLOCATION_ALIGNMENT = 16  # bytes; what torch's allocators guarantee at least, on every device
+_OVERLOAD = re.compile(
+    r"(_(default|tensor|scalar|self|correction|start_step|dim|dim_int_?list|tensor_scalar|int))?(_\d+)*$"
+)
 _NAME_PARTS = 6
 _NAME_LENGTH = 56
 
@@ -190,7 +193,7 @@ def kernel_name(origins: Sequence[Origin]) -> str:
     words: dict[str, None] = {}
     for origin in origins:
         for node in origin.nodes:
-            word = re.sub(r"(_default|_tensor|_scalar)?(_\d+)*$", "", node.lower()).strip("_")
+            word = _OVERLOAD.sub("", node.lower()).strip("_")
             if word:
                 words[re.sub(r"\W", "_", word)] = None
     chosen = list(words)

@@ -14,7 +14,7 @@ import torch
 from lampwork_symshape import IntExpr, Symbol
 
 from ..config import ScheduleConfig
-from ..ir.buffer import ConstantBuffer, GraphOutput, InputBuffer, LoweredGraph
+from ..ir.buffer import ConstantBuffer, GraphOutput, InputBuffer, LoweredGraph, Origin
 from ..ir.layout import Layout, OpaqueLayout
 from ..ir.loop_body import Load, walk
 from ..ir.loops import Scatter
@@ -41,6 +41,7 @@ from .wrapper import (
 )
 
 _COMMENT_LINES = 4
+_COMMENT_NODES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def build_wrapper(
     keeps) are returned as copies, because the caller may write into what it gets."""
     graph, schedule = host.graph, host.schedule
     lines: list[Line] = []
-    tensors = _used_as_tensors(host)
+    tensors, used = _used_as_tensors(host), _used_names(host)
     held: dict[str, Layout | OpaqueLayout] = {}  # the layout of the tensor that a name holds
     for name in schedule.empty:
         layout = schedule.buffers[name].layout
@@ -175,13 +176,12 @@ def build_wrapper(
             launch = launched.launch
             lines.append(Launch(names[launch.kernel], launch.buffers, launch.sizes))
         elif isinstance(step, ExternNode):
-            lines.append(_extern_line(step))
-        freed = host.memory.frees[number]
+            lines.append(_extern_line(step, used))
+        freed = tuple(n for n in host.memory.frees[number] if n in used or not isinstance(step, ExternNode))
         if freed and number + 1 < len(schedule.steps):
             lines.append(Free(freed))
     lines.append(Return(tuple(_output(o, host, shared_inputs) for o in graph.outputs)))
     inputs = [b for b in graph.buffers if isinstance(b, InputBuffer)]
-    used = _used_names(host)
     by_position = {b.position: b.name for b in inputs if b.name in used or _gives_size(b)}
     count = max((b.position for b in inputs), default=-1) + 1
     return WrapperProgram(
@@ -196,21 +196,31 @@ def build_wrapper(
 
 
 def _comment(step: FusedNode | ExternNode) -> str:
+    """The ATen nodes of a step, by the user's lines that they come from."""
     origins = [m.node.buffer.origin for m in step.members] if isinstance(step, FusedNode) else [step.results[0].origin]
-    texts = list(dict.fromkeys(comment_of(origin) for origin in origins))
+    by_line: dict[str | None, dict[str, None]] = {}
+    for origin in origins:
+        by_line.setdefault(origin.user_line and str(origin.user_line), {}).update(dict.fromkeys(origin.nodes))
+    texts: list[str] = []
+    for line, nodes in by_line.items():
+        shown = list(nodes)
+        if len(shown) > _COMMENT_NODES:
+            shown = [*shown[: _COMMENT_NODES - 1], f"... {len(shown) - _COMMENT_NODES + 1} more"]
+        texts.append(comment_of(Origin(tuple(shown), line)))
     if len(texts) > _COMMENT_LINES:
-        left_out = len(texts) - _COMMENT_LINES + 1
-        texts = [*texts[: _COMMENT_LINES - 1], f"... and {left_out} more"]
+        texts = [*texts[: _COMMENT_LINES - 1], f"... and {len(texts) - _COMMENT_LINES + 1} more lines"]
     return "\n".join(texts)
 
 
 def _used_as_tensors(host: HostPlan) -> set[str]:
-    """Buffers that somebody sees as a tensor of the right shape: operators, the caller, copies. Kernels see
-    pointers."""
+    """Buffers that somebody sees as a tensor of exactly their layout: the caller, copies, operators that write to it.
+
+    Kernels see pointers, and operators that read name the layout that they want.
+    """
     found = set(host.schedule.outputs)
     for step, access in zip(host.schedule.steps, host.accesses):
         if isinstance(step, ExternNode):
-            found.update((*access.reads, *access.written))
+            found.update(access.written)
         if access.scatter_initial is not None:
             found.update((access.scatter_initial, *access.written))
     return found
@@ -225,15 +235,16 @@ def _used_names(host: HostPlan) -> set[str]:
     return found
 
 
-def _extern_line(step: ExternNode) -> ExternCall:
+def _extern_line(step: ExternNode, used: Collection[str]) -> ExternCall:
     first = step.results[0]
+    results = [r for r in step.results if r.name in used] or [first]
     out = first.name if first.out_variant is not None else None
     return ExternCall(
         first.call,
         first.out_variant if out is not None else first.target,
         first.arguments,
         first.keywords,
-        tuple((r.result_index, r.name, r.layout) for r in step.results),
+        tuple((r.result_index, r.name, r.layout) for r in results),
         out,
         first.aliases is not None,
     )

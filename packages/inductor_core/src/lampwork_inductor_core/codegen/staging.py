@@ -8,6 +8,7 @@ stages read only earlier stages, and buffers still carry the graph's names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ from ..schedule.dependencies import NodeKind, Space, index_expressions, loop_res
 from ..schedule.fusion import FusedNode, Level, Member
 from ..schedule.loop_order import merged_space
 from .scheduled_kernel import Accumulate, LocalBuffer, Prefix, Stage, Store, forwarded
+
+_TRACEBACK_LINE = re.compile(r'File "(?:.*[/\\\\])?(?P<file>[^"]+)", line (?P<line>\d+), in (?P<where>.*)')
 
 
 @dataclass(slots=True)
@@ -89,9 +92,18 @@ def stage(fused: FusedNode, needed: Collection[str], config: ScheduleConfig) -> 
 
 
 def comment_of(origin: Origin) -> str:
-    """`add_3, gelu  |  model.py:12  y = gelu(x + b)`: the ATen nodes and the user's line."""
+    """`add_3, gelu  |  model.py:12, Block.forward`: the ATen nodes and the user's line."""
     nodes = ", ".join(origin.nodes)
-    return f"{nodes}  |  {origin.user_line}" if origin.user_line else nodes
+    return f"{nodes}  |  {short_line(origin.user_line)}" if origin.user_line else nodes
+
+
+def short_line(user_line: object) -> str:
+    """A traceback's line without the folders, which differ between machines and say little."""
+    first = str(user_line).splitlines()[0].strip()  # capture gives an object that prints as such a line
+    found = _TRACEBACK_LINE.match(first)
+    if found is None:
+        return first
+    return f"{found['file']}:{found['line']}, {found['where']}"
 
 
 def _parts(fused: FusedNode) -> tuple[Space, list[Part]]:

@@ -313,6 +313,8 @@ class _Printer:
             self._emit(call)
         elif len(line.results) == 1 and line.results[0][0] is None:
             self._emit(f"{line.results[0][1]} = {call}")
+        elif len(line.results) == 1:
+            self._emit(f"{line.results[0][1]} = {call}[{line.results[0][0]}]")
         else:
             self._emit(f"{line.call} = {call}")
             for position, name, _ in line.results:
