@@ -89,6 +89,7 @@ class GraphBuilder:
         self._inputs: dict[int, tuple[torch.fx.Node, GraphInput]] = {}  # by id of the real tensor, which is kept alive
         self._node_of_fake: dict[int, torch.fx.Node] = {}
         self._last_input: torch.fx.Node | None = None
+        self._names: set[str] = set()
         self._operations = 0
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
@@ -115,8 +116,16 @@ class GraphBuilder:
 
     def _input_name(self, source: Source) -> str:
         name = re.sub(r"\W+", "_", str(source).replace("._modules['", ".").replace("._parameters['", ".")).strip("_")
-        name = f"arg_{name}" if not name or name[0].isdigit() else name
-        return name.lower()[-60:].lstrip("_0123456789") or "arg"
+        short = name.lower()
+        while len(short) > 60 and "_" in short:
+            short = short.partition("_")[2]
+        short = short.lstrip("_0123456789")[-60:] or "arg"
+        unique, count = short, 0
+        while unique in self._names:
+            count += 1
+            unique = f"{short}_{count}"
+        self._names.add(unique)
+        return unique
 
     @property
     def inputs(self) -> tuple[GraphInput, ...]:

@@ -22,7 +22,7 @@ from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
 from ..source import AttributeSource, ModuleSource, Source, TypeSource
-from . import builtin_types, context_manager, generator, library, logger, module, super_value  # noqa: F401  (registering)
+from . import autograd_function, builtin_types, context_manager, generator, library, logger, module, super_value  # noqa: F401  (registering)
 from .base import Tracer, Value
 from .builtin import BuiltinValue
 from .class_value import ClassValue, is_immutable

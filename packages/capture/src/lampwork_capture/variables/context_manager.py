@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.amp.autocast_mode import _enter_autocast, _exit_autocast
+from torch.autograd.grad_mode import _enter_inference_mode, _exit_inference_mode
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import TypeIs
@@ -61,6 +62,10 @@ class ContextValue(Value):
     def leave(self, tracer: Tracer) -> None:
         raise NotImplementedError
 
+    def clone(self, tracer: Tracer) -> Value:
+        """A new manager like this one, not entered: what `with` decorators use."""
+        raise NotImplementedError
+
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if name in ("__enter__", "__exit__"):
             return ContextMethodValue(self, name)
@@ -90,9 +95,7 @@ class ContextMethodValue(Value):
         if self.name == "__enter__":
             return self.manager.enter(tracer)
         if self.name == "clone":
-            cls = self.manager.python_type()
-            mode = [tracer.constant(self.manager.mode)] if cls is torch.set_grad_enabled else []  # type: ignore[attr-defined]
-            return tracer.constant(cls).call(tracer, mode, {})
+            return self.manager.clone(tracer)
         self.manager.leave(tracer)
         return tracer.constant(None)
 
@@ -156,11 +159,15 @@ class GradModeValue(ContextValue):
     def python_type(self) -> type:
         return self.cls
 
+    def clone(self, tracer: Tracer) -> Value:
+        mode = [tracer.constant(self.mode)] if self.cls is torch.set_grad_enabled else []
+        return tracer.constant(self.cls).call(tracer, mode, {})
+
     def enter(self, tracer: Tracer) -> Value:
-        if self.source is not None:
-            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"entering {self.describe()}, made outside the frame")
         if self.cls is not torch.set_grad_enabled or self.previous is None:  # that one notes it when it is made
             self.previous = torch.is_grad_enabled()
+            if self.source is not None:
+                tracer.side_effects.store_attribute(self, "prev", tracer.constant(self.previous))
         set_grad_mode(tracer, self.mode)
         return tracer.constant(None)
 
@@ -229,15 +236,21 @@ def wrap_grad_mode(tracer: Tracer, obj: Any, source: Source) -> Value:
     return GradModeValue(type(obj), mode, source, obj)
 
 
-class AutocastValue(ContextValue):
-    """`torch.autocast(...)`: entered and left by nodes in the graph."""
+class GraphContextValue(ContextValue):
+    """A context that is entered and left by nodes in the graph: `torch.autocast(...)`, `torch.inference_mode(...)`.
 
-    kind = "autocast"
-    __slots__ = ("_entered", "_node", "arguments", "cls")
+    `constructor` are the arguments of the class, `arguments` those of the function that enters.
+    """
 
-    def __init__(self, cls: type, arguments: tuple[str, Any, bool, bool | None]) -> None:
-        super().__init__()
+    kind = "a context of torch"
+    __slots__ = ("_entered", "_node", "arguments", "cls", "constructor")
+
+    def __init__(
+        self, cls: type, constructor: tuple[Any, ...], arguments: tuple[Any, ...], source: Source | None = None
+    ) -> None:
+        super().__init__(source)
         self.cls = cls
+        self.constructor = constructor
         self.arguments = arguments
         self._node: torch.fx.Node | None = None
         self._entered: Any = None
@@ -245,32 +258,42 @@ class AutocastValue(ContextValue):
     def python_type(self) -> type:
         return self.cls
 
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name == "clone" and self.cls is torch.inference_mode:
+            return ContextMethodValue(self, name)
+        return super().get_attribute(tracer, name)
+
+    def clone(self, tracer: Tracer) -> Value:
+        return GraphContextValue(self.cls, self.constructor, self.arguments)
+
     def enter(self, tracer: Tracer) -> Value:
         if self._node is not None:
-            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, "autocast entered twice")
+            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{self.describe()} is entered twice")
+        enter_function, _ = _GRAPH_CONTEXTS[self.cls]
         self._node, self._entered = tracer.graph.add_node(
-            "call_function", _enter_autocast, self.arguments, {}, tracer.user_line
+            "call_function", enter_function, self.arguments, {}, tracer.user_line
         )
         tracer.opened(self)  # type: ignore[attr-defined]
         return self
 
     def leave(self, tracer: Tracer) -> None:
         if self._node is None:
-            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, "autocast left that was not entered")
+            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{self.describe()} is left but was not entered here")
         self.close_in_graph(tracer)
         tracer.closed(self)  # type: ignore[attr-defined]
         self._node = None
 
     def close_in_graph(self, tracer: Tracer) -> None:
         """Record the end of the context; it stays open in the real program if the frame ends here."""
-        tracer.graph.graph.call_function(_exit_autocast, (self._node,)).meta["example_value"] = None
+        _, exit_function = _GRAPH_CONTEXTS[self.cls]
+        tracer.graph.graph.call_function(exit_function, (self._node,)).meta["example_value"] = None
         self.abandon()
 
     def abandon(self) -> None:
         """Leave the real context that tracing entered."""
         if self._entered is not None:
             entered, self._entered = self._entered, None
-            _exit_autocast(entered)
+            _GRAPH_CONTEXTS[self.cls][1](entered)
 
     def emit_entered(self, emitter: ValueEmitter) -> None:
         """Make and enter the real context; later loads find it."""
@@ -285,12 +308,22 @@ class AutocastValue(ContextValue):
         emitter.temporaries.append(name)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
-        device, dtype, enabled, cache = self.arguments
-        emitter.begin_call(torch.autocast)
-        for part in (device, dtype, enabled, cache):
+        emitter.begin_call(self.cls)
+        for part in self.constructor:
             emitter.load_constant(part)
-        emitter.call(4)
+        emitter.call(len(self.constructor))
         emitter.remember(self)
+
+
+_GRAPH_CONTEXTS: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    torch.autocast: (_enter_autocast, _exit_autocast),
+    torch.inference_mode: (_enter_inference_mode, _exit_inference_mode),
+}
+
+
+def _autocast(device: str, dtype: Any, enabled: bool, cache: bool, source: Source | None = None) -> GraphContextValue:
+    arguments = (device, dtype, enabled, cache)
+    return GraphContextValue(torch.autocast, arguments, arguments, source)
 
 
 @handles(torch.autocast)
@@ -299,5 +332,30 @@ def make_autocast(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Va
     given = {name: value.as_constant() for name, value in zip(names, args)}
     given.update({name: value.as_constant() for name, value in kwargs.items()})
     real = torch.autocast(**given)  # raises and warns as eager does; entering is what changes state
-    cache = bool(given["cache_enabled"]) if given.get("cache_enabled") is not None else torch.is_autocast_cache_enabled()
-    return AutocastValue(torch.autocast, (given["device_type"], real.fast_dtype, bool(given.get("enabled", True)), cache))
+    return _autocast(real.device, real.fast_dtype, real._enabled, real._cache_enabled)
+
+
+@wraps_type(torch.autocast)
+def wrap_autocast(tracer: Tracer, obj: Any, source: Source) -> Value:
+    tracer.guard(TypeIs(source, torch.autocast))
+    names = ("device", "fast_dtype", "_enabled", "_cache_enabled")
+    device, dtype, enabled, cache = (
+        tracer.wrap(getattr(obj, name), AttributeSource(source, name)).as_constant() for name in names
+    )
+    return _autocast(device, dtype, enabled, cache, source)
+
+
+@handles(torch.inference_mode)
+def make_inference_mode(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    mode = next(iter((*args, *kwargs.values())), None)
+    if mode is not None and not mode.is_constant():  # used as a decorator without parentheses
+        return DecoratedValue(GraphContextValue(torch.inference_mode, (True,), (True,)), mode)
+    enabled = True if mode is None else bool(mode.as_constant())
+    return GraphContextValue(torch.inference_mode, (enabled,), (enabled,))
+
+
+@wraps_type(torch.inference_mode)
+def wrap_inference_mode(tracer: Tracer, obj: Any, source: Source) -> Value:
+    tracer.guard(TypeIs(source, torch.inference_mode))
+    enabled = bool(tracer.wrap(obj.mode, AttributeSource(source, "mode")).as_constant())
+    return GraphContextValue(torch.inference_mode, (enabled,), (enabled,), source)

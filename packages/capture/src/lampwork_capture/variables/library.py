@@ -14,7 +14,7 @@ import operator
 import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, IdentityIs
@@ -25,12 +25,15 @@ from .class_value import ClassValue
 from .constant import ConstantValue
 from .dict import DictValue
 from .function import FunctionValue, MethodValue, SourcedFunctionValue
+from .instance_dict import InstanceDictValue
 from .iterator import step
 from .list import ListValue
 from .method import BuiltinObject
+from .module import ModuleValue
 from .registry import handles, wraps_type
 from .set import SetValue
 from .tuple import TupleValue
+from .user_object import ObjectValue, bare_object, is_overridden
 
 
 @handles(functools.reduce)
@@ -105,10 +108,15 @@ _register_getters()
 @handles(copy.copy)
 def shallow_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     value = args[0].realize()
-    if isinstance(value, (ListValue, DictValue, SetValue)):
+    if isinstance(value, (ListValue, DictValue, SetValue, InstanceDictValue)):
         return value.call_method(tracer, "copy", [], {})
     if isinstance(value, (ConstantValue, ClassValue, FunctionValue, TupleValue)):
         return value
+    if _copies_by_attributes(value):
+        made = bare_object(tracer, value.class_value)
+        for name, item in _instance_items(tracer, value):
+            _put_attribute(tracer, made, name, item)
+        return made
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"copy.copy of {value.describe()} is not modelled")
 
 
@@ -123,6 +131,8 @@ def _deep(tracer: Tracer, value: Value, memo: dict[int, Value]) -> Value:
     known = memo.get(id(value))
     if known is not None:
         return known
+    if isinstance(value, InstanceDictValue):
+        value = value.as_dict(tracer)
     if isinstance(value, (ConstantValue, ClassValue, FunctionValue)):
         return value
     if isinstance(value, ListValue) and value.owner is None:
@@ -138,7 +148,34 @@ def _deep(tracer: Tracer, value: Value, memo: dict[int, Value]) -> Value:
         return copied
     if isinstance(value, SetValue) and all(element.is_constant() for element in value.elements.values()):
         return SetValue(value.elements, value.cls)
+    if _copies_by_attributes(value):
+        fresh = memo[id(value)] = bare_object(tracer, value.class_value)
+        for name, item in _instance_items(tracer, value):
+            _put_attribute(tracer, fresh, name, _deep(tracer, item, memo))
+        return fresh
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"copy.deepcopy of {value.describe()} is not modelled")
+
+
+_COPY_METHODS = ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__")
+
+
+def _copies_by_attributes(value: Value) -> TypeGuard[ObjectValue]:
+    """Whether the copy module copies an object by its instance dict alone."""
+    if not isinstance(value, ObjectValue) or value.payload is not None or isinstance(value, ModuleValue):
+        return False
+    own = [base for base in value.cls.__mro__ if base is not object]
+    if any(name in base.__dict__ for base in own for name in (*_COPY_METHODS, "__slots__", "__new__")):
+        return False
+    return value.has_instance_dict()
+
+
+def _instance_items(tracer: Tracer, value: ObjectValue) -> list[tuple[str, Value]]:
+    contents = InstanceDictValue(value).as_dict(tracer)
+    return [(key.as_constant(), item) for key, item in zip(contents.keys(tracer), contents.values(tracer))]
+
+
+def _put_attribute(tracer: Tracer, value: ObjectValue, name: str, item: Value) -> None:
+    tracer.side_effects.store_attribute(value, name, item, raw=is_overridden(value.cls, "__setattr__"))
 
 
 # dataclasses

@@ -133,6 +133,8 @@ class ModuleValue(ObjectValue):
     def set_member(self, tracer: Tracer, name: str, value: Value) -> None:
         """`nn.Module.__setattr__`: a buffer may be replaced; parameters and submodules may not, while tracing."""
         kind = value.python_type()
+        if self.obj is None and isinstance(value, (ModuleValue, TensorValue)) and self._register(tracer, name, value):
+            return
         if issubclass(kind, (torch.nn.Parameter, torch.nn.Module)):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"replacing `{name}` of {self.describe()} is not modelled")
         known = None
@@ -153,7 +155,17 @@ class ModuleValue(ObjectValue):
         if isinstance(raw, property) or (raw is not MISSING and hasattr(type(raw), "__set__")):
             self.store_attribute(tracer, name, value)
             return
-        tracer.side_effects.store_attribute(self, name, value)
+        tracer.side_effects.store_attribute(self, name, value, raw=self.obj is None)
+
+    def _register(self, tracer: Tracer, name: str, value: Value) -> bool:
+        """Assignment of a submodule or an existing parameter to a module that the frame made."""
+        if isinstance(value, TensorValue) and not issubclass(value.python_type(), torch.nn.Parameter):
+            return False
+        contents = self.store(tracer, "_modules" if isinstance(value, ModuleValue) else "_parameters")
+        if contents is None:
+            tracer.raise_observed(AttributeError, "cannot assign module before Module.__init__() call")
+        contents.set_item(tracer, tracer.constant(name), value)
+        return True
 
     def delete_attribute(self, tracer: Tracer, name: str) -> None:
         pending = tracer.side_effects.pending_attribute(self, name)
@@ -264,9 +276,6 @@ class ModuleValue(ObjectValue):
 
     def hash_key(self, tracer: Tracer) -> Any:
         return self.obj if self.obj is not None else super().hash_key(tracer)
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"{self.describe()} made in the frame")
 
     # named_children() and its kin, over real modules
 
@@ -449,11 +458,6 @@ def set_member(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`Module.__setattr__` of something that is no module")
     receiver.set_member(tracer, args[1].as_constant(), args[2].realize())
     return tracer.constant(None)
-
-
-@handles(_BASE.__init__)
-def initialize(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    raise GraphBreak(BreakId.CALL_NOT_MODELLED, "making a module inside the compiled function is not modelled")
 
 
 @handles(torch.nn.RNNBase._weights_have_changed)

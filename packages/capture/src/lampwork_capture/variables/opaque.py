@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from ..source import AttributeSource, Source
 from .base import Tracer, Value
+from .constant import fold, is_known, is_literal, snapshot
 from .registry import handler_of
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ class LruCacheValue(Value):
         handler = handler_of(self.obj)
         if handler is not None:
             return handler(tracer, args, kwargs)
+        if all(is_known(arg) for arg in (*args, *kwargs.values())):
+            plain = [snapshot(arg) for arg in args]
+            named = {name: snapshot(arg) for name, arg in kwargs.items()}
+            answer = fold(tracer, self.obj, *plain, **named)  # also eager runs it once and keeps the answer
+            if is_literal(answer):
+                return tracer.constant(answer)
         before = tracer.side_effects.count
         result = self.wrapped(tracer).call(tracer, args, kwargs)
         if tracer.side_effects.count != before:

@@ -83,6 +83,8 @@ def binary(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) ->
         result = value.binary(tracer, op, other, reflected)
         if result is not None:
             return result
+    for value, _, reflected in attempts:
+        _check_is_modelled(value, BINARY_METHODS[op][reflected])
     if op is operator.eq:
         return tracer.constant(is_same(tracer, left, right))
     if op is operator.ne:
@@ -94,6 +96,15 @@ def binary(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) ->
     if is_known(left) and is_known(right):  # the exact words of the real error
         return tracer.constant(fold(tracer, op, snapshot(left), snapshot(right)))
     return tracer.raise_observed(TypeError, f"unsupported operand type(s) for {symbol}: {names}")
+
+
+def _check_is_modelled(value: Value, name: str) -> None:
+    """Raise GraphBreak if the real type has an operator of its own that this kind of value does not model."""
+    if type(value).binary is not Value.binary or type(value) is ConstantValue:
+        return
+    method = getattr(value.python_type(), name, None)
+    if method is not None and method is not getattr(object, name, None):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{name}` of {value.describe()} is not modelled")
 
 
 def inplace(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Value:
