@@ -21,7 +21,7 @@ from ..source import CellObjectSource, CellSource, FrameScope, LocalSource, Sour
 from ..variables import builder
 from ..variables.base import ObservedException, Value
 from ..variables.cell import CellValue
-from ..variables.context_manager import AutocastValue, emit_grad_mode
+from ..variables.context_manager import GraphContextValue, emit_grad_mode
 from ..variables.dict import DictValue, dict_contents
 from ..variables.exception import ExceptionValue
 from ..variables.function import FunctionValue, MethodValue
@@ -34,6 +34,7 @@ from ..variables.tuple import TupleValue
 from . import opcodes
 from .dispatch import Signal
 from .frame import SymbolicFrame, Unread
+from .instructions import decode
 from .scope import GlobalScope
 from .side_effects import SideEffects
 
@@ -58,7 +59,7 @@ class FrameTracer:
         self._scopes: dict[int, GlobalScope] = {}
         self._cells: dict[int, CellValue] = {}
         self._depth = 0
-        self._open: list[AutocastValue] = []
+        self._open: list[GraphContextValue] = []
         self._iterations = 0
         self._generators: list[SuspendedGenerator] = []
         self._grad_at_start = torch.is_grad_enabled()
@@ -235,11 +236,11 @@ class FrameTracer:
         changed = enabled != self._grad_at_start
         self.side_effects.at_replay("grad mode", emit_grad_mode(enabled) if changed else None)
 
-    def opened(self, context: AutocastValue) -> None:
+    def opened(self, context: GraphContextValue) -> None:
         """A context was entered in the graph."""
         self._open.append(context)
 
-    def closed(self, context: AutocastValue) -> None:
+    def closed(self, context: GraphContextValue) -> None:
         """A context was left in the graph."""
         if not self._open or self._open[-1] is not context:
             raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, "contexts left in another order than they were entered")
@@ -373,8 +374,26 @@ def refuse_frame(code: CodeType) -> None:
         raise SkipFrame(BreakId.GENERATOR_FRAME, f"`{code.co_name}` is a generator or coroutine")
     if not code.co_flags & 0x02:  # CO_NEWLOCALS
         raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` is no function")
-    if _LOOKS_AT_FRAMES.intersection(code.co_names):
+    if _LOOKS_AT_FRAMES.intersection(code.co_names) and _looks_at_its_frame(code):
         raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` looks at its own frame")
+
+
+def _looks_at_its_frame(code: CodeType) -> bool:
+    """Whether it uses what shows all locals of the running frame, of which a break keeps only those still needed."""
+    instructions = decode(code).instructions
+    for instruction in instructions:
+        if not isinstance(instruction.value, str) or instruction.value not in _LOOKS_AT_FRAMES:
+            continue
+        if instruction.name in ("LOAD_ATTR", "LOAD_METHOD"):
+            if instruction.value in ("_getframe", "currentframe"):
+                return True
+        elif instruction.name == "LOAD_GLOBAL":
+            if instruction.value not in ("vars", "dir"):
+                return True
+            following = [i for i in instructions[instruction.index + 1 : instruction.index + 3] if i.name != "PRECALL"]
+            if following and following[0].name == "CALL" and following[0].arg == 0:
+                return True
+    return False
 
 
 assert opcodes.FAMILIES  # importing them fills the dispatch table
