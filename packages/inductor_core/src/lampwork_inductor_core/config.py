@@ -62,6 +62,8 @@ class Config:
     """A larger body is stored."""
     max_concatenated: int = 4
     """A concatenation of more pieces than this is left to the library."""
+    lower_scatter: bool = False
+    """Generate scatters instead of calling the library's. Off until measured to pay."""
     channels_last: bool = True
     """Choose channels-last for graphs that convolutions dominate."""
     merge_linears: bool = False

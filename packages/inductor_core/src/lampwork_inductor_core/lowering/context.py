@@ -43,6 +43,7 @@ class LoweringContext:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.buffers: list[Buffer] = []
+        self.layouts: dict[str, Layout | OpaqueLayout] = {}
         self.notes: list[str] = []
         self.node_name = ""
         self.user_line: str | None = None
@@ -59,17 +60,20 @@ class LoweringContext:
 
     def add_input(self, name: str, layout: Layout | OpaqueLayout, position: int, static: bool) -> None:
         """Append a graph input."""
+        self.layouts[name] = layout
         self.buffers.append(InputBuffer(name, layout, position, static))
 
     def add_constant(self, value: torch.Tensor, layout: Layout) -> BufferValue:
         """Append a tensor known at compile time."""
         name = self.fresh_name("const")
+        self.layouts[name] = layout
         self.buffers.append(ConstantBuffer(name, layout, value))
         return BufferValue(name, layout)
 
     def add_computed(self, layout: Layout, loops: Loops, origin: Origin) -> BufferValue:
         """Append a buffer that generated code fills."""
         name = self.fresh_name()
+        self.layouts[name] = layout
         self.buffers.append(ComputedBuffer(name, layout, loops, origin))
         return BufferValue(name, layout)
 
@@ -88,6 +92,7 @@ class LoweringContext:
         """Append the result of an operator call."""
         name = self.fresh_name()
         origin = self.origin()
+        self.layouts[name] = layout
         self.buffers.append(
             ExternBuffer(
                 name, layout, target, arguments, keywords, origin, call or name, result_index, out_variant, aliases
@@ -291,6 +296,13 @@ class LoweringContext:
             return BufferValue(stored.name, Layout(layout.device, layout.dtype, layout.sizes, strides, layout.offset))
         body = value.load(canonical_indices(value.sizes))
         return self._store(value.sizes, strides, value.device, body, self.origin())
+
+    def whole(self, value: TensorValue, layout: Layout) -> str:
+        """A buffer that holds the value and nothing else, in exactly this layout."""
+        stored = self.materialise(value, layout.strides)
+        if self.layouts[stored.name] == layout:
+            return stored.name
+        return self.fresh(value, layout.strides).name
 
     def fresh(self, value: TensorValue, strides: Indices) -> BufferValue:
         """A copy of the value in a buffer of its own."""

@@ -18,14 +18,14 @@ from ..ir.buffer import Buffer, ExternBuffer, GraphOutput, InputBuffer, LoweredG
 from ..ir.layout import OpaqueLayout
 from ..ir.verify import verify
 from ..ir.views import to_expr, to_exprs
-from . import activation, concat, creation, indexing, normalisation, pointwise, reduction, view
+from . import activation, concat, creation, indexing, normalisation, pointwise, reduction, scatter, view
 from .context import LoweringContext, layout_of
 from .fallback import call_operator, is_plain, take_item
 from .library_calls import is_library_call
 from .table import Lowering, LoweringTable, Unsupported
 from .values import BufferValue, ExpressionValue, OpaqueValue, TensorValue
 
-_FAMILIES = (pointwise, activation, view, creation, reduction, normalisation, concat, indexing)
+_FAMILIES = (pointwise, activation, view, creation, reduction, normalisation, concat, indexing, scatter)
 
 
 class LoweringError(RuntimeError):
