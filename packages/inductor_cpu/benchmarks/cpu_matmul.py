@@ -84,5 +84,5 @@ def convolution(inputs: int, outputs: int, size: int, kernel: int, stride: int) 
 
 if __name__ == "__main__":
     with torch.inference_mode():
-    linears()
-    convolutions()
+        linears()
+        convolutions()

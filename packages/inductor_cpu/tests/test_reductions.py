@@ -143,3 +143,17 @@ def test_an_empty_reduction_gives_the_identity(backend: Any, run_cases: Any) -> 
         out = torch.empty(3)
         cases.append(Case(kernel, [torch.empty(0), out], [out], [torch.full((3,), identity)], str(kind)))
     run_cases(backend, cases)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_long_sums_stay_accurate(backend: Any, run_cases: Any, dim: int) -> None:
+    """A quarter of a million numbers near one for each result: a plain float32 sum loses more digits than this."""
+    values = torch.rand(1 << 18, 16, generator=torch.Generator().manual_seed(5)) + 0.5
+    if dim == 1:
+        values = values.t().contiguous()
+    kept, reduced = (16, 1 << 18)
+    strides = ([1], [16]) if dim == 0 else ([reduced], [1])
+    kernel = reduction("long_sum", [kept], [reduced], strides, Kind.SUM, torch.float32, torch.float32, torch.float32)
+    out = torch.empty(16)
+    expected = values.double().sum(dim).float()
+    run_cases(backend, [Case(kernel, [values, out], [out], [expected], f"dim {dim}", 1e-6)])

@@ -32,7 +32,7 @@ from .expression_printer import CppPrinter
 from .isa import Isa
 from .ops import convert, register_type, storage_type
 from .parallel import CHUNK, ParallelPlan, plan_parallel
-from .reduction import PARTIALS, SCAN_AS_REDUCTION, Accumulator, combined
+from .reduction import LONG_SUM, PARTIALS, SCAN_AS_REDUCTION, Accumulator, combined
 from .scope import ScopeStack, Value
 from .tiling import VectorLevel, VectorPlan, plan_vectors, stage_nodes
 
@@ -320,12 +320,14 @@ class _Loop:
     _outer_depth: int = 0
     _part: str = ""
     _by_lane: dict[int, bool] = field(default_factory=dict)
+    _chunk: tuple[int, int] | None = None
 
     def write(self, chunk: tuple[int, int] | None = None) -> None:
         writer = self.writer
         vector = writer.vector
         inner = list(writer.kernel.inner)
         self._outer_depth = writer.blocks.depth
+        self._chunk = chunk
         if vector is not None and vector.level is VectorLevel.INNER:
             self.lanes = vector.lanes
             self.partials = self._partials(vector, chunk)
@@ -375,11 +377,24 @@ class _Loop:
         dtype = stage.value.dtype if kind in _POSITIONS else stage.accumulate.accumulate
         if kind in (ReductionKind.ANY, ReductionKind.ALL):
             dtype = torch.bool
-        accumulator = Accumulator(self.writer.blocks.fresh(f"{kind.value}_so_far"), kind, dtype)
+        accumulator = Accumulator(
+            self.writer.blocks.fresh(f"{kind.value}_so_far"), kind, dtype, self._is_long(kind, dtype)
+        )
         self.accumulators[position] = accumulator
         self._by_lane[position] = vector
         self.writer.blocks.line(accumulator.declare(vector, self.partials), self._outer_depth)
         return accumulator
+
+    def _is_long(self, kind: ReductionKind, dtype: torch.dtype) -> bool:
+        """Whether so many values meet one accumulator that a plain sum would lose digits."""
+        if kind is not ReductionKind.SUM or not dtype.is_floating_point:
+            return False
+        points = 1
+        for dimension in self.writer.kernel.inner:
+            points *= int(dimension.size) if dimension.size.is_constant else LONG_SUM
+        if self._chunk is not None:
+            points = min(points, self._chunk[0])
+        return points // (self.lanes * self.partials) >= LONG_SUM
 
     def _vector(self, inner: list[Dimension], vector: VectorPlan, chunk: tuple[int, int] | None) -> None:
         writer = self.writer

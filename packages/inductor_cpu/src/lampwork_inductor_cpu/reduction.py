@@ -17,6 +17,9 @@ from .ops import literal, register_type, vector_type
 PARTIALS = 4
 """Vector accumulators of one reduction, at most."""
 
+LONG_SUM = 2048
+"""Additions to one accumulator from which on a floating-point sum is added up in blocks."""
+
 _ARGUMENT = (ReductionKind.ARGMAX, ReductionKind.ARGMIN)
 
 
@@ -27,6 +30,7 @@ class Accumulator:
     name: str
     kind: ReductionKind
     dtype: torch.dtype
+    cascade: bool = False  # a long floating-point sum: added up in blocks, so that rounding errors stay small
 
     @property
     def is_position(self) -> bool:
@@ -45,6 +49,8 @@ class Accumulator:
             zero = f"{self.identity()}, int64_t(0)"
             return f"lw::best{lanes}<{register_type(self.dtype)}, {greatest}> {self.name}{{{zero}}};"
         cpp = vector_type(self.dtype) if vector else register_type(self.dtype)
+        if self.cascade:
+            return f"lw::cascade<{cpp}> {self.name}{f'[{partials}]' if partials > 1 else ''};"
         if partials == 1:
             return f"{cpp} {self.name} = {self.identity()};"
         return f"{cpp} {self.name}[{partials}] = {{{', '.join([self.identity()] * partials)}}};"
@@ -57,11 +63,14 @@ class Accumulator:
             return f"{target}.take({arguments});"
         if active is not None and active != "lw::all":
             value = f"lw::keep({active}, {value}, {vector_type(self.dtype)}({self.identity()}))"
+        if self.cascade:
+            return f"{target}.take({value});"
         return f"{target} = {combined(self.kind, target, value, self.dtype)};"
 
     def merge_partials(self, partials: int) -> str:
         """All partials as one vector, in a fixed order."""
-        texts = [f"{self.name}[{k}]" for k in range(partials)]
+        total = ".total()" if self.cascade else ""
+        texts = [f"{self.name}[{k}]{total}" for k in range(partials)]
         while len(texts) > 1:
             pairs = [combined(self.kind, a, b, self.dtype, nested=True) for a, b in zip(texts[::2], texts[1::2])]
             texts = pairs + ([texts[-1]] if len(texts) % 2 else [])
@@ -71,13 +80,16 @@ class Accumulator:
         """The finished scalar: lanes combined."""
         if self.is_position:
             return f"{self.name}.combine().index" if vector else f"{self.name}.index"
+        name = f"{self.name}.total()" if self.cascade else self.name
         if not vector:
-            return self.name
-        merged = self.name if partials == 1 else self.merge_partials(partials)
+            return name
+        merged = name if partials == 1 else self.merge_partials(partials)
         return f"{_HORIZONTAL[self.kind]}({merged})"
 
     def result_per_lane(self) -> str:
         """The finished value of each lane, where the lanes are different outer points."""
+        if self.cascade:
+            return f"{self.name}.total()"
         return f"{self.name}.index" if self.is_position else self.name
 
 

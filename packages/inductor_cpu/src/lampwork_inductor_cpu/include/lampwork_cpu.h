@@ -106,10 +106,18 @@ template <class F, class... C> LW F horner(F x, float c, C... rest) { return mad
 
 // --------------------------------------------------------------------------------------------------- functions of one register
 
-// 2**n * x for an integer-valued n in [-252, 254]; two steps reach denormals and infinity
-template <class F> LW F scale(F x, F n) {
-  int_of<F> k = to_int(n), k1 = k >> 1, k2 = k - k1;
-  return x * bits_as<F>((k1 + 127) << 23) * bits_as<F>((k2 + 127) << 23);
+// 2**n * x for an integer-valued n in [-252, 254]; two steps reach denormals and infinity, rounding once
+LW float scale(float x, float n) {
+  const int32_t k = to_int(n), k1 = k >> 1, k2 = k - k1;
+  return x * bits_as<float>((k1 + 127) << 23) * bits_as<float>((k2 + 127) << 23);
+}
+LW f32v scale(f32v x, f32v n) {
+#if LAMPWORK_VECTOR_BYTES == 64 && defined(__AVX512F__)
+  return __builtin_ia32_scalefps512_mask(x, n, x, (uint16_t)-1, 4);
+#else
+  const i32v k = to_int(n), k1 = k >> 1, k2 = k - k1;
+  return x * bits_as<f32v>((i32v)((k1 + 127) << 23)) * bits_as<f32v>((i32v)((k2 + 127) << 23));
+#endif
 }
 // exp(r) and exp(r)-1 around zero: n = rint(x / ln 2), r = x - n ln 2 in two steps
 template <class F> LW F exp_tail(F r) {

@@ -269,6 +269,17 @@ LW bool every_lane(mask x) { return !any(~x.m); }
 LW bool max_lanes(mask x) { return any_lane(x); }
 LW bool min_lanes(mask x) { return every_lane(x); }
 
+// a long sum in blocks of 256: rounding errors grow with the number of blocks, not of values
+template <class V> struct cascade {
+  V low = V(0), high = V(0);
+  int count = 0;
+  LW_LAMBDA void take(V x) {
+    low = low + x;
+    if (++count == 256) high = high + low, low = V(0), count = 0;
+  }
+  LW_LAMBDA V total() const { return high + low; }
+};
+
 // the extreme value so far and where it was first met; nan beats everything
 template <class T, bool Greatest> LW bool beats(T a, T b) {
   return (Greatest ? a > b : a < b) || (a != a && b == b);
