@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from lampwork_inductor_core.config import Config
 
 SIZES = (2, 3, 4)
 
@@ -71,7 +72,32 @@ def _combine(x: torch.Tensor, y: torch.Tensor, rng: random.Random) -> torch.Tens
     return rng.choice([torch.add, torch.mul, torch.maximum, torch.sub])(x, y)
 
 
-def program_of(seed: int, steps: int = 14):
+def _odd(x: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """Scans, concatenations, padding, gathers, other dtypes: what fuses rarely or under conditions."""
+    if x.dim() == 0:
+        return x.to(torch.int32).to(torch.float32)
+    dim = rng.randrange(x.dim())
+    size = x.size(dim)
+    picked = torch.tensor([rng.randrange(-size, size) for _ in range(3)])
+    return rng.choice(
+        [
+            lambda: torch.cumsum(x, dim),
+            lambda: torch.cat([x, x * 2], dim),
+            lambda: torch.nn.functional.pad(x, (1, 2), value=0.5),
+            lambda: x.index_select(dim, picked % size),
+            lambda: x[picked] if dim == 0 else x.gather(dim, x.argsort(dim)),
+            lambda: x.to(torch.bfloat16).mul(1.5).to(torch.float32),
+            lambda: (x * 4).to(torch.int64).remainder(3).to(torch.float32),
+            lambda: (x > 0.1).logical_and(x < 1.0).to(torch.float32),
+            lambda: x.index_add(dim, (picked % size)[:1], x.narrow(dim, 0, 1)),
+            lambda: torch.where(x.amax(dim, keepdim=True) == x, x, torch.zeros(())),
+            lambda: x.expand(2, *x.shape) if x.numel() < 128 else x,
+            lambda: torch.roll(x, 1, dim),
+        ]
+    )()
+
+
+def program_of(seed: int, steps: int = 14, odd: bool = False):
     """A deterministic random program: the same operations on every call."""
 
     def program(*inputs: torch.Tensor):
@@ -81,7 +107,9 @@ def program_of(seed: int, steps: int = 14):
             x = rng.choice(values[-6:])
             kind = rng.randrange(10)
             made: torch.Tensor | None
-            if kind < 3:
+            if odd and rng.random() < 0.35:
+                made = _odd(x, rng)
+            elif kind < 3:
                 made = _unary(x, rng)
             elif kind < 5:
                 made = _move(x, rng)
@@ -109,18 +137,20 @@ def inputs_of(seed: int) -> list[torch.Tensor]:
     return made
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_random_program(seed, compile_interpreted):
-    program, inputs = program_of(seed), inputs_of(seed)
+@pytest.mark.parametrize("odd", [False, True], ids=["plain", "odd"])
+@pytest.mark.parametrize("seed", range(40))
+def test_random_program(seed, odd, compile_interpreted):
+    program, inputs = program_of(seed, odd=odd), inputs_of(seed)
     kept = [x.clone() for x in inputs]
     expected = program(*inputs)
-    compiled, _ = compile_interpreted(program, inputs, without_locals=seed % 3 == 0)
+    config = Config(verify=True, lower_scatter=True)
+    compiled, _ = compile_interpreted(program, inputs, without_locals=seed % 3 == 0, config=config)
     for call in range(2):
         results = compiled(*inputs)
         assert len(results) == len(expected)
         for position, (mine, eager) in enumerate(zip(results, expected, strict=True)):
             torch.testing.assert_close(
-                mine, eager, rtol=1e-4, atol=1e-5, msg=lambda m: f"output {position}, call {call}: {m}"
+                mine, eager, rtol=1e-3, atol=1e-4, msg=lambda m: f"output {position}, call {call}: {m}"
             )
             assert mine.shape == eager.shape
     for before, after in zip(kept, inputs, strict=True):
