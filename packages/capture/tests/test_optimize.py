@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import warnings
 
+import lampwork_capture as capture
 import pytest
 import torch
-
-import lampwork_capture as capture
 from lampwork_capture import _native
 from lampwork_capture.config import CaptureConfig
 from lampwork_capture.frame_callback import CaptureWarning, FrameCallback
@@ -42,7 +41,9 @@ def test_backend_gets_graph_inputs_and_metadata():
     assert torch.equal(optimized(x), model(x))
     (graph,) = recorder.graphs
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    assert len(placeholders) == len(recorder.inputs[0]) == 1 + len(model.state_dict()) - 1  # num_batches_tracked is unused
+    assert (
+        len(placeholders) == len(recorder.inputs[0]) == 1 + len(model.state_dict()) - 1
+    )  # num_batches_tracked is unused
     static = [node.meta["static_input"] for node in placeholders]
     assert static.count(False) == 1 and static.count(True) == len(static) - 1
     for node, example in zip(placeholders, recorder.inputs[0]):
@@ -280,7 +281,7 @@ def test_explain_shows_breaks():
 
     text = str(capture.explain(f)(X))
     assert "2 graphs" in text and "LW009" in text and "hint:" in text
-    assert f'line {f.__code__.co_firstlineno + 2}' in text
+    assert f"line {f.__code__.co_firstlineno + 2}" in text
 
 
 def test_optimize_inside_optimize():

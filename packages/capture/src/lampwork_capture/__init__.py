@@ -1,6 +1,6 @@
 """Lampwork's capture: Python bytecode to FX graphs, guards and new bytecode.
 
-`optimize` captures a function or module just in time for a graph backend; `capture` and `explain` show what is captured.
+`optimize` captures a function or module just in time for a graph backend; `capture` and `explain` show the result.
 """
 
 from .errors import BackendError, CaptureError, GraphBreakError

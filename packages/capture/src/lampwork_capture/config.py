@@ -13,8 +13,8 @@ from dataclasses import dataclass
 class CaptureConfig:
     """Settings of one `optimize` call.
 
-    `strict`: a failure of ours raises instead of falling back to eager (`LAMPWORK_STRICT=1`). `recompile_limit`: how many
-    captures of one code object are kept before it runs eagerly. `longest_chain`: attempts to place breaks in one frame.
+    `strict`: a failure of ours raises instead of falling back to eager (`LAMPWORK_STRICT=1`). `recompile_limit`: how
+    many captures of one code object are kept before it runs eagerly. `longest_chain`: attempts to place a break.
     """
 
     fullgraph: bool = False

@@ -1,8 +1,7 @@
 """Conversion of a frame, all stages on one page: trace, place the break, emit code, compile the graph, assemble.
 
-The frame hook calls `Converter.__call__` for a frame that no cache entry fits. Invariants: tracing touches nothing real,
-so it may be repeated from the start; torch's state is restored whatever happens; a failure of ours leaves the frame to
-the plain interpreter.
+`FrameCallback` asks for it when no cache entry fits a frame. Invariants: tracing touches nothing real, so it may be
+repeated from the start; torch's state is restored whatever happens; nothing of the user's program is run.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from .config import CaptureConfig
 from .errors import GraphBreakError
 from .graph.builder import EagerWouldRaise, TracedGraph
 from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
+from .interpreter.dispatch import Signal
 from .interpreter.frame import Null
 from .interpreter.instructions import DecodedCode, decode
-from .interpreter.dispatch import Signal
 from .interpreter.output import code_of_eager, code_of_return, emit_prefix, emit_return, emit_state, state_at_break
 from .interpreter.reconstruct import ValueEmitter
 from .interpreter.region import find_exits
@@ -66,7 +65,8 @@ def convert(
                 return _finish_return(tracer, emitter, compile_graph, state)
             except ObservedException as error:
                 raised = error.value
-                broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{error.value.describe()} is not caught in the frame")
+                cause = f"{error.value.describe()} is not caught in the frame"
+                broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
             except GraphBreak as error:
                 broken = error
         finally:

@@ -49,8 +49,8 @@ class FrameCallback:
         self.policy = policy
         self.records: list[CapturedFrame] = []
         self.recompilations: list[tuple[CodeType, Failure | None]] = []
+
         self._warned: set[tuple[str, int, str]] = set()
-        self._failing_in_backend = False
 
     def __call__(self, view: Any, entries: tuple[Any, ...]) -> Any:
         """A CacheEntry for the frame, or SKIP."""
@@ -94,6 +94,7 @@ class FrameCallback:
             return _native.SKIP
         guards = weakened(captured.guards)
         self.records.append(dataclasses.replace(captured, guards=guards, graph=_without_examples(captured.graph)))
+        assert captured.replacement is not None
         return _native.CacheEntry(tree, captured.replacement, guards)
 
     def _is_strict(self) -> bool:

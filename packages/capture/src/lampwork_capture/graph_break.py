@@ -1,8 +1,8 @@
 """Graph breaks: why tracing stopped, as data with a stable id, the user's line, and what to change.
 
 The tracer raises `GraphBreak` where it meets what it does not model; `convert_frame` turns it into a partial graph, the
-real instruction and a resume function, or into a skipped frame. Invariant: ids are stable across releases, never reused,
-and each has a page in the docs (docs/graph-breaks.md).
+real instruction and a resume function, or into a skipped frame. Invariant: ids are stable across releases, never
+reused, and each has a page in the docs (docs/graph-breaks.md).
 """
 
 from __future__ import annotations

@@ -88,13 +88,15 @@ def compiling(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]
 
 def mark_dynamic(tensor: torch.Tensor, dim: int, min: int | None = None, max: int | None = None) -> None:
     """Say that a size of a tensor varies. Accepted and kept; in this version a new size is a new capture."""
-    tensor.__dict__.setdefault("_lampwork_dynamic_dims", {})[dim] = (min, max)
+    marks: dict[int, tuple[int | None, int | None]] = getattr(tensor, "_lampwork_dynamic_dims", {})
+    setattr(tensor, "_lampwork_dynamic_dims", {**marks, dim: (min, max)})  # noqa: B010
 
 
 def mark_static(tensor: torch.Tensor, dim: int | None = None) -> None:
     """Say that a size of a tensor (or each of them) does not vary."""
     dims = range(tensor.dim()) if dim is None else (dim,)
-    tensor.__dict__.setdefault("_lampwork_static_dims", set()).update(dims)
+    marks: set[int] = getattr(tensor, "_lampwork_static_dims", set())
+    setattr(tensor, "_lampwork_static_dims", {*marks, *dims})  # noqa: B010
 
 
 def reset() -> None:

@@ -96,7 +96,18 @@ _STDLIB_SKIPPED = (
     "gettext.py",
     "locale.py",
 )
-_LIBRARIES_SKIPPED = ("numpy", "pytest", "_pytest", "pluggy", "sympy", "networkx", "rich", "bytecode", "hypothesis", "triton")
+_LIBRARIES_SKIPPED = (
+    "numpy",
+    "pytest",
+    "_pytest",
+    "pluggy",
+    "sympy",
+    "networkx",
+    "rich",
+    "bytecode",
+    "hypothesis",
+    "triton",
+)
 
 
 class CallPolicy(enum.Enum):
@@ -137,7 +148,7 @@ class SkipPolicy:
     def _of_filename(self, filename: str) -> CallPolicy:
         if filename.startswith("<frozen "):
             return CallPolicy.INLINE if filename in _FROZEN_INLINED else CallPolicy.SKIP
-        if filename.startswith(_GENERATED) or filename.startswith(_HERE) or filename.startswith(self._skipped_libraries):
+        if filename.startswith((*_GENERATED, _HERE, *self._skipped_libraries)):
             return CallPolicy.SKIP
         if filename.startswith(_TORCH):
             inside = filename[len(_TORCH) :].replace(os.sep, "/")
@@ -153,8 +164,10 @@ class SkipPolicy:
         if filename.startswith("<frozen ") or code.co_name in _COMPREHENSIONS:
             return False
         if filename.startswith((_TORCH, _HERE)) or filename.startswith(_GENERATED):
-            return filename.startswith(_TORCH) and filename[len(_TORCH) :].startswith("nn/modules/") and (
-                not filename.endswith("module.py")
+            return (
+                filename.startswith(_TORCH)
+                and filename[len(_TORCH) :].startswith("nn/modules/")
+                and (not filename.endswith("module.py"))
             )
         if filename.startswith(_STDLIB) and "site-packages" not in filename:
             return False

@@ -1,4 +1,4 @@
-"""Runs a program eagerly and optimized and compares everything that can be seen of it: results, side effects, output."""
+"""Runs a program eagerly and optimized and compares what can be seen of it: results, side effects, output."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 import lampwork_capture
+import torch
 from lampwork_capture.config import CaptureConfig
 from lampwork_capture.frame_callback import FrameCallback
 from lampwork_capture.optimize import eager_backend, shared_policy, with_callback

@@ -1366,6 +1366,7 @@ def random_numbers(x):
 @program
 def imports_inside(x):
     import math
+
     from torch.nn import functional as F
 
     return F.relu(x) * math.pi

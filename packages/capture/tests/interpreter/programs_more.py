@@ -384,7 +384,14 @@ def list_methods(x):
 @program
 def list_errors(x):
     out = []
-    for f in (lambda: [1].index(5), lambda: [].pop(), lambda: {}["k"], lambda: (1,)[3], lambda: int("q"), lambda: 1 / 0):
+    for f in (
+        lambda: [1].index(5),
+        lambda: [].pop(),
+        lambda: {}["k"],
+        lambda: (1,)[3],
+        lambda: int("q"),
+        lambda: 1 / 0,
+    ):
         try:
             f()
         except (ValueError, LookupError, ZeroDivisionError) as e:
@@ -419,7 +426,15 @@ def argument_list_mutated_in_callee(x):
 def tuple_things(x):
     t = (1, x, "a")
     a, *b = t
-    return t[1:] + (2,), t.index("a"), 1 in t[:1], a, b, t * 2 == t + t if False else len(t * 2), hash((1, 2)) == hash((1, 2))
+    return (
+        t[1:] + (2,),
+        t.index("a"),
+        1 in t[:1],
+        a,
+        b,
+        t * 2 == t + t if False else len(t * 2),
+        hash((1, 2)) == hash((1, 2)),
+    )
 
 
 @program
@@ -475,7 +490,13 @@ def functional_tools(x):
     add = functools.partial(operator.add, 1)
     get = operator.itemgetter(1)
     name = operator.attrgetter("shape")
-    return add(x), get([1, x]), name(x)[0], list(map(operator.mul, [1, 2], [3, 4])), functools.reduce(lambda a, b: a * b, [1, 2, 3])
+    return (
+        add(x),
+        get([1, x]),
+        name(x)[0],
+        list(map(operator.mul, [1, 2], [3, 4])),
+        functools.reduce(lambda a, b: a * b, [1, 2, 3]),
+    )
 
 
 @functools.lru_cache(maxsize=None)
@@ -870,7 +891,16 @@ def in_place_and_views(x):
 def shapes_and_sizes(x):
     y = x.expand(2, 3)
     b, n = y.shape
-    return y.reshape(b * n), y.size(), y.size(-1), y.numel(), y.stride(), len(y), y.T.is_contiguous(), y.shape[1:] + (1,)
+    return (
+        y.reshape(b * n),
+        y.size(),
+        y.size(-1),
+        y.numel(),
+        y.stride(),
+        len(y),
+        y.T.is_contiguous(),
+        y.shape[1:] + (1,),
+    )
 
 
 @program

@@ -33,7 +33,9 @@ _DECLINED: dict[str, str] = {}
 _FIRST, _LAST = (3, 10), (3, 13)
 
 
-def opcode(*names: str, since: tuple[int, int] = _FIRST, until: tuple[int, int] = _LAST) -> Callable[[Handler], Handler]:
+def opcode(
+    *names: str, since: tuple[int, int] = _FIRST, until: tuple[int, int] = _LAST
+) -> Callable[[Handler], Handler]:
     """Decorator: the handler of these opcodes in CPython `since` to `until`, both included."""
 
     def register(handler: Handler) -> Handler:

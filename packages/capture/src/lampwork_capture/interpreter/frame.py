@@ -83,7 +83,12 @@ class SymbolicFrame:
     )
 
     def __init__(
-        self, tracer: FrameTracer, code: CodeType, scope: GlobalScope, parent: SymbolicFrame | None, function: Value | None
+        self,
+        tracer: FrameTracer,
+        code: CodeType,
+        scope: GlobalScope,
+        parent: SymbolicFrame | None,
+        function: Value | None,
     ) -> None:
         self.tracer = tracer
         self.code = code

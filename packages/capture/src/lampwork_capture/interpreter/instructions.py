@@ -243,9 +243,8 @@ def _handlers(code: CodeType, index_of: dict[int, int]) -> Iterator[HandlerEntry
         except StopIteration:
             return
         length, target, packed = varint() * 2, varint() * 2, varint()
-        yield HandlerEntry(
-            _index_from(index_of, start), _index_from(index_of, start + length), index_of[target], packed >> 1, packed & 1 == 1
-        )
+        first, end = _index_from(index_of, start), _index_from(index_of, start + length)
+        yield HandlerEntry(first, end, index_of[target], packed >> 1, packed & 1 == 1)
 
 
 def _index_from(index_of: dict[int, int], offset: int) -> int:

@@ -1,7 +1,7 @@
 """Output code: what a finished trace becomes: call the graph, replay the side effects, leave the result.
 
-A trace that reached its end returns its value; one that stopped before an instruction rebuilds the stack and the locals
-and continues in a copy of the original code (`resume`). Invariants: everything that is read from a source is read before
+A trace that reached its end returns its value; one that stopped before an instruction rebuilds stack and locals and
+continues in a copy of the original code (`resume`). Invariants: everything that is read from a source is read before
 the first side effect; the original code's names and handlers are untouched in the copy.
 """
 
@@ -32,7 +32,7 @@ CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
 
 @dataclass(frozen=True, slots=True)
 class FrameState:
-    """What must be real at a graph break: the stack from the bottom, and the locals by name. None on the stack: NULL."""
+    """What must be real at a graph break: the stack from the bottom (None: NULL), and the locals by name."""
 
     stack: tuple[Value | None, ...]
     local_values: dict[str, Value]
@@ -58,7 +58,8 @@ def state_at_break(tracer: FrameTracer, live: frozenset[str]) -> FrameState:
         if name in own_cells:
             if isinstance(value, CellValue):
                 if value.source is None and not value.in_root:
-                    raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"the cell of `{name}` inside a comprehension")
+                    cause = f"the cell of `{name}` inside a comprehension"
+                    raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, cause)
                 cells.append(value)
         elif value is None:
             if name in given:
@@ -153,7 +154,11 @@ def code_of_return(code: CodeType, prefix: Prefix) -> CodeType:
 
 
 def run_eagerly(
-    function: FunctionType, positional: tuple[Any, ...], rest: tuple[Any, ...], named: dict[str, Any], more: dict[str, Any]
+    function: FunctionType,
+    positional: tuple[Any, ...],
+    rest: tuple[Any, ...],
+    named: dict[str, Any],
+    more: dict[str, Any],
 ) -> Any:
     """Call the original code with capture off (what `code_of_eager` emits)."""
     return _native.call_disabled(function, *positional, *rest, **named, **more)
@@ -195,4 +200,3 @@ def finish(editable: EditableCode) -> CodeType:
     editable.take_plain_arguments()
     editable.stack_size = 0
     return assemble(editable)
-

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _PLAIN_DICTS = frozenset({"_modules", "_parameters", "_buffers", "__dict__"})
 
 
+def _is_plain_dict(source: Source) -> bool:
+    return isinstance(source, AttributeSource) and source.name in _PLAIN_DICTS
+
+
 class SourceEmitter(Emitter):
     """An emitter that reads each shared prefix of many sources once."""
 
@@ -50,7 +54,7 @@ class SourceEmitter(Emitter):
         if name is not None:
             self.emit("LOAD_FAST", name)
             return
-        if isinstance(source, ItemSource) and isinstance(source.base, AttributeSource) and source.base.name in _PLAIN_DICTS:
+        if isinstance(source, ItemSource) and _is_plain_dict(source.base):
             self.load_source(source.base)
             self.load_constant(source.key)
             self.load_item()

@@ -25,7 +25,7 @@ class Item(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """Control leaves the region before instruction `index`; `stack` from the bottom (True: NULL), locals that are passed."""
+    """Control leaves the region before instruction `index`: stack from the bottom (True: NULL), locals passed on."""
 
     index: int
     stack: tuple[bool, ...]

@@ -2,8 +2,8 @@
 
 The replacement of a frame that breaks is: the generated prefix, then a jump into a copy of the original code at the
 breaking instruction, whose handlers stay in place; at each exit of the native region the copy packs stack and locals
-and calls a resume function: the original code again, entered behind the break. Invariant: a resume function depends only
-on the code, the exit and its stack layout, so all breaks that leave there share it.
+and calls a resume function: the original code again, entered behind the break. Invariant: a resume function depends
+only on the code, the exit and its stack layout, so all breaks that leave there share it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import weakref
 from types import CodeType
 from typing import Any
 
-from bytecode import CellVar, FreeVar, Instr, Label, TryBegin, TryEnd
+from bytecode.instr import CellVar, FreeVar, Instr, Label, TryBegin, TryEnd
 
 from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
 from ..bytecode.emitter import Emitter
@@ -231,9 +231,11 @@ def drop_unreachable(items: list[CodeItem]) -> list[CodeItem]:
         for index, region in enumerate(regions)
         if region is not None and index in reached and isinstance(items[index], Instr)
     }
-    targets: set[Label] = {
-        item.arg for index, item in enumerate(items) if index in reached and isinstance(item, Instr) and isinstance(item.arg, Label)
-    }
+    targets: set[Label] = set()
+    for index in reached:
+        item = items[index]
+        if isinstance(item, Instr) and isinstance(item.arg, Label):
+            targets.add(item.arg)
     targets |= {handler_label(r) for r in regions if r is not None and id(r) in used}
     kept: list[CodeItem] = []
     for index, item in enumerate(items):
@@ -256,7 +258,8 @@ def loop_region(decoded: DecodedCode, index: int) -> tuple[int, frozenset[int]] 
     if loop < 0:
         return None
     members = frozenset(i for i, number in enumerate(decoded.loop_of) if number == loop)
-    entries = sorted({after for i in _live_code(decoded) - members for after in decoded.successors(i) if after in members})
+    outside = _live_code(decoded) - members
+    entries = sorted({after for i in outside for after in decoded.successors(i) if after in members})
     if len(entries) != 1:
         return None
     entry = entries[0]

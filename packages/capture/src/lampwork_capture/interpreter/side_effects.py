@@ -129,7 +129,7 @@ class SideEffects:
     # Anything else
 
     def at_replay(self, key: str, action: Callable[[ValueEmitter], None] | None) -> None:
-        """Emit `action` after the others (grad mode ...); a later one with the same key replaces it, None removes it."""
+        """Emit `action` after the others (grad mode ...); a later one of the same key replaces it, None removes it."""
         self.count += 1
         if action is None:
             self._actions.pop(key, None)

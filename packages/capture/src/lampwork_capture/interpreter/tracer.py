@@ -360,9 +360,7 @@ def drop_needless_grad_modes(graph: torch.fx.Graph, enabled: bool) -> None:
     """Remove changes of the grad mode that nothing happens under."""
     settings = [node for node in graph.nodes if node.target is torch._C._set_grad_enabled]
     for node in settings:
-        if node.next.target is torch._C._set_grad_enabled:
-            graph.erase_node(node)
-        elif node.args[0] == enabled:
+        if node.next.target is torch._C._set_grad_enabled or node.args[0] == enabled:
             graph.erase_node(node)
         else:
             enabled = bool(node.args[0])
@@ -396,7 +394,7 @@ def _looks_at_its_frame(code: CodeType) -> bool:
     return False
 
 
-assert opcodes.FAMILIES  # importing them fills the dispatch table
+FAMILIES = opcodes.FAMILIES  # importing them fills the dispatch table
 _LOOKS_AT_FRAMES = frozenset({"locals", "vars", "dir", "eval", "exec", "_getframe", "currentframe"})
 
-__all__ = ["FrameTracer", "TorchState", "refuse_frame"]
+__all__ = ["FAMILIES", "FrameTracer", "TorchState", "refuse_frame"]

@@ -10,6 +10,7 @@ interpreter, it calls back through `Tracer`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import CellType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 from ..graph_break import BreakId, GraphBreak
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
     from ..graph.builder import GraphBuilder
     from ..interpreter.reconstruct import ValueEmitter
+    from ..interpreter.scope import GlobalScope
     from ..interpreter.side_effects import SideEffects
+    from .cell import CellValue
+    from .context_manager import GraphContextValue
+    from .function import FunctionValue
 
 
 class Value:
@@ -43,7 +48,7 @@ class Value:
         raise NotImplementedError(type(self).__name__)
 
     def is_constant(self) -> bool:
-        """Whether `as_constant` succeeds: the value is a literal (or a tuple, slice ... of literals), guarded as such."""
+        """Whether `as_constant` succeeds: the value is a literal, or a tuple, slice ... of literals; guarded."""
         return False
 
     def as_constant(self) -> Any:
@@ -51,7 +56,7 @@ class Value:
         raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the value of {self.describe()} is not known while tracing")
 
     def as_graph_argument(self) -> Any:
-        """What an FX node takes as argument for it: an `fx.Node`, a literal, or nested tuples, lists, dicts, slices of these."""
+        """What an FX node takes for it: an `fx.Node`, a literal, or nested tuples, lists, dicts, slices of these."""
         if self.is_constant():
             return self.as_constant()
         raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{self.describe()} cannot be passed to a torch operation")
@@ -60,7 +65,7 @@ class Value:
         """A few words for messages: the kind, and the user's expression when there is one."""
         return f"{self.kind} `{self.source}`" if self.source is not None else self.kind
 
-    # What bytecode does with it. All may raise GraphBreak (not modelled) or ObservedException (the user's own exception).
+    # What bytecode does with it. All may raise GraphBreak (not modelled) or ObservedException (the user's own error).
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         """`value(*args, **kwargs)`."""
@@ -101,7 +106,7 @@ class Value:
         raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"{self.describe()} is not a modelled iterator")
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
-        """`op(value, other)`, or `op(other, value)` when reflected; `op` is of the `operator` module. None: not implemented."""
+        """`op(value, other)`, or `op(other, value)` when reflected; `op` is from `operator`. None: not implemented."""
         return None
 
     def get_item(self, tracer: Tracer, key: Value) -> Value:
@@ -179,7 +184,7 @@ class Tracer(Protocol):
         ...
 
     def wrap(self, obj: Any, source: Source) -> Value:
-        """The value of an object that existed before the frame: guarded, made an input if it is a tensor, once per object."""
+        """The value of an object that existed before the frame, once per object: guarded, an input if a tensor."""
         ...
 
     def constant(self, obj: Any) -> Value:
@@ -191,7 +196,7 @@ class Tracer(Protocol):
         ...
 
     def inline(self, function: Value, code_locals: Mapping[str, Value]) -> Value:
-        """Trace the body of a Python function with its arguments bound; the value it returns. May raise what it raises."""
+        """Trace the body of a Python function with its arguments bound; the value it returns. Raises what it raises."""
         ...
 
     def add_node(self, op: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Value:
@@ -200,6 +205,56 @@ class Tracer(Protocol):
 
     def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
         """Raise the user's own exception inside the traced program."""
+        ...
+
+    # Containers
+
+    def make_tuple(self, items: Sequence[Value]) -> Value:
+        """A new tuple."""
+        ...
+
+    def make_dict(self, pairs: Sequence[tuple[Value, Value]]) -> Value:
+        """A new dict."""
+        ...
+
+    def items_of_mapping(self, value: Value) -> list[tuple[Any, Value]]:
+        """The entries of a dict whose keys are constants. Raises GraphBreak for another mapping."""
+        ...
+
+    # Functions
+
+    def scope_of(self, variables: dict[str, Any], function_source: Source | None) -> GlobalScope:
+        """The scope of a function with these globals."""
+        ...
+
+    def existing_cell(self, name: str, cell: CellType, source: Source, contents: Source) -> CellValue:
+        """The value of a real cell, one for each."""
+        ...
+
+    def bind_method(self, function: Value, owner: Value) -> Value:
+        """The method of a function that was found in the class of a value."""
+        ...
+
+    def check_call(self, function: FunctionValue) -> None:
+        """Raise GraphBreak if the function may not be traced through."""
+        ...
+
+    def wrap_unread(self, value: Value) -> Value:
+        """Wrap a local of the root frame at its first use; any other value is itself."""
+        ...
+
+    # torch's state
+
+    def grad_mode_changed(self) -> None:
+        """The traced program set the grad mode."""
+        ...
+
+    def opened(self, context: GraphContextValue) -> None:
+        """A context was entered in the graph."""
+        ...
+
+    def closed(self, context: GraphContextValue) -> None:
+        """A context was left in the graph."""
         ...
 
     def is_tracing_through(self, code: Any) -> bool:

@@ -70,7 +70,7 @@ class CellValue(Value):
             contents = self._contents = tracer.wrap(obj, self._contents_source)
         elif contents is not None and contents is self._initial and hasattr(contents, "obj"):
             # an argument of the root frame that lives in a cell: wrapped at its first use
-            contents = self._contents = tracer.wrap_unread(contents)  # type: ignore[attr-defined]
+            contents = self._contents = tracer.wrap_unread(contents)
             self._initial = contents
         return contents
 

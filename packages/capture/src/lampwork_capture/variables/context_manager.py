@@ -32,7 +32,7 @@ def set_grad_mode(tracer: Tracer, enabled: bool) -> None:
     if torch.is_grad_enabled() != enabled:
         tracer.graph.add_node("call_function", torch._C._set_grad_enabled, (enabled,), {}, tracer.user_line)
         torch._C._set_grad_enabled(enabled)
-    tracer.grad_mode_changed()  # type: ignore[attr-defined]
+    tracer.grad_mode_changed()
 
 
 def emit_grad_mode(enabled: bool) -> Callable[[ValueEmitter], None]:
@@ -273,14 +273,14 @@ class GraphContextValue(ContextValue):
         self._node, self._entered = tracer.graph.add_node(
             "call_function", enter_function, self.arguments, {}, tracer.user_line
         )
-        tracer.opened(self)  # type: ignore[attr-defined]
+        tracer.opened(self)
         return self
 
     def leave(self, tracer: Tracer) -> None:
         if self._node is None:
             raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{self.describe()} is left but was not entered here")
         self.close_in_graph(tracer)
-        tracer.closed(self)  # type: ignore[attr-defined]
+        tracer.closed(self)
         self._node = None
 
     def close_in_graph(self, tracer: Tracer) -> None:

@@ -75,7 +75,7 @@ class ExceptionValue(Value):
             return pending
         match name:
             case "args":
-                return tracer.make_tuple(self.args)  # type: ignore[attr-defined]
+                return tracer.make_tuple(self.args)
             case "__class__":
                 return tracer.constant(self.cls)
             case "__cause__":
@@ -207,8 +207,8 @@ class ClassLike(Protocol):
 def bind_function(tracer: Tracer, function: FunctionType, owner: ExceptionValue, name: str, base: type) -> Value:
     """The method of a function that stands as `name` in a class of an exception that the frame made."""
     if owner.class_value is None:
-        return tracer.bind_method(tracer.constant(function), owner)  # type: ignore[attr-defined]
-    return tracer.bind_method(owner.class_value.class_attribute(tracer, name, function, base), owner)  # type: ignore[attr-defined]
+        return tracer.bind_method(tracer.constant(function), owner)
+    return tracer.bind_method(owner.class_value.class_attribute(tracer, name, function, base), owner)
 
 
 def make_exception(

@@ -66,7 +66,7 @@ class FunctionValue(Value):
         raise NotImplementedError
 
     def default(self, tracer: Tracer, index: int) -> Value | None:
-        """The default of the positional parameter with this index from the right end of the parameters (-1 is the last)."""
+        """The default of a positional parameter, by its index from the right end (-1 is the last parameter)."""
         raise NotImplementedError
 
     def keyword_default(self, tracer: Tracer, name: str) -> Value | None:
@@ -74,7 +74,7 @@ class FunctionValue(Value):
         raise NotImplementedError
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        tracer.check_call(self)  # type: ignore[attr-defined]
+        tracer.check_call(self)
         return tracer.inline(self, bind_arguments(tracer, self, args, kwargs))
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
@@ -118,7 +118,7 @@ class SourcedFunctionValue(FunctionValue):
     def scope(self, tracer: Tracer) -> GlobalScope:
         if self._scope is None:
             through = None if self.by_identity and self.function.__globals__.get("__name__") else self.source
-            self._scope = tracer.scope_of(self.function.__globals__, through or self.source)  # type: ignore[attr-defined]
+            self._scope = tracer.scope_of(self.function.__globals__, through or self.source)
         return self._scope
 
     def cells(self, tracer: Tracer) -> Sequence[Value]:
@@ -127,7 +127,7 @@ class SourcedFunctionValue(FunctionValue):
             if closure and self.source is None:
                 raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the closure of {self.describe()} has no known origin")
             self._cells = tuple(
-                tracer.existing_cell(  # type: ignore[attr-defined]
+                tracer.existing_cell(
                     name,
                     cell,
                     ItemSource(AttributeSource(self.source, "__closure__"), index),  # type: ignore[arg-type]
@@ -224,7 +224,7 @@ class MadeFunctionValue(FunctionValue):
     def keyword_default(self, tracer: Tracer, name: str) -> Value | None:
         if self._keyword_defaults is None:
             return None
-        for key, value in tracer.items_of_mapping(self._keyword_defaults):  # type: ignore[attr-defined]
+        for key, value in tracer.items_of_mapping(self._keyword_defaults):
             if key == name:
                 return value
         return None
@@ -354,7 +354,11 @@ class MethodValue(Value):
 @wraps_type(FunctionType)
 def wrap_function(tracer: Tracer, obj: Any, source: Source) -> Value:
     """A function with a source: guarded by code where each call may bring a new one, else by identity."""
-    if obj.__closure__ is not None or isinstance(source.root, (LocalSource, CellSource)) or isinstance(source, ClosureSource):
+    if (
+        obj.__closure__ is not None
+        or isinstance(source.root, (LocalSource, CellSource))
+        or isinstance(source, ClosureSource)
+    ):
         tracer.guard(TypeIs(source, FunctionType))
         tracer.guard(IdentityIs(AttributeSource(source, "__code__"), ByIdentity(obj.__code__)))
         return SourcedFunctionValue(obj, source, by_identity=False)
@@ -424,14 +428,14 @@ def bind_arguments(
     extra = list(args[n_positional:])
     position = n_all
     if code.co_flags & _VARARGS:
-        bound[names[position]] = tracer.make_tuple(extra)  # type: ignore[attr-defined]
+        bound[names[position]] = tracer.make_tuple(extra)
         position += 1
     elif extra:
         raise _cannot_bind(function, "too many positional arguments")
     if kwargs:
         _bind_keywords(tracer, function, bound, kwargs, n_all, position)
     elif code.co_flags & _VARKEYWORDS:
-        bound[names[position]] = tracer.make_dict([])  # type: ignore[attr-defined]
+        bound[names[position]] = tracer.make_dict([])
     for index in range(n_all):
         name = names[index]
         if name in bound:
@@ -467,7 +471,7 @@ def _bind_keywords(
         else:
             raise _cannot_bind(function, f"unexpected keyword argument `{name}`")
     if code.co_flags & _VARKEYWORDS:
-        bound[code.co_varnames[position]] = tracer.make_dict(rest)  # type: ignore[attr-defined]
+        bound[code.co_varnames[position]] = tracer.make_dict(rest)
 
 
 def _cannot_bind(function: FunctionValue, why: str) -> GraphBreak:
@@ -505,10 +509,10 @@ class PartialValue(Value):
             case "func":
                 return self.function
             case "args":
-                return tracer.make_tuple(self.args)  # type: ignore[attr-defined]
+                return tracer.make_tuple(self.args)
             case "keywords":
                 pairs = [(tracer.constant(key), value) for key, value in self.kwargs.items()]
-                return tracer.make_dict(pairs)  # type: ignore[attr-defined]
+                return tracer.make_dict(pairs)
             case "__class__":
                 return tracer.constant(functools.partial)
             case _ if not hasattr(functools.partial, name) and self.source is None:
@@ -533,7 +537,7 @@ def wrap_partial(tracer: Tracer, obj: Any, source: Source) -> Value:
     function = tracer.wrap(obj.func, AttributeSource(source, "func"))
     args = tracer.wrap(obj.args, AttributeSource(source, "args")).unpack(tracer)
     kwargs = tracer.wrap(obj.keywords, AttributeSource(source, "keywords"))
-    named = dict(tracer.items_of_mapping(kwargs))  # type: ignore[attr-defined]
+    named = dict(tracer.items_of_mapping(kwargs))
     return PartialValue(function, args, named, source)
 
 

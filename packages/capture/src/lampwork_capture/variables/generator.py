@@ -7,9 +7,8 @@ generator object never leaves the traced program once it was started; one that w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
-
 from types import GeneratorType
+from typing import TYPE_CHECKING, Protocol
 
 from ..graph_break import BreakId, GraphBreak
 from .base import ObservedException, Tracer, Value

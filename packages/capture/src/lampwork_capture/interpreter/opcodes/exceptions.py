@@ -1,6 +1,6 @@
 """Opcodes of exceptions and `with`.
 
-They follow the zero-cost exception handling of CPython 3.11 step by step: the run loop pushes the exception, PUSH_EXC_INFO
+They follow the exception handling of CPython 3.11 step by step: the run loop pushes the exception, PUSH_EXC_INFO
 saves what was handled before, POP_EXCEPT restores it. Invariant: `tracer.handled` is what `sys.exception()` would be.
 """
 

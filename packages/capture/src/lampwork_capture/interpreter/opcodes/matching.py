@@ -1,6 +1,6 @@
 """Opcodes of structural pattern matching.
 
-Invariant: a pattern is decided by the subject's type as Python decides it; what could run unknown code breaks the graph.
+Invariant: a pattern is decided by the subject's type as Python decides it; unknown code is never run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def match_class(frame: SymbolicFrame, instruction: Instruction) -> None:
         if arguments is None and cls in _SELF_MATCHING and count == 1:
             attributes.append(subject)
         elif not isinstance(arguments, tuple) or len(arguments) < count:
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"a class pattern of {cls.__name__} with {count} positions")
+            cause = f"a class pattern of {cls.__name__} with {count} positions"
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
         else:
             names = [*arguments[:count], *names]
     for name in names:
