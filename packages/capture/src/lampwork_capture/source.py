@@ -181,7 +181,7 @@ class AttributeSource(_Derived):
 class ItemSource(_Derived):
     """`base[key]` of an exact list, tuple or dict (dict.__getitem__ semantics); the key is a constant."""
 
-    key: int | str | bool | float | tuple[Any, ...] | type | None
+    key: int | str | bytes | bool | float | tuple[Any, ...] | type | None
 
     def resolve(self, scope: FrameScope) -> Any:
         container = self.base.resolve(scope)

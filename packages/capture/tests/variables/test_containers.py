@@ -96,7 +96,15 @@ def named_tuples(x, y):
 def sizes(x, y):
     shape = y.shape
     rows, columns = shape
-    return rows * columns, shape[0], shape[-1:], shape + (1,), torch.Size([1, 2]).numel(), y.size(), x.reshape(*shape[1:], 1)
+    return (
+        rows * columns,
+        shape[0],
+        shape[-1:],
+        shape + (1,),
+        torch.Size([1, 2]).numel(),
+        y.size(),
+        x.reshape(*shape[1:], 1),
+    )
 
 
 @whole
@@ -239,7 +247,13 @@ def wrong_index(x, y):
 @any_graphs
 def caught_lookup_errors(x, y):
     found = []
-    for function in (lambda: [][0], lambda: {}["k"], lambda: (1,).index(2), lambda: next(iter(())), lambda: {1}.remove(2)):
+    for function in (
+        lambda: [][0],
+        lambda: {}["k"],
+        lambda: (1,).index(2),
+        lambda: next(iter(())),
+        lambda: {1}.remove(2),
+    ):
         try:
             function()
         except (LookupError, ValueError, StopIteration) as error:

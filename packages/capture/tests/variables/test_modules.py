@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import lampwork_capture
 import pytest
 import torch
 from torch import nn
-
-import lampwork_capture
 
 
 class Block(nn.Module):
@@ -93,7 +92,9 @@ class Shared(nn.Module):
 class Convolution(nn.Module):
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1)
+        )
 
     def forward(self, x):
         return self.body(x.repeat(3, 1).reshape(1, 3, 4, -1).repeat(1, 1, 2, 8)).flatten(1)

@@ -363,7 +363,15 @@ def dataclass_objects(x, y):
     d = Data(x)
     d.items.append(y)
     e = dataclasses.replace(d, n=5)
-    return x + 1, d, e.n, e.items is d.items, Ordered(1) < Ordered(2), Ordered(1, "a") == Ordered(1, "a"), len(dataclasses.fields(d))
+    return (
+        x + 1,
+        d,
+        e.n,
+        e.items is d.items,
+        Ordered(1) < Ordered(2),
+        Ordered(1, "a") == Ordered(1, "a"),
+        len(dataclasses.fields(d)),
+    )
 
 
 @any_graphs
@@ -386,9 +394,16 @@ def typed_named_tuple(x, y):
 @whole
 def enums(x, y):
     table = {Color.RED: 1, Color.BLUE: 2}
-    return x + table[Color.RED], Color("b") is Color.BLUE, Color["RED"].value, Level.HIGH > Level.LOW, Level.HIGH + 1, [
-        c.name for c in Color
-    ], isinstance(Level.LOW, int), Color.RED == Color.RED
+    return (
+        x + table[Color.RED],
+        Color("b") is Color.BLUE,
+        Color["RED"].value,
+        Level.HIGH > Level.LOW,
+        Level.HIGH + 1,
+        [c.name for c in Color],
+        isinstance(Level.LOW, int),
+        Color.RED == Color.RED,
+    )
 
 
 @whole
@@ -434,7 +449,14 @@ def total_ordering(x, y):
 def classes_as_values(x, y):
     kinds = {"plain": Plain, "child": Child}
     made = kinds["child"](3)
-    return x + made.b, Plain.__name__, kinds["plain"] is Plain, type(made) is Child, Child.__mro__[1] is Plain, Child.shared
+    return (
+        x + made.b,
+        Plain.__name__,
+        kinds["plain"] is Plain,
+        type(made) is Child,
+        Child.__mro__[1] is Plain,
+        Child.shared,
+    )
 
 
 @any_graphs
@@ -472,7 +494,13 @@ def functools_and_operator(x, y):
     add = functools.partial(operator.add, 3)
     get = operator.itemgetter(1, 0)
     attr = operator.attrgetter("a")
-    return add(x), functools.reduce(operator.mul, [1, 2, 3]), get([5, 6]), attr(shared), operator.methodcaller("upper")("a")
+    return (
+        add(x),
+        functools.reduce(operator.mul, [1, 2, 3]),
+        get([5, 6]),
+        attr(shared),
+        operator.methodcaller("upper")("a"),
+    )
 
 
 @whole
@@ -494,13 +522,28 @@ def attribute_errors(x, y):
 
 @whole
 def formatting(x, y):
-    return f"{x.shape[0]:>4}|{3.14159:.2f}|{'a'!r}|{[1, 'b']}", "%s-%d" % ("a", 3), "{}{k}".format(1, k=2), str(Color.RED), x + 1
+    return (
+        f"{x.shape[0]:>4}|{3.14159:.2f}|{'a'!r}|{[1, 'b']}",
+        "%s-%d" % ("a", 3),
+        "{}{k}".format(1, k=2),
+        str(Color.RED),
+        x + 1,
+    )
 
 
 @whole
 def text_methods(x, y):
     words = "a,b;c".replace(";", ",").split(",")
-    return words, "-".join(words), "abc".startswith(("a", "z")), "abc"[::-1], "x" in "xyz", "a" * 3, x + len(words), "%5.1f" % 2.25
+    return (
+        words,
+        "-".join(words),
+        "abc".startswith(("a", "z")),
+        "abc"[::-1],
+        "x" in "xyz",
+        "a" * 3,
+        x + len(words),
+        "%5.1f" % 2.25,
+    )
 
 
 @whole

@@ -19,15 +19,33 @@ weights = torch.nn.Parameter(torch.ones(3))
 
 @whole
 def metadata(x, y):
-    facts = (x.shape, y.size(1), x.dim(), x.ndim, x.dtype, x.device, y.stride(), x.numel(), x.is_contiguous(), len(y),
-             x.requires_grad, x.is_floating_point(), x.element_size(), y.T.is_contiguous(), x.layout, y.storage_offset(),
+    facts = (x.shape, y.size(1), x.dim(), x.ndim, x.dtype, x.device, y.stride(), x.numel(), len(y),
+             x.requires_grad, x.is_floating_point(), x.element_size(), x.is_contiguous(), y.T.is_contiguous(), x.layout, y.storage_offset(),
              x.is_cuda, x.itemsize)  # fmt: skip
     return x + 1, facts
 
 
 @whole
 def operators_all_forms(x, y):
-    z = [x + 1, 1 - x, 2 * x, x / 2, 3 / x, x // 2, x % 2, x**2, 2**x, -x, +x, abs(x), x @ x, x > 1, x <= y, x == 2, x != 2]
+    z = [
+        x + 1,
+        1 - x,
+        2 * x,
+        x / 2,
+        3 / x,
+        x // 2,
+        x % 2,
+        x**2,
+        2**x,
+        -x,
+        +x,
+        abs(x),
+        x @ x,
+        x > 1,
+        x <= y,
+        x == 2,
+        x != 2,
+    ]
     mask = x > 1
     return z, ~mask, mask & mask, mask | mask, mask ^ mask, x == None, x != None, operator.add(x, y), divmod(7, 2)  # noqa: E711
 

@@ -13,7 +13,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.fx
@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     UnsupportedOperatorException,
 )
+from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
 from ..graph_break import BreakId, GraphBreak
@@ -32,6 +33,7 @@ from ..source import Source
 
 EXAMPLE = "example_value"  # the fake result, under the name that torch.compile backends read
 IMPURE = "lampwork_impure"
+_C: Any = torch._C
 _FAKE_LOGGER = logging.getLogger("torch._subclasses.fake_tensor")
 
 
@@ -66,7 +68,7 @@ class TracedGraph:
         return sum(node.op not in ("placeholder", "output") for node in self.module.graph.nodes)
 
 
-class _RecordingFakeMode(FakeTensorMode):
+class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseClass]
     """Fake tensor mode that remembers which operators one graph node dispatched."""
 
     def __init__(self) -> None:
@@ -103,7 +105,7 @@ class GraphBuilder:
             return known[0]
         check_tensor_kind(tensor, source)
         with torch.inference_mode(tensor.is_inference()):
-            fake = cast(FakeTensor, self.fake_mode.from_tensor(tensor, static_shapes=True))
+            fake = self.fake_mode.from_tensor(tensor, static_shapes=True)
         name = self._input_name(source)
         with self.graph.inserting_after(self._last_input or self.graph._root):  # after the root: at the very start
             node = self.graph.placeholder(name)
@@ -149,10 +151,10 @@ class GraphBuilder:
     ) -> tuple[torch.fx.Node, Any]:
         """Record one operation and run it on fake tensors; its node and fake result.
 
-        Raises EagerWouldRaise where the operation itself is in error, GraphBreak where it cannot be run on fake tensors.
+        Raises EagerWouldRaise where the operation itself is in error, GraphBreak where it cannot run on fake tensors.
         """
-        fake_args = torch.fx.node.map_arg(tuple(args), _example_of)
-        fake_kwargs = torch.fx.node.map_arg(dict(kwargs), _example_of)
+        fake_args = map_arg(tuple(args), _example_of)
+        fake_kwargs = map_arg(dict(kwargs), _example_of)
         result, operators = self._run_fake(op, target, fake_args, fake_kwargs)
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1
@@ -160,9 +162,7 @@ class GraphBuilder:
         mutates = any(_may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
         node.meta["lampwork_operators"] = len(operators)
-        node.meta[IMPURE] = (
-            mutates or any(_is_random(operator) for operator in operators) or not _holds_tensor(result)
-        )
+        node.meta[IMPURE] = mutates or any(_is_random(operator) for operator in operators) or not _holds_tensor(result)
         if user_line is not None:
             node.meta["lampwork_user_line"] = user_line
             node.stack_trace = f"  {user_line}"
@@ -255,7 +255,7 @@ def check_tensor_kind(tensor: torch.Tensor, source: Source) -> None:
         reason = f"of layout {tensor.layout}"
     elif tensor.is_quantized:
         reason = "quantized"
-    elif torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    elif _C._functorch.is_functorch_wrapped_tensor(tensor):
         reason = "wrapped by a torch.func transform"
     elif tensor.is_nested:
         reason = "nested"

@@ -22,11 +22,12 @@ from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
 from ..source import AttributeSource, ModuleSource, Source, TypeSource
-from . import autograd_function, builtin_types, context_manager, generator, library, logger, module, super_value  # noqa: F401  (registering)
+from . import autograd_function, builtin_types, context_manager, generator, library, logger, module, super_value
 from .base import Tracer, Value
 from .builtin import BuiltinValue
 from .class_value import ClassValue, is_immutable
 from .constant import DERIVED_TYPES, ConstantValue, is_literal
+from .construction import wrap_object
 from .dict import DictValue, key_of_object
 from .function import SourcedFunctionValue
 from .list import ListValue
@@ -40,12 +41,22 @@ from .sym_scalar import SymScalarValue
 from .tensor import TensorValue
 from .torch_function import TorchFunctionValue, is_graph_function
 from .tuple import TupleValue, is_struct_sequence
-from .user_object import wrap_object
 
-_ALIAS_TYPES: tuple[type, ...] = (
+# Imported because they register what they model
+MODELS: tuple[ModuleType, ...] = (
+    autograd_function,
+    builtin_types,
+    context_manager,
+    generator,
+    library,
+    logger,
+    module,
+    super_value,
+)
+_ALIAS_TYPES: tuple[Any, ...] = (
     types.GenericAlias,
     types.UnionType,
-    type(typing.Optional[int]),
+    type(typing.Union[int, str]),  # noqa: UP007
     type(typing.List),  # noqa: UP006
     type(typing.Any),
     typing.TypeVar,
@@ -55,7 +66,7 @@ _LRU_CACHE: type = type(functools.lru_cache(lambda: None))
 
 
 def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
-    """The value of an object that existed before the frame. What cannot be modelled breaks the graph when it is used."""
+    """The value of an object that existed before the frame. One that is not modelled breaks the graph when used."""
     cls = type(obj)
     if is_literal(obj):
         tracer.guard(ConstantIs(source, ByIdentity(obj)))
@@ -117,8 +128,9 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
         return ConstantValue(obj, source)
     tracer.guard(TypeIs(source, cls))
     if is_struct_sequence(cls):
-        parts = [wrap(tracer, item, AttributeSource(source, name)) for name, item in zip(_names_of(cls), obj)]
-        return TupleValue(parts, cls, source, obj)
+        fields: Any = obj
+        parts = [wrap(tracer, item, AttributeSource(source, name)) for name, item in zip(_names_of(cls), fields)]
+        return TupleValue(parts, cls, source, fields)
     if is_immutable(cls):
         return OpaqueValue(obj, source, GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is of class {cls.__name__}"))
     return wrap_object(tracer, obj, source)
@@ -181,7 +193,7 @@ def constant(tracer: Tracer, obj: Any) -> Value:
     if cls in (set, frozenset):
         return make_set(tracer, [constant(tracer, item) for item in obj], cls)
     if cls is slice:
-        return SliceValue(*(constant(tracer, part) for part in (obj.start, obj.stop, obj.step)))
+        return SliceValue(constant(tracer, obj.start), constant(tracer, obj.stop), constant(tracer, obj.step))
     known = tracer.graph.values_of_objects.get(id(obj))
     if known is not None:
         return known[1]
@@ -273,9 +285,9 @@ def final_facts(tracer: Tracer, mutated: Sequence[Value]) -> None:
     `mutated`: the values that the side effects will write to. Tensors count when the graph writes to an input."""
     by_type: dict[type, list[Source]] = {}
     for _, value in tracer.graph.values_of_objects.values():
-        if value.source is not None and isinstance(value, (ListValue, DictValue)):
-            by_type.setdefault(value.python_type(), []).append(value.source)
-        elif value.source is not None and getattr(value, "class_value", None) is not None:
+        if (value.source is not None and isinstance(value, (ListValue, DictValue))) or (
+            value.source is not None and getattr(value, "class_value", None) is not None
+        ):
             by_type.setdefault(value.python_type(), []).append(value.source)
     for value in mutated:
         others = tuple(s for s in by_type.get(value.python_type(), ()) if s != value.source)

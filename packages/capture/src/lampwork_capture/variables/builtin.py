@@ -90,9 +90,7 @@ class BuiltinValue(Value):
     def _fold(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         for arg in args:
             if isinstance(arg, TensorValue):
-                raise GraphBreak(
-                    BreakId.DATA_DEPENDENT_VALUE, f"{self.describe()} needs the data of {arg.describe()}"
-                )
+                raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"{self.describe()} needs the data of {arg.describe()}")
             if isinstance(arg, ObjectValue) and arg.payload is None:
                 name = f"__{self.obj.__name__}__"
                 if is_overridden(arg.cls, name):
@@ -100,7 +98,11 @@ class BuiltinValue(Value):
         return fold_call(tracer, self.obj, args, kwargs)
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
-        if name == "__self__" and isinstance(self.obj, BuiltinFunctionType) and isinstance(self.obj.__self__, ModuleType):
+        if (
+            name == "__self__"
+            and isinstance(self.obj, BuiltinFunctionType)
+            and isinstance(self.obj.__self__, ModuleType)
+        ):
             return tracer.constant(self.obj.__self__)
         return tracer.constant(fold(tracer, getattr, self.obj, name))
 
@@ -260,7 +262,7 @@ def issubclass_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
 
 @handles(callable)
 def callable_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(hasattr(_one(args, kwargs, "callable").python_type(), "__call__"))
+    return tracer.constant(hasattr(_one(args, kwargs, "callable").python_type(), "__call__"))  # noqa: B004
 
 
 @handles(id)

@@ -29,9 +29,10 @@ import torch
 from ..graph_break import BreakId, GraphBreak
 from ..source import AttributeSource, ClassAttributeSource, ItemSource, ModuleSource, Source
 from .base import Tracer, Value
+from .construction import new_object
 from .exception import make_exception
 from .registry import handler_of
-from .user_object import MISSING, ObjectValue, bind, call_descriptor_get, find_in_class, new_object
+from .user_object import MISSING, ObjectValue, bind, call_descriptor_get, find_in_class
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -210,7 +211,8 @@ class ClassValue(Value):
             except KeyError as error:
                 return tracer.raise_observed(KeyError, *error.args)
         if hasattr(self.obj, "__class_getitem__") and key.is_constant():
-            return tracer.constant(self.obj[key.as_constant()])
+            generic: Any = self.obj
+            return tracer.constant(generic[key.as_constant()])
         return super().get_item(tracer, key)
 
     def unpack(self, tracer: Tracer) -> list[Value]:

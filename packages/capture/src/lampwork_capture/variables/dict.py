@@ -21,7 +21,7 @@ from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource
 from . import operators
 from .base import Tracer, Value
 from .constant import is_literal, snapshot
-from .iterator import StepIterator, End, make_tuple
+from .iterator import End, StepIterator, make_tuple
 from .lazy import LazyValue
 from .method import BuiltinObject
 from .registry import wraps_type
@@ -33,14 +33,14 @@ _DICT_TYPES: frozenset[type] = frozenset({dict, OrderedDict, defaultdict, Mappin
 
 
 class DictValue(BuiltinObject):
-    """A dict. `obj` is the real one if it existed before the frame; `owner` the subclass instance it is the contents of."""
+    """A dict. `obj` is the real one if it existed before; `owner` the subclass instance that it is the contents of."""
 
     kind = "a dict"
     __slots__ = ("_entries", "_looked_up", "cls", "factory", "obj", "original", "owner")
 
     def __init__(
         self,
-        entries: Mapping[Hashable, tuple[Value, Value]] | None = None,
+        entries: Mapping[Any, tuple[Value, Value]] | None = None,
         cls: type = dict,
         source: Source | None = None,
         obj: Any = None,
@@ -105,9 +105,8 @@ class DictValue(BuiltinObject):
     def lookup(self, tracer: Tracer, key: Value) -> Value | None:
         """`dict.get(self, key)` with None for a missing key."""
         symbol = operators.hash_key(tracer, key)
-        if self._entries is None:
-            if isinstance(symbol, (int, str, bytes, float, type, type(None))):
-                return self._lookup_one(tracer, symbol)
+        if self._entries is None and isinstance(symbol, (int, str, bytes, float, type, type(None))):
+            return self._lookup_one(tracer, symbol)
         entry = self.entries(tracer).get(symbol)
         if entry is None:
             return None
@@ -263,7 +262,9 @@ class DictValue(BuiltinObject):
             for pair in other.unpack(tracer):
                 parts = pair.realize().unpack(tracer)
                 if len(parts) != 2:
-                    tracer.raise_observed(ValueError, "dictionary update sequence element has the wrong length; 2 is required")
+                    tracer.raise_observed(
+                        ValueError, "dictionary update sequence element has the wrong length; 2 is required"
+                    )
                 pairs.append((parts[0], parts[1]))
         for key, value in pairs:
             self.set_item(tracer, key, value)
@@ -319,7 +320,9 @@ class DictValue(BuiltinObject):
 
     def m_copy(self, tracer: Tracer) -> Value:
         self.values(tracer)
-        return DictValue(self.entries(tracer), self.cls if self.cls is not MappingProxyType else dict, factory=self.factory)
+        return DictValue(
+            self.entries(tracer), self.cls if self.cls is not MappingProxyType else dict, factory=self.factory
+        )
 
     def m_move_to_end(self, tracer: Tracer, key: Value, last: Value | None = None) -> Value:
         entries = self.entries(tracer)
@@ -487,9 +490,9 @@ class DictViewValue(BuiltinObject):
         if self.what == "values" or (op not in operators.BINARY_METHODS):
             return None
         mine = tracer.constant(set).call(tracer, [self], {})
-        if isinstance(other, DictViewValue):
-            other = tracer.constant(set).call(tracer, [other], {})
-        elif other.kind != "a set" and op in (operator.and_, operator.or_, operator.sub, operator.xor):
+        if isinstance(other, DictViewValue) or (
+            other.kind != "a set" and op in (operator.and_, operator.or_, operator.sub, operator.xor)
+        ):
             other = tracer.constant(set).call(tracer, [other], {})
         return mine.binary(tracer, op, other, reflected)
 

@@ -308,9 +308,7 @@ class ComputedIterator(StepIterator):
 
     __slots__ = ("parts", "produce", "real_type")
 
-    def __init__(
-        self, real_type: type, parts: Sequence[Value], produce: Callable[[Tracer], Value | None]
-    ) -> None:
+    def __init__(self, real_type: type, parts: Sequence[Value], produce: Callable[[Tracer], Value | None]) -> None:
         super().__init__()
         self.real_type = real_type
         self.parts = tuple(parts)

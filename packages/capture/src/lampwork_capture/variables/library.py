@@ -23,6 +23,7 @@ from . import operators
 from .base import Tracer, Value
 from .class_value import ClassValue
 from .constant import ConstantValue
+from .construction import bare_object
 from .dict import DictValue
 from .function import FunctionValue, MethodValue, SourcedFunctionValue
 from .instance_dict import InstanceDictValue
@@ -33,7 +34,7 @@ from .module import ModuleValue
 from .registry import handles, wraps_type
 from .set import SetValue
 from .tuple import TupleValue
-from .user_object import ObjectValue, bare_object, is_overridden
+from .user_object import ObjectValue, is_overridden
 
 
 @handles(functools.reduce)
@@ -156,7 +157,15 @@ def _deep(tracer: Tracer, value: Value, memo: dict[int, Value]) -> Value:
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"copy.deepcopy of {value.describe()} is not modelled")
 
 
-_COPY_METHODS = ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__")
+_COPY_METHODS = (
+    "__copy__",
+    "__deepcopy__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__getstate__",
+    "__setstate__",
+    "__getnewargs__",
+)
 
 
 def _copies_by_attributes(value: Value) -> TypeGuard[ObjectValue]:
@@ -214,8 +223,13 @@ def signature(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]
     if kwargs or len(args) != 1 or not isinstance(function, SourcedFunctionValue):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()} is not modelled")
     found = inspect.signature(function.function)
-    if any(p.default is not p.empty and not isinstance(p.default, (int, float, str, type(None), bool)) for p in found.parameters.values()):
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()} has defaults that are objects")
+    if any(
+        p.default is not p.empty and not isinstance(p.default, (int, float, str, type(None), bool))
+        for p in found.parameters.values()
+    ):
+        raise GraphBreak(
+            BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()} has defaults that are objects"
+        )
     if bound:
         found = found.replace(parameters=list(found.parameters.values())[1:])
     return SignatureValue(found)

@@ -1,6 +1,6 @@
 """Logging and warnings: output that may wait until after the graph.
 
-A call whose arguments are all known is replayed after the graph, in order, in every call, as eager would make it; a call
+A call whose arguments are all known is replayed after the graph, in order, in every call, as eager would make it; one
 that needs anything else breaks the graph. Invariant: no message is lost, added or reordered among messages.
 """
 
@@ -60,9 +60,7 @@ class LoggerValue(Value):
         return tracer.constant(None)
 
 
-def _replay(
-    tracer: Tracer, function: Any, what: str, args: Sequence[Value], kwargs: Mapping[str, Value]
-) -> None:
+def _replay(tracer: Tracer, function: Any, what: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> None:
     """Have `function(*args, **kwargs)` called after the graph."""
     if not all(is_known(arg) for arg in (*args, *kwargs.values())):
         raise GraphBreak(BreakId.OUTPUT_TO_WORLD, f"{what} writes what is not known while tracing")

@@ -1,7 +1,8 @@
 """Methods of builtin objects: the table of modelled methods, and a bound method as a value of its own.
 
-Values of builtin types derive from `BuiltinObject` and model `x.append(y)` as `m_append(tracer, y)`. Invariant: a method
-that is not in the table but exists on the real type breaks the graph; one that does not exist raises AttributeError.
+Values of builtin types derive from `BuiltinObject` and model `x.append(y)` as `m_append(tracer, y)`. Invariant: a
+method that is not in the table but exists on the real type breaks the graph; one that does not exist
+raises AttributeError.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
 
 if TYPE_CHECKING:
-    from ..bytecode.emitter import Emitter
+    from ..interpreter.reconstruct import ValueEmitter
 
 
 class BuiltinObject(Value):
@@ -27,9 +28,7 @@ class BuiltinObject(Value):
             return self.call_unmodelled(tracer, name, args, kwargs)
         return call_model(method, f"{self.kind}.{name}", tracer, args, kwargs)
 
-    def call_unmodelled(
-        self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]
-    ) -> Value:
+    def call_unmodelled(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         """A method outside the table: breaks, or raises AttributeError where the type has no such method."""
         if not hasattr(self.python_type(), name):
             missing_attribute(tracer, self, name)
@@ -81,21 +80,20 @@ class BoundMethodValue(Value):
     def children(self) -> Sequence[Value]:
         return (self.owner,)
 
-    def reconstruct(self, emitter: Emitter) -> None:
+    def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.load_value(self.owner)
         emitter.load_attribute(self.name)
 
 
-def call_model(
-    method: Any, what: str, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]
-) -> Value:
+def call_model(method: Any, what: str, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """Call a model with the user's arguments; arguments that do not fit break the graph, so that eager raises."""
     try:
         return method(tracer, *args, **kwargs)
     except TypeError as error:
         if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself did not bind
             raise GraphBreak(
-                BreakId.EXCEPTION_NOT_MODELLED, f"`{what}` does not take these arguments, or a form of it is not modelled"
+                BreakId.EXCEPTION_NOT_MODELLED,
+                f"`{what}` does not take these arguments, or a form of it is not modelled",
             ) from error
         raise
 

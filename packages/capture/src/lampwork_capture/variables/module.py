@@ -1,8 +1,8 @@
 """ModuleValue: an `nn.Module`: its parameters, buffers and submodules, and what a call of it does.
 
-A call without hooks is its forward, traced; hooks are run as `Module.__call__` runs them. Members are read straight from
-the module's own dicts, so guards on them are plain dict look-ups. Invariants: parameters and buffers are graph inputs
-read through the module in every call, never constants; a module's exact class and every flag that was read are guarded.
+A call without hooks is its forward, traced; hooks are run as `Module.__call__` runs them. Members are read from the
+module's own dicts, so guards on them are plain dict look-ups. Invariants: parameters and buffers are graph inputs
+read through the module in every call, never constants; a module's exact class and each flag read are guarded.
 """
 
 from __future__ import annotations
@@ -20,19 +20,13 @@ from ..source import AttributeSource, ModuleSource, Source
 from . import operators
 from .base import Tracer, Value
 from .constant import ConstantValue, snapshot
+from .construction import VALUE_CLASSES, wrap_object
 from .dict import DictValue, dict_contents
 from .iterator import FixedIteratorValue, make_tuple
 from .method import missing_attribute
 from .registry import handles, wraps_base
 from .tensor import TensorValue
-from .user_object import (
-    MISSING,
-    VALUE_CLASSES,
-    ObjectValue,
-    find_in_class,
-    is_overridden,
-    wrap_object,
-)
+from .user_object import MISSING, ObjectValue, find_in_class, is_overridden
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -148,7 +142,9 @@ class ModuleValue(ObjectValue):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"replacing `{name}` of {self.describe()} is not modelled")
         if known == "_buffers":
             if not (issubclass(kind, torch.Tensor) or kind is type(None)):
-                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{name}` of {self.describe()} is a buffer: eager raises")
+                raise GraphBreak(
+                    BreakId.EXCEPTION_NOT_MODELLED, f"`{name}` of {self.describe()} is a buffer: eager raises"
+                )
             tracer.side_effects.store_attribute(self, name, value)
             return
         raw, _ = find_in_class(self.cls, name)

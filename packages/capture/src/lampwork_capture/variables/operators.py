@@ -191,9 +191,7 @@ def index_of(tracer: Tracer, value: Value) -> int:
     if value.is_constant():
         return fold(tracer, operator.index, value.as_constant())
     if not hasattr(value.python_type(), "__index__"):
-        tracer.raise_observed(
-            TypeError, f"'{value.python_type().__name__}' object cannot be interpreted as an integer"
-        )
+        tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object cannot be interpreted as an integer")
     return index_of(tracer, value.call_method(tracer, "__index__", [], {}))
 
 
@@ -245,9 +243,7 @@ def format_value(tracer: Tracer, value: Value, conversion: Callable[[Any], str] 
     return tracer.constant(text_of(tracer, value, str))
 
 
-def compare_sequences(
-    tracer: Tracer, op: Callable[..., Any], left: Sequence[Value], right: Sequence[Value]
-) -> bool:
+def compare_sequences(tracer: Tracer, op: Callable[..., Any], left: Sequence[Value], right: Sequence[Value]) -> bool:
     """Lexicographic comparison of two sequences of the same type."""
     if op in (operator.eq, operator.ne) and len(left) != len(right):
         return op is operator.ne

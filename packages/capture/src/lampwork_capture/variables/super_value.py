@@ -6,16 +6,23 @@ Invariant: the look-up starts behind `cls` in the MRO of the instance's exact cl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import BuiltinFunctionType, ClassMethodDescriptorType, FunctionType, MethodDescriptorType, WrapperDescriptorType
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    MethodDescriptorType,
+    WrapperDescriptorType,
+)
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
 from .builtin import BuiltinValue
 from .class_value import ClassValue
+from .construction import bare_object
 from .exception import ExceptionValue
 from .registry import handles
-from .user_object import MISSING, ObjectValue, SlotMethodValue, bare_object, bind
+from .user_object import MISSING, ObjectValue, SlotMethodValue, bind
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter

@@ -28,6 +28,8 @@ from .tensor import TensorValue
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
+_TORCH: Any = torch  # for its parts that have no stubs
+_C: Any = torch._C
 # Functions of the generated namespaces that do not belong into a graph: they change state, or make tensors of what a
 # graph cannot hold
 _NOT_IN_GRAPH = frozenset(
@@ -41,9 +43,9 @@ _PYTHON_FUNCTIONAL_EXCLUDED = frozenset({"boolean_dispatch", "handle_torch_funct
 def _graph_functions() -> frozenset[int]:
     """The ids of the functions that become nodes; torch keeps them alive."""
     found: list[Any] = []
-    generated: Any = torch._C._VariableFunctions
+    generated: Any = _C._VariableFunctions
     found += [getattr(generated, name) for name in dir(generated) if not name.startswith("__")]
-    for namespace in (torch._C._nn, torch._C._linalg, torch._C._fft, torch._C._special):
+    for namespace in (_C._nn, _C._linalg, _C._fft, _C._special):
         found += [value for name, value in vars(namespace).items() if not name.startswith("__")]
     for name, value in vars(torch.nn.functional).items():
         if name.startswith("_") or name in _PYTHON_FUNCTIONAL_EXCLUDED or not isinstance(value, types.FunctionType):
@@ -156,7 +158,7 @@ _STATE_READERS: tuple[Callable[..., Any], ...] = (
     torch.result_type,
     torch.can_cast,
     torch.broadcast_shapes,
-    torch._utils._get_device_index,
+    _TORCH._utils._get_device_index,
 )
 
 
@@ -187,11 +189,11 @@ for _function in (torch.compiler.is_compiling, torch.compiler.is_dynamo_compilin
     _answer(_function, True)
 for _function in (
     torch.compiler.is_exporting,
-    torch.jit.is_scripting,
-    torch.jit.is_tracing,
+    _TORCH.jit.is_scripting,
+    _TORCH.jit.is_tracing,
     torch._C._get_tracing_state,
     torch.onnx.is_in_onnx_export,
-    torch._jit_internal.is_scripting,
+    _TORCH._jit_internal.is_scripting,
     torch.is_warn_always_enabled,
 ):
     _answer(_function, None if _function is torch._C._get_tracing_state else False)

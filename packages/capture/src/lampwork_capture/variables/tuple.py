@@ -80,9 +80,7 @@ class TupleValue(SequenceValue):
                 return self.at(fields.index(name))
         return super().get_attribute(tracer, name)
 
-    def call_unmodelled(
-        self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]
-    ) -> Value:
+    def call_unmodelled(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if self.cls is torch.Size and name == "numel":
             return tracer.constant(self.as_constant().numel())
         return super().call_unmodelled(tracer, name, args, kwargs)

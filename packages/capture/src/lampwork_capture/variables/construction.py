@@ -1,0 +1,135 @@
+"""Construction: making instances of user classes while tracing, and wrapping those that existed before the frame.
+
+`__new__` and `__init__` written in Python are traced; what a builtin base does is modelled. Invariant: which value
+class stands for an instance depends on its class alone (`VALUE_CLASSES`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import LengthIs
+from ..source import ItemSource, Source, TypeSource
+from . import operators
+from .base import Tracer, Value
+from .dict import DictValue
+from .lazy import LazyValue
+from .list import ListValue
+from .set import SetValue
+from .tuple import TupleValue
+from .user_object import ObjectValue, find_in_class, is_overridden, payload_base
+
+if TYPE_CHECKING:
+    from .class_value import ClassValue
+
+
+def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """`cls(*args, **kwargs)` for a user's class: `__new__`, then `__init__`, both traced."""
+    cls = class_value.obj
+    new, owner = find_in_class(cls, "__new__")
+    new_function = new.__func__ if isinstance(new, staticmethod) else new
+    if isinstance(new_function, FunctionType):
+        if issubclass(cls, tuple) and hasattr(cls, "_fields") and owner.__dict__.get("_fields") is not None:
+            return _new_named_tuple(tracer, class_value, args, kwargs)
+        maker = class_value.class_attribute(tracer, "__new__", new, owner)
+        made = tracer.call(maker, [class_value, *args], kwargs)
+        if not issubclass(made.python_type(), cls):
+            return made
+    else:
+        made = bare_object(tracer, class_value, args)
+    init, init_owner = find_in_class(cls, "__init__")
+    if isinstance(init, FunctionType):
+        initializer = class_value.class_attribute(tracer, "__init__", init, init_owner)
+        result = tracer.call(initializer, [made, *args], kwargs)
+        if not (result.is_constant() and result.as_constant() is None):
+            tracer.raise_observed(TypeError, "__init__() should return None")
+    elif isinstance(made, ObjectValue) and isinstance(made.payload, (DictValue, ListValue)):
+        made.payload.call_method(tracer, "__init__", args, kwargs)
+    elif init is object.__init__ and (args or kwargs) and not isinstance(new_function, FunctionType):
+        if not isinstance(made, ObjectValue) or made.payload is None:
+            tracer.raise_observed(TypeError, f"{cls.__name__}() takes no arguments")
+    elif init is not object.__init__ and not isinstance(init, FunctionType) and payload_base(cls) is None:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"making {class_value.describe()} is not modelled")
+    return made
+
+
+def bare_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value] = ()) -> ObjectValue:
+    """`cls.__new__(cls)` where the builtin base does it."""
+    cls = class_value.obj
+    base = payload_base(cls)
+    if base is None:
+        new, _ = find_in_class(cls, "__new__")
+        if new is not object.__dict__["__new__"]:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"making {class_value.describe()} is not modelled")
+        return value_class_for(cls)(class_value)
+    made = ObjectValue(class_value)
+    if base is dict:
+        kind = OrderedDict if issubclass(cls, OrderedDict) else dict
+        made.payload = DictValue({}, kind, owner=made)
+    elif base is list:
+        made.payload = ListValue([], owner=made)
+    elif base is tuple:
+        made.payload = TupleValue(args[0].unpack(tracer) if args else [], owner=made)
+    else:
+        made.payload = SetValue({}, base, owner=made)
+        if args:
+            for item in args[0].unpack(tracer):
+                made.payload.elements.setdefault(operators.hash_key(tracer, item), item.realize())
+    return made
+
+
+VALUE_CLASSES: list[tuple[type, type[ObjectValue]]] = []  # filled by the files of kinds with a value class of their own
+
+
+def value_class_for(cls: type) -> type[ObjectValue]:
+    """The value class for instances of a class."""
+    return next((value_class for base, value_class in VALUE_CLASSES if issubclass(cls, base)), ObjectValue)
+
+
+def _new_named_tuple(
+    tracer: Tracer, class_value: ClassValue, args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> Value:
+    cls: Any = class_value.obj
+    fields: tuple[str, ...] = cls._fields
+    bound = dict(zip(fields, args))
+    if len(args) > len(fields) or set(kwargs) - set(fields) or set(kwargs) & set(bound):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{class_value.describe()} does not take these arguments")
+    bound.update(kwargs)
+    for name in fields:
+        if name not in bound:
+            if name not in cls._field_defaults:
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{class_value.describe()} needs the field `{name}`")
+            bound[name] = tracer.constant(cls._field_defaults[name])
+    made = ObjectValue(class_value)
+    made.payload = TupleValue([bound[name] for name in fields], owner=made)
+    return made
+
+
+def _sequence_items(tracer: Tracer, obj: Sequence[Any], source: Source) -> list[Value]:
+    cls = type(obj)
+    if is_overridden(cls, "__getitem__") or is_overridden(cls, "__len__") or is_overridden(cls, "__iter__"):
+        raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, a sequence with its own access methods, is not modelled")
+    tracer.guard(LengthIs(source, len(obj)))
+    return [LazyValue(tracer, item, ItemSource(source, index)) for index, item in enumerate(obj)]
+
+
+def wrap_object(tracer: Tracer, obj: Any, source: Source) -> ObjectValue:
+    """An instance that existed before the frame; its class is already guarded."""
+    cls = type(obj)
+    class_value: Any = tracer.wrap(cls, TypeSource(source))
+    made = value_class_for(cls)(class_value, source, obj)
+    base = payload_base(cls)
+    if base is dict:
+        kind = OrderedDict if issubclass(cls, OrderedDict) else dict
+        made.payload = DictValue(None, kind, None, obj, owner=made)
+    elif base is list:
+        made.payload = ListValue(_sequence_items(tracer, obj, source), None, None, owner=made)
+    elif base is tuple:
+        made.payload = TupleValue(_sequence_items(tracer, obj, source), tuple, None, None, owner=made)
+    elif base is not None:
+        raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, a subclass of {base.__name__}, is not modelled")
+    return made
