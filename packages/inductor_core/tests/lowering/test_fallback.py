@@ -72,3 +72,12 @@ def test_random_operators_are_kept_even_unused():
 
     lowered = lower(make_fx(function, tracing_mode="fake")(torch.randn(3)), config=Config(verify=True))
     assert sum(isinstance(b, ExternBuffer) for b in lowered.buffers) == 1
+
+
+def test_checks_are_kept(lowers_as_eager):
+    def function(x):
+        torch._assert_async((x > -100).all())
+        return x + 1
+
+    lowered = lowers_as_eager(function, torch.randn(3))
+    assert sum(isinstance(b, ExternBuffer) for b in lowered.buffers) == 1

@@ -6,9 +6,14 @@ twenty. Counted at the end: how many samples were lowered whole and how many cal
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import itertools
 import os
+import sys
 import time
+import types
+import unittest
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -22,16 +27,18 @@ from lampwork_inductor_core.lowering.graph import default_table, lower
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-database = pytest.importorskip("expecttest") and pytest.importorskip(
-    "torch.testing._internal.common_methods_invocations"
-)
+if importlib.util.find_spec("expecttest") is None:
+    # the sample database imports torch's test harness, and that a library for golden texts which nothing here uses
+    sys.modules["expecttest"] = types.ModuleType("expecttest")
+    sys.modules["expecttest"].TestCase = unittest.TestCase
+database = importlib.import_module("torch.testing._internal.common_methods_invocations")
 
 FULL = bool(os.environ.get("LAMPWORK_FULL_SWEEP"))
 SAMPLES = 20 if FULL else 1
 DTYPES = (torch.float32, torch.int64, torch.bool, torch.bfloat16)
 TABLE = default_table()
 COUNTS: Counter[str] = Counter()
-SECONDS = 1e9 if FULL else 60.0
+SECONDS = 1e9 if FULL else 40.0
 # slow to sample, and nothing of ours: library calls from end to end
 SKIPPED = ("linalg.", "fft.", "sparse.", "special.", "signal.", "polygamma", "mvlgamma")
 

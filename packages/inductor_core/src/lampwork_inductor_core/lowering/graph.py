@@ -226,9 +226,12 @@ def _stands_for(buffer: Buffer, called: set[str]) -> bool:
 
 
 def has_effect(buffer: Buffer) -> bool:
-    """Whether a call must happen even if nobody reads its result: it advances a random generator."""
+    """Whether a call must happen even if nobody reads its result: it advances a random generator, or has no result."""
     if not isinstance(buffer, ExternBuffer):
         return False
+    schema = getattr(buffer.target, "_schema", None)
+    if schema is not None and not schema.returns:
+        return True
     tags = getattr(buffer.target, "tags", ())
     return torch.Tag.nondeterministic_seeded in tags
 

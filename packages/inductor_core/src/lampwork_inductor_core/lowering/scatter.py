@@ -104,8 +104,14 @@ def scatter_add(
 
 
 def _slices(
-    context: LoweringContext, base: TensorValue, dim: int, index: TensorValue, source: TensorValue, alpha: Any, mode: ScatterMode
-) -> TensorValue:  # fmt: skip
+    context: LoweringContext,
+    base: TensorValue,
+    dim: int,
+    index: TensorValue,
+    source: TensorValue,
+    alpha: Any,
+    mode: ScatterMode,
+) -> TensorValue:
     """The index_add family: whole slices of one dimension."""
     _require(context, base, index)
     if index.rank != 1 or source.rank != base.rank:

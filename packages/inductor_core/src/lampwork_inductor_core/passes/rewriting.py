@@ -45,8 +45,9 @@ def fake_value(node: torch.fx.Node, mode: AbstractContextManager[Any]) -> Any:
     def value_of(argument: torch.fx.Node) -> Any:
         if "val" not in argument.meta and argument.op == "get_attr":
             held = operator.attrgetter(str(argument.target))(argument.graph.owning_module)
-            faked = isinstance(mode, FakeTensorMode) and isinstance(held, torch.Tensor)
-            argument.meta["val"] = mode.from_tensor(held) if faked else held
+            if isinstance(mode, FakeTensorMode) and isinstance(held, torch.Tensor):
+                held = mode.from_tensor(held)
+            argument.meta["val"] = held
         return argument.meta.get("val")
 
     arguments = torch.fx.map_arg(node.args, value_of)
@@ -118,7 +119,10 @@ def is_pure(node: torch.fx.Node) -> bool:
         return True
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
-    return not node.target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in node.target.tags
+    schema = node.target._schema
+    if schema.is_mutable or not schema.returns:  # a call without results is made for its effect
+        return False
+    return torch.Tag.nondeterministic_seeded not in node.target.tags
 
 
 def same_tensor_type(left: Any, right: Any) -> bool:
