@@ -74,6 +74,12 @@ def test_random_operators_are_kept_even_unused():
     assert sum(isinstance(b, ExternBuffer) for b in lowered.buffers) == 1
 
 
+def test_results_with_gaps_are_eagers(lowers_as_eager):
+    x = torch.randn(5, 10)[:, ::2]
+    lowered = lowers_as_eager(lambda x: torch.select_scatter(x, x[0], 0, 1), x)
+    assert "gaps" in lowered.notes[0]
+
+
 def test_checks_are_kept(lowers_as_eager):
     def function(x):
         torch._assert_async((x > -100).all())

@@ -65,6 +65,11 @@ def test_division_by_a_number(lowers_as_eager, mode, dtype):
     no_calls(lowers_as_eager(lambda x: aten.div(x, -2, rounding_mode=mode), x))
 
 
+def test_truncation_of_half_quotients(lowers_as_eager):
+    x, y = torch.randn(4000).bfloat16() * 30, torch.rand(4000).bfloat16() + 0.5
+    no_calls(lowers_as_eager(lambda x, y: torch.div(x, y, rounding_mode="trunc"), x, y, rtol=0.0, atol=0.0))
+
+
 def test_integer_division_that_may_raise_is_eagers(lowers_as_eager):
     lowered = lowers_as_eager(lambda x, y: aten.remainder(x, y), torch.tensor([7, 8]), torch.tensor([2, 3]))
     assert any(isinstance(b, ExternBuffer) for b in lowered.buffers)

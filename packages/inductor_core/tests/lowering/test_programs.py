@@ -70,7 +70,7 @@ def program(script):
     return function
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(shape=shapes, script=steps, transposed=st.booleans())
 def test_programs(shape, script, transposed):
     torch.manual_seed(0)

@@ -17,7 +17,7 @@ from ..config import Config
 from ..ir.buffer import Buffer, ExternBuffer, GraphOutput, InputBuffer, LoweredGraph, buffers_read
 from ..ir.layout import OpaqueLayout
 from ..ir.verify import verify
-from ..ir.views import to_expr, to_exprs
+from ..ir.views import is_dense, to_expr, to_exprs
 from . import activation, concat, creation, indexing, normalisation, pointwise, reduction, scatter, view
 from .context import LoweringContext, layout_of
 from .fallback import call_operator, is_plain, take_item
@@ -154,6 +154,9 @@ class _Lowering:
 
     def _check(self, node: torch.fx.Node, result: Any, meta: Any) -> None:
         """Hold a lowering's result against the fake tensor. A disagreement is a bug of ours: never a silent one."""
+        own = isinstance(result, ExpressionValue) and result.node == node.name and result.strides is None
+        if own and isinstance(meta, torch.Tensor) and not is_dense(result.sizes, to_exprs(meta.stride())):
+            raise Unsupported("eager leaves gaps in the result's memory")
         if isinstance(result, (list, tuple)):
             if not isinstance(meta, (list, tuple)) or len(meta) != len(result):
                 raise Unsupported("the lowering gives another number of results (please report)")

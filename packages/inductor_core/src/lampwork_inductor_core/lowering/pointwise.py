@@ -15,7 +15,7 @@ import torch
 from ..ir.loop_body import Node, ops
 from .context import LoweringContext, broadcast_sizes
 from .elementwise import Builder, check_operands, convert, elementwise, like
-from .promotion import Promotion, is_supported, result_dtype
+from .promotion import HALF, Promotion, is_supported, result_dtype
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue, Value
 
@@ -309,7 +309,17 @@ def div_mode(context: LoweringContext, a: Any, b: Any, *, rounding_mode: str | N
     """Division, rounded as asked."""
     if rounding_mode is None:
         return elementwise(context, (a, b), lambda x, y: ops.truediv(x, y), INT_TO_FLOAT)
-    return elementwise(context, (a, b), _checked_division("floordiv" if rounding_mode == "floor" else "truncdiv"))
+    if rounding_mode == "floor":
+        return elementwise(context, (a, b), _checked_division("floordiv"))
+    dtype = result_dtype((a, b))
+    if dtype in HALF:  # eager rounds the quotient to the half type before it truncates
+
+        def build(x: Node, y: Node) -> Node:
+            quotient = ops.to_dtype(ops.truediv(x, y), dtype)
+            return ops.trunc(ops.to_dtype(quotient, x.dtype))
+
+        return elementwise(context, (a, b), build)
+    return elementwise(context, (a, b), _checked_division("truncdiv"))
 
 
 @lowers(TABLE, aten.pow.Tensor_Scalar)
