@@ -63,6 +63,14 @@ def test_changes_are_seen(change, size):
     assert cache.computed == 2
 
 
+def test_a_pruned_parameter_is_watched_where_it_is_not_zero():
+    w = torch.nn.Parameter(torch.randn(1000) * (torch.arange(1000) % 10 == 3))
+    cache = _cache((0,))
+    cache.get([w])
+    w.data.mul_(2)
+    assert torch.equal(cache.get([w])[0], w.detach() * 2)
+
+
 def test_optimizer_step_and_load_state_dict():
     model = torch.nn.Linear(8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
