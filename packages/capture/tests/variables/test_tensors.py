@@ -19,8 +19,11 @@ weights = torch.nn.Parameter(torch.ones(3))
 
 @whole
 def metadata(x, y):
-    facts = (x.shape, y.size(1), x.dim(), x.ndim, x.dtype, x.device, y.stride(), x.numel(), len(y),
-             x.requires_grad, x.is_floating_point(), x.element_size(), x.is_contiguous(), y.T.is_contiguous(), x.layout, y.storage_offset(),
+    facts = (x.shape, y.size(1), x.dim(), x.ndim, x.dtype, x.device, y.stride(), x.numel(),
+             len(y),
+             x.requires_grad,
+             x.is_floating_point(), x.element_size(),
+             x.is_contiguous(), y.T.is_contiguous(), x.layout, y.storage_offset(),
              x.is_cuda, x.itemsize)  # fmt: skip
     return x + 1, facts
 
@@ -94,7 +97,9 @@ def methods(x, y):
     a = x.view(1, -1).expand(2, 3).contiguous().transpose(0, 1).reshape(-1)
     values, indices = y.max(dim=1)
     top = x.topk(2)
-    return (a, values, indices, top.values, top[1], x.to(torch.float64).dtype, x.type_as(y), x.new_zeros(2), x.split(1),
+    return (a, values, indices, top.values, top[1],
+            x.to(torch.float64).dtype, x.type_as(y), x.new_zeros(2),
+            x.split(1),
             torch.chunk(x, 2), x.unbind(), x.clamp(min=1.5), x.masked_fill(x > 1, 0), y.permute(1, 0), x.float(), x.mean(),
             torch.Tensor.add(x, 1), x.sum(dim=0, keepdim=True))  # fmt: skip
 
@@ -106,7 +111,8 @@ def functions(x, y):
     return (made, tensor, torch.full((2,), 7), torch.zeros_like(x), torch.einsum("i,i->", x, x), torch.linalg.norm(x),
             F.softmax(x, dim=-1), F.linear(x, y), F.relu(x), torch.sigmoid(x), F.layer_norm(x, (3,)),
             F.scaled_dot_product_attention(y[None], y[None], y[None]), torch.broadcast_tensors(x, y)[0].shape,
-            torch.ops.aten.mul(x, 2), F.pad(x, (1, 1)), F.max_pool1d(x[None], 2), torch.meshgrid(x, x, indexing="ij")[0])  # fmt: skip
+            torch.ops.aten.mul(x, 2), F.pad(x, (1, 1)), F.max_pool1d(x[None], 2),
+            torch.meshgrid(x, x, indexing="ij")[0])  # fmt: skip
 
 
 @whole

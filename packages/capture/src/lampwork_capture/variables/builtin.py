@@ -39,7 +39,19 @@ if TYPE_CHECKING:
 _METHOD_TYPES = (MethodDescriptorType, WrapperDescriptorType)
 # Modules whose C functions are pure: folded when all arguments are known
 _PURE_MODULES = frozenset({"math", "cmath", "_operator", "operator", "unicodedata", "_string"})
-_PURE_BUILTINS: tuple[Callable[..., Any], ...] = (ascii, bin, chr, hex, oct, ord, round, divmod, format, hash)
+_PURE_BUILTINS: tuple[Callable[..., Any], ...] = (
+    ascii,
+    bin,
+    chr,
+    hex,
+    oct,
+    ord,
+    round,
+    divmod,
+    format,
+    hash,
+    str.maketrans,
+)
 
 
 class BuiltinValue(Value):

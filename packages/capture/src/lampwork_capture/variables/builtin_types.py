@@ -354,7 +354,7 @@ def make_zip_longest(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str,
     return FixedIteratorValue([make_tuple(tracer, list(row)) for row in rows], itertools.zip_longest)
 
 
-@handles(collections.deque, collections.Counter, collections.ChainMap)
+@handles(collections.deque)
 def not_modelled(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, "this container of `collections` is not modelled")
 

@@ -16,7 +16,7 @@ import torch
 
 from ..graph_break import BreakId, GraphBreak
 from ..source import Source
-from .base import Tracer, Value
+from .base import ObservedException, Tracer, Value
 from .iterator import End, StepIterator, iterator_at
 
 if TYPE_CHECKING:
@@ -90,6 +90,9 @@ class ConstantValue(Value):
         code = getattr(method, "__func__", None)
         if code is not None and isinstance(self.obj, enum.Enum):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"method `{name}` of {self.describe()} is not modelled")
+        if name == "join" and len(args) == 1 and not is_known(args[0]):
+            parts = [snapshot(part) for part in args[0].realize().unpack(tracer)]
+            return tracer.constant(fold(tracer, method, parts))
         return fold_call(tracer, method, args, kwargs)
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
@@ -142,6 +145,8 @@ def fold(tracer: Tracer, function: Callable[..., Any], *args: Any, **kwargs: Any
     """Run Python on known objects now; what it raises is raised in the traced program."""
     try:
         return function(*args, **kwargs)
+    except (GraphBreak, ObservedException):
+        raise
     except Exception as error:
         tracer.raise_observed(type(error), *error.args)
 

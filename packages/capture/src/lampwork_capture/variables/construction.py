@@ -62,8 +62,9 @@ def bare_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value] =
     cls = class_value.obj
     base = payload_base(cls)
     if base is None:
-        new, _ = find_in_class(cls, "__new__")
-        if new is not object.__dict__["__new__"]:
+        makers = [base.__dict__["__new__"] for base in cls.__mro__ if "__new__" in base.__dict__]
+        in_c = [maker for maker in makers if not isinstance(maker, (staticmethod, FunctionType))]
+        if in_c[0] is not object.__dict__["__new__"]:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"making {class_value.describe()} is not modelled")
         return value_class_for(cls)(class_value)
     made = ObjectValue(class_value)

@@ -6,12 +6,14 @@ would only cost time. Invariant: each gives what the library gives, for the argu
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import functools
 import inspect
 import operator
 import os
+import typing
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
@@ -309,3 +311,18 @@ def wrap_environ(tracer: Tracer, obj: Any, source: Source) -> Value:
 def environment(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     environ = tracer.wrap(os.environ, AttributeSource(ModuleSource("os"), "environ"))
     return environ.call_method(tracer, "get", args, kwargs)
+
+
+@handles(typing.cast)
+def cast(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return args[1].realize()
+
+
+@handles(vars(collections)["_count_elements"])
+def count_elements(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """What `Counter.update` counts with."""
+    counts = args[0].realize()
+    for item in args[1].realize().unpack(tracer):
+        known = counts.call_method(tracer, "get", [item, tracer.constant(0)], {})
+        counts.set_item(tracer, item, operators.binary(tracer, operator.add, known, tracer.constant(1)))
+    return tracer.constant(None)

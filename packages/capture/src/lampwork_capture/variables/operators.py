@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Sequence
+from types import FunctionType
 from typing import Any
 
 from ..graph_break import BreakId, GraphBreak
@@ -70,6 +71,10 @@ def binary(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) ->
     if type(left) is ConstantValue and type(right) is ConstantValue:
         return tracer.constant(fold(tracer, op, left.obj, right.obj))
     left_type, right_type = left.python_type(), right.python_type()
+    if op is operator.mod and left_type is str and left.is_constant() and not is_known(right):
+        parts = right.unpack(tracer) if right_type is tuple else [right]
+        shown = tuple(snapshot(part) if is_known(part) else _Shown(tracer, part) for part in parts)
+        return tracer.constant(fold(tracer, op, left.as_constant(), shown))
     reflected_name = BINARY_METHODS[op][1]
     right_first = (
         right_type is not left_type
@@ -105,6 +110,22 @@ def _check_is_modelled(value: Value, name: str) -> None:
     method = getattr(value.python_type(), name, None)
     if method is not None and method is not getattr(object, name, None):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{name}` of {value.describe()} is not modelled")
+
+
+class _Shown:
+    """Stands for a value inside `%` formatting: gives its text when asked for it."""
+
+    __slots__ = ("tracer", "value")
+
+    def __init__(self, tracer: Tracer, value: Value) -> None:
+        self.tracer = tracer
+        self.value = value
+
+    def __str__(self) -> str:
+        return text_of(self.tracer, self.value, str)
+
+    def __repr__(self) -> str:
+        return text_of(self.tracer, self.value, repr)
 
 
 def inplace(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Value:
@@ -238,6 +259,8 @@ def format_value(tracer: Tracer, value: Value, conversion: Callable[[Any], str] 
         return tracer.constant(fold(tracer, format, text_of(tracer, value, conversion), spec))
     if is_known(value):
         return tracer.constant(fold(tracer, format, snapshot(value), spec))
+    if isinstance(getattr(value.python_type(), "__format__", None), FunctionType):
+        return value.call_method(tracer, "__format__", [tracer.constant(spec)], {})
     if spec:
         raise GraphBreak(BreakId.NOT_A_CONSTANT, f"formatting {value.describe()} is not modelled")
     return tracer.constant(text_of(tracer, value, str))

@@ -33,7 +33,7 @@ from .base import ObservedException, Tracer, Value
 from .dict import DictValue
 from .function import MethodValue
 from .instance_dict import InstanceDictValue
-from .iterator import step
+from .iterator import ComputedIterator, step
 from .list import ListValue
 from .method import missing_attribute
 from .set import SetValue
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .class_value import ClassValue
 
 MISSING: Any = object()
+_OLD_ITERATOR: type = type(iter(type("Old", (), {"__getitem__": list.__getitem__})()))
 _SLOT_TYPES = (WrapperDescriptorType, MethodDescriptorType)
 _TUPLE_GETTER: type = type(vars(collections)["_tuplegetter"](0, ""))
 _PAYLOAD_BASES: tuple[type, ...] = (dict, list, tuple, set, frozenset)
@@ -345,7 +346,25 @@ class ObjectValue(Value):
             return self.payload.iterate(tracer)
         if not hasattr(self.cls, "__iter__") and not hasattr(self.cls, "__getitem__"):
             tracer.raise_observed(TypeError, f"'{self.cls.__name__}' object is not iterable")
+        if not hasattr(self.cls, "__iter__"):
+            return self._iterate_by_index()
         return super().iterate(tracer)
+
+    def _iterate_by_index(self) -> Value:
+        """The old protocol: `__getitem__` from 0 up, until IndexError."""
+        position = [0]
+
+        def produce(tracer: Tracer) -> Value | None:
+            try:
+                item = self.call_method(tracer, "__getitem__", [tracer.constant(position[0])], {})
+            except ObservedException as error:
+                if issubclass(error.value.python_type(), IndexError):
+                    return None
+                raise
+            position[0] += 1
+            return item
+
+        return ComputedIterator(_OLD_ITERATOR, [self], produce)
 
     def unpack(self, tracer: Tracer) -> list[Value]:
         if self.payload is not None and not is_overridden(self.cls, "__iter__"):
@@ -477,7 +496,11 @@ def call_slot(
     if method.__objclass__ is object:
         return _call_object_slot(tracer, name, receiver, args, kwargs)
     contents = getattr(receiver, "payload", None)
-    if contents is not None and isinstance(receiver, ObjectValue):
+    if isinstance(receiver, ObjectValue):
+        if contents is None:
+            raise GraphBreak(
+                BreakId.EXTENSION_CALL, f"`{method.__qualname__}` of {receiver.describe()} is not modelled"
+            )
         receiver = contents
     return receiver.call_method(tracer, name, args, kwargs)
 
