@@ -272,14 +272,18 @@ template <class T> struct vec {
   typedef reg<T, width> R;
   R v[pieces];
   vec() = default;
-  vec(T x) { for (R& r : v) r = x - R{}; }
+  LW_LAMBDA vec(T x) {
+    v[0] = x - R{};
+    if constexpr (pieces == 2) v[1] = v[0];
+  }
   T operator[](int i) const { return v[i / width][i % width]; }
   void set(int i, T x) { v[i / width][i % width] = x; }
+// written out for one and two pieces: loops here would be most of what the compiler does
 #define LW_BINARY(op)                                                         \
   LW_LAMBDA friend vec operator op(vec a, vec b) {                            \
-    vec r;                                                                    \
-    for (int k = 0; k < pieces; ++k) r.v[k] = a.v[k] op b.v[k];               \
-    return r;                                                                 \
+    a.v[0] = a.v[0] op b.v[0];                                                \
+    if constexpr (pieces == 2) a.v[1] = a.v[1] op b.v[1];                     \
+    return a;                                                                 \
   }
   LW_BINARY(+) LW_BINARY(-) LW_BINARY(*) LW_BINARY(/) LW_BINARY(&) LW_BINARY(|) LW_BINARY(^)
 #undef LW_BINARY
