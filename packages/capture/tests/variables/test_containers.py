@@ -17,6 +17,7 @@ Point = namedtuple("Point", "x y z", defaults=[3])
 state_list = [1, 2, 3]
 state_dict = {"a": 1, "b": [1, 2]}
 state_shared = [[0], [0]]
+state_queue = collections.deque([1, 2], maxlen=4)
 state_ordered = OrderedDict([("p", 1), ("q", 2)])
 
 
@@ -290,6 +291,20 @@ def counters_and_deques(x, y):
     queue.append(4)
     counts = collections.Counter("aab")
     return list(queue), counts, x + len(queue)
+
+
+@whole
+def deques(x, y):
+    queue = collections.deque([1, 2, 3], maxlen=3)
+    queue.append(4)
+    queue.appendleft(x)
+    queue.rotate(1)
+    state_queue.clear()
+    state_queue.extend([1, 2])
+    state_queue.append(1)
+    state_queue.extendleft([7, 8])
+    left = state_queue.popleft()
+    return list(queue), left, list(state_queue), queue[0], len(queue), queue.maxlen, x + len(queue), type(queue)
 
 
 @whole

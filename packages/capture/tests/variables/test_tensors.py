@@ -100,7 +100,8 @@ def methods(x, y):
     return (a, values, indices, top.values, top[1],
             x.to(torch.float64).dtype, x.type_as(y), x.new_zeros(2),
             x.split(1),
-            torch.chunk(x, 2), x.unbind(), x.clamp(min=1.5), x.masked_fill(x > 1, 0), y.permute(1, 0), x.float(), x.mean(),
+            torch.chunk(x, 2),
+            x.unbind(), x.clamp(min=1.5), x.masked_fill(x > 1, 0), y.permute(1, 0), x.float(), x.mean(),
             torch.Tensor.add(x, 1), x.sum(dim=0, keepdim=True))  # fmt: skip
 
 

@@ -22,7 +22,17 @@ from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
 from ..source import AttributeSource, ModuleSource, Source, TypeSource
-from . import autograd_function, builtin_types, context_manager, generator, library, logger, module, super_value
+from . import (
+    autograd_function,
+    builtin_types,
+    context_manager,
+    deque,
+    generator,
+    library,
+    logger,
+    module,
+    super_value,
+)
 from .base import Tracer, Value
 from .builtin import BuiltinValue
 from .class_value import ClassValue, is_immutable
@@ -47,6 +57,7 @@ MODELS: tuple[ModuleType, ...] = (
     autograd_function,
     builtin_types,
     context_manager,
+    deque,
     generator,
     library,
     logger,

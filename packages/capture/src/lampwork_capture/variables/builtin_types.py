@@ -5,7 +5,6 @@ Invariant: what they make is a new object, also from an argument of the same typ
 
 from __future__ import annotations
 
-import collections
 import itertools
 import operator
 from collections import OrderedDict, defaultdict
@@ -16,7 +15,7 @@ from ..graph_break import BreakId, GraphBreak
 from . import operators
 from .base import Tracer, Value
 from .constant import ConstantValue, fold, fold_call, snapshot
-from .dict import DictIteratorValue, DictValue, DictViewValue, dict_contents
+from .dict import DictValue, DictViewValue, dict_contents
 from .iterator import (
     ComputedIterator,
     EnumerateValue,
@@ -28,7 +27,6 @@ from .iterator import (
     step,
 )
 from .list import ListValue
-from .method import BuiltinObject
 from .range import SliceValue
 from .registry import handles
 from .set import make_set
@@ -352,11 +350,3 @@ def make_zip_longest(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str,
     fill = kwargs.get("fillvalue", tracer.constant(None))
     rows = itertools.zip_longest(*columns, fillvalue=fill)
     return FixedIteratorValue([make_tuple(tracer, list(row)) for row in rows], itertools.zip_longest)
-
-
-@handles(collections.deque)
-def not_modelled(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    raise GraphBreak(BreakId.CALL_NOT_MODELLED, "this container of `collections` is not modelled")
-
-
-__all__ = ["BuiltinObject", "DictIteratorValue"]

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from .class_value import ClassValue
 
 MISSING: Any = object()
-_OLD_ITERATOR: type = type(iter(type("Old", (), {"__getitem__": list.__getitem__})()))
+_OLD_PROTOCOL: Any = type("OldProtocol", (), {"__getitem__": list.__getitem__})()
+_OLD_ITERATOR: type = type(iter(_OLD_PROTOCOL))
 _SLOT_TYPES = (WrapperDescriptorType, MethodDescriptorType)
 _TUPLE_GETTER: type = type(vars(collections)["_tuplegetter"](0, ""))
 _PAYLOAD_BASES: tuple[type, ...] = (dict, list, tuple, set, frozenset)
