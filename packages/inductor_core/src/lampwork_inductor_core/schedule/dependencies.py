@@ -9,6 +9,7 @@ copied from) is decided by the memory planner after all readers have run.
 from __future__ import annotations
 
 import enum
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -273,10 +274,23 @@ def writes_of(node: ScheduleNode) -> tuple[str, ...]:
     return tuple(r.name for r in node.results) if isinstance(node, ExternNode) else (node.name,)
 
 
+def keeps_order(node: ExternNode) -> bool:
+    """Whether a call must stay in program order with its like: it draws random numbers, or may have an effect.
+
+    Only operators with a schema that says otherwise are known to have none.
+    """
+    target = node.results[0].target
+    if target is operator.getitem:
+        return False
+    schema = getattr(target, "_schema", None)
+    return schema is None or schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags
+
+
 def build_dependencies(nodes: Sequence[ScheduleNode], outputs: frozenset[str]) -> DependencyGraph:
-    """Edges from the accesses. Raises ScheduleError when a node reads what only a later one writes."""
+    """Edges from the accesses, and between calls that keep their order. Raises ScheduleError when a node reads what only a later one writes."""
     producer: dict[str, int] = {}
     predecessors: list[frozenset[int]] = []
+    last_ordered: int | None = None
     defined_later = {name for node in nodes for name in writes_of(node)}
     for position, node in enumerate(nodes):
         before: set[int] = set()
@@ -285,6 +299,10 @@ def build_dependencies(nodes: Sequence[ScheduleNode], outputs: frozenset[str]) -
                 before.add(producer[name])
             elif name in defined_later:
                 raise ScheduleError(f"{node.name} reads {name}, which is defined later")
+        if isinstance(node, ExternNode) and keeps_order(node):
+            if last_ordered is not None:
+                before.add(last_ordered)
+            last_ordered = position
         predecessors.append(frozenset(before))
         for name in writes_of(node):
             producer[name] = position

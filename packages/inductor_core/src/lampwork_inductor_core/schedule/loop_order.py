@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lampwork_symshape import IntExpr, Symbol, integer, stride_of
 from lampwork_symshape.kind import Kind
 
-from ..ir.loop_body import index_variable, reduction_variable, substitute
+from ..ir.loop_body import index_variable, ops, reduction_variable, substitute
 from .dependencies import Access, LoopNode, NodeKind, Space, accesses_of, is_empty, is_one, is_zero
 
 
@@ -34,7 +34,8 @@ def normalise(node: LoopNode) -> LoopNode:
         return node
     outer = _split(node.space.outer, node.space.outer_symbols, node)
     if any(is_zero(size) for size in node.space.inner):
-        return _rebuilt(node, outer, [Axis(integer(0), -1, integer(1))])  # the identity is stored, nothing is read
+        nothing = ops.constant(0, node.value.dtype)  # the identity is stored, nothing may be read
+        return _rebuilt(dataclasses.replace(node, value=nothing), outer, [Axis(integer(0), -1, integer(1))])
     if node.kind is NodeKind.SCAN:
         inner = [Axis(node.space.inner[0], 0, integer(1))]
     else:
@@ -235,6 +236,8 @@ def merge_runs(sizes: Sequence[IntExpr], symbols: Sequence[Symbol], expressions:
 
 def merged_space(space: Space, expressions: Sequence[IntExpr]) -> tuple[Space, Mapping[Symbol, IntExpr]]:
     """The space with all mergeable loops merged, and the old symbols in terms of the new ones."""
+    if any(is_zero(size) for size in (*space.outer, *space.inner)):
+        return space, {}
     mapping: dict[Symbol, IntExpr] = {}
     parts: list[tuple[IntExpr, ...]] = []
     for sizes, symbols, make in (

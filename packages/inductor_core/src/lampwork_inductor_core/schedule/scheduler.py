@@ -19,6 +19,7 @@ from .dependencies import (
     DependencyGraph,
     ExternNode,
     LoopNode,
+    NodeKind,
     buffers_by_name,
     build_dependencies,
     byte_count,
@@ -86,7 +87,9 @@ def schedule(graph: LoweredGraph, config: ScheduleConfig, can_fuse: CanFuse | No
     outputs = frozenset(o.buffer for o in graph.outputs if o.buffer is not None)
     buffers = buffers_by_name(graph)
     nodes = live_nodes(graph_nodes(graph), outputs)
-    empty = tuple(n.name for n in nodes if isinstance(n, LoopNode) and is_empty(n.space))
+    # a scatter of nothing still copies what it would have changed
+    fills_nothing = (n for n in nodes if isinstance(n, LoopNode) and n.kind is not NodeKind.SCATTER)
+    empty = tuple(n.name for n in fills_nothing if is_empty(n.space))
     kept = [normalise(n) if isinstance(n, LoopNode) else n for n in nodes if n.name not in empty]
     dependencies = build_dependencies(kept, outputs)
     fusing = _Fusing(dependencies, buffers, config, can_fuse)
@@ -117,6 +120,7 @@ class _Fusing:
         self.can_fuse = can_fuse
         self.buffers = buffers
         self.outputs = graph.outputs
+        self.predecessors = graph.predecessors
         self.refused: dict[tuple[int, int], str] = {}  # positions of both sides -> why
         self.sizes = {n: byte_count(b.layout) if isinstance(b.layout, Layout) else 0 for n, b in buffers.items()}
         self.groups: dict[int, Step] = {}
@@ -277,15 +281,17 @@ class _Fusing:
 
     def _topological(self, by_memory: bool) -> list[Step]:
         direct: dict[int, set[int]] = {g: set() for g in self.groups}
-        writer = {name: g for g, step in self.groups.items() for name in step_writes(step)}
         users: dict[int, set[int]] = {g: set() for g in self.groups}
+        for position, before in enumerate(self.predecessors):
+            group = self.group_of[position]
+            for other in {self.group_of[p] for p in before} - {group}:
+                direct[group].add(other)
+                users[other].add(group)
+        writer = {name: g for g, step in self.groups.items() for name in step_writes(step)}
         remaining: dict[str, int] = {}
-        for group, step in self.groups.items():
+        for step in self.groups.values():
             for name in step_reads(step):
                 remaining[name] = remaining.get(name, 0) + 1
-                if name in writer:
-                    direct[group].add(writer[name])
-                    users[writer[name]].add(group)
         ready: list[int] = [g for g, before in direct.items() if not before]
         heap = [(self.masks[g].bit_length(), g) for g in ready]
         heapq.heapify(heap)
