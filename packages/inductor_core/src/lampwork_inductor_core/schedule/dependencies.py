@@ -287,7 +287,10 @@ def keeps_order(node: ExternNode) -> bool:
 
 
 def build_dependencies(nodes: Sequence[ScheduleNode], outputs: frozenset[str]) -> DependencyGraph:
-    """Edges from the accesses, and between calls that keep their order. Raises ScheduleError when a node reads what only a later one writes."""
+    """Edges from the accesses, and between calls that keep their order.
+
+    Raises ScheduleError when a node reads what only a later one writes.
+    """
     producer: dict[str, int] = {}
     predecessors: list[frozenset[int]] = []
     last_ordered: int | None = None
