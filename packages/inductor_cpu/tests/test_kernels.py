@@ -398,3 +398,32 @@ def test_equal_kernels_have_one_text_and_arguments_are_checked(make_backend: Any
         run(torch.empty(4, 16))
     with pytest.raises(AttributeError, match="data_ptr"):
         run("not a tensor", torch.empty(4, 16))
+
+
+def test_local_rows_of_unknown_length_are_recomputed(backend: Any) -> None:
+    n = symbol("s0", 0, None)
+    i, r = index_variable(0, 3), symbol("r0", 0, None)
+    x = ops.load("in0", i * n + r, f32)
+    segments = (
+        InnerLoop(
+            (
+                Stage(ops.exp(x), Store("local0", r)),
+                Stage(forwarded(0, f32), accumulate=Accumulate(ReductionKind.SUM, f32, f32)),
+            )
+        ),
+        InnerLoop((Stage(ops.truediv(ops.load("local0", r, f32), forwarded(1, f32)), Store("out0", i * n + r)),)),
+    )
+    arguments = (
+        BufferArgument("in0", f32, ArgumentRole.READ, n * 3),
+        BufferArgument("out0", f32, ArgumentRole.WRITE, n * 3),
+        SizeArgument("s0", n),
+    )
+    kernel = ScheduledKernel(
+        "rows", (Dimension(i, integer(3)),), (Dimension(r, n),), segments, arguments, (LocalBuffer("local0", f32, n),)
+    )
+    source = backend.generate(kernel)
+    run = backend.compile([source])[source.name]
+    for size in (1, 5, 16, 33, 500):
+        x_values, out = _random(3, size), torch.empty(3, size)
+        run(x_values, out, size)
+        torch.testing.assert_close(out, x_values.softmax(-1), rtol=1e-5, atol=1e-7)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from lampwork_inductor_core.codegen.kernel import inline_locals
 from lampwork_inductor_core.codegen.scheduled_kernel import (
     ArgumentRole,
     BufferArgument,
@@ -41,6 +42,8 @@ _print = CppPrinter()
 
 def generate_kernel(kernel: ScheduledKernel, isa: Isa, config: CpuConfig) -> KernelSource:
     """The text of one kernel. Raises UnsupportedDtype for element types that C++ kernels do not handle."""
+    if any(not local.element_count.is_constant for local in kernel.locals):
+        kernel = inline_locals(kernel)  # rows of unknown length have no place on the stack
     vector = plan_vectors(kernel, isa.lanes)
     parallel = plan_parallel(kernel, vector, config.grain, config.parallel)
     writer = _KernelWriter(kernel, vector, parallel)
