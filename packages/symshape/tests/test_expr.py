@@ -10,7 +10,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -205,12 +204,10 @@ def test_substitution_keeps_identity_and_simplifies() -> None:
 
 def test_work_is_linear_in_shared_nodes() -> None:
     expr: IntExpr = x
-    for _ in range(60):  # as a tree it would have 2**60 leaves
+    for _ in range(60):  # as a tree it would have 2**60 leaves: this test would never end
         expr = minimum(expr % 1009 + y, expr // 3)
-    start = time.perf_counter()
     assert expr.substitute({x: y}).free_symbols == {y}
     assert isinstance(expr.evaluate({x: 5, y: 4}), int)
-    assert time.perf_counter() - start < 5
 
 
 def test_depth_is_not_limited() -> None:
