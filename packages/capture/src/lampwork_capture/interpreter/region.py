@@ -57,6 +57,12 @@ _TRIVIAL = frozenset(
     {"NOP", "POP_TOP", "LOAD_CONST", "LOAD_FAST", "RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "DELETE_FAST",
      "JUMP_FORWARD", "RESUME", "LOAD_DEREF", "BUILD_TUPLE", "SWAP", "COPY"}
 )  # fmt: skip
+_NEVER_RAISES = frozenset(
+    {"POP_EXCEPT", "PUSH_EXC_INFO", "POP_TOP", "SWAP", "COPY", "NOP", "JUMP_FORWARD", "JUMP_BACKWARD", "LOAD_CONST",
+     "JUMP_BACKWARD_NO_INTERRUPT", "PUSH_NULL", "STORE_FAST", "LOAD_FAST_AND_CLEAR", "PRECALL", "KW_NAMES", "MAKE_CELL",
+     "LOAD_CLOSURE"}
+)  # fmt: skip
+_DEEPEST = 8  # exceptions handled at a time; a path through handlers that cannot happen must not count for ever
 _NEVER_EXITS = frozenset({"END_FOR", "END_SEND", "PUSH_EXC_INFO", "POP_EXCEPT", "RERAISE", "RESUME", "PRECALL", "CALL"})
 
 
@@ -69,23 +75,28 @@ def find_exits(
     live_before: Callable[[int], frozenset[str]],
 ) -> list[Exit]:
     """The exits of a region entered at `start` with this stack and these bound locals."""
-    first = _State(tuple(Item.NULL if null else Item.VALUE for null in stack), 0, bound, bound)
-    native: set[int] = set(region)
-    while True:
-        states = _explore(decoded, start, first, native)
-        exits: list[Exit] = []
-        refused = False
-        for index, state in states.items():
-            if index in native:
-                continue
+    # One pass is enough: as more paths arrive a state only gets less certain, so what is refused stays refused.
+    states = {start: _State(tuple(Item.NULL if null else Item.VALUE for null in stack), 0, bound, bound)}
+    native: set[int] = {start, *region}
+    exits: dict[int, Exit] = {}
+    pending = [start]
+    while pending:
+        index = pending.pop()
+        state = states[index]
+        if index not in native:
             found = _exit_at(decoded, index, state, live_before(index))
-            if found is None:
-                native.add(index)
-                refused = True
-            else:
-                exits.append(found)
-        if not refused:
-            return sorted(exits, key=lambda found: found.index)
+            if found is not None:
+                exits[index] = found
+                continue
+            exits.pop(index, None)
+            native.add(index)
+        for after, reached in _successors(decoded, index, state):
+            known = states.get(after)
+            merged = reached if known is None else known.merged(reached)
+            if merged != known:
+                states[after] = merged
+                pending.append(after)
+    return [exits[index] for index in sorted(exits)]
 
 
 def _exit_at(decoded: DecodedCode, index: int, state: _State, live: frozenset[str]) -> Exit | None:
@@ -115,23 +126,6 @@ def _is_trivial_tail(decoded: DecodedCode, index: int) -> bool:
     return False
 
 
-def _explore(decoded: DecodedCode, start: int, first: _State, native: set[int]) -> dict[int, _State]:
-    states: dict[int, _State] = {start: first}
-    pending = [start]
-    while pending:
-        index = pending.pop()
-        if index not in native and index != start:
-            continue
-        state = states[index]
-        for after, reached in _successors(decoded, index, state):
-            known = states.get(after)
-            merged = reached if known is None else known.merged(reached)
-            if merged != known:
-                states[after] = merged
-                pending.append(after)
-    return states
-
-
 def _successors(decoded: DecodedCode, index: int, state: _State) -> list[tuple[int, _State]]:
     instruction = decoded.instructions[index]
     after: list[tuple[int, _State]] = []
@@ -141,7 +135,7 @@ def _successors(decoded: DecodedCode, index: int, state: _State) -> list[tuple[i
             jump = False
         after.append((target, _step(decoded, instruction, state, jump)))
     handler = decoded.handler_at(index)
-    if handler is not None:
+    if handler is not None and instruction.name not in _NEVER_RAISES:
         stack = state.stack[: handler.depth] + (Item.VALUE,) * (1 + handler.push_lasti)
         after.append((handler.target, _State(stack, state.handled, state.surely, state.maybe)))
     return after
@@ -178,7 +172,7 @@ def _step(decoded: DecodedCode, instruction: Instruction, state: _State, jump: b
         local = decoded.slot_names[instruction.arg]
         surely -= {local}
         maybe -= {local}
-    return _State(tuple(stack), max(handled, 0), surely, maybe)
+    return _State(tuple(stack), min(max(handled, 0), _DEEPEST), surely, maybe)
 
 
 def _apply_effect(instruction: Instruction, stack: list[Item], jump: bool) -> None:
