@@ -18,15 +18,56 @@ typedef struct {
 
 static PyTypeObject callable_type;
 
+/* Sets the frame callback of a capture other than ours in this thread, and returns the one before. A call of an optimized
+ * callable from inside a function that the other capture runs is ours alone: the other one is off until it returns. */
+static PyObject *peer_setter = NULL;
+
+static PyObject *resume_peer(PyObject *peer, PyObject *result);
+
 static PyObject *
 callable_vectorcall(PyObject *object, PyObject *const *args, size_t nargsf, PyObject *names)
 {
     lw_callable *self = (lw_callable *)object;
     lw_activation saved;
+    PyObject *peer = NULL;
+    if (self->callback != NULL && peer_setter != NULL && lw_foreign_evaluator()) {
+        peer = PyObject_CallOneArg(peer_setter, Py_None);
+        if (peer == NULL) {
+            return NULL;
+        }
+    }
     lw_hook_enter(&saved, self->callback, self->owner);
     PyObject *result = PyObject_Vectorcall(self->function, args, nargsf, names);
     lw_hook_exit(&saved);
+    return peer == NULL ? result : resume_peer(peer, result);
+}
+
+/* Put the other capture's callback back as it was, keeping an exception of the call. */
+static PyObject *
+resume_peer(PyObject *peer, PyObject *result)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *ignored = PyObject_CallOneArg(peer_setter, peer);
+    Py_DECREF(peer);
+    if (ignored == NULL) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+        Py_XDECREF(result);
+        return NULL;
+    }
+    Py_DECREF(ignored);
+    PyErr_Restore(type, value, traceback);
     return result;
+}
+
+PyObject *
+lw_set_peer(PyObject *module, PyObject *setter)
+{
+    (void)module;
+    Py_XSETREF(peer_setter, setter == Py_None ? NULL : Py_NewRef(setter));
+    Py_RETURN_NONE;
 }
 
 static int

@@ -59,6 +59,13 @@ take_off(void)
     }
 }
 
+bool
+lw_foreign_evaluator(void)
+{
+    _PyFrameEvalFunction top = _PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get());
+    return top != lw_default_eval && (top != hook || chain_next != NULL);
+}
+
 static void
 thread_on(lw_activation *saved)
 {
@@ -481,6 +488,8 @@ native_is_installed(PyObject *module, PyObject *unused)
 static PyMethodDef hook_methods[] = {
     {"set_callback", native_set_callback, METH_VARARGS,
      "set_callback(callback | None[, owner]) -> previous: what this thread does with frames that have no entry"},
+    {"set_peer", lw_set_peer, METH_O,
+     "set_peer(setter | None): setter(callback) sets another capture's callback in this thread and returns the last one"},
     {"get_callback", native_get_callback, METH_NOARGS, "the callback of this thread, or None"},
     {"get_owner", native_get_owner, METH_NOARGS, "whose entries this thread uses, or None"},
     {"is_installed", native_is_installed, METH_NOARGS, "whether the interpreter evaluates frames through the hook now"},

@@ -76,6 +76,9 @@ typedef struct {
 int lw_hook_setup(PyObject *module);
 void lw_hook_enter(lw_activation *saved, PyObject *callback, PyObject *owner);
 void lw_hook_exit(lw_activation *saved);
+/* Whether an evaluator that is neither ours nor the default one sees this interpreter's frames. */
+bool lw_foreign_evaluator(void);
+PyObject *lw_set_peer(PyObject *module, PyObject *setter);
 
 /* frame_3_*.c */
 
