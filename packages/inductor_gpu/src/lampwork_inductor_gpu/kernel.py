@@ -113,6 +113,7 @@ class TritonKernelWriter:
         self.stage_names: dict[int, str] = {}
         self.local_values: dict[str, str] = {}
         self.comments: set[str] = set()
+        self.stored: set[str] = set()  # arguments written since the last barrier
 
     # The skeleton
 
@@ -231,6 +232,7 @@ class TritonKernelWriter:
             self.line(f"tl.atomic_add({pointer}, {value}, {mask or 'None'})")
         else:
             self.line(f"tl.store({pointer}, {value}{', ' + mask if mask else ''})")
+        self.stored.add(store.argument)
 
     def _in_inner(self, stage: Stage) -> bool:
         return any(isinstance(s, InnerLoop) and stage in s.stages for s in self.kernel.segments)
@@ -360,6 +362,10 @@ class TritonKernelWriter:
             return self.local_values[node.buffer]
         index, lanes = self._index(node.index, node.indirect, scope, guard)
         mask = self._mask(lanes, *([guard] if guard else []))
+        if node.buffer in self.stored:
+            # Another thread of the program may have stored what this one reads.
+            self.line("tl.debug_barrier()")
+            self.stored.clear()
         name = self.fresh()
         # Lanes beyond the mask hold zero: defined, and never stored.
         self.line(f"{name} = tl.load({node.buffer} + {self._parenthesised(index)}{f', {mask}, 0' if mask else ''})")
