@@ -1320,7 +1320,7 @@ def deleted_in_loop(x):
 @program
 def star_in_index_and_walrus(x):
     i = (1,)
-    y = x.reshape(1, 3)[0, *i]
+    y = x.reshape(1, 3)[(0, *i)]
     return y + (n := 3), n, [k := 1, k + 1][-1]
 
 

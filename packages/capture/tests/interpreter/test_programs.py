@@ -50,5 +50,7 @@ user_iterator cached_property_used inference_mode_inside nested_closures generat
 def test_captured_whole(name):
     function = getattr(programs, name, None) or getattr(programs_more, name)
     callback = check_program(function, lambda: (torch.tensor([1.0, 2.0, 3.0]),))
-    assert not [r.graph_break.cause for r in callback.records if r.graph_break is not None]
-    assert callback.records[0].graph is not None
+    # audit hooks of other packages run inside the call too
+    records = [record for record in callback.records if record.code.co_filename == function.__code__.co_filename]
+    assert not [r.graph_break.cause for r in records if r.graph_break is not None]
+    assert records[0].graph is not None
