@@ -235,9 +235,8 @@ def make_program(seed: int):
     """(the function, its source text)."""
     import contextlib
 
-    import torch
-
     import lampwork_capture
+    import torch
 
     text = ProgramWriter(seed).write()
 
