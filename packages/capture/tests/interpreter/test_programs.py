@@ -38,7 +38,8 @@ def test_program(function):
 # What must be captured whole, so that a step back is seen.
 WHOLE = """closure_reads closure_nonlocal closure_escapes_and_shares recursion late_binding star_arguments
 decorated_call decorator_inside partials raise_and_catch raise_in_callee finally_runs exception_chained reraise try_else
-custom_exception exception_in_loop with_user_manager with_swallows with_return_inside no_grad_inside enable_grad_nested no_grad_decorator
+custom_exception exception_in_loop
+with_user_manager with_swallows with_return_inside no_grad_inside enable_grad_nested no_grad_decorator
 contextmanager_generator contextmanager_exception nullcontext suppress autocast_cpu generator_inline generator_send
 yield_from generator_interleaves generator_abandoned comprehensions walrus loop_else match_values boolean_operators
 list_argument_mutated alias_kept dict_mutated object_mutated tensor_in_place argument_in_place swap_and_unpack
