@@ -106,15 +106,27 @@ def measure(model: str, prepare: Callable[[Workload], Call], device: str, second
     }
 
 
+def count_graphs(model: str) -> dict[str, object]:
+    """How many graphs and breaks Lampwork's capture finds in one call."""
+    import lampwork_capture
+
+    workload = build(model)
+    found = lampwork_capture.capture(workload.model, **workload.inputs)
+    return {"graphs": len(found.graphs), "breaks": len(found.graph_breaks)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--contestant", required=True, choices=CONTESTANTS)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--count-graphs", action="store_true", help="also capture once more and count")
     options = parser.parse_args()
     with torch.no_grad():
         result = measure(options.model, CONTESTANTS[options.contestant], options.device, options.seconds)
+        if options.count_graphs:
+            result |= count_graphs(options.model)
     print(json.dumps(result))
 
 

@@ -30,7 +30,7 @@ DEFAULT_CONTESTANTS = "eager,torch.compile,max-autotune,freezing,lampwork,onnxru
 Cell = dict[str, float | str]
 
 
-def run_cell(model: str, contestant: str, device: str, seconds: float, caches: Path) -> Cell:
+def run_cell(model: str, contestant: str, device: str, seconds: float, caches: Path, *extra: str) -> Cell:
     """Run one cell in a new process whose compile caches are under `caches`."""
     environment = dict(
         os.environ,
@@ -39,7 +39,7 @@ def run_cell(model: str, contestant: str, device: str, seconds: float, caches: P
         TRITON_CACHE_DIR=str(caches / "triton"),
     )
     command = [sys.executable, str(HERE / "cell.py"), "--model", model, "--contestant", contestant]
-    command += ["--device", device, "--seconds", str(seconds)]
+    command += ["--device", device, "--seconds", str(seconds), *extra]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
@@ -118,7 +118,8 @@ def hardware() -> str:
             cpu = line.split(":", 1)[1].strip()
             break
     isa = torch.backends.cpu.get_cpu_capability()
-    return f"{cpu}, {isa}, {torch.get_num_threads()} threads, CPython {platform.python_version()}, torch {torch.__version__}"
+    versions = f"CPython {platform.python_version()}, torch {torch.__version__}"
+    return f"{cpu}, {isa}, {torch.get_num_threads()} threads, {versions}"
 
 
 def main() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import lampwork_capture as capture
 import pytest
 import torch
-
-import lampwork_capture as capture
 
 transformers = pytest.importorskip("transformers")
 
@@ -23,9 +22,7 @@ def bert():
 
 
 def gpt2():
-    config = transformers.GPT2Config(
-        n_embd=32, n_layer=2, n_head=2, vocab_size=100, bos_token_id=1, eos_token_id=2
-    )
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=100, bos_token_id=1, eos_token_id=2)
     return transformers.GPT2LMHeadModel(config), tokens()
 
 

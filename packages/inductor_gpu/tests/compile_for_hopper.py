@@ -2,7 +2,6 @@
 its own, since Triton's interpreter is off here. Prints one line a kernel: its name and the bytes of its cubin."""
 
 import torch
-from triton_kernels import argument, pointwise, row_reduction, row_scan, row_softmax
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind
 from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS
@@ -12,6 +11,7 @@ from lampwork_inductor_gpu.kernel import write_kernel
 from lampwork_inductor_gpu.launcher import compile_kernel
 from lampwork_inductor_gpu.ops import is_generated
 from triton.backends.compiler import GPUTarget
+from triton_kernels import argument, pointwise, row_reduction, row_scan, row_softmax
 
 PERSISTENT = LaunchConfig(KernelShape.PERSISTENT, 1, 64, 4)
 LOOPED = LaunchConfig(KernelShape.LOOPED, 1, 256, 4)

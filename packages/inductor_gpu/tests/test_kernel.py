@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from triton_kernels import argument, pointwise, row_reduction, row_scan, row_softmax, run
 from lampwork_inductor_core.codegen.scheduled_kernel import Dimension, OuterSegment, ScheduledKernel, Stage, Store
 from lampwork_inductor_core.ir.loop_body import index_variable, ops
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind, ScatterMode
@@ -10,6 +9,7 @@ from lampwork_inductor_gpu.device import H100
 from lampwork_inductor_gpu.heuristics import KernelShape, LaunchConfig, choose
 from lampwork_inductor_gpu.kernel import write_kernel
 from lampwork_symshape import integer, lt, symbol
+from triton_kernels import argument, pointwise, row_reduction, row_scan, row_softmax, run
 
 PERSISTENT = LaunchConfig(KernelShape.PERSISTENT, 2, 64, 4)
 LOOPED = LaunchConfig(KernelShape.LOOPED, 2, 16, 4)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from triton_kernels import pointwise, run
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS, DtypeRule
 from lampwork_inductor_gpu.heuristics import KernelShape, LaunchConfig
 from lampwork_inductor_gpu.ops import NOT_GENERATED, TRITON_TYPES, format_op, is_generated
+from triton_kernels import pointwise, run
 
 CONFIG = LaunchConfig(KernelShape.POINTWISE, 64, 1, 1)
 FLOATS = [

@@ -20,7 +20,7 @@ from .skip_policy import SkipPolicy
 _ENTRY_POINTS = "torch_dynamo_backends"
 
 # torch's own capture steps aside while an optimized call of ours runs inside a function of its own.
-_native.set_peer(torch._C._dynamo.eval_frame.set_eval_frame)
+_native.set_peer(torch._C._dynamo.eval_frame.set_eval_frame)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class UnknownBackendError(ValueError):

@@ -8,7 +8,7 @@ only through a source (design, decision 4). Invariant: a source is immutable, ha
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ class _HashOnce:
 
 def _hash_once(cls: _S) -> _S:
     """Class decorator: compute the structural hash of an instance at its first use."""
-    structural = cls.__hash__
+    structural: Callable[[Any], int] = cls.__hash__
 
     def __hash__(self: Any) -> int:
         try:

@@ -1,9 +1,8 @@
-"""Guards read attributes without running user code, also of methods and of objects with their own `__getattribute__`."""
+"""Guards read attributes without running user code, also of methods and past an object's own `__getattribute__`."""
 
 from __future__ import annotations
 
 import pytest
-
 from lampwork_capture.guards.facts import ByIdentity, ConstantIs, GuardSetBuilder, TypeIs
 from lampwork_capture.guards.tree import build_tree
 from lampwork_capture.source import AttributeSource, ItemSource, LocalSource

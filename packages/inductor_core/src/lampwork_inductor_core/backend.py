@@ -15,7 +15,6 @@ import torch
 
 from .codegen.scheduled_kernel import KernelSource, ScheduledKernel
 
-
 ENTRY_POINTS = "lampwork.device_backends"
 
 

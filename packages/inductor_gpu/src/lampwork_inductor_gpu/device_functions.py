@@ -123,7 +123,7 @@ def float_remainder(a, b):
 
 @triton.jit
 def float_floor_div(a, b):
-    """Floating division rounded down, by torch's steps: exact where `floor(a / b)` would round up to the next integer."""
+    """Floating division rounded down, by torch's steps: exact where `floor(a / b)` would round up."""
     rest = fmod(a, b)
     quotient = (a - rest) / b
     quotient = tl.where((rest != 0) & ((b < 0) != (rest < 0)), quotient - 1, quotient)

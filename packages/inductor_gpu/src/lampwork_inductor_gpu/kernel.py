@@ -57,10 +57,10 @@ import triton.language as tl
 def {name}({parameters}):
 """
 _DEVICE_FUNCTIONS = (
-    "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "copysign", "cosh", "erfc", "erfinv", "expm1",
-    "float_floor_div", "float_remainder", "floor_div", "floor_mod", "fmod", "greater_or_first", "hypot", "integer_pow", "less_or_first",
-    "lgamma", "log10", "log1p", "maximum", "minimum", "multiply", "nextafter", "pow", "round_half_even", "sinh", "tan",
-    "tanh", "trunc",
+    "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "copysign",
+    "cosh", "erfc", "erfinv", "expm1", "float_floor_div", "float_remainder", "floor_div", "floor_mod", "fmod",
+    "greater_or_first", "hypot", "integer_pow", "less_or_first", "lgamma", "log10", "log1p", "maximum", "minimum",
+    "multiply", "nextafter", "pow", "round_half_even", "sinh", "tan", "tanh", "trunc",
 )  # fmt: skip
 
 
