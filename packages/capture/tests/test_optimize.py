@@ -315,3 +315,24 @@ def test_records_do_not_keep_arguments_alive():
     del model, optimized
     gc.collect()
     assert reference() is None
+
+
+class _Loud(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 3)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return super().__call__(x) + 100
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x)
+
+
+def test_a_module_with_its_own_call() -> None:
+    module = _Loud()
+    optimized = capture.optimize("eager")(module)
+    x = torch.randn(2, 3)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(optimized(x), module(x))

@@ -43,7 +43,7 @@ def test_explain_keeps_every_stage() -> None:
     with torch.no_grad():
         explanation = lampwork.explain(f)(torch.randn(7))
     assert list(explanation.stages[0]) == ["aten", "passes", "lowered", "schedule", "kernels", "cpu code", "wrapper"]
-    assert "1 graphs" in str(explanation) and not explanation.graph_breaks
+    assert "1 graph," in str(explanation) and not explanation.graph_breaks
 
 
 def test_decorator_and_modes() -> None:

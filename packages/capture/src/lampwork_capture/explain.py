@@ -14,7 +14,7 @@ import torch
 from .captured_frame import CapturedFrame
 from .config import config_from_environment
 from .frame_callback import FrameCallback, GraphBackend
-from .graph_break import BreakRecord
+from .graph_break import BreakId, BreakRecord
 from .guards.facts import Guard
 from .optimize import resolve_backend, shared_policy, with_callback
 
@@ -58,15 +58,28 @@ class Explanation:
 
     def __str__(self) -> str:
         found = self.capture
+        idle = [frame for frame in found.skipped if _is_idle(frame)]
         lines = [
-            f"{len(found.graphs)} graphs, {found.operator_count} operations, {len(found.graph_breaks)} graph breaks, "
-            f"{len(found.skipped)} frames run as plain Python"
+            f"{_count(len(found.graphs), 'graph')}, {_count(found.operator_count, 'operation')}, "
+            f"{_count(len(found.graph_breaks), 'graph break')}, "
+            f"{_count(len(found.skipped), 'frame')} run as plain Python ({len(idle)} of them without tensor work)"
         ]
         for frame in found.frames:
-            lines += _frame_lines(frame)
+            if not _is_idle(frame):
+                lines += _frame_lines(frame)
         if found.recompilations:
             lines += ["Recompilations:", *(f"  {reason}" for reason in found.recompilations)]
         return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _is_idle(frame: CapturedFrame) -> bool:
+    """A frame that was skipped only because it does nothing for a graph: no news for a person."""
+    reason = frame.graph_break
+    return frame.is_skipped and reason is not None and reason.break_id is BreakId.NO_TENSOR_WORK
 
 
 def _frame_lines(frame: CapturedFrame) -> list[str]:

@@ -72,7 +72,8 @@ def with_callback(target: Any, callback: FrameCallback) -> Any:
     if isinstance(target, OptimizedModule):
         target = target._orig_mod
     if isinstance(target, torch.nn.Module):
-        return OptimizedModule(target, callback)
+        overridden = type(target).__call__ is not torch.nn.Module.__call__
+        return (CalledModule if overridden else OptimizedModule)(target, callback)
     if not callable(target):
         raise TypeError(f"optimize needs a function or a module, not {type(target).__name__}")
     return _native.OptimizedCallable(target, callback, callback)
@@ -101,6 +102,16 @@ class OptimizedModule(torch.nn.Module):
 
     def __reduce__(self) -> Any:
         raise TypeError("an optimized module is not pickled; pickle the original, `optimized._orig_mod`")
+
+
+class CalledModule(OptimizedModule):
+    """An optimized module whose class has a `__call__` of its own: that is what a call of it runs."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        callback = self.lampwork_callback
+        return _native.OptimizedCallable(self._orig_mod.__call__, callback, callback)(*args, **kwargs)
 
 
 _policy: list[SkipPolicy] = []

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType
-from typing import Any, TypeVar
+from typing import Any, cast, TypeVar
 
 _S = TypeVar("_S", bound=type)
 
@@ -24,7 +24,7 @@ class _HashOnce:
 
 def _hash_once(cls: _S) -> _S:
     """Class decorator: compute the structural hash of an instance at its first use."""
-    structural: Callable[[Any], int] = cls.__hash__
+    structural = cast("Callable[[Any], int]", cls.__hash__)
 
     def __hash__(self: Any) -> int:
         try:
