@@ -11,7 +11,7 @@ from lampwork_inductor_gpu.kernel import write_kernel
 from lampwork_inductor_gpu.launcher import compile_kernel
 from lampwork_inductor_gpu.ops import is_generated
 from triton.backends.compiler import GPUTarget
-from triton_kernels import argument, pointwise, row_reduction, row_scan, row_softmax
+from triton_kernels import pointwise, row_reduction, row_scan, row_softmax
 
 PERSISTENT = LaunchConfig(KernelShape.PERSISTENT, 1, 64, 4)
 LOOPED = LaunchConfig(KernelShape.LOOPED, 1, 256, 4)
@@ -44,7 +44,6 @@ KERNELS = [
 ]
 
 if __name__ == "__main__":
-    assert argument
     for kernel, config in KERNELS:
         source = write_kernel(kernel, config)
         function = getattr(import_source(source), source.name)

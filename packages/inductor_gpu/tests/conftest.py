@@ -8,3 +8,8 @@ os.environ["TRITON_INTERPRET"] = "1"
 os.environ.setdefault("LAMPWORK_STRICT", "1")
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "0")
 sys.path.insert(0, str(Path(__file__).parent))
+
+from triton.runtime.interpreter import interpreter_builder
+
+# Bounds assertions run here as they do on a card, where the launcher asks for them.
+object.__setattr__(interpreter_builder.options, "debug", True)

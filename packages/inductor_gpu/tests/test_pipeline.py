@@ -49,7 +49,13 @@ def gather_rows(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tens
     return torch.nn.functional.embedding(rows, x.reshape(-1, x.shape[-1])) * w
 
 
+def index_as_data(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    far = torch.arange(0, 10**11, 10**9)
+    return far + 1, torch.tril(x, -1), torch.triu(y, 2), torch.digamma(w.abs() + 1) * 2
+
+
 PROGRAMS = [
+    index_as_data,
     layer_norm_with_residual,
     softmax_of_masked,
     gelu_tanh,
@@ -67,7 +73,9 @@ def compiled(function: Callable[..., object], inputs: list[torch.Tensor]) -> Cal
         return list(result) if isinstance(result, tuple) else [result]
 
     graph = make_fx(flat, tracing_mode="fake")(*inputs)
-    options = CompileOptions(backends={"cpu": TritonBackend(H100)}, keep_artifacts=True)
+    backend = TritonBackend(H100)
+    backend.device_type = "cpu"
+    options = CompileOptions(backends={"cpu": backend}, keep_artifacts=True)
     return compile_graph(graph, inputs, options=options)
 
 
@@ -87,3 +95,11 @@ def test_layer_norm_is_one_kernel() -> None:
     inputs = [torch.randn(4, 19), torch.randn(4, 19), torch.randn(19)]
     graph = compiled(layer_norm_with_residual, inputs)
     assert len(graph.kernels) == 1
+
+
+def test_an_index_out_of_bounds_is_noticed() -> None:
+    table, rows = torch.randn(4), torch.tensor([0, 1])
+    graph = compiled(lambda t, i: t[i] * 2, [table, rows])
+    torch.testing.assert_close(graph(table, rows)[0], table[rows] * 2)
+    with pytest.raises(Exception, match="out of bounds"):
+        graph(table, torch.tensor([0, 4]))

@@ -23,6 +23,7 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
     ScheduledKernel,
     SizeArgument,
 )
+from lampwork_inductor_core.lowering.table import Unsupported
 from lampwork_inductor_core.runtime.kernel_cache import cache_directory
 from lampwork_symshape import IntExpr, Symbol
 
@@ -52,8 +53,8 @@ class TritonBackend:
         return ()
 
     def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
-        """None of its own yet."""
-        return {}
+        """Operators whose scalar function Triton does not have: called, not generated."""
+        return {torch.ops.aten.digamma.default: _left_to_the_library}
 
     def can_fuse(self, first: Any, second: Any) -> Verdict:
         """Whatever is legal fits: Triton programs hold any mix of segments."""
@@ -71,6 +72,10 @@ class TritonBackend:
         """Import every source and bind a launcher; machine code is made at the first launch on a device."""
         launcher = InterpretedLauncher if INTERPRETED else Launcher
         return {s.name: launcher(getattr(import_source(s), s.name), launch_spec(s)) for s in sources}
+
+
+def _left_to_the_library(*arguments: Any, **keywords: Any) -> Any:
+    raise Unsupported("Triton has no such function")
 
 
 def import_source(source: KernelSource) -> ModuleType:
@@ -108,6 +113,7 @@ def launch_spec(source: KernelSource) -> LaunchSpec:
         constants,
         config.warps,
         config.stages,
+        bool(source.launch["checked"]),
         _program_count(outer, symbols, config.x_block),
     )
 

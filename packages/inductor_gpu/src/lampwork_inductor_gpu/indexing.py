@@ -58,10 +58,6 @@ class TritonPrinter(Printer):
     def print_or(self, expr: Or) -> str:
         return " | ".join(f"({self(a)})" for a in expr.args)
 
-    def _relation(self, expr: object, operator: str) -> str:
-        # & and | bind tighter than comparisons in Triton, so operands keep parentheses of their own above
-        return super()._relation(expr, operator)  # pyright: ignore[reportArgumentType]
-
 
 @dataclass(frozen=True, slots=True)
 class FlatSpace:

@@ -32,9 +32,10 @@ from lampwork_inductor_core.ir.loop_body import (
     Masked,
     Node,
     operands,
+    walk,
 )
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind, ScatterMode
-from lampwork_symshape import IntExpr, Symbol
+from lampwork_symshape import Expr, IntExpr, Kind, Symbol
 
 from .heuristics import KernelShape, LaunchConfig
 from .indexing import FlatSpace, TritonPrinter, flatten
@@ -65,7 +66,7 @@ _DEVICE_FUNCTIONS = (
 
 
 class NotGenerated(RuntimeError):
-    """A kernel asks for what this generator has no text for. The core runs such nodes through the operator instead."""
+    """A kernel asks for what this generator has no text for; `TritonBackend.lowerings` keeps such operators out."""
 
 
 @dataclass
@@ -92,6 +93,29 @@ class _Lanes:
     r: bool
 
 
+def _needs_int64(kernel: ScheduledKernel) -> bool:
+    """Whether a buffer, or a value that is computed from an index, reaches beyond 32 bits."""
+    buffers = (a.element_count for a in kernel.arguments if isinstance(a, BufferArgument))
+    if any(not count.is_constant or int(count) > _INT32_LIMIT for count in buffers):
+        return True
+    values = (n.expression for stage in kernel.stages() for n in walk(stage.value) if isinstance(n, IndexValue))
+    return any(_magnitude(value) > _INT32_LIMIT for value in values)
+
+
+def _magnitude(expression: Expr) -> float:
+    """A bound of every partial sum and product in an index expression; infinite where a range is open."""
+    if not isinstance(expression, IntExpr):
+        return max((_magnitude(child) for child in expression.children), default=0.0)
+    span = expression.value_range
+    if span.lower is None or span.upper is None:
+        return float("inf")
+    own = max(abs(span.lower), abs(span.upper))
+    if expression.kind is Kind.ADD:  # a sum's parts may be larger than the sum
+        parts = (abs(coefficient) * _magnitude(term) for term, coefficient in expression.terms)
+        return sum(parts) + abs(expression.constant)
+    return max([float(own), *(_magnitude(child) for child in expression.children)])
+
+
 class TritonKernelWriter:
     """Writes one kernel. Use `write_kernel`."""
 
@@ -105,11 +129,7 @@ class TritonKernelWriter:
         self.r: FlatSpace = flatten("r", kernel.inner)
         self.symbols: dict[Symbol, IntExpr] = {**self.x.dimensions, **self.r.dimensions}
         self.printer = TritonPrinter()
-        self.wide = any(
-            not a.element_count.is_constant or int(a.element_count) > _INT32_LIMIT
-            for a in kernel.arguments
-            if isinstance(a, BufferArgument)
-        )
+        self.wide = _needs_int64(kernel)
         self.stage_names: dict[int, str] = {}
         self.local_values: dict[str, str] = {}
         self.comments: set[str] = set()
@@ -246,7 +266,7 @@ class TritonKernelWriter:
         """A block that varies over `held`, in the shape of `wanted`."""
         if held == wanted:
             return self._parenthesised(text)
-        if text.isdigit():
+        if text.lstrip("-").isdigit():
             return f"tl.full({self._shape(wanted)}, {text}, tl.int32)"
         return f"tl.broadcast_to({text}, {self._shape(wanted)})"
 
@@ -332,10 +352,12 @@ class TritonKernelWriter:
             return self._emit_load(node, scope, guard)
         name = self.fresh()
         if isinstance(node, IndexValue):
-            text, _ = self._index(node.expression, (), scope)
-            # A constant index has no block to convert.
             typed = TRITON_TYPES[node.dtype]
-            self.line(f"{name} = " + (f"tl.full([], {text}, {typed})" if text.isdigit() else f"({text}).to({typed})"))
+            if node.expression.is_constant:  # no block to convert
+                self.line(f"{name} = tl.full([], {node.expression}, {typed})")
+            else:
+                text, _ = self._index(node.expression, (), scope)
+                self.line(f"{name} = ({text}).to({typed})")
         elif isinstance(node, Compute):
             if not is_generated(node.op):
                 raise NotGenerated(f"scalar operation {node.op} has no Triton text")
@@ -567,11 +589,11 @@ def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:
     if writer.reducing:
         parameters.append("R_BLOCK: tl.constexpr")
     used = [f for f in _DEVICE_FUNCTIONS if _mentions(body, f)]
-    digest = hashlib.sha256(repr((body, parameters, config)).encode()).hexdigest()[:12]
-    name = f"{kernel.name}_{digest}"
     template = _HEADER if used else _HEADER_PLAIN
+    digest = hashlib.sha256(repr((template, body, parameters, config)).encode()).hexdigest()[:12]
+    name = f"{kernel.name}_{digest}"
     header = template.format(functions=", ".join(used), name=name, parameters=", ".join(parameters))
-    launch: dict[str, object] = {"config": config, "outer_size": writer.x.size}
+    launch: dict[str, object] = {"config": config, "outer_size": writer.x.size, "checked": "device_assert" in body}
     return KernelSource(name, header + body, kernel.arguments, launch)
 
 

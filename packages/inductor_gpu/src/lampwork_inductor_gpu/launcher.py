@@ -45,6 +45,7 @@ class LaunchSpec:
     constants: Mapping[str, int]
     warps: int
     stages: int
+    checked: bool  # the kernel asserts that indices are in bounds
     program_count: Callable[[Sequence[int]], int]
 
 
@@ -56,8 +57,10 @@ def compile_kernel(function: Any, spec: LaunchSpec, target: GPUTarget | None, *,
     constants = {(names.index(name),): value for name, value in spec.constants.items()}
     pointers = range(len(spec.pointer_types)) if aligned else ()
     attributes = {(i,): [["tt.divisibility", _ALIGNMENT]] for i in pointers}
+    # Triton leaves assertions out unless it is asked for debug code.
+    options = {"num_warps": spec.warps, "num_stages": spec.stages, "debug": spec.checked}
     source = triton.compiler.ASTSource(function, signature, constants, attributes)
-    return triton.compile(source, target=target, options={"num_warps": spec.warps, "num_stages": spec.stages})
+    return triton.compile(source, target=target, options=options)
 
 
 @dataclass(slots=True)

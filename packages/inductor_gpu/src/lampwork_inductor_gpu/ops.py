@@ -159,10 +159,6 @@ def format_op(op: str, operands: list[str], operand_type: torch.dtype, result_ty
     )
 
 
-# What a reduction starts from and how it combines: (identity for floats, identity for integers, combine function).
-COMBINE = {"sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum"}
-
-
 def literal(value: float | int | bool, dtype: torch.dtype) -> str:
     """A constant as Triton reads it; typed explicitly, so that float64 keeps its digits and an integer its width."""
     if isinstance(value, bool):
