@@ -13,3 +13,4 @@ from triton.runtime.interpreter import interpreter_builder
 
 # Bounds assertions run here as they do on a card, where the launcher asks for them.
 object.__setattr__(interpreter_builder.options, "debug", True)
+object.__setattr__(interpreter_builder.options, "sanitize_overflow", False)

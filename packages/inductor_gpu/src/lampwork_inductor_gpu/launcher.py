@@ -58,7 +58,7 @@ def compile_kernel(function: Any, spec: LaunchSpec, target: GPUTarget | None, *,
     pointers = range(len(spec.pointer_types)) if aligned else ()
     attributes = {(i,): [["tt.divisibility", _ALIGNMENT]] for i in pointers}
     # Triton leaves assertions out unless it is asked for debug code.
-    options = {"num_warps": spec.warps, "num_stages": spec.stages, "debug": spec.checked}
+    options = {"num_warps": spec.warps, "num_stages": spec.stages, "debug": spec.checked, "sanitize_overflow": False}
     source = triton.compiler.ASTSource(function, signature, constants, attributes)
     return triton.compile(source, target=target, options=options)
 
