@@ -17,6 +17,7 @@ from bytecode.instr import UNSET
 
 from . import version
 from .emitter import Instruction
+from .null_check import check_nulls
 from .stack_depth import compute_depths, label_positions
 
 _LITERALS = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis))
@@ -123,7 +124,8 @@ def prologue(cellvars: list[str], freevars: list[str]) -> list[Instruction]:
 
 
 def assemble(editable: EditableCode) -> CodeType:
-    """A code object of the edited instructions; the editable one is left as it is. Raises StackDepthError."""
+    """A code object of the edited instructions; the editable one is left as it is. Raises StackDepthError, also where a NULL
+    would be taken for an object."""
     instructions = _directed_jumps(editable.instructions)
     held: list[_Held] = []  # kept alive: the library tells constants apart by id
     instructions = [_hold(item, held) for item in instructions]
@@ -141,6 +143,7 @@ def assemble(editable: EditableCode) -> CodeType:
     listing.freevars = list(editable.freevars)
     listing.docstring = editable.docstring
     depths = compute_depths(instructions)
+    check_nulls(instructions)
     stack_size = max(editable.stack_size, depths.maximum)
     code = listing.to_code(stacksize=stack_size, compute_exception_stack_depths=False)
     if held:

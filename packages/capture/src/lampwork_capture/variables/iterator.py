@@ -200,7 +200,7 @@ class ZipValue(StepIterator):
             emitter.load_value(part)
         if self.strict:
             emitter.load_constant(True)
-            emitter.call(len(self.parts) + 1, ("strict",))
+            emitter.call(len(self.parts), ("strict",))
         else:
             emitter.call(len(self.parts))
 
