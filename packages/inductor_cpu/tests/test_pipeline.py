@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -78,3 +79,19 @@ def test_index_errors_are_those_of_eager(make_backend: Any) -> None:
     compiled = compile_graph(graph, [index, weight], options=CompileOptions(backends={"cpu": make_backend()}))
     with pytest.raises(IndexError, match="index 5 is out of bounds for dimension"):
         compiled(index, weight)
+
+
+def test_rows_that_cross_loops_stay_small_on_the_stack(make_backend: Callable[..., Any]) -> None:
+    def function(x: torch.Tensor) -> list[torch.Tensor]:
+        values = [torch.tanh(x + k) for k in range(12)]
+        return [((y - y.mean(0)) ** 2).sum(0) for y in values]
+
+    x = _t(4096, 64)
+    graph = make_fx(function, tracing_mode="fake")(x)
+    backend = make_backend()
+    compiled = compile_graph(graph, [x], options=CompileOptions(keep_artifacts=True, backends={"cpu": backend}))
+    assert compiled.artifacts is not None
+    for kernel in compiled.artifacts.stages["cpu code"].split('extern "C"'):
+        rows = [int(n) for n in re.findall(r"alignas\(64\) float local\d+\[(\d+)\]", kernel)]
+        assert sum(rows) * 4 <= backend.config.local_bytes
+    torch.testing.assert_close(compiled(x), function(x), rtol=1e-4, atol=1e-3)

@@ -32,6 +32,8 @@ class CpuConfig:
     """Where built kernels are kept: `cpu` in the core's cache folder (`LAMPWORK_CACHE_DIR`)."""
     mkldnn: bool = True
     """Call oneDNN with prepacked weights for linears and convolutions (`LAMPWORK_CPU_MKLDNN=0` turns it off)."""
+    local_bytes: int = 262144
+    """Bytes of local rows that a kernel may hold on the stack of each thread; beyond, values are computed again."""
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] | None = None) -> CpuConfig:

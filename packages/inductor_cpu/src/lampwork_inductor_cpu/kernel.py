@@ -45,6 +45,9 @@ def generate_kernel(kernel: ScheduledKernel, isa: Isa, config: CpuConfig) -> Ker
     if any(not local.element_count.is_constant for local in kernel.locals):
         kernel = inline_locals(kernel)  # rows of unknown length have no place on the stack
     vector = plan_vectors(kernel, isa.lanes)
+    if _local_bytes(kernel, vector) > config.local_bytes:
+        kernel = inline_locals(kernel)
+        vector = plan_vectors(kernel, isa.lanes)
     parallel = plan_parallel(kernel, vector, config.grain, config.parallel)
     writer = _KernelWriter(kernel, vector, parallel)
     writer.write()
@@ -67,6 +70,12 @@ def generate_kernel(kernel: ScheduledKernel, isa: Isa, config: CpuConfig) -> Ker
         "release_gil": parallel.work >= config.release_gil,
     }
     return KernelSource(name, text, kernel.arguments, launch)
+
+
+def _local_bytes(kernel: ScheduledKernel, vector: VectorPlan | None) -> int:
+    """Stack bytes of a kernel's rows, all of which live at once; vectors of outer points have a row a lane."""
+    rows = vector.lanes if vector is not None and vector.level is VectorLevel.OUTER else 1
+    return rows * sum(int(local.element_count) * local.dtype.itemsize for local in kernel.locals)
 
 
 def _comments(kernel: ScheduledKernel) -> str:

@@ -258,9 +258,8 @@ def _replace_convolution(
     geometry = (packed, bias, padding, stride, dilation, groups)
     residual = _residual(node, order)
     last = node if residual is None else residual[0]
-    activation = match_activation(last)
-    if residual is not None and activation is not None and activation.attribute != "relu":
-        activation = None  # after a sum, oneDNN's fused operator takes relu only
+    # after a sum, oneDNN's fused operator takes relu only, which is not fused (see `activation_match`)
+    activation = match_activation(last) if residual is None else None
     attribute, algorithm = ("none", "") if activation is None else (activation.attribute, activation.algorithm)
     with graph.graph.inserting_before(last):
         if residual is None:
@@ -268,8 +267,7 @@ def _replace_convolution(
             arguments = (image, *geometry, attribute, [], algorithm)
         else:
             target = torch.ops.mkldnn._convolution_pointwise.binary
-            unary = None if activation is None else activation.attribute
-            arguments = (image, residual[1], *geometry, "add", 1.0, unary, [], None)
+            arguments = (image, residual[1], *geometry, "add", 1.0, None, [], None)
         fused = add_call(graph, mode, node, target, *arguments, known=last.meta["val"])
     last.replace_all_uses_with(fused)
     order[fused] = order[last]
