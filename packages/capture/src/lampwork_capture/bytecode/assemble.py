@@ -124,8 +124,10 @@ def prologue(cellvars: list[str], freevars: list[str]) -> list[Instruction]:
 
 
 def assemble(editable: EditableCode) -> CodeType:
-    """A code object of the edited instructions; the editable one is left as it is. Raises StackDepthError, also where a NULL
-    would be taken for an object."""
+    """A code object of the edited instructions; the editable one is left as it is.
+
+    Raises StackDepthError, also where a NULL would be taken for an object.
+    """
     instructions = _directed_jumps(editable.instructions)
     held: list[_Held] = []  # kept alive: the library tells constants apart by id
     instructions = [_hold(item, held) for item in instructions]

@@ -170,6 +170,21 @@ class GraphBuilder:
             self._node_of_fake.setdefault(id(result), node)
         return node, result
 
+    def add_state_change(
+        self, target: Callable[..., Any], args: Sequence[Any], user_line: UserLine | None
+    ) -> torch.fx.Node:
+        """Record a call that changes torch's state and that the caller makes itself, outside the fake mode."""
+        node = self.graph.call_function(target, tuple(args))
+        self._operations += 1
+        node.meta[EXAMPLE] = None
+        node.meta["lampwork_mutates"] = False
+        node.meta["lampwork_operators"] = 0
+        node.meta[IMPURE] = True
+        if user_line is not None:
+            node.meta["lampwork_user_line"] = user_line
+            node.stack_trace = f"  {user_line}"
+        return node
+
     def add_item(self, node: torch.fx.Node, index: int, item: Any) -> torch.fx.Node:
         """`node[index]` for an operation that gives several results; `item` is its fake."""
         part = self.graph.call_function(operator.getitem, (node, index))

@@ -270,24 +270,24 @@ class GraphContextValue(ContextValue):
         if self._node is not None:
             raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{self.describe()} is entered twice")
         enter_function, _ = _GRAPH_CONTEXTS[self.cls]
-        self._node, self._entered = tracer.graph.add_node(
-            "call_function", enter_function, self.arguments, {}, tracer.user_line
-        )
+        # Entered outside the fake mode: leaving restores torch's dispatch state as it was found here.
+        self._entered = enter_function(*self.arguments)
         tracer.opened(self)
+        self._node = tracer.graph.add_state_change(enter_function, self.arguments, tracer.user_line)
         return self
 
     def leave(self, tracer: Tracer) -> None:
         if self._node is None:
             raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{self.describe()} is left but was not entered here")
+        tracer.closed(self)  # breaks where the order is wrong, before anything real is left
         self.close_in_graph(tracer)
-        tracer.closed(self)
         self._node = None
 
     def close_in_graph(self, tracer: Tracer) -> None:
         """Record the end of the context; it stays open in the real program if the frame ends here."""
         _, exit_function = _GRAPH_CONTEXTS[self.cls]
-        tracer.graph.graph.call_function(exit_function, (self._node,)).meta["example_value"] = None
         self.abandon()
+        tracer.graph.add_state_change(exit_function, (self._node,), None)
 
     def abandon(self) -> None:
         """Leave the real context that tracing entered."""
