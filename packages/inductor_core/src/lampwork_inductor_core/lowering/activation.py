@@ -12,7 +12,7 @@ import torch
 
 from ..ir.loop_body import Node, ops
 from .context import LoweringContext
-from .elementwise import elementwise, like
+from .elementwise import at_least, at_most, elementwise, like
 from .promotion import result_dtype
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue
@@ -47,7 +47,7 @@ def gelu(context: LoweringContext, value: TensorValue, *, approximate: str = "no
 def hardtanh(context: LoweringContext, value: TensorValue, low: Any = -1, high: Any = 1) -> TensorValue:
     """Between two numbers."""
     _require_floating(value)
-    return elementwise(context, (value,), lambda x: ops.minimum(ops.maximum(x, like(low, x)), like(high, x)))
+    return elementwise(context, (value,), lambda x: at_most(at_least(x, like(low, x)), like(high, x)))
 
 
 @lowers(TABLE, aten.leaky_relu.default)

@@ -14,8 +14,8 @@ import torch
 from ..ir.loop_body import Node, ops
 from ..ir.views import Indices, canonical_indices, to_expr, to_exprs
 from .context import LoweringContext
-from .elementwise import filled
-from .promotion import compute_dtype, is_supported
+from .elementwise import check_fits, filled
+from .promotion import HALF, is_supported
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue
 from .view import normal_dim, unsqueeze_value
@@ -97,10 +97,10 @@ def _steps(context: LoweringContext, start: Any, step: Any) -> TensorValue:
     if isinstance(start, int) and isinstance(step, int):
         body: Node = ops.to_dtype(ops.index_value(index * step + start), meta.dtype)
     else:
-        # eager computes start + index * step in the accumulation dtype: double for float32 and double
+        # eager computes start + index * step in double, whatever it rounds to
         if meta.dtype.is_floating_point is False:
             raise Unsupported("integers from floating bounds")
-        wide = torch.float64 if compute_dtype(meta.dtype) == torch.float64 else compute_dtype(meta.dtype)
+        wide = torch.float32 if meta.dtype in HALF else torch.float64
         position = ops.to_dtype(ops.index_value(index), wide)
         steps = ops.mul(ops.constant(step, wide), position)
         body = ops.to_dtype(ops.add(ops.constant(start, wide), steps), meta.dtype)
@@ -160,6 +160,7 @@ def constant_pad_nd(context: LoweringContext, value: TensorValue, pads: Sequence
         raise Unsupported("widths that are not constant")
     if isinstance(fill, float) and not value.dtype.is_floating_point:
         raise Unsupported("a floating fill of integers")
+    check_fits(fill, value.dtype)
     sizes, before = list(value.sizes), [0] * value.rank
     for k in range(len(pads) // 2):
         dim = value.rank - 1 - k

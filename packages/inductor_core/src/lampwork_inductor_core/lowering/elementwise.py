@@ -7,6 +7,7 @@ Python number enters in float32: eager does so too, save for some of its CPU ker
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,12 +37,7 @@ def elementwise(
     `result` overrides the dtype of the result (conversion included).
     """
     check_operands(operands)
-    if promotion is Promotion.KEEP_FIRST:
-        first = operands[0]
-        assert isinstance(first, TensorValue)
-        common = first.dtype
-    else:
-        common = result_dtype(operands)
+    common = result_dtype(operands)
     if promotion is Promotion.INT_TO_FLOAT and not common.is_floating_point:
         common = torch.get_default_dtype()
     if not is_supported(common):
@@ -97,6 +93,36 @@ def like(value: Number, node: Node) -> Constant:
     return number(value, node.dtype)
 
 
+def at_least(x: Node, bound: Node) -> Node:
+    """`x` if it is not below the bound, as relu and clamp have it: nan of either stays, and so does a -0.0 of `x`."""
+    return _bounded(ops.lt(x, bound), x, bound)
+
+
+def at_most(x: Node, bound: Node) -> Node:
+    """`x` if it is not above the bound; the rest as in `at_least`."""
+    return _bounded(ops.gt(x, bound), x, bound)
+
+
+def _bounded(outside: Node, x: Node, bound: Node) -> Node:
+    if isinstance(bound, Constant):
+        return bound if bound.value != bound.value else ops.where(outside, bound, x)
+    chosen = ops.where(outside, bound, x)
+    return ops.where(ops.isnan(bound), bound, chosen) if x.dtype.is_floating_point else chosen
+
+
+def check_fits(value: object, dtype: torch.dtype) -> None:
+    """Raise Unsupported for a number that eager refuses to put into a tensor of this dtype."""
+    if not isinstance(value, bool | int | float) or dtype == torch.bool:
+        return
+    if dtype.is_floating_point:
+        outside = math.isfinite(value) and abs(value) > torch.finfo(dtype).max
+    else:
+        limits = torch.iinfo(dtype)
+        outside = not math.isfinite(value) or not limits.min <= value <= limits.max
+    if outside:
+        raise Unsupported(f"{value} does not fit {dtype}")
+
+
 def convert(context: LoweringContext, value: TensorValue, dtype: torch.dtype) -> ExpressionValue:
     """A copy of the tensor in another dtype (or the same one)."""
     if not is_supported(value.dtype) or not is_supported(dtype):
@@ -115,6 +141,7 @@ def number_for_fill(value: Number, dtype: torch.dtype) -> Constant:
     """A fill value, converted as `torch.full` converts it."""
     if not isinstance(value, (bool, int, float)):
         raise Unsupported(f"a fill value of type {type(value).__name__}")
+    check_fits(value, dtype)
     if dtype == torch.bool or dtype.is_floating_point:
         return ops.constant(value, dtype)
     if isinstance(value, float):

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from ..ir.loop_body import Node, ops
+from ..ir.loop_body import Constant, Node, ops
 from .context import LoweringContext, broadcast_sizes
-from .elementwise import Builder, check_operands, convert, elementwise, like
+from .elementwise import Builder, at_least, at_most, check_operands, check_fits, convert, elementwise, like
 from .promotion import HALF, Promotion, is_supported, result_dtype
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue, Value
@@ -72,7 +72,7 @@ def _square(x: Node) -> Node:
 def _relu(x: Node) -> Node:
     if x.dtype == torch.bool:
         raise Unsupported("relu on booleans")
-    return ops.maximum(x, like(0, x))
+    return at_least(x, like(0, x))
 
 
 def _silu(x: Node) -> Node:
@@ -88,7 +88,7 @@ def _hardsigmoid(x: Node) -> Node:
 
 
 def _between(x: Node, low: float, high: float) -> Node:
-    return ops.minimum(ops.maximum(x, like(low, x)), like(high, x))
+    return at_most(at_least(x, like(low, x)), like(high, x))
 
 
 def _softplus_of(x: Node) -> Node:
@@ -143,7 +143,7 @@ def _checked_division(name: str) -> Builder:
     def build(a: Node, b: Node) -> Node:
         if a.dtype == torch.bool:
             raise Unsupported(f"{name} on booleans")
-        if not a.dtype.is_floating_point and getattr(b, "value", 0) == 0:
+        if not a.dtype.is_floating_point and not (isinstance(b, Constant) and b.value != 0):
             raise Unsupported("integer division by a tensor (or zero) may raise")
         return ops.compute(name, a, b)
 
@@ -403,6 +403,7 @@ def masked_fill(context: LoweringContext, value: TensorValue, mask: TensorValue,
         raise Unsupported("a mask that is not boolean")
     if not isinstance(fill, TensorValue) and isinstance(fill, float) and not value.dtype.is_floating_point:
         raise Unsupported("a floating fill of integers")
+    check_fits(fill, value.dtype)
     return _select(context, mask, fill, value, value.dtype)
 
 
@@ -416,8 +417,8 @@ def clamp(context: LoweringContext, value: TensorValue, min: Any = None, max: An
     def build(x: Node, *limits: Node) -> Node:
         remaining = iter(limits)
         if min is not None:
-            x = ops.maximum(x, next(remaining))
-        return ops.minimum(x, next(remaining)) if max is not None else x
+            x = at_least(x, next(remaining))
+        return at_most(x, next(remaining)) if max is not None else x
 
     return elementwise(context, (value, *bounds), build)
 
@@ -494,6 +495,7 @@ def fill(context: LoweringContext, value: TensorValue, fill: Any) -> TensorValue
     """The same number everywhere."""
     if isinstance(fill, float) and not value.dtype.is_floating_point:
         raise Unsupported("a floating fill of integers")
+    check_fits(fill, value.dtype)
     return mixed(context, (value, fill), value.dtype, lambda x, y: ops.to_dtype(y, x.dtype))
 
 

@@ -41,7 +41,6 @@ class Promotion(enum.Enum):
     DEFAULT = "the common dtype"
     INT_TO_FLOAT = "the common dtype; the default floating dtype for integers and booleans"
     ALWAYS_BOOL = "computed in the common dtype, result boolean"
-    KEEP_FIRST = "the first operand's dtype"
 
 
 def is_supported(dtype: torch.dtype) -> bool:

@@ -1,12 +1,14 @@
 """channels_last: graphs that convolutions dominate compute with the channel innermost.
 
 The input of the first convolution is converted once, weights are converted (and hoisted, being static), and every
-stride downstream follows from the operators' own rules. Invariant: results keep eager's strides; where the rules lead
-to something that cannot be expressed, the graph stays as it was.
+stride downstream follows from the operators' own rules. Invariants: results keep eager's strides, and so do operands
+of random calls, which draw in the order of memory; where the rules lead to something that cannot be expressed, or a
+call reads memory by its strides, the graph stays as it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,6 +19,12 @@ from .rewriting import PassContext, add_call, calls, fake_mode_of, fake_value, o
 aten = torch.ops.aten
 _MATRIX_PRODUCTS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default})
 _VIEWS: dict[Any, Any] = {aten.view.default: aten.reshape.default, aten._unsafe_view.default: aten.reshape.default}
+_MEMORY_ORDER = frozenset(
+    {
+        aten.as_strided, aten.as_strided_copy, aten.as_strided_scatter, aten._reshape_alias, aten._reshape_alias_copy,
+        aten.view_as_real, aten.view_as_complex,
+    }
+)  # fmt: skip
 _LEAST = 3  # convolutions in a graph before the conversions pay
 
 
@@ -30,6 +38,8 @@ def choose_channels_last(graph: torch.fx.GraphModule, context: PassContext) -> t
         return graph
     convolutions = [n for n in calls(graph, (aten.convolution.default,)) if _is_candidate(n)]
     others = sum(1 for _ in calls(graph, _MATRIX_PRODUCTS))
+    if any(_reads_memory_order(n) for n in calls(graph)):
+        return graph
     if len(convolutions) < _LEAST or len(convolutions) < others:
         return graph
     if all(_is_channels_last(n.meta["val"]) for n in convolutions):
@@ -40,6 +50,15 @@ def choose_channels_last(graph: torch.fx.GraphModule, context: PassContext) -> t
     except _CannotPropagate:
         change.undo()
     return graph
+
+
+def _reads_memory_order(node: torch.fx.Node) -> bool:
+    """Whether the elements of a call's result depend on how its operand lies in memory."""
+    return getattr(node.target, "overloadpacket", None) in _MEMORY_ORDER or node.target is aten.view.dtype
+
+
+def _is_random(node: torch.fx.Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _is_candidate(node: torch.fx.Node) -> bool:
@@ -64,7 +83,7 @@ class _Change:
     def convert(self) -> None:
         """Raises _CannotPropagate half-way; then `undo`."""
         output = output_node(self.graph)
-        results: list[Any] = [n.meta.get("val") for n in output.all_input_nodes]
+        original: dict[torch.fx.Node, Any] = {n: n.meta.get("val") for n in self.graph.graph.nodes}
         changed: set[torch.fx.Node] = set()
         for node in list(self.graph.graph.nodes):
             if node.op != "call_function":
@@ -73,13 +92,16 @@ class _Change:
             if not is_convolution and not any(n in changed for n in node.all_input_nodes):
                 continue
             old = node.meta.get("val")
+            if _is_random(node):
+                self._restore(node, original)
+                continue
             self.before.append((node, node.target, node.args, old))
             if is_convolution:
                 self._convert_operands(node)
             self._propagate(node)
             if not _same(old, node.meta["val"]):
                 changed.add(node)
-        self._restore(output, results)
+        self._restore(output, original)
 
     def undo(self) -> None:
         """Put everything back."""
@@ -147,18 +169,19 @@ class _Change:
             return first
         return None
 
-    def _restore(self, output: torch.fx.Node, results: list[Any]) -> None:
-        """Give each result the strides that eager gives it."""
-        self.before.append((output, output.target, output.args, output.meta.get("val")))
-        for node, before in zip(list(output.all_input_nodes), results):
+    def _restore(self, reader: torch.fx.Node, original: Mapping[torch.fx.Node, Any]) -> None:
+        """Give each operand of a call (or result of the graph) the strides that eager gives it."""
+        self.before.append((reader, reader.target, reader.args, reader.meta.get("val")))
+        for node in list(reader.all_input_nodes):
+            before = original.get(node)
             after = node.meta.get("val")
             if not isinstance(before, torch.Tensor) or _same(before, after):
                 continue
             if not before.is_contiguous():
                 raise _CannotPropagate("a result with strides of its own")
-            with self.graph.graph.inserting_before(output):
+            with self.graph.graph.inserting_before(reader):
                 copied = self._add_copy(node, torch.contiguous_format)
-            output.replace_input_with(node, copied)
+            reader.replace_input_with(node, copied)
 
 
 def _same(left: Any, right: Any) -> bool:
