@@ -81,4 +81,4 @@ def test_one_graph_and_equal_results(make):
             assert len(wanted) == len(given) >= 1
             assert all(torch.equal(a, b) for a, b in zip(wanted, given))
     assert len(graphs) == 1
-    assert not [record for record in optimized.lampwork_callback.recompilations]
+    assert not optimized.lampwork_callback.cache.recompilations

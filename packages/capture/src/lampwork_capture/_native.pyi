@@ -6,6 +6,7 @@ from typing import Any, final
 
 class SKIP: ...
 class SKIP_RECURSIVE: ...
+class RETRY: ...
 
 @final
 class FrameView:
@@ -37,7 +38,7 @@ class GuardTree:
 
 @final
 class CacheEntry:
-    def __init__(self, guards: GuardTree | None, code: CodeType, payload: Any = None) -> None: ...
+    def __init__(self, guards: GuardTree | None, code: CodeType | None, payload: Any = None) -> None: ...
     guards: GuardTree | None
     code: CodeType | None
     payload: Any
@@ -45,7 +46,7 @@ class CacheEntry:
     owner: Any
     is_skip: bool
 
-Answer = CacheEntry | type[SKIP] | type[SKIP_RECURSIVE] | None
+Answer = CacheEntry | type[SKIP] | type[SKIP_RECURSIVE] | type[RETRY] | None
 Callback = Callable[[FrameView, tuple[CacheEntry, ...]], Answer]
 
 class OptimizedCallable:

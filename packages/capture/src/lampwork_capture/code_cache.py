@@ -7,6 +7,7 @@ module, tensor or code object alive.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import CodeType
@@ -20,6 +21,7 @@ from .guards.tree import build_tree
 from .source import FrameScope
 
 DEFAULT_RECOMPILE_LIMIT = 8
+_REMEMBERED = 64  # recompilations whose reasons are kept
 
 
 class GuardsDoNotHoldError(Exception):
@@ -52,15 +54,14 @@ class CodeCache:
     limit: int = DEFAULT_RECOMPILE_LIMIT
     compiled: int = 0
     refused: int = 0  # frames that ran natively because of the limit
-    recompilations: list[Recompilation] = field(default_factory=list[Recompilation])
+    recompilations: deque[Recompilation] = field(default_factory=lambda: deque[Recompilation](maxlen=_REMEMBERED))
 
     def note_miss(self, view: _native.FrameView, entries: Sequence[_native.CacheEntry]) -> Recompilation | None:
         """Record why the entries did not fit; None on a first compilation."""
-        live = [entry for entry in entries if not entry.is_skip]
-        if not live:
+        if not any(not entry.is_skip for entry in entries):
             return None
         scope = scope_of(view)
-        reasons = tuple(str(failure) for entry in live if (failure := failure_of(entry, scope)) is not None)
+        reasons = tuple(str(failure) for entry in entries if (failure := failure_of(entry, scope)) is not None)
         place = UserLine(view.code.co_filename, view.code.co_firstlineno, view.code.co_qualname)
         found = Recompilation(place, reasons)
         self.recompilations.append(found)
@@ -68,14 +69,16 @@ class CodeCache:
 
     def is_over_limit(self, entries: Sequence[_native.CacheEntry]) -> bool:
         """Whether a code object with these entries shall not be compiled again; then return `_native.SKIP`."""
-        over = sum(not entry.is_skip for entry in entries) >= self.limit
+        over = len(entries) >= self.limit
         self.refused += over
         return over
 
     def make_entry(
-        self, view: _native.FrameView, guards: GuardSet, replacement: CodeType, extra: Any = None
+        self, view: _native.FrameView, guards: GuardSet, replacement: CodeType | None, extra: Any = None
     ) -> _native.CacheEntry:
-        """An entry for the frame that `view` shows. `extra` must not hold `view.code` (it would never be freed).
+        """An entry for the frame that `view` shows; without replacement code, calls like this one run natively.
+
+        `extra` must not hold `view.code` (it would never be freed).
 
         Raises UnsupportedGuardError, or GuardsDoNotHoldError.
         """
@@ -97,6 +100,12 @@ def holds_for(tree: _native.GuardTree, view: _native.FrameView) -> bool:
     names = view.code.co_varnames[: argument_slots(view.code)]
     slots = tuple(view.local_values[name] for name in names)
     return tree.check(slots, view.function.__closure__, view.global_values, view.builtin_values)
+
+
+def fits_another(view: _native.FrameView, known: Sequence[_native.CacheEntry], owner: object) -> bool:
+    """Whether an entry that is not among the `known` ones fits the frame: another thread made it meanwhile."""
+    made = [e for e in _native.entries(view.code, owner) if not any(e is k for k in known)]
+    return any(entry.guards is not None and holds_for(entry.guards, view) for entry in made)
 
 
 def failure_of(entry: _native.CacheEntry, scope: FrameScope) -> Failure | None:

@@ -15,6 +15,7 @@ from .captured_frame import CapturedFrame
 from .config import CaptureConfig
 from .errors import GraphBreakError
 from .graph.builder import EagerWouldRaise, TracedGraph
+from .guards.facts import GuardSetBuilder
 from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
 from .interpreter.dispatch import Signal
 from .interpreter.frame import Null
@@ -41,8 +42,20 @@ class BreakPoint:
     record: BreakRecord
 
 
+@dataclass(slots=True)
+class Attempt:
+    """What a conversion that fails had relied on: calls for which these guards hold would fail in the same way."""
+
+    guards: GuardSetBuilder | None = None
+
+
 def convert(
-    code: CodeType, scope: FrameScope, config: CaptureConfig, policy: SkipPolicy, compile_graph: CompileGraph
+    code: CodeType,
+    scope: FrameScope,
+    config: CaptureConfig,
+    policy: SkipPolicy,
+    compile_graph: CompileGraph,
+    attempt: Attempt,
 ) -> CapturedFrame:
     """Convert one frame. Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises."""
     refuse_frame(code)
@@ -53,6 +66,7 @@ def convert(
         state = TorchState()
         raised: Value | None = None
         tracer = FrameTracer(code, scope, policy, stop_at=-1 if point is None else point.start)
+        attempt.guards = tracer.guards
         try:
             try:
                 signal = tracer.run()

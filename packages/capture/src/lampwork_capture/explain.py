@@ -119,5 +119,5 @@ def _captured(function: Any, backend: str | GraphBackend, args: tuple[Any, ...],
     name, compiler = resolve_backend(backend)
     callback = FrameCallback(compiler, name, config_from_environment(), shared_policy())
     result = with_callback(function, callback)(*args, **kwargs)
-    reasons = tuple(str(failure) for _, failure in callback.recompilations if failure is not None)
+    reasons = tuple(f"{again.place}: {'; '.join(again.reasons)}" for again in callback.cache.recompilations)
     return Capture(tuple(callback.records), result, reasons)

@@ -19,15 +19,14 @@ import torch
 from . import _native
 from .captured_frame import CapturedFrame
 from .config import CaptureConfig
-from .convert_frame import convert
+from .code_cache import CodeCache, fits_another, scope_of
+from .convert_frame import Attempt, convert
 from .errors import BackendError, CaptureError, GraphBreakError
 from .graph.builder import EXAMPLE, TracedGraph
 from .graph_break import BreakId, BreakRecord, SkipFrame
 from .guards.facts import GuardSet, UserLine
-from .guards.reason import Failure, first_failure, weakened
-from .guards.tree import build_tree
 from .skip_policy import SkipPolicy, is_disabled
-from .source import AttributeSource, FrameScope, Source
+from .source import AttributeSource, Source
 
 GraphBackend = Callable[[torch.fx.GraphModule, list[torch.Tensor]], Callable[..., Sequence[Any]]]
 
@@ -40,65 +39,91 @@ class CaptureWarning(UserWarning):
 
 
 class FrameCallback:
-    """Converts frames for one backend. `records` grows with each conversion; `recompilations` tells why."""
+    """Converts frames for one backend; the owner of its cache entries.
 
-    def __init__(self, backend: GraphBackend, name: str, config: CaptureConfig, policy: SkipPolicy) -> None:
+    `cache.recompilations` tells why frames were captured again. `records` grows with each conversion if
+    `keep_records`, for `capture` and `explain`; a plain `optimize` keeps none, so that it keeps no code alive.
+    """
+
+    def __init__(
+        self,
+        backend: GraphBackend,
+        name: str,
+        config: CaptureConfig,
+        policy: SkipPolicy,
+        *,
+        keep_records: bool = True,
+    ) -> None:
         self.backend = backend
         self.backend_name = name
         self.config = config
         self.policy = policy
+        self.cache = CodeCache(limit=config.recompile_limit)
         self.records: list[CapturedFrame] = []
-        self.recompilations: list[tuple[CodeType, Failure | None]] = []
-
+        self._keep_records = keep_records
         self._warned: set[tuple[str, int, str]] = set()
 
     def __call__(self, view: Any, entries: tuple[Any, ...]) -> Any:
-        """A CacheEntry for the frame, or SKIP."""
+        """A CacheEntry for the frame, or a marker of what to do instead."""
         code: CodeType = view.code
         if view.function is not None and is_disabled(view.function):
             return _native.SKIP_RECURSIVE
         if not self.policy.converts_frame(code):
             return _native.SKIP
-        scope = FrameScope(view.local_values, view.cells, view.global_values, view.builtin_values)
         with _conversion:
-            return self._convert(code, scope, entries)
+            if fits_another(view, entries, self):
+                return _native.RETRY
+            return self._convert(view, entries)
 
-    def _convert(self, code: CodeType, scope: FrameScope, entries: tuple[Any, ...]) -> Any:
-        if entries:
-            self._note_recompilation(code, scope, entries)
-        if len(entries) >= self.config.recompile_limit:
-            self._skip(code, BreakId.RECOMPILE_LIMIT, self._why_recompiled(code))
+    def _convert(self, view: Any, entries: tuple[Any, ...]) -> Any:
+        code: CodeType = view.code
+        self.cache.note_miss(view, entries)
+        if self.cache.is_over_limit(entries):
+            self._give_up(code, entries)
             return _native.SKIP
+        attempt = Attempt()
+        line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
         try:
-            captured = convert(code, scope, self.config, self.policy, self.compile_graph)
-            tree = build_tree(captured.guards, code)
+            captured = convert(code, scope_of(view), self.config, self.policy, self.compile_graph, attempt)
+            if fits_another(view, entries, self):
+                return _native.RETRY
+            entry = self.cache.make_entry(view, captured.guards, captured.replacement)
         except SkipFrame as skip:
+            record = BreakRecord(skip.break_id, skip.cause, skip.break_id.hint, line)
             if self.config.fullgraph and skip.break_id is not BreakId.NO_TENSOR_WORK:
-                line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
-                raise GraphBreakError(BreakRecord(skip.break_id, skip.cause, skip.break_id.hint, line)) from None
-            self._skip(code, skip.break_id, skip.cause)
-            return _native.SKIP
+                raise GraphBreakError(record) from None
         except GraphBreakError:
             raise
         except BackendError as error:
             if self._is_strict():
                 raise
+            record = BreakRecord(BreakId.INTERNAL_ERROR, str(error), error.hint, error.user_line or line)
             self._warn_once(code, str(error))
-            return _native.SKIP
         except Exception as error:
-            line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
             problem = CaptureError(f"Lampwork failed: {type(error).__name__}: {error}", line, _REPORT)
             if self._is_strict():
                 raise problem from error
+            record = BreakRecord(BreakId.INTERNAL_ERROR, str(error), BreakId.INTERNAL_ERROR.hint, line)
             self._warn_once(code, str(problem))
-            return _native.SKIP
-        guards = weakened(captured.guards)
-        self.records.append(dataclasses.replace(captured, guards=guards, graph=_without_examples(captured.graph)))
-        assert captured.replacement is not None
-        return _native.CacheEntry(tree, captured.replacement, guards)
+        else:
+            self._keep(
+                dataclasses.replace(captured, guards=entry.payload.guards, graph=_without_examples(captured.graph))
+            )
+            return entry
+        self._keep(CapturedFrame(code.co_qualname, code, None, None, GuardSet(()), record))
+        return self._skip_calls_like(view, attempt)
 
     def _is_strict(self) -> bool:
         return self.config.strict or self.config.fullgraph
+
+    def _skip_calls_like(self, view: Any, attempt: Attempt) -> Any:
+        """Run natively whatever calls meet the guards that the failed attempt had recorded; all, if it had none."""
+        if attempt.guards is None:
+            return _native.SKIP
+        try:
+            return self.cache.make_entry(view, attempt.guards.freeze(), None)
+        except Exception:  # the guards of a failure may themselves be what failed; plain Python is always right
+            return _native.SKIP
 
     # Compiling graphs
 
@@ -106,30 +131,39 @@ class FrameCallback:
         """Give a finished graph to the backend; capture is off inside what it returns."""
         annotate(traced)
         examples = [entry.example for entry in traced.inputs]
+        _conversion.release()  # a backend may wait for a thread that calls something optimized
         try:
             compiled = self.backend(traced.module, examples)
         except Exception as error:
             line = next((n.meta["user_line"] for n in traced.module.graph.nodes if "user_line" in n.meta), None)
             raise BackendError(self.backend_name, error, line) from error
+        finally:
+            _conversion.acquire()
         return _native.OptimizedCallable(compiled)
 
     # Records and warnings
 
-    def _skip(self, code: CodeType, break_id: BreakId, cause: str) -> None:
+    def _keep(self, record: CapturedFrame) -> None:
+        if self._keep_records:
+            self.records.append(record)
+
+    def _give_up(self, code: CodeType, entries: tuple[Any, ...]) -> None:
+        """The limit is reached: the code object runs as plain Python from now on, and the user learns why."""
         line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
-        record = BreakRecord(break_id, cause, break_id.hint, line)
-        self.records.append(CapturedFrame(code.co_qualname, code, None, None, GuardSet(()), record))
-        if break_id is BreakId.RECOMPILE_LIMIT:
-            self._warn_once(code, f"{break_id.code}: {cause}. {break_id.hint}")
-
-    def _note_recompilation(self, code: CodeType, scope: FrameScope, entries: tuple[Any, ...]) -> None:
-        guards = entries[0].payload
-        failure = first_failure(guards, scope) if isinstance(guards, GuardSet) else None
-        self.recompilations.append((code, failure))
-
-    def _why_recompiled(self, code: CodeType) -> str:
-        reasons = [str(failure) for known, failure in self.recompilations if known is code and failure is not None]
-        return f"`{code.co_qualname}` was captured {self.config.recompile_limit} times; last: {reasons[-1:]}"
+        reasons = next((r.reasons for r in reversed(self.cache.recompilations) if r.place == line), ())
+        cause = f"`{code.co_qualname}` was captured {len(entries)} times; last because " + (reasons or ("?",))[0]
+        self._keep(
+            CapturedFrame(
+                code.co_qualname,
+                code,
+                None,
+                None,
+                GuardSet(()),
+                BreakRecord(BreakId.RECOMPILE_LIMIT, cause, BreakId.RECOMPILE_LIMIT.hint, line),
+            )
+        )
+        if not all(entry.is_skip for entry in entries):
+            self._warn_once(code, f"{BreakId.RECOMPILE_LIMIT.code}: {cause}. {BreakId.RECOMPILE_LIMIT.hint}")
 
     def _warn_once(self, code: CodeType, message: str) -> None:
         key = (code.co_filename, code.co_firstlineno, message)

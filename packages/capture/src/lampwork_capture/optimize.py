@@ -61,8 +61,8 @@ def optimize(
     name, compiler = resolve_backend(backend)
 
     def decorate(target: Any) -> Any:
-        callback = FrameCallback(compiler, name, config_from_environment(fullgraph=fullgraph), shared_policy())
-        return with_callback(target, callback)
+        config = config_from_environment(fullgraph=fullgraph)
+        return with_callback(target, FrameCallback(compiler, name, config, shared_policy(), keep_records=False))
 
     return decorate
 

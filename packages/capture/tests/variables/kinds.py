@@ -35,4 +35,4 @@ def check(function: Program, is_whole: bool) -> None:
         reasons = [record.graph_break for record in own if record.graph_break is not None]
         assert not reasons, reasons
         changes_itself = any(name.startswith("state_") for name in function.__code__.co_names)
-        assert len(own) == 1 or changes_itself, [str(failure) for _, failure in callback.recompilations]
+        assert len(own) == 1 or changes_itself, list(callback.cache.recompilations)

@@ -27,7 +27,11 @@ entry_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"guards", "code", "payload", NULL};
     PyObject *guards, *code, *payload = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|O:CacheEntry", names, &guards, &PyCode_Type, &code, &payload)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:CacheEntry", names, &guards, &code, &payload)) {
+        return NULL;
+    }
+    if (code != Py_None && !PyCode_Check(code)) {
+        PyErr_Format(PyExc_TypeError, "code must be a code object or None, not %.100s", Py_TYPE(code)->tp_name);
         return NULL;
     }
     if (guards != Py_None && !lw_guard_tree_is(guards)) {
@@ -39,7 +43,7 @@ entry_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     entry->guards = guards == Py_None ? NULL : Py_NewRef(guards);
-    entry->code = (PyCodeObject *)Py_NewRef(code);
+    entry->code = code == Py_None ? NULL : (PyCodeObject *)Py_NewRef(code);
     entry->payload = Py_NewRef(payload);
     if (entry->guards != NULL) {
         lw_guard_tree_set_entry(entry->guards, entry);
@@ -298,7 +302,7 @@ lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope)
         if (entry->guards != NULL && !lw_guard_tree_check(entry->guards, scope)) {
             continue;
         }
-        if (entry != extra->first && entry->code != NULL) {
+        if (entry != extra->first && (entry->code != NULL || entry->guards != NULL)) {
             detach(entry);
             link_first(extra, entry);
         }
@@ -348,18 +352,20 @@ check_shape(PyCodeObject *original, PyCodeObject *replacement)
 int
 lw_cache_add(PyCodeObject *code, lw_entry *entry, PyObject *owner)
 {
-    if (entry->home != NULL || entry->code == NULL) {
+    if (entry->home != NULL) {
         PyErr_SetString(PyExc_ValueError, "the cache entry is already in a cache");
         return -1;
     }
-    if (check_shape(code, entry->code) < 0 || set_owner(entry, owner) < 0) {
+    if ((entry->code != NULL && check_shape(code, entry->code) < 0) || set_owner(entry, owner) < 0) {
         return -1;
     }
-    lw_code_extra *replacement = lw_cache_make(entry->code);
-    if (replacement == NULL) {
-        return -1;
+    if (entry->code != NULL) {
+        lw_code_extra *replacement = lw_cache_make(entry->code);
+        if (replacement == NULL) {
+            return -1;
+        }
+        replacement->flags |= LW_REPLACEMENT;
     }
-    replacement->flags |= LW_REPLACEMENT;
     lw_code_extra *extra = lw_cache_make(code);
     if (extra == NULL) {
         return -1;

@@ -28,6 +28,7 @@ static _PyFrameEvalFunction chain_next = NULL; /* NULL: the default */
 
 static PyObject *skip_marker = NULL;
 static PyObject *skip_recursive_marker = NULL;
+static PyObject *retry_marker = NULL;
 
 static PyObject *hook(PyThreadState *tstate, lw_frame *frame, int throwflag);
 
@@ -358,11 +359,28 @@ call_callback(lw_thread *t, lw_frame *frame, PyCodeObject *code, const lw_scope 
 }
 
 static PyObject *
+run_found(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope)
+{
+    return entry->code == NULL ? run_skip(t, tstate, frame, entry->recursive) : run_entry(tstate, frame, entry, scope);
+}
+
+static PyObject *
 run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *code, const lw_scope *scope)
 {
     PyObject *owner = Py_NewRef(t->owner);
     PyObject *answer = call_callback(t, frame, code, scope, owner);
     PyObject *result = NULL;
+    if (answer == retry_marker) {
+        /* Another thread made a fitting entry meanwhile; should it be gone again, the frame runs natively. */
+        lw_code_extra *extra = lw_cache_find(code);
+        lw_entry *found = extra != NULL ? lw_cache_lookup(extra, owner, scope) : NULL;
+        if (found != NULL) {
+            Py_DECREF(answer);
+            Py_DECREF(owner);
+            return run_found(t, tstate, frame, found, scope);
+        }
+        Py_SETREF(answer, Py_NewRef(Py_None));
+    }
     if (answer == NULL) {
         result = lw_frame_leave(tstate, frame, NULL);
     }
@@ -383,11 +401,11 @@ run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *c
             result = lw_frame_leave(tstate, frame, NULL);
         }
         else {
-            result = run_entry(tstate, frame, (lw_entry *)answer, scope);
+            result = run_found(t, tstate, frame, (lw_entry *)answer, scope);
         }
     }
     else {
-        PyErr_Format(PyExc_TypeError, "the frame callback must return a CacheEntry, SKIP, SKIP_RECURSIVE or None, not %.100s",
+        PyErr_Format(PyExc_TypeError, "the frame callback must return a CacheEntry, SKIP, SKIP_RECURSIVE, RETRY or None, not %.100s",
                      Py_TYPE(answer)->tp_name);
         result = lw_frame_leave(tstate, frame, NULL);
     }
@@ -433,10 +451,7 @@ hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
     if (entry == NULL) {
         return run_missed(t, tstate, frame, code, &scope);
     }
-    if (entry->code == NULL) {
-        return run_skip(t, tstate, frame, entry->recursive);
-    }
-    return run_entry(tstate, frame, entry, &scope);
+    return run_found(t, tstate, frame, entry, &scope);
 }
 
 /* Python face */
@@ -516,7 +531,8 @@ lw_hook_setup(PyObject *module)
     }
     skip_marker = make_marker(module, "SKIP");
     skip_recursive_marker = make_marker(module, "SKIP_RECURSIVE");
-    if (skip_marker == NULL || skip_recursive_marker == NULL) {
+    retry_marker = make_marker(module, "RETRY");
+    if (skip_marker == NULL || skip_recursive_marker == NULL || retry_marker == NULL) {
         return -1;
     }
     return PyModule_AddFunctions(module, hook_methods);

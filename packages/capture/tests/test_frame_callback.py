@@ -1,0 +1,98 @@
+"""What one failed call must not do to the next ones, and what threads must not do to each other."""
+
+import gc
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import lampwork_capture
+import pytest
+import torch
+from lampwork_capture import _native
+
+
+def counting(graphs: list[object]):
+    def backend(graph, example_inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    return backend
+
+
+def test_a_call_without_tensor_work_does_not_end_capture() -> None:
+    graphs: list[object] = []
+
+    def f(x, flag):
+        if not flag:
+            return None
+        return x.sin().cos()
+
+    compiled = lampwork_capture.optimize(counting(graphs))(f)
+    x = torch.randn(3)
+    assert compiled(x, False) is None and not graphs
+    for _ in range(2):
+        assert torch.equal(compiled(x, True), f(x, True))
+        assert compiled(x, False) is None
+    assert len(graphs) == 1
+
+
+def test_a_backend_that_fails_once_is_asked_again_for_other_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAMPWORK_STRICT", raising=False)
+    asked: list[int] = []
+
+    def backend(graph, example_inputs):
+        asked.append(len(example_inputs[0]))
+        if len(example_inputs[0]) == 3:
+            raise RuntimeError("three is not supported")
+        return graph.forward
+
+    compiled = lampwork_capture.optimize(backend)(lambda x: x + 1)
+    with pytest.warns(lampwork_capture.CaptureWarning, match="three is not supported"):
+        compiled(torch.zeros(3))
+    for size in (3, 4, 5, 3):
+        assert torch.equal(compiled(torch.zeros(size)), torch.ones(size))
+    assert asked == [3, 4, 5]
+
+
+def test_threads_that_miss_together_make_one_entry() -> None:
+    graphs: list[object] = []
+
+    def f(x):
+        return x * 2 + 1
+
+    compiled = lampwork_capture.optimize(counting(graphs))(f)
+    x, barrier = torch.randn(3), threading.Barrier(8)
+
+    def work(_: int) -> bool:
+        barrier.wait()
+        return torch.equal(compiled(x), f(x))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+    assert len(_native.entries(f.__code__)) == 1
+
+
+def test_a_backend_may_wait_for_a_thread_that_captures() -> None:
+    other = lampwork_capture.optimize("eager")(lambda x: x - 1)
+
+    def backend(graph, example_inputs):
+        with ThreadPoolExecutor(1) as pool:
+            assert torch.equal(pool.submit(other, torch.ones(2)).result(timeout=60), torch.zeros(2))
+        return graph.forward
+
+    compiled = lampwork_capture.optimize(backend)(lambda x: x + 1)
+    assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 2.0))
+
+
+def test_functions_made_and_dropped_leave_nothing_behind() -> None:
+    optimize = lampwork_capture.optimize("eager")
+    codes = []
+    for number in range(5):
+        namespace: dict[str, object] = {}
+        exec(f"def f(x): return x + {number}", namespace)
+        function = namespace.pop("f")
+        optimize(function)(torch.zeros(2))
+        codes.append(weakref.ref(function.__code__))
+        del function, namespace
+    gc.collect()
+    assert [code() for code in codes] == [None] * 5
