@@ -8,7 +8,7 @@ several outputs view) fresh memory shared only as eager shares it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,12 +25,11 @@ from .metadata import (
     InputSpec,
     OutputKind,
     OutputSpec,
-    ViewSpec,
     is_dense,
     overlaps_itself,
     view_between,
 )
-from .trace import AtenRecorder
+from .trace import AtenRecorder, same_strides
 
 aten = torch.ops.aten
 
@@ -155,9 +154,12 @@ class _Analysis:
         data = torch_layer.has_data_mutation(wrapper)
         if data and overlaps_itself(fake):
             raise UnsupportedForAot("an input whose elements share memory is written to")
+        if data and not (is_dense(fake) and _starts_at_zero(fake)) and self._addresses_new_memory():
+            raise UnsupportedForAot("memory is addressed (`as_strided`) and an input inside other memory is written to")
         if wrapper.untyped_storage().nbytes() > fake.untyped_storage().nbytes():
             raise UnsupportedForAot("an input is resized to more memory than it has")
-        metadata: ViewSpec | None = view_between(fake, wrapper) if _differs(fake, wrapper) else None
+        # A new value starts at its own memory's beginning; the input stays where it was (`as_strided_` is refused).
+        metadata = replace(view_between(fake, wrapper), offset=0) if _differs(fake, wrapper) else None
         result = None
         if data:
             node = laid_out(self.recorder.node_of(torch_layer.from_functional(wrapper)))
@@ -168,6 +170,17 @@ class _Analysis:
             self.results.append(node)
         if data or metadata is not None:
             self.mutations.append(InputMutation(index, result, metadata))
+
+    def _addresses_new_memory(self) -> bool:
+        """Whether an address (`as_strided`) is taken in a computed value: it may stand for an input with an offset."""
+        if not self.recorder.addresses_memory:
+            return False
+        return any(
+            root.op == "call_function" and root.target is not aten.as_strided_scatter.default
+            for node in self.recorder.graph.nodes
+            if node.target in (aten.as_strided.default, aten.as_strided_scatter.default)
+            for root in (value_root(node.all_input_nodes[0]),)
+        )
 
     def _input_index(self, node: fx.Node) -> int:
         return next(i for i, fake in enumerate(self.inputs) if fake is node.meta["val"])
@@ -256,8 +269,13 @@ class _Analysis:
 
 
 def _differs(fake: Tensor, wrapper: Tensor) -> bool:
-    return (
-        fake.shape != wrapper.shape
-        or fake.stride() != wrapper.stride()
-        or fake.storage_offset() != wrapper.storage_offset()
-    )
+    """Whether the program gave an input other sizes or strides.
+
+    Where its memory starts says nothing: the value that functionalization puts in its place has memory of its own.
+    """
+    return fake.shape != wrapper.shape or not same_strides(fake, wrapper)
+
+
+def _starts_at_zero(fake: Tensor) -> bool:
+    offset = fake.storage_offset()
+    return isinstance(offset, int) and offset == 0

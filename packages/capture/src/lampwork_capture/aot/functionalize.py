@@ -358,8 +358,8 @@ class _GraphRunner:
 
     def _run_node(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
-        if name == "set_":
-            raise self._recorder.unsupported("a tensor is given other memory", "set_")
+        if name in ("set_", "as_strided_"):
+            raise self._recorder.unsupported("a tensor is given other memory, or another place in it", name)
         if name.startswith("_foreach_") and name.endswith("_") and _lists_cross(args):
             raise self._recorder.unsupported("an operator on lists writes to a tensor that it also reads", name)
         if node.op == "call_function":
