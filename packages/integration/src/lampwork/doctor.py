@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 from lampwork_capture import optimize
+from lampwork_inductor_core import CompiledGraph
 from lampwork_inductor_core.backend import find_backend
 from rich.console import Console
 from rich.table import Table
 
-from .compile import compile
+from .options import core_options
+from .pipeline import backend_of
 
 _DISTRIBUTIONS = (
     "lampwork",
@@ -105,16 +107,25 @@ def _devices() -> Iterator[Finding]:
 def _device(name: str) -> Finding:
     def check() -> str:
         find_backend(torch.device(name))
+        graphs: list[CompiledGraph] = []
+        lowered = backend_of(core_options(None, None), graphs.append, strict=True)
         # A constant that changes with time makes the kernel new, so that the compiler really runs.
         offset = time.time() % 1e6
         x = torch.linspace(0, 1, 1000, device=name)
         start = time.perf_counter()
-        result = compile(lambda t: torch.tanh(t) * 2 + offset, fullgraph=True)(x)
+        with torch.no_grad():
+            result = optimize(lowered, fullgraph=True)(lambda t: torch.tanh(t) * 2 + offset)(x)
         seconds = time.perf_counter() - start
+        if not any(graph.kernels for graph in graphs):
+            raise RuntimeError("nothing was compiled; the function ran through eager operators")
         torch.testing.assert_close(result, torch.tanh(x) * 2 + offset)
         return f"compiled, ran and checked a kernel in {seconds:.1f} s"
 
-    return _attempt(name, check, "see the message; a C++ compiler for the CPU, triton for a GPU")
+    return _attempt(
+        name,
+        check,
+        "see the message: a C++ compiler for the CPU, triton for a GPU, a writable cache folder (LAMPWORK_CACHE_DIR)",
+    )
 
 
 _STYLE = {Health.OK: "[green]ok[/]", Health.WARN: "[yellow]warn[/]", Health.FAIL: "[red]fail[/]"}

@@ -51,7 +51,7 @@ def explain(
 ) -> Callable[..., Explanation]:
     """`explain(model)(*args)` calls `model` once, compiled, and explains what happened. Arguments as `compile`'s."""
     compiled: list[CompiledGraph] = []
-    backend = backend_of(core_options(mode, options, keep_artifacts=True), compiled.append)
+    backend = backend_of(core_options(mode, options, keep_artifacts=True), compiled.append, strict=False)
 
     def run(*args: Any, **kwargs: Any) -> Explanation:
         compiled.clear()

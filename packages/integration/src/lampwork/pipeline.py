@@ -35,18 +35,22 @@ def graph_backend(mode: str | None = None, options: Mapping[str, Any] | None = N
     backend takes an FX graph and example inputs and returns a callable of the same inputs; a machine without a compiler
     or a device without a backend gets one warning that names the fix, and the graph runs eagerly.
     """
-    return backend_of(core_options(mode, options), lambda _: None)
+    strict = os.environ.get("LAMPWORK_STRICT", "") not in ("", "0")
+    return backend_of(core_options(mode, options), lambda _: None, strict=strict)
 
 
-def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None]) -> GraphBackend:
-    """The same for options that are known to be good; `compiled` is shown every graph that was compiled."""
+def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None], *, strict: bool) -> GraphBackend:
+    """The same for options that are known to be good; `compiled` is shown every graph that was compiled.
+
+    `strict`: a missing compiler or backend raises (CompilerNotFound, BackendNotFound) instead of warning.
+    """
     warned: set[str] = set()
 
-    def lower(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
+    def lampwork(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
         try:
             result = compile_graph(graph, example_inputs, options=options)
         except (CompilerNotFound, BackendNotFound) as error:
-            if os.environ.get("LAMPWORK_STRICT") == "1":
+            if strict:
                 raise
             if str(error) not in warned:
                 warned.add(str(error))
@@ -55,4 +59,10 @@ def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None
         compiled(result)
         return result
 
-    return aot_backend(lower)
+    return _named(aot_backend(lampwork))
+
+
+def _named(backend: GraphBackend) -> GraphBackend:
+    """Messages call a backend by its name."""
+    backend.__name__ = "lampwork"  # pyright: ignore[reportFunctionMemberAccess]
+    return backend
