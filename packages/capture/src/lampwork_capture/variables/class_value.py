@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import AttributePresent, ByIdentity, IdentityIs, InstanceDictLacks, TypeIs
 from ..source import AttributeSource, ClassAttributeSource, ItemSource, ModuleSource, Source
 from .base import Tracer, Value
 from .construction import new_object
@@ -103,10 +104,47 @@ class ClassValue(Value):
         has_own_get = isinstance(find_in_class(type(raw), "__get__")[0], FunctionType)
         if type(self.obj) in _PLAIN_METACLASSES and not has_own_get and getattr(self.obj, name, None) is shown:
             return tracer.wrap(shown, AttributeSource(source, name))
+        self.guard_found(tracer, name, raw, owner)
         raw_source: Source = ClassAttributeSource(self._owner_source(source, owner), name)
         if isinstance(raw, (staticmethod, classmethod)):
             return tracer.wrap(raw.__func__, AttributeSource(raw_source, "__func__"))
         return tracer.wrap(raw, raw_source)
+
+    def guard_found(self, tracer: Tracer, name: str, raw: Any, owner: type) -> None:
+        """Record that the look-up of `name` in the MRO ends in the namespace of `owner` with this very object."""
+        source = self.known_source()
+        if source is None:
+            return
+        first = find_in_class(self.obj, name)[0] is raw  # not past another one, as by `super()`
+        if first and type(raw) is property and type(self.obj) in _PLAIN_METACLASSES and not is_immutable(self.obj):
+            tracer.guard(IdentityIs(AttributeSource(source, name), ByIdentity(raw)))  # the whole look-up in one
+            return
+        for cls in self.obj.__mro__[: self.obj.__mro__.index(owner)]:
+            if not is_immutable(cls) and name not in cls.__dict__:
+                tracer.guard(InstanceDictLacks(self._owner_source(source, cls), name))
+
+    def guard_missing(self, tracer: Tracer, name: str) -> None:
+        """Record that nothing stands under `name` in the MRO."""
+        source = self.known_source()
+        if source is None or is_immutable(self.obj):
+            return
+        if type(self.obj) in _PLAIN_METACLASSES and not hasattr(type(self.obj), name):
+            tracer.guard(AttributePresent(source, name, False))
+            return
+        for cls in self.obj.__mro__:
+            if not is_immutable(cls):
+                tracer.guard(InstanceDictLacks(self._owner_source(source, cls), name))
+
+    def guard_kind(self, tracer: Tracer, name: str) -> None:
+        """Record whether the class has `name`, and if so that it stays the same kind of object (no new descriptor)."""
+        raw, owner = find_in_class(self.obj, name)
+        if raw is MISSING:
+            self.guard_missing(tracer, name)
+            return
+        source = self.attribute_source(name, owner)
+        if source is not None:
+            self.guard_found(tracer, name, raw, owner)
+            tracer.guard(TypeIs(source, type(raw)))
 
     def attribute_source(self, name: str, owner: type) -> Source | None:
         """The source of what stands in `owner.__dict__[name]`, without descriptors; None for an immutable class."""
@@ -140,6 +178,7 @@ class ClassValue(Value):
             return tracer.wrap(self.obj.__dict__, AttributeSource(source, "__dict__"))
         raw, owner = find_in_class(self.obj, name)
         if raw is MISSING:
+            self.guard_missing(tracer, name)
             return self._from_metaclass(tracer, name)
         if isinstance(self.obj, enum.EnumMeta) and name in self.obj.__members__:
             return tracer.constant(self.obj.__members__[name])

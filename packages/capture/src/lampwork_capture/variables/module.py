@@ -54,6 +54,8 @@ class ModuleValue(ObjectValue):
         if find_in_class(self.cls, "__getattr__")[0] is not _BASE.__getattr__:
             return super().missing(tracer, name)
         member = self.member(tracer, name)
+        if member is None:
+            self.class_value.guard_missing(tracer, name)
         return member if member is not None else missing_attribute(tracer, self, name)
 
     def find_attribute(self, tracer: Tracer, name: str) -> Value | None:

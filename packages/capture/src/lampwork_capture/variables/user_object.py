@@ -132,6 +132,8 @@ class ObjectValue(Value):
     def missing(self, tracer: Tracer, name: str) -> Value:
         """The attribute was not found: `__getattr__`, or AttributeError."""
         raw, owner = find_in_class(self.cls, "__getattr__")
+        if raw is MISSING:
+            self.class_value.guard_missing(tracer, "__getattr__")
         if isinstance(raw, FunctionType):
             getter = self.class_value.class_attribute(tracer, "__getattr__", raw, owner)
             return tracer.call(getter, [self, tracer.constant(name)])
@@ -151,6 +153,7 @@ class ObjectValue(Value):
             return stored
         if raw is not MISSING:
             return self._from_class(tracer, name, raw, owner)
+        self.class_value.guard_missing(tracer, name)
         return None
 
     def has_instance_dict(self) -> bool:
@@ -168,7 +171,10 @@ class ObjectValue(Value):
             return None
         namespace = object.__getattribute__(self.obj, "__dict__")
         if name in namespace:
-            return tracer.wrap(namespace[name], self.instance_source(name))
+            source = self.instance_source(name)
+            if isinstance(source, ItemSource):  # that reads past what the class may get
+                self.class_value.guard_kind(tracer, name)
+            return tracer.wrap(namespace[name], source)
         self.guard_lacks(tracer, name)
         return None
 
@@ -215,6 +221,8 @@ class ObjectValue(Value):
     def _part(self, tracer: Tracer, name: str, raw: Any, owner: type, part: str) -> Value:
         """A function inside a property or another descriptor of the class."""
         source = self.class_value.attribute_source(name, owner)
+        if source is not None:
+            self.class_value.guard_found(tracer, name, raw, owner)
         function = getattr(raw, part)
         return tracer.constant(function) if source is None else tracer.wrap(function, AttributeSource(source, part))
 
