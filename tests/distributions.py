@@ -2,7 +2,7 @@
 
     python tests/distributions.py WORK_FOLDER
 
-The wheels of `lampwork-capture` and of the full stack, with just the siblings that they need, are installed by path into
+The wheels of `lampwork-capture` and of the full stack, with the siblings that they need, are installed by path into
 environments of their own and tried. `lampwork-capture` alone must bring neither Triton nor a lowering package, and must
 extract a graph. (The other packages are installed alone, from wheels, by `nox -s unit`.)
 """
