@@ -161,6 +161,9 @@ def _own_copy(
     for position, node in enumerate(n for n in copied.nodes if n.op == "placeholder"):
         if position in options.static_inputs:
             node.meta["static_input"] = True
+        given = example_inputs[position] if position < len(example_inputs) else None
+        if isinstance(given, torch.Tensor) and given.is_inference():
+            node.meta["static_input"] = False  # has no version: what is made of it could never be kept
     return own
 
 

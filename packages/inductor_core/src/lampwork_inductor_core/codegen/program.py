@@ -140,7 +140,6 @@ def build_wrapper(
     names: Mapping[ScheduledKernel, str],
     *,
     shared_inputs: Collection[int] = (),
-    title: str = "",
 ) -> WrapperProgram:
     """The wrapper program. `names` are the kernels' generated names; results at `shared_inputs` (values that a cache
     keeps) are returned as copies, because the caller may write into what it gets."""
@@ -191,7 +190,6 @@ def build_wrapper(
         tuple(lines),
         {b.name: b.layout for b in graph.buffers if isinstance(b, InputBuffer | ConstantBuffer)},
         tuple(dict.fromkeys(names[item.launch.kernel] for item in host.launches if item is not None)),
-        title,
     )
 
 

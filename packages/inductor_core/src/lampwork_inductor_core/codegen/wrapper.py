@@ -124,7 +124,6 @@ class WrapperProgram:
     lines: tuple[Line, ...]
     layouts: Mapping[str, Layout | OpaqueLayout]
     kernels: tuple[str, ...]
-    title: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------------- printing
@@ -154,6 +153,9 @@ def print_wrapper(
     return WrapperText(printer.file(), printer.externs)
 
 
+_FROM_TORCH = ("as_strided", "empty", "empty_strided")
+
+
 class _Printer:
     def __init__(
         self, program: WrapperProgram, checked: bool, restride: Collection[str], clone: Collection[str]
@@ -171,7 +173,7 @@ class _Printer:
         for line in program.lines:
             self._line(line)
         head = [
-            f'"""{program.title or "A compiled graph"}.',
+            '"""A compiled graph.',
             "",
             "`call(inputs)` takes the list of the graph's inputs and returns the list of its outputs. Names that are",
             "not defined here are given by whoever loads this file: `kernels` (callables by name; tensors first, then",
@@ -179,11 +181,15 @@ class _Printer:
             '"""',
             "",
             "import torch",
-            "from torch import as_strided, empty, empty_strided",
-            "",
         ]
-        if not any("as_strided(" in line or "empty(" in line or "empty_strided(" in line for line in self.body):
-            del head[-2]
+        used = [n for n in _FROM_TORCH if any(re.search(rf"(?<![\w.]){n}\(", line) for line in self.body)]
+        if used:
+            head.append(f"from torch import {', '.join(used)}")
+        bound = " ".join([*self.bound.values(), *self.body])
+        if not self.devices and not re.search(r"(?<![\w.])torch\.", bound):
+            head.remove("import torch")
+        if head[-1]:
+            head.append("")
         for device, name in self.devices.items():
             head.append(f"{name} = torch.device({str(device)!r})")
         head.extend(f"{name} = {expression}" for name, expression in self.bound.items())

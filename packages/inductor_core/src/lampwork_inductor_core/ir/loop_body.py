@@ -45,7 +45,7 @@ class Load(Node):
     """The element of `buffer` at the flat element offset `index` from its data pointer (strides and offset applied).
 
     `indirect` binds symbols that occur in `index` to the integer nodes that compute them, in order of first use; they
-    are already wrapped (negative indices) and in bounds, or `checked` names the size to assert against.
+    are already wrapped (negative indices) and in bounds, or a `CheckedIndex` asserts it.
     """
 
     buffer: str

@@ -161,17 +161,3 @@ def _aliased(node: torch.fx.Node, schema: Any, arguments: tuple[Any, ...]) -> st
             if parameter.alias_info is not None and isinstance(argument, BufferView):
                 return argument.buffer
     return None
-
-
-def extern_call(
-    context: LoweringContext,
-    value: Any,
-    target: Any,
-    arguments: tuple[Any, ...],
-    keywords: dict[str, Any] | None = None,
-) -> BufferValue:
-    """Call `target` on values (tensors stored as they are); the result has the layout of the fake tensor `value`."""
-    lowered = tuple(_lowered(context, a, None) for a in arguments)
-    result = context.add_extern(layout_of(value), target, lowered, keywords or {}, out_variant=OUT_VARIANTS.get(target))
-    assert isinstance(result, BufferValue)
-    return result

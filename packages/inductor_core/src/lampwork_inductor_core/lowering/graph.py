@@ -18,6 +18,7 @@ from ..ir.buffer import Buffer, ExternBuffer, GraphOutput, InputBuffer, LoweredG
 from ..ir.layout import OpaqueLayout
 from ..ir.verify import verify
 from ..ir.views import is_dense, to_expr, to_exprs
+from ..passes.dead_code import may_raise
 from . import activation, concat, creation, indexing, normalisation, pointwise, reduction, scatter, view
 from .context import LoweringContext, layout_of
 from .fallback import call_operator, is_plain, take_item
@@ -66,6 +67,7 @@ class _Lowering:
         self.context = LoweringContext(config)
         self.values: dict[torch.fx.Node, Any] = {}
         self.outputs: tuple[GraphOutput, ...] = ()
+        self.checks: set[str] = set()  # results of calls that must happen because they may raise
 
     def run(self) -> LoweredGraph:
         position = 0
@@ -124,6 +126,10 @@ class _Lowering:
         meta = node.meta.get("val")
         if isinstance(meta, (bool, int, float)) and not isinstance(node.target, torch._ops.OpOverload):
             return meta
+        if not node.users and may_raise(node):  # called for its checks alone: nothing would evaluate an expression
+            result = call_operator(self.context, node, self.values.__getitem__)
+            self.checks.update(v.name for v in _flat(result) if isinstance(v, BufferValue | OpaqueValue))
+            return self._finish(node, result, meta)
         lowering = self.table.get(node.target)
         if lowering is not None:
             try:
@@ -214,13 +220,17 @@ class _Lowering:
         for buffer in reversed(self.context.buffers):
             if isinstance(buffer, InputBuffer):
                 kept.append(buffer)
-            elif buffer.name in live or (has_effect(buffer) and _stands_for(buffer, called)):
+            elif buffer.name in live or ((has_effect(buffer) or buffer.name in self.checks) and _stands_for(buffer, called)):
                 kept.append(buffer)
                 live.update(buffers_read(buffer))
                 if isinstance(buffer, ExternBuffer):
                     called.add(buffer.call)
         kept.reverse()
         return LoweredGraph(tuple(kept), self.outputs, tuple(self.context.notes), {b.name: b for b in kept})
+
+
+def _flat(result: Any) -> list[Any]:
+    return [v for one in result for v in _flat(one)] if isinstance(result, (list, tuple)) else [result]
 
 
 def _stands_for(buffer: Buffer, called: set[str]) -> bool:

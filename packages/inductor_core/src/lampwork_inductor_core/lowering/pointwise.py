@@ -287,7 +287,7 @@ def _subtract(context: LoweringContext, a: Any, b: Any, alpha: Any) -> TensorVal
             raise Unsupported("subtraction of booleans")
         return ops.sub(x, _scaled(y, alpha))
 
-    if any(isinstance(o, TensorValue) and o.dtype == torch.bool for o in (a, b)):
+    if any(isinstance(o, bool) or (isinstance(o, TensorValue) and o.dtype == torch.bool) for o in (a, b)):
         raise Unsupported("subtraction of booleans")
     return elementwise(context, (a, b), build)
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from .dead_code import may_raise
 from .rewriting import PassContext, is_view, owners_of_results
 from .static_nodes import static_nodes
 
@@ -168,6 +169,7 @@ def _program(graph: torch.fx.GraphModule, roots: list[torch.fx.Node]) -> tuple[t
 
 
 def _replace_roots(graph: torch.fx.GraphModule, roots: list[torch.fx.Node]) -> tuple[str, ...]:
+    checks = {n for n in graph.graph.nodes if not n.users and may_raise(n)}
     first = next(n for n in graph.graph.nodes if n.op != "placeholder")
     names: list[str] = []
     with graph.graph.inserting_before(first):
@@ -177,7 +179,9 @@ def _replace_roots(graph: torch.fx.GraphModule, roots: list[torch.fx.Node]) -> t
             root.replace_all_uses_with(value)
             names.append(value.name)
     for node in reversed(list(graph.graph.nodes)):
-        if node.op != "placeholder" and node.op != "output" and not node.users and _is_removable(node):
+        if node.op in ("placeholder", "output") or node in checks:
+            continue
+        if not node.users and _is_removable(node):
             graph.graph.erase_node(node)
     return tuple(names)
 

@@ -27,15 +27,16 @@ class InputMismatch(TypeError):
 
 
 class ResultMismatch(RuntimeError):
-    """An operator returned a tensor that is laid out otherwise than its meta function says. Repaired at the first
-    call."""
+    """An operator returned another tensor than its meta function says. Layouts are repaired at the first call; sizes
+    and dtypes cannot be."""
 
-    def __init__(self, name: str, problem: str, *, shares: bool) -> None:
+    def __init__(self, name: str, problem: str, *, shares: bool, repairable: bool = True) -> None:
         super().__init__(
             f"{name}: {problem}. Hint: the operator's meta (fake) implementation disagrees with the real one."
         )
         self.name = name
         self.shares = shares
+        self.repairable = repairable
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ def check_result(
     if not isinstance(result, torch.Tensor):
         raise ResultMismatch(name, f"is a {type(result).__name__}, not a tensor", shares=False)
     if tuple(result.shape) != sizes or result.dtype != dtype:
-        raise InputMismatch(f"{name} is {result.dtype}{list(result.shape)}, expected {dtype}{list(sizes)}")
+        problem = f"is {result.dtype}{list(result.shape)}, expected {dtype}{list(sizes)}"
+        raise ResultMismatch(name, problem, shares=False, repairable=False)
     if result.numel() and any(a != b and n > 1 for a, b, n in zip(result.stride(), strides, sizes)):
         raise ResultMismatch(name, f"has strides {result.stride()}, expected {strides}", shares=False)
     if arguments is None or result.numel() == 0:
@@ -214,6 +216,8 @@ class CompiledGraph:
 
 def _repaired(repairs: Repairs, mismatch: ResultMismatch) -> Repairs:
     name = mismatch.name
+    if not mismatch.repairable:
+        raise mismatch
     if mismatch.shares:
         if name in repairs.clone:
             raise mismatch

@@ -8,9 +8,10 @@ an old value; whatever cannot be watched is never kept.
 What is checked at each call, and its cost a tensor (CPython 3.11): identity, `_version` and address 0.23 us; the sample
 0.22 us, on tensors in host memory only. The sample is there for writes through `.data` and through NumPy or DLPack
 aliases, which do not move `_version`: four words of 8 bytes, spread over the tensor, not zero where that can be had.
-Any write that changes the whole of a parameter (an optimizer's or an average's step, loading) changes them; one that
-touches other elements only, by such an alias, is not seen: call `CompiledGraph.invalidate()` after it. Memory that the
-host cannot read has no sample.
+Any write that changes the whole of a parameter (an optimizer's or an average's step, loading) changes them. One that
+misses the sampled words, such as `weight.data[row] = ...`, is not seen, and the old values go on being used: call
+`torch.compiler.reset()` (`lampwork_capture.reset()`) or `CompiledGraph.invalidate()` after it. Memory that the host
+cannot read has no sample. Inference tensors have no `_version`: the compiler makes nothing of them here.
 """
 
 from __future__ import annotations

@@ -247,11 +247,6 @@ def loop_result_dtype(node: LoopNode) -> torch.dtype:
     return node.buffer.layout.dtype
 
 
-def loop_device(node: ScheduleNode) -> torch.device:
-    """The device that runs a node: where its result lies."""
-    return node.buffer.layout.device if isinstance(node, LoopNode) else node.results[0].layout.device
-
-
 @dataclass(frozen=True, slots=True)
 class DependencyGraph:
     """All nodes in program order. `predecessors[k]` are positions of nodes whose results node k reads."""
