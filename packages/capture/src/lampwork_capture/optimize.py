@@ -6,11 +6,15 @@ patched and no hook is on outside such calls; an optimized module shares all its
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
+import pickle
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import torch
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from . import _native
 from .config import config_from_environment
@@ -72,27 +76,43 @@ def with_callback(target: Any, callback: FrameCallback) -> Any:
     if isinstance(target, OptimizedModule):
         target = target._orig_mod
     if isinstance(target, torch.nn.Module):
-        overridden = type(target).__call__ is not torch.nn.Module.__call__
-        return (CalledModule if overridden else OptimizedModule)(target, callback)
+        if type(target).__call__ is not torch.nn.Module.__call__:
+            return CalledModule(target, callback)
+        return (LazyModule if isinstance(target, LazyModuleMixin) else OptimizedModule)(target, callback)
     if not callable(target):
         raise TypeError(f"optimize needs a function or a module, not {type(target).__name__}")
     return _native.OptimizedCallable(target, callback, callback)
 
 
 class OptimizedModule(torch.nn.Module):
-    """A module with an optimized `forward`. Its attributes, parameters, hooks and mode are the original's own."""
+    """A module with an optimized `forward`. Its attributes, parameters, hooks and mode are the original's own.
 
-    __slots__ = ("_optimized", "_orig_mod", "lampwork_callback")
+    A `forward` that is assigned to the module or its class later is optimized in its turn. `copy.deepcopy` optimizes a
+    copy of the original; a pickle optimizes the unpickled original again, with the backend of the same name.
+    """
+
+    __slots__ = ("_optimized", "_orig_mod", "_wrapped_forward", "lampwork_callback")
 
     def __init__(self, module: torch.nn.Module, callback: FrameCallback) -> None:
         object.__setattr__(self, "__dict__", module.__dict__)  # one state, two classes
         object.__setattr__(self, "_orig_mod", module)
         object.__setattr__(self, "lampwork_callback", callback)
-        object.__setattr__(self, "_optimized", _native.OptimizedCallable(module.forward, callback, callback))
+        self._optimize_forward(module.forward)
+
+    def _optimize_forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        callback = self.lampwork_callback
+        optimized = _native.OptimizedCallable(forward, callback, callback)
+        object.__setattr__(self, "_wrapped_forward", forward)
+        object.__setattr__(self, "_optimized", optimized)
+        return optimized
 
     @property
     def forward(self) -> Callable[..., Any]:  # type: ignore[override]
-        return self._optimized
+        current = self._orig_mod.forward
+        known = self._wrapped_forward
+        if current is known or (isinstance(current, MethodType) and isinstance(known, MethodType) and current == known):
+            return self._optimized
+        return self._optimize_forward(current)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._orig_mod, name)
@@ -100,8 +120,35 @@ class OptimizedModule(torch.nn.Module):
     def __repr__(self) -> str:
         return f"OptimizedModule({self._orig_mod!r})"
 
-    def __reduce__(self) -> Any:
-        raise TypeError("an optimized module is not pickled; pickle the original, `optimized._orig_mod`")
+    def __copy__(self) -> OptimizedModule:
+        return type(self)(copy.copy(self._orig_mod), self.lampwork_callback)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OptimizedModule:
+        return type(self)(copy.deepcopy(self._orig_mod, memo), self.lampwork_callback)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        callback = self.lampwork_callback
+        name = callback.backend_name
+        if not _is_registered(name, callback.backend):
+            raise pickle.PicklingError(
+                f"an optimized module is pickled by the name of its backend, and {name!r} is no registered one; "
+                "pickle the original, `optimized._orig_mod`"
+            )
+        return _unpickle, (self._orig_mod, name, callback.config.fullgraph)
+
+
+def _is_registered(name: str, backend: GraphBackend) -> bool:
+    """Whether a backend is the one of that name, or of the package that registers the name."""
+    try:
+        registered = resolve_backend(name)[1]
+    except UnknownBackendError:
+        return False
+    packages = [getattr(found, "__module__", None) or type(found).__module__ for found in (registered, backend)]
+    return registered is backend or packages[0].partition(".")[0] == packages[1].partition(".")[0]
+
+
+def _unpickle(module: torch.nn.Module, backend: str, fullgraph: bool) -> Any:
+    return optimize(backend, fullgraph=fullgraph)(module)
 
 
 class CalledModule(OptimizedModule):
@@ -112,6 +159,18 @@ class CalledModule(OptimizedModule):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         callback = self.lampwork_callback
         return _native.OptimizedCallable(self._orig_mod.__call__, callback, callback)(*args, **kwargs)
+
+
+class LazyModule(OptimizedModule):
+    """An optimized module whose parameters are made by its first call: that one is the original's own."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        module = self._orig_mod
+        if any(isinstance(part, LazyModuleMixin) and hasattr(part, "_initialize_hook") for part in module.modules()):
+            return module(*args, **kwargs)  # a hook makes the parameters and changes the class of the original
+        return super().__call__(*args, **kwargs)
 
 
 _policy: list[SkipPolicy] = []
