@@ -10,6 +10,8 @@ import functools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..graph_break import BreakId, GraphBreak
 from ..source import AttributeSource, Source
 from .base import Tracer, Value
@@ -69,7 +71,7 @@ class OpaqueValue(Value):
 
 
 class LruCacheValue(Value):
-    """A cached function: the cached body is traced anew, which gives what the cache would."""
+    """A cached function. A body without tensor work is traced anew, which gives what the cache would; else it breaks."""
 
     kind = "a cached function"
     __slots__ = ("obj",)
@@ -106,7 +108,15 @@ class LruCacheValue(Value):
             if is_literal(answer):
                 return tracer.constant(answer)
         before = tracer.side_effects.count
+        nodes = len(tracer.graph.graph.nodes)
         result = self.wrapped(tracer).call(tracer, args, kwargs)
+        if len(tracer.graph.graph.nodes) != nodes or issubclass(result.realize().python_type(), torch.Tensor):
+            # The cache may hold another tensor, written to since; and it must hold the one that is given back.
+            raise GraphBreak(
+                BreakId.CALL_NOT_MODELLED,
+                f"the cached function `{self.obj.__name__}` works with tensors",
+                hint="Call it outside the compiled function and pass the tensor in.",
+            )
         if tracer.side_effects.count != before:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the cached function `{self.obj.__name__}` has side effects")
         return result
