@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType
-from typing import Any, cast, TypeVar
+from typing import Any, TypeVar, cast
 
 _S = TypeVar("_S", bound=type)
 
@@ -122,6 +122,18 @@ class GlobalSource(Source):
 
     def __str__(self) -> str:
         return self.name
+
+
+@_hash_once
+@dataclass(frozen=True, slots=True)
+class GlobalsSource(Source):
+    """The dict of the frame's globals itself."""
+
+    def resolve(self, scope: FrameScope) -> Any:
+        return scope.global_values
+
+    def __str__(self) -> str:
+        return "globals()"
 
 
 @_hash_once

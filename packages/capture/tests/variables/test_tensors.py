@@ -23,7 +23,7 @@ def metadata(x, y):
              len(y),
              x.requires_grad,
              x.is_floating_point(), x.element_size(),
-             x.is_contiguous(), y.T.is_contiguous(), x.layout, y.storage_offset(),
+             x.is_contiguous(), y.T.is_contiguous(), x.layout,
              x.is_cuda, x.itemsize)  # fmt: skip
     return x + 1, facts
 

@@ -80,6 +80,9 @@ read_root(const lw_node *node, const lw_scope *scope)
         return node->access == LW_ACCESS_CELL ? cell_contents(cell) : Py_NewRef(cell);
     }
     case LW_ACCESS_GLOBAL:
+        if (node->key == Py_None) { /* the dict itself */
+            return Py_XNewRef(scope->globals);
+        }
         return key_of(scope->globals, node->key);
     case LW_ACCESS_BUILTIN:
         return key_of(scope->builtins, node->key);

@@ -33,6 +33,7 @@ from ..source import Source
 
 EXAMPLE = "example_value"  # the fake result, under the name that torch.compile backends read
 IMPURE = "lampwork_impure"
+MAY_RAISE = "lampwork_may_raise"
 _C: Any = torch._C
 _FAKE_LOGGER = logging.getLogger("torch._subclasses.fake_tensor")
 
@@ -162,7 +163,10 @@ class GraphBuilder:
         mutates = any(_may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
         node.meta["lampwork_operators"] = len(operators)
-        node.meta[IMPURE] = mutates or any(_is_random(operator) for operator in operators) or not _holds_tensor(result)
+        node.meta[MAY_RAISE] = raises = any(_may_raise(operator, result) for operator in operators)
+        node.meta[IMPURE] = (
+            raises or mutates or any(_is_random(operator) for operator in operators) or not _holds_tensor(result)
+        )
         if user_line is not None:
             node.meta["lampwork_user_line"] = user_line
             node.stack_trace = f"  {user_line}"
@@ -300,6 +304,34 @@ def _may_mutate(operator: Any) -> bool:
 
 def _is_random(operator: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(operator, "tags", ())
+
+
+# Operators of ATen that raise for some data of their inputs: indices out of range, singular matrices, bad distributions
+_RAISING = frozenset(
+    {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put", "gather", "take",
+     "take_along_dim", "put", "put_", "scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce",
+     "scatter_reduce_", "index_select", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill",
+     "index_fill_", "index_reduce", "index_reduce_", "masked_scatter", "masked_scatter_", "embedding",
+     "embedding_renorm_", "_embedding_bag", "_embedding_bag_forward_only", "embedding_bag", "one_hot",
+     "nll_loss_forward", "nll_loss2d_forward", "nll_loss", "nll_loss2d", "nll_loss_nd", "cross_entropy_loss",
+     "multi_margin_loss", "multilabel_margin_loss_forward", "_ctc_loss", "binary_cross_entropy", "multinomial",
+     "repeat_interleave", "bincount", "histc", "histogram", "inverse", "cholesky", "cholesky_inverse",
+     "cholesky_solve", "lu_unpack", "lu_solve", "triangular_solve", "geqrf", "ormqr", "logdet", "slogdet", "det",
+     "pinverse", "svd", "qr", "bernoulli", "bernoulli_", "binomial", "poisson", "normal", "normal_", "quantile",
+     "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
+     "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
+)  # fmt: skip
+_INTEGER_DIVISION = frozenset(
+    {"div", "div_", "floor_divide", "floor_divide_", "remainder", "remainder_", "fmod", "fmod_"}
+)
+
+
+def _may_raise(operator: Any, result: Any) -> bool:
+    """Whether an operator can raise depending on the data of its inputs."""
+    name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
+    if name in _INTEGER_DIVISION:
+        return isinstance(result, torch.Tensor) and not (result.is_floating_point() or result.is_complex())
+    return name in _RAISING or name.startswith(("linalg_", "_linalg_", "_assert", "_functional_assert"))
 
 
 def _holds_tensor(result: Any) -> bool:

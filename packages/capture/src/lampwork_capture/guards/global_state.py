@@ -6,6 +6,7 @@ calls instead (2 ns rather than 30). Invariant: both readers agree; tests compar
 
 from __future__ import annotations
 
+import abc
 import ctypes
 import enum
 from collections.abc import Callable
@@ -156,7 +157,19 @@ STATE: tuple[StateReader, ...] = (
     StateReader("dispatch modes", _dispatch_modes),
 )
 
-_BY_NAME = {reader.name: reader for reader in STATE}
+# State that few programs ask for: guarded only where one does
+ON_DEMAND: tuple[StateReader, ...] = (
+    StateReader("flash attention allowed", torch.backends.cuda.flash_sdp_enabled),
+    StateReader("memory-efficient attention allowed", torch.backends.cuda.mem_efficient_sdp_enabled),
+    StateReader("plain attention allowed", torch.backends.cuda.math_sdp_enabled),
+    StateReader("cudnn allowed", torch._C._get_cudnn_enabled),
+    StateReader("warn always", torch.is_warn_always_enabled),
+    StateReader("cuda initialized", torch.cuda.is_initialized),
+    StateReader("cuda stream capturing", torch.cuda.is_current_stream_capturing),
+    StateReader("registrations of abstract classes", abc.get_cache_token),
+)
+
+_BY_NAME = {reader.name: reader for reader in (*STATE, *ON_DEMAND)}
 
 # An empty mode stack is recognised by its length alone.
 _STACK_LENGTH = {

@@ -25,6 +25,7 @@ from ..source import (
     DictValueSource,
     FunctionGlobalSource,
     GlobalSource,
+    GlobalsSource,
     ItemSource,
     LocalSource,
     MethodFunctionSource,
@@ -111,6 +112,8 @@ class _TreeBuilder:
                 return _native.ACCESS_CELL, None, self._cells[name]
             case CellObjectSource(name) if name in self._cells:
                 return _native.ACCESS_CELL_OBJECT, None, self._cells[name]
+            case GlobalsSource():
+                return _native.ACCESS_GLOBAL, None, 0
             case GlobalSource(name):
                 return _native.ACCESS_GLOBAL, name, 0
             case BuiltinSource(name):

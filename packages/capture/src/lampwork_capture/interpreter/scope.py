@@ -12,8 +12,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import DictContains
-from ..source import AttributeSource, BuiltinSource, FunctionGlobalSource, GlobalSource, ModuleSource, Source
+from ..guards.facts import ByIdentity, DictContains, IdentityIs
+from ..source import (
+    AttributeSource,
+    BuiltinSource,
+    FunctionGlobalSource,
+    GlobalSource,
+    GlobalsSource,
+    ModuleSource,
+    Source,
+)
 from .side_effects import DELETED
 
 if TYPE_CHECKING:
@@ -69,12 +77,25 @@ class GlobalScope:
         obj = namespace.get(name, _MISSING)
         if obj is _MISSING:
             tracer.raise_observed(NameError, f"name '{name}' is not defined")
-        if self._module is not None:  # a global of that name, made later, would hide the builtin
-            variables = AttributeSource(ModuleSource(self._module), "__dict__")
-            tracer.guard(DictContains(variables, name, False))
+        if tracer.frame_scope.builtin_values.get(name, _MISSING) is not obj:
+            cause = f"the builtin `{name}` is not that of the compiled frame"
+            raise GraphBreak(BreakId.FRAME_NOT_MODELLED, cause)
+        # A global of that name, made later, would hide the builtin; and the builtin may be replaced
+        tracer.guard(DictContains(self._namespace_source(), name, False))
+        tracer.guard(IdentityIs(BuiltinSource(name), ByIdentity(obj)))
         if obj is _ORIGINAL_BUILTINS.get(name, _MISSING):
             return tracer.constant(obj)
         return tracer.wrap(obj, BuiltinSource(name))
+
+    def _namespace_source(self) -> Source:
+        """The dict of globals itself."""
+        if self._is_root:
+            return GlobalsSource()
+        if self._module is not None:
+            return AttributeSource(ModuleSource(self._module), "__dict__")
+        if self._function_source is not None:
+            return AttributeSource(self._function_source, "__globals__")
+        raise GraphBreak(BreakId.FRAME_NOT_MODELLED, "a builtin in a function with no known module")
 
     def emit_store(self, emitter: ValueEmitter, name: str) -> None:
         if self._is_root:

@@ -26,6 +26,30 @@ class Deleted(enum.Enum):
 DELETED = Deleted.DELETED
 
 
+class Prior(enum.Enum):
+    """What happened to a name before its last write, as far as replay has to repeat it."""
+
+    DELETED = "it was there, and was deleted"
+    PASSING = "it was stored and deleted: whether it was there before is not known"
+
+
+def prior_of(known: Value | Deleted | None, before: Prior | None, new: Value | Deleted) -> Prior | None:
+    """The prior of a write of `new` over the pending write `known`, which itself came after `before`."""
+    if known is None:
+        return None
+    if isinstance(new, Deleted):
+        return before if isinstance(known, Deleted) else _PRIOR_OF_DELETION[before]
+    return (before or Prior.DELETED) if isinstance(known, Deleted) else before
+
+
+# A deletion after a store: of a name that replay deleted before, it need only be left out
+_PRIOR_OF_DELETION: dict[Prior | None, Prior | None] = {
+    None: Prior.PASSING,
+    Prior.DELETED: None,
+    Prior.PASSING: Prior.PASSING,
+}
+
+
 class Namespace(Protocol):
     """The globals of one module as side effects see them (`interpreter.scope.GlobalScope`)."""
 
@@ -45,6 +69,7 @@ class AttributeWrite:
 
     value: Value | Deleted
     raw: bool
+    prior: Prior | None = None
 
 
 class SideEffects:
@@ -55,6 +80,7 @@ class SideEffects:
         self._attributes: dict[int, dict[str, AttributeWrite]] = {}
         self._owners: dict[int, Value] = {}
         self._globals: dict[tuple[int, str], Value | Deleted] = {}
+        self._global_priors: dict[tuple[int, str], Prior | None] = {}
         self._namespaces: dict[tuple[int, str], Namespace] = {}
         self._order: dict[tuple[str, Any], None] = {}
         self._actions: dict[str, Callable[[ValueEmitter], None]] = {}
@@ -94,8 +120,14 @@ class SideEffects:
         writes = self._attributes.setdefault(id(value), {})
         self._owners[id(value)] = value
         known = writes.get(name)
-        if known is not None and isinstance(known.value, Deleted):
-            del writes[name]  # an attribute made again after it was deleted stands last
+        if known is not None:
+            write.prior = prior_of(known.value, known.prior, write.value)
+            if isinstance(known.value, Deleted) or isinstance(write.value, Deleted):
+                del writes[name]  # an attribute made again after it was deleted stands last
+            if value.source is None:
+                if isinstance(write.value, Deleted) and known.prior is None:
+                    return  # a new object: the attribute never was
+                write.prior = None
         writes[name] = write
         if value.source is not None:
             self._order[("attributes", id(value))] = None
@@ -118,9 +150,14 @@ class SideEffects:
         """A write to a module's globals."""
         self.count += 1
         key = (id(namespace.variables), name)
+        self._global_priors[key] = prior_of(self._globals.get(key), self._global_priors.get(key), new)
         self._globals[key] = new
         self._namespaces[key] = namespace
         self._order[("global", key)] = None
+
+    def written_namespaces(self) -> list[dict[str, Any]]:
+        """The dicts of globals that replay will write to."""
+        return [namespace.variables for namespace in self._namespaces.values()]
 
     def pending_global(self, variables: dict[str, Any], name: str) -> Value | Deleted | None:
         """What the frame last wrote to that global, or None."""
@@ -178,7 +215,12 @@ class SideEffects:
             emit_attribute_write(emitter, owner, name, write)
 
     def _emit_global(self, emitter: ValueEmitter, key: tuple[int, str]) -> None:
-        namespace, new = self._namespaces[key], self._globals[key]
+        namespace, new, prior = self._namespaces[key], self._globals[key], self._global_priors[key]
+        if prior is Prior.PASSING:
+            emitter.load_constant(None)
+            namespace.emit_store(emitter, key[1])
+        if prior is not None and not isinstance(new, Deleted):
+            namespace.emit_delete(emitter, key[1])
         if isinstance(new, Deleted):
             namespace.emit_delete(emitter, key[1])
         else:
@@ -188,24 +230,41 @@ class SideEffects:
 
 def emit_attribute_write(emitter: ValueEmitter, owner: Value, name: str, write: AttributeWrite) -> None:
     """Emit one attribute write on the real object of `owner` (also used by values that build new objects)."""
+    if write.prior is Prior.PASSING:  # makes the name, so that deleting it succeeds
+        _emit_store(emitter, owner, name, None, write.raw)
+    if write.prior is not None and not isinstance(write.value, Deleted):
+        _emit_delete(emitter, owner, name, write.raw)
     if isinstance(write.value, Deleted):
-        if write.raw:
-            emitter.begin_call(object.__delattr__)
-            emitter.load_value(owner)
-            emitter.load_constant(name)
-            emitter.call(2)
-            emitter.pop()
-        else:
-            emitter.load_value(owner)
-            emitter.delete_attribute(name)
-    elif write.raw:
+        _emit_delete(emitter, owner, name, write.raw)
+    else:
+        _emit_store(emitter, owner, name, write.value, write.raw)
+
+
+def _emit_delete(emitter: ValueEmitter, owner: Value, name: str, raw: bool) -> None:
+    if raw:
+        emitter.begin_call(object.__delattr__)
+        emitter.load_value(owner)
+        emitter.load_constant(name)
+        emitter.call(2)
+        emitter.pop()
+    else:
+        emitter.load_value(owner)
+        emitter.delete_attribute(name)
+
+
+def _emit_store(emitter: ValueEmitter, owner: Value, name: str, new: Value | None, raw: bool) -> None:
+    """`owner.name = new`, of None as a constant if `new` is None."""
+    if raw:
         emitter.begin_call(object.__setattr__)
         emitter.load_value(owner)
         emitter.load_constant(name)
-        emitter.load_value(write.value)
+    if new is None:
+        emitter.load_constant(None)
+    else:
+        emitter.load_value(new)
+    if raw:
         emitter.call(3)
         emitter.pop()
     else:
-        emitter.load_value(write.value)
         emitter.load_value(owner)
         emitter.store_attribute(name)

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import torch
 
-from ..graph.builder import EagerWouldRaise, GraphBuilder
+from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
 from ..graph_break import BreakId, GraphBreak, SkipFrame
-from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, UserLine
+from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, SameObject, UserLine
 from ..guards.global_state import read_global_state
 from ..skip_policy import CallPolicy, SkipPolicy
 from ..source import CellObjectSource, CellSource, FrameScope, LocalSource, Source
@@ -34,6 +34,7 @@ from ..variables.tuple import TupleValue
 from . import opcodes
 from .dispatch import Signal
 from .frame import SymbolicFrame, Unread
+from .handlers import undoes_only
 from .instructions import decode
 from .scope import GlobalScope
 from .side_effects import SideEffects
@@ -130,7 +131,23 @@ class FrameTracer:
             raise GraphBreak(
                 BreakId.FAKE_TENSOR_FAILED, f"`{getattr(target, '__name__', target)}` raises: {error.error}"
             ) from error
+        if node.meta.get(MAY_RAISE) and self._is_handled():
+            cause = f"`{getattr(target, '__name__', target)}` may raise inside a `try` or `with`, depending on data"
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
         return builder.wrap_result(self, node, result)
+
+    def _is_handled(self) -> bool:
+        """Whether the program would see an exception raised here: a handler that does more than restore torch's state
+        covers the instruction in an open frame."""
+        frame: SymbolicFrame | None = self.frame
+        while frame is not None:
+            entry = frame.decoded.handler_at(frame.index)
+            while entry is not None:
+                if not undoes_only(frame, entry):
+                    return True
+                entry = frame.decoded.handler_at(entry.target)
+            frame = frame.parent
+        return False
 
     def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
         error = ExceptionValue(exception_type, [self.constant(arg) for arg in args])
@@ -155,7 +172,13 @@ class FrameTracer:
         value = self._cells.get(id(cell))
         if value is None:
             value = self._cells[id(cell)] = CellValue.existing(name, cell, source, contents)
+        elif value.source is not None and value.source != source:
+            self.guard(SameObject(source, value.source))
         return value
+
+    def sourced_cells(self) -> list[CellValue]:
+        """The real cells that the trace has met."""
+        return list(self._cells.values())
 
     def bind_method(self, function: Value, owner: Value) -> Value:
         """The method of a function that was found in the class of a value."""

@@ -231,6 +231,10 @@ class Tracer(Protocol):
         """The value of a real cell, one for each."""
         ...
 
+    def sourced_cells(self) -> Sequence[CellValue]:
+        """The real cells that the trace has met."""
+        ...
+
     def bind_method(self, function: Value, owner: Value) -> Value:
         """The method of a function that was found in the class of a value."""
         ...

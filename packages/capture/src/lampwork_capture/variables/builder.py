@@ -12,16 +12,16 @@ import sys
 import types
 import typing
 from collections.abc import Sequence
-from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 import torch
 import torch.fx
 
 from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
-from ..graph_break import BreakId, GraphBreak
+from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
-from ..source import AttributeSource, ModuleSource, Source, TypeSource
+from ..source import AttributeSource, CellSource, GlobalSource, LocalSource, ModuleSource, Source, TypeSource
 from . import (
     autograd_function,
     builtin_types,
@@ -130,6 +130,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     if isinstance(obj, BuiltinFunctionType):
         owner = wrap(tracer, obj.__self__, AttributeSource(source, "__self__"))
         tracer.guard(TypeIs(source, cls))
+        tracer.guard(ConstantIs(AttributeSource(source, "__name__"), ByIdentity(obj.__name__)))
         return BoundMethodValue(owner, obj.__name__)
     wrapper = wrapper_of(cls)
     if wrapper is not None:
@@ -296,18 +297,46 @@ def final_facts(tracer: Tracer, mutated: Sequence[Value]) -> None:
     `mutated`: the values that the side effects will write to. Tensors count when the graph writes to an input."""
     by_type: dict[type, list[Source]] = {}
     for _, value in tracer.graph.values_of_objects.values():
-        if (value.source is not None and isinstance(value, (ListValue, DictValue))) or (
-            value.source is not None and getattr(value, "class_value", None) is not None
-        ):
+        if value.source is not None and not isinstance(value, OpaqueValue):
             by_type.setdefault(value.python_type(), []).append(value.source)
+    cells = [cell.source for cell in tracer.sourced_cells() if cell.source is not None]
+    by_type[CellType] = cells
     for value in mutated:
         others = tuple(s for s in by_type.get(value.python_type(), ()) if s != value.source)
         if value.source is not None and others:
             tracer.guard(AllDistinct(value.source, others))
+    _check_namespaces(tracer, mutated)
     if tracer.graph.mutates_inputs:
         sources = [entry.source for entry in tracer.graph.inputs]
         if len(sources) > 1:
             tracer.guard(AllDistinct(sources[0], tuple(sources[1:])))
+
+
+def _check_namespaces(tracer: Tracer, mutated: Sequence[Value]) -> None:
+    """An object and its `__dict__` taken as a dict are two values for the same names: neither may be written to.
+
+    Raises SkipFrame; records that a dict that came with the call is not the `__dict__` of a written object."""
+    known = tracer.graph.values_of_objects
+    written = {id(variables) for variables in tracer.side_effects.written_namespaces()}
+    changed = {id(value) for value in mutated}
+    cause = "an object or module is written to, and its `__dict__` is used as a dict"
+    if any(number in known for number in written):
+        raise SkipFrame(BreakId.FRAME_NOT_MODELLED, cause)
+    dicts = [
+        value.source
+        for obj, value in known.values()
+        if type(obj) is dict and isinstance(value.source, (LocalSource, GlobalSource, CellSource))
+    ]
+    for obj, value in list(known.values()):
+        if isinstance(obj, type) or not type(obj).__dictoffset__:
+            continue
+        namespace = object.__getattribute__(obj, "__dict__")
+        entry = known.get(id(namespace))
+        if entry is not None and (id(value) in changed or id(entry[1]) in changed):
+            raise SkipFrame(BreakId.FRAME_NOT_MODELLED, cause)
+        if id(value) in changed and value.source is not None:
+            for source in dicts:
+                tracer.guard(AllDistinct(source, (AttributeSource(value.source, "__dict__"),)))
 
 
 __all__ = ["IMPURE", "constant", "final_facts", "wrap", "wrap_result"]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
+    FunctionType,
     MethodDescriptorType,
     ModuleType,
     UnionType,
@@ -31,6 +32,7 @@ from .iterator import step
 from .list import sort_values
 from .registry import handler_of, handles
 from .tensor import TensorValue
+from .torch_function import guarded_state
 from .user_object import ObjectValue, call_slot, is_overridden
 
 if TYPE_CHECKING:
@@ -253,6 +255,11 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
     check = getattr(type(classes), "__instancecheck__", None)
     if check is None or not isinstance(classes, type):
         tracer.raise_observed(TypeError, "isinstance() arg 2 must be a type, a tuple of types, or a union")
+    if isinstance(check, FunctionType) and not type(classes).__module__.startswith(("torch", "typing", "abc")):
+        cause = f"isinstance with `__instancecheck__` of the metaclass of {classes.__name__}"
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)
+    if isinstance(classes, abc.ABCMeta):
+        guard_registrations(tracer, cls, classes)
     if check is type.__instancecheck__ or check is abc.ABCMeta.__instancecheck__:
         return issubclass(cls, classes)
     if value.is_constant() or getattr(value, "obj", None) is not None:
@@ -260,6 +267,22 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
     if cls.__module__ == "builtins" or type(classes).__module__.startswith("torch"):
         return issubclass(cls, classes)
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance with the metaclass of {classes.__name__} is not modelled")
+
+
+_STANDARD_ABSTRACT = frozenset({"collections.abc", "typing", "numbers", "abc", "os", "io", "contextlib"})
+
+
+def guard_registrations(tracer: Tracer, cls: type, abstract: type) -> None:
+    """Record what `issubclass(cls, abstract)` relies on: that no class is registered later."""
+    if abstract in cls.__mro__:
+        return
+    hook = next(base.__dict__["__subclasshook__"] for base in abstract.__mro__ if "__subclasshook__" in vars(base))
+    if abstract.__module__ in _STANDARD_ABSTRACT:
+        if cls.__module__.partition(".")[0] in ("builtins", "torch", "collections"):
+            return
+    elif isinstance(getattr(hook, "__func__", None), FunctionType):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`__subclasshook__` of {abstract.__name__} is not modelled")
+    guarded_state(tracer, "registrations of abstract classes")
 
 
 @handles(isinstance)

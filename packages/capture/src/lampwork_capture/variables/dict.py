@@ -462,6 +462,9 @@ class DictViewValue(BuiltinObject):
         self.what = what
 
     def python_type(self) -> type:
+        mapping = self.mapping if self.mapping.owner is None else self.mapping.owner
+        if issubclass(mapping.python_type(), OrderedDict):
+            return type(getattr(OrderedDict(), self.what)())
         return _VIEW_TYPES[self.what]
 
     def unpack(self, tracer: Tracer) -> list[Value]:

@@ -104,7 +104,9 @@ class ExceptionValue(Value):
                 if isinstance(found, FunctionType):
                     return bind_function(tracer, found, self, name, base)
                 if base not in _BUILTIN_BASES and isinstance(found, (int, str, float, bool, type(None), tuple)):
-                    return tracer.constant(found)
+                    if self.class_value is None:
+                        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()}")
+                    return self.class_value.class_attribute(tracer, name, found, base)
                 if name in ("__init__", "__str__", "__repr__"):
                     return self.builtin_method(name)
                 raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()}")

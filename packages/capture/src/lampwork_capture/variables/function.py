@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _native
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import ByIdentity, IdentityIs, TypeIs
+from ..guards.facts import ByIdentity, ConstantIs, IdentityIs, LengthIs, TypeIs
 from ..interpreter.side_effects import DELETED, emit_attribute_write
 from ..source import (
     AttributeSource,
@@ -117,6 +117,9 @@ class SourcedFunctionValue(FunctionValue):
 
     def scope(self, tracer: Tracer) -> GlobalScope:
         if self._scope is None:
+            if not self.by_identity and self.source is not None:
+                variables = self.function.__globals__
+                tracer.guard(IdentityIs(AttributeSource(self.source, "__globals__"), ByIdentity(variables)))
             through = None if self.by_identity and self.function.__globals__.get("__name__") else self.source
             self._scope = tracer.scope_of(self.function.__globals__, through or self.source)
         return self._scope
@@ -139,6 +142,12 @@ class SourcedFunctionValue(FunctionValue):
 
     def default(self, tracer: Tracer, index: int) -> Value | None:
         defaults = self.function.__defaults__ or ()
+        if self.source is not None:
+            held = AttributeSource(self.source, "__defaults__")
+            if self.function.__defaults__ is None:
+                tracer.guard(ConstantIs(held, ByIdentity(None)))
+            else:
+                tracer.guard(LengthIs(held, len(defaults)))
         if -index > len(defaults):
             return None
         position = len(defaults) + index
@@ -160,6 +169,8 @@ class SourcedFunctionValue(FunctionValue):
         handler = handler_of(self.function)
         if handler is not None:
             return handler(tracer, args, kwargs)
+        if self.by_identity and self.source is not None:
+            tracer.guard(IdentityIs(AttributeSource(self.source, "__code__"), ByIdentity(self.code)))
         return super().call(tracer, args, kwargs)
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
@@ -169,17 +180,22 @@ class SourcedFunctionValue(FunctionValue):
         if name == "__class__":
             return tracer.constant(FunctionType)
         if name == "__code__":
-            return tracer.constant(self.code)
+            return tracer.constant(self.code) if self.source is None else self._guarded(tracer, name, self.code)
         if name == "__get__":
             return super().get_attribute(tracer, name)
         if not hasattr(self.function, name):
             tracer.raise_observed(AttributeError, f"'function' object has no attribute '{name}'")
         obj = getattr(self.function, name)
         if name in _PLAIN_ATTRIBUTES and isinstance(obj, (str, type(None))):
-            return tracer.constant(obj)
+            return tracer.constant(obj) if self.source is None else self._guarded(tracer, name, obj)
         if self.source is None or name in ("__dict__", "__globals__"):
             return super().get_attribute(tracer, name)
         return tracer.wrap(obj, AttributeSource(self.source, name))
+
+    def _guarded(self, tracer: Tracer, name: str, obj: Any) -> Value:
+        assert self.source is not None
+        tracer.guard(ConstantIs(AttributeSource(self.source, name), ByIdentity(obj)))
+        return tracer.constant(obj)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.load_constant(self.function)  # without a source: a function known while tracing

@@ -224,6 +224,10 @@ def signature(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]
     function = value.function.realize() if isinstance(value, MethodValue) else value
     if kwargs or len(args) != 1 or not isinstance(function, SourcedFunctionValue):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()} is not modelled")
+    if function.source is not None and function.function.__closure__ is None:
+        tracer.guard(IdentityIs(function.source, ByIdentity(function.function)))
+    elif not function.by_identity:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()}, which each call may replace")
     found = inspect.signature(function.function)
     if any(
         p.default is not p.empty and not isinstance(p.default, (int, float, str, type(None), bool))

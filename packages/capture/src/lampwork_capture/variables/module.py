@@ -7,6 +7,7 @@ read through the module in every call, never constants; a module's exact class a
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,9 @@ class ModuleValue(ObjectValue):
                 raise GraphBreak(
                     BreakId.EXCEPTION_NOT_MODELLED, f"`{name}` of {self.describe()} is a buffer: eager raises"
                 )
-            tracer.side_effects.store_attribute(self, name, value)
+            buffers = self.store(tracer, "_buffers")
+            assert buffers is not None
+            buffers.set_item(tracer, tracer.constant(name), value)  # where listings and `_buffers` see it too
             return
         raw, _ = find_in_class(self.cls, name)
         if isinstance(raw, property) or (raw is not MISSING and hasattr(type(raw), "__set__")):
@@ -255,7 +258,8 @@ class ModuleValue(ObjectValue):
         if key.python_type() is slice and self.cls in (torch.nn.ModuleList, torch.nn.Sequential):
             contents = self.store(tracer, "_modules")
             if contents is not None and key.is_constant():
-                return ModuleSliceValue(self, tracer, contents.values(tracer)[snapshot(key)])
+                names = [name.as_constant() for name in contents.keys(tracer)][snapshot(key)]
+                return ModuleSliceValue(self, tracer, names, contents.values(tracer)[snapshot(key)])
         return super().get_item(tracer, key)
 
     def iterate(self, tracer: Tracer) -> Value:
@@ -319,12 +323,14 @@ class ModuleSliceValue(ModuleValue):
     """A slice of a ModuleList or Sequential: a new container of the same modules."""
 
     kind = "a slice of modules"
-    __slots__ = ("modules",)
+    __slots__ = ("modules", "names")
 
-    def __init__(self, whole: ModuleValue, tracer: Tracer, modules: Sequence[Value]) -> None:
+    def __init__(self, whole: ModuleValue, tracer: Tracer, names: Sequence[str], modules: Sequence[Value]) -> None:
         super().__init__(whole.class_value)
         self.modules = list(modules)
-        numbered = {str(index): (tracer.constant(str(index)), item) for index, item in enumerate(modules)}
+        # A Sequential keeps the names, a ModuleList numbers anew
+        self.names = [str(i) for i in range(len(modules))] if self.cls is torch.nn.ModuleList else list(names)
+        numbered = {name: (tracer.constant(name), item) for name, item in zip(self.names, modules)}
         effects = tracer.side_effects
         effects.store_attribute(self, "_modules", DictValue(numbered))
         effects.store_attribute(self, "training", tracer.constant(True))
@@ -337,13 +343,19 @@ class ModuleSliceValue(ModuleValue):
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.begin_call()
         emitter.load_value(self.class_value)
-        for item in self.modules:
-            emitter.load_value(item)
         if self.cls is torch.nn.ModuleList:
+            for item in self.modules:
+                emitter.load_value(item)
             emitter.build_list(len(self.modules))
             emitter.call(1)
-        else:
-            emitter.call(len(self.modules))
+            return
+        emitter.begin_call(OrderedDict)
+        for name, item in zip(self.names, self.modules):
+            emitter.load_constant(name)
+            emitter.load_value(item)
+        emitter.build_dict(len(self.modules))
+        emitter.call(1)
+        emitter.call(1)
 
 
 _PLAIN_CONTAINERS: frozenset[type] = frozenset({torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict})

@@ -6,12 +6,14 @@ Invariant: the order in which operands are asked (reflected forms, subclass prio
 
 from __future__ import annotations
 
+import enum
 import operator
 from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
 from ..graph_break import BreakId, GraphBreak
+from ..guards.exact import exact_key
 from ..guards.facts import AllDistinct
 from .base import Tracer, Value
 from .constant import ConstantValue, fold, is_known, snapshot
@@ -157,10 +159,10 @@ def is_same(tracer: Tracer, left: Value, right: Value) -> bool:
     if left.is_constant() and right.is_constant():
         mine, other = left.as_constant(), right.as_constant()
         if type(left) is ConstantValue and type(right) is ConstantValue:
-            if mine is other:
-                return True
-            # Small ints, bools and interned strings are the same object whenever they are equal
-            return type(mine) is type(other) and isinstance(mine, (int, str)) and mine == other
+            return _is_same_constant(left, right, mine, other)
+        is_compound = mine is not other and isinstance(mine, (tuple, frozenset))
+        if is_compound and left.source is not None and right.source is not None and left.source != right.source:
+            tracer.guard(AllDistinct(left.source, (right.source,)))
         return mine is other
     identity = identity_of(left)
     if identity is not None and identity is identity_of(right):
@@ -168,6 +170,21 @@ def is_same(tracer: Tracer, left: Value, right: Value) -> bool:
     if left.source is not None and right.source is not None and left.source != right.source:
         tracer.guard(AllDistinct(left.source, (right.source,)))
     return False
+
+
+def _is_same_constant(left: Value, right: Value, mine: Any, other: Any) -> bool:
+    """Whether two constants are the same object in every call whose guards hold."""
+    if type(mine) is not type(other) or isinstance(mine, type(None)):
+        return mine is other
+    if isinstance(mine, (int, str, float, complex, bytes)) and not isinstance(mine, (bool, enum.Enum)):
+        if exact_key(mine) != exact_key(other):
+            return False
+        # Small ints and strings that look like names are the same object whenever they are equal
+        shared = (isinstance(mine, int) and -5 <= mine <= 256) or (isinstance(mine, str) and mine.isidentifier())
+        if shared or mine in ("", b"") or (left.source is not None and left.source == right.source):
+            return True
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, "`is` of equal numbers or strings, which may be one object or two")
+    return mine is other
 
 
 def identity_of(value: Value) -> Any:

@@ -7,6 +7,7 @@ of torch and of builtin modules are taken as they are. Invariant: the module obj
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Hashable
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -84,11 +85,21 @@ class PythonModuleValue(Value):
         tracer.raise_observed(AttributeError, f"module '{self.obj.__name__}' has no attribute '{name}'")
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        tracer.side_effects.store_attribute(self, name, value)
+        if self._is_namespace():
+            tracer.side_effects.store_global(tracer.scope_of(vars(self.obj), None), name, value)
+        else:
+            tracer.side_effects.store_attribute(self, name, value)
+
+    def _is_namespace(self) -> bool:
+        """Whether its attributes are the globals of its functions, reached by the import name: one set of writes."""
+        return type(self.obj) is ModuleType and sys.modules.get(self.obj.__name__) is self.obj
 
     def delete_attribute(self, tracer: Tracer, name: str) -> None:
         self.get_attribute(tracer, name)
-        tracer.side_effects.delete_attribute(self, name)
+        if self._is_namespace():
+            tracer.side_effects.store_global(tracer.scope_of(vars(self.obj), None), name, DELETED)
+        else:
+            tracer.side_effects.delete_attribute(self, name)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.load_constant(self.obj)

@@ -41,7 +41,7 @@ class SetValue(BuiltinObject):
     """A set or frozenset (`cls`), elements by what stands for them as keys."""
 
     kind = "a set"
-    __slots__ = ("cls", "elements", "obj", "owner")
+    __slots__ = ("cls", "elements", "is_given", "obj", "owner")
 
     def __init__(
         self,
@@ -56,6 +56,8 @@ class SetValue(BuiltinObject):
         self.cls = cls
         self.obj = obj
         self.owner = owner
+        # Holds elements of a set that existed before the frame: another of equal elements passes the same guards
+        self.is_given = obj is not None
 
     def python_type(self) -> type:
         return self.cls
@@ -85,6 +87,11 @@ class SetValue(BuiltinObject):
         return frozenset(self.elements)
 
     def unpack(self, tracer: Tracer) -> list[Value]:
+        if self.is_given and (
+            len(self.elements) > 1 or any(isinstance(symbol, (int, float, complex)) for symbol in self.elements)
+        ):
+            cause = f"the order and types of the elements of {self.describe()} are not guarded"
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause)
         if all(element.is_constant() for element in self.elements.values()):
             return [self.elements[symbol] for symbol in (self.obj if self._unchanged() else set(self.elements))]
         return list(self.elements.values())
@@ -111,11 +118,12 @@ class SetValue(BuiltinObject):
             return tracer.constant(op(mine_keys, their_keys))
         if op in _INPLACE and self.cls is set:
             self.elements = self._combine(_INPLACE[op], theirs)
+            self.is_given = self.is_given or theirs.is_given
             self.changed(tracer)
             return self
         if op in _ALGEBRA:
             first, second = (theirs, self) if reflected else (self, theirs)
-            return SetValue(first._combine(op, second), first.cls)
+            return first._made(first._combine(op, second), second)
         return None
 
     def _combine(self, op: Callable[..., Any], other: SetValue) -> dict[Hashable, Value]:
@@ -123,10 +131,18 @@ class SetValue(BuiltinObject):
         chosen = op(set(self.elements), set(other.elements))
         return {symbol: value for symbol, value in {**self.elements, **merged}.items() if symbol in chosen}
 
+    def _made(self, elements: Mapping[Hashable, Value], other: SetValue | None = None) -> SetValue:
+        """A new set of elements of this one (and another)."""
+        made = SetValue(elements, self.cls)
+        made.is_given = self.is_given or (other is not None and other.is_given)
+        return made
+
     def _with(self, tracer: Tracer, op: Callable[..., Any], others: Sequence[Value]) -> dict[Hashable, Value]:
         result = self
         for other in others:
-            result = SetValue(result._combine(op, as_set(tracer, other)), self.cls)
+            more = as_set(tracer, other)
+            self.is_given = self.is_given or more.is_given
+            result = SetValue(result._combine(op, more), self.cls)
         return dict(result.elements)
 
     # Methods
@@ -161,25 +177,28 @@ class SetValue(BuiltinObject):
         return tracer.constant(None)
 
     def m_copy(self, tracer: Tracer) -> Value:
-        return SetValue(self.elements, self.cls)
+        return self._made(self.elements)
 
     def m_update(self, tracer: Tracer, *others: Value) -> Value:
         for other in others:
-            for item in other.realize().unpack(tracer):
+            known = set_contents(other)
+            self.is_given = self.is_given or (known is not None and known.is_given)
+            items = other.realize().unpack(tracer) if known is None else list(known.elements.values())
+            for item in items:
                 self.m_add(tracer, item)
         return tracer.constant(None)
 
     def m_union(self, tracer: Tracer, *others: Value) -> Value:
-        return SetValue(self._with(tracer, operator.or_, others), self.cls)
+        return self._made(self._with(tracer, operator.or_, others))
 
     def m_intersection(self, tracer: Tracer, *others: Value) -> Value:
-        return SetValue(self._with(tracer, operator.and_, others), self.cls)
+        return self._made(self._with(tracer, operator.and_, others))
 
     def m_difference(self, tracer: Tracer, *others: Value) -> Value:
-        return SetValue(self._with(tracer, operator.sub, others), self.cls)
+        return self._made(self._with(tracer, operator.sub, others))
 
     def m_symmetric_difference(self, tracer: Tracer, other: Value) -> Value:
-        return SetValue(self._with(tracer, operator.xor, [other]), self.cls)
+        return self._made(self._with(tracer, operator.xor, [other]))
 
     def m_intersection_update(self, tracer: Tracer, *others: Value) -> Value:
         self.elements = self._with(tracer, operator.and_, others)

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 _METADATA = frozenset(
     {"dtype", "device", "layout", "ndim", "requires_grad", "itemsize", "nbytes", "is_cuda", "is_cpu", "is_sparse",
      "is_sparse_csr", "is_quantized", "is_meta", "is_mkldnn", "is_nested", "is_xpu", "is_mps", "is_vulkan", "is_ipu",
-     "is_xla", "is_mtia", "is_maia", "output_nr"}
+     "is_xla", "is_mtia", "is_maia"}
 )  # fmt: skip
 _METADATA_METHODS = frozenset(
     {"dim", "ndimension", "stride", "numel", "nelement", "element_size", "is_contiguous", "is_floating_point",
-     "is_complex", "is_signed", "get_device", "storage_offset", "is_inference", "is_conj", "is_neg", "is_coalesced",
+     "is_complex", "is_signed", "get_device", "is_inference", "is_conj", "is_neg", "is_coalesced",
      "dim_order", "is_same_size"}
 )  # fmt: skip
 _TENSOR_PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
@@ -42,7 +42,8 @@ _BROKEN_METHODS = frozenset(
      "untyped_storage", "pin_memory", "is_pinned", "set_", "resize_", "resize_as_", "t_", "transpose_", "swapaxes_",
      "swapdims_", "squeeze_", "unsqueeze_", "as_strided_", "detach_", "requires_grad_", "share_memory_", "rename_",
      "__dlpack__", "__reduce_ex__", "__deepcopy__", "is_shared", "module_load", "record_stream", "apply_", "map_",
-     "map2_", "__setstate__", "unflatten_", "to_sparse", "to_mkldnn", "as_subclass", "new", "is_set_to"}
+     "map2_", "__setstate__", "unflatten_", "to_sparse", "to_mkldnn", "as_subclass", "new", "is_set_to",
+     "storage_offset", "_is_view", "_is_zerotensor"}
 )  # fmt: skip
 _CONSTANT_ATTRIBUTES: dict[str, Any] = {"is_leaf": None, "_is_view": None}
 

@@ -19,6 +19,8 @@ import torch.nn.functional
 import torch.special
 
 from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import GLOBAL_STATE, GlobalStateIs
+from ..guards.global_state import reader_of
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value, graph_arguments
 from .constant import fold, snapshot
@@ -139,19 +141,10 @@ _STATE_READERS: tuple[Callable[..., Any], ...] = (
     torch.is_deterministic_algorithms_warn_only_enabled,
     torch._C._is_any_autocast_enabled,
     torch.cuda.is_available,
-    torch.cuda.is_initialized,
-    torch.cuda.is_current_stream_capturing,
     torch.backends.mps.is_available,
     torch.backends.mkldnn.is_available,
     torch.amp.is_autocast_available,
     torch.amp.autocast_mode.is_autocast_available,
-    torch._C._get_cudnn_enabled,
-    torch._C._get_flash_sdp_enabled,
-    torch._C._get_mem_efficient_sdp_enabled,
-    torch._C._get_math_sdp_enabled,
-    torch.backends.cuda.flash_sdp_enabled,
-    torch.backends.cuda.mem_efficient_sdp_enabled,
-    torch.backends.cuda.math_sdp_enabled,
     torch.distributed.is_available,
     torch.typename,
     torch.promote_types,
@@ -179,6 +172,39 @@ for _function in (*_STATE_READERS, torch.finfo, torch.iinfo, torch.device):
     _fold_handler(_function)
 
 
+# What they answer is guarded by itself where a program asks
+_ASKED_STATE: dict[str, tuple[Callable[..., Any], ...]] = {
+    "flash attention allowed": (torch.backends.cuda.flash_sdp_enabled, torch._C._get_flash_sdp_enabled),
+    "memory-efficient attention allowed": (
+        torch.backends.cuda.mem_efficient_sdp_enabled,
+        torch._C._get_mem_efficient_sdp_enabled,
+    ),
+    "plain attention allowed": (torch.backends.cuda.math_sdp_enabled, torch._C._get_math_sdp_enabled),
+    "cudnn allowed": (torch._C._get_cudnn_enabled,),
+    "warn always": (torch.is_warn_always_enabled,),
+    "cuda initialized": (torch.cuda.is_initialized,),
+    "cuda stream capturing": (torch.cuda.is_current_stream_capturing,),
+}
+
+
+def guarded_state(tracer: Tracer, name: str) -> Any:
+    """A piece of global state that is guarded on demand."""
+    found = reader_of(name).read()
+    tracer.guard(GlobalStateIs(GLOBAL_STATE, ((name, found),)))
+    return found
+
+
+def _asked_handler(name: str, function: Callable[..., Any]) -> None:
+    @handles(function)
+    def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        return tracer.constant(guarded_state(tracer, name))
+
+
+for _name, _functions in _ASKED_STATE.items():
+    for _function in _functions:
+        _asked_handler(_name, _function)
+
+
 def _answer(function: Any, answer: Any) -> None:
     @handles(function)
     def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
@@ -194,7 +220,6 @@ for _function in (
     torch._C._get_tracing_state,
     torch.onnx.is_in_onnx_export,
     _TORCH._jit_internal.is_scripting,
-    torch.is_warn_always_enabled,
 ):
     _answer(_function, None if _function is torch._C._get_tracing_state else False)
 for _function in (

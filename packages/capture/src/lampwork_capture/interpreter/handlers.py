@@ -1,0 +1,77 @@
+"""Exception handlers that a graph may be in without the program seeing any difference.
+
+An operation that raises while the graph runs does so before any side effect is replayed. So a handler that only takes
+back what the frame itself did has nothing to do: torch's own contexts, the resetting of a context variable that the
+frame set. Invariant: what is not recognised counts as a handler that does more.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from ..variables.base import Value
+from ..variables.context_manager import ContextMethodValue
+
+if TYPE_CHECKING:
+    from .frame import SymbolicFrame
+    from .instructions import HandlerEntry
+
+_LONGEST = 40
+_SILENT = frozenset({"NOP", "PRECALL", "CACHE", "PUSH_NULL"})
+
+
+def undoes_only(frame: SymbolicFrame, entry: HandlerEntry) -> bool:
+    """Whether a handler raises the exception again and does nothing else that could be seen."""
+    instructions = frame.decoded.instructions
+    names = [instruction.name for instruction in instructions[entry.target : entry.target + 3]]
+    if names == ["COPY", "POP_EXCEPT", "RERAISE"] or names[0] == "CALL_INTRINSIC_1":
+        return True
+    if names[0] != "PUSH_EXC_INFO":
+        return False
+    if names[1] == "WITH_EXCEPT_START":
+        leave = frame.stack[entry.depth - 1] if 0 < entry.depth <= len(frame.stack) else None
+        return isinstance(leave, ContextMethodValue)
+    return _reraises_only(frame, entry.target + 1)
+
+
+def _is_context_variable(obj: Any) -> bool:
+    """A ContextVar, or the one of transformers that can be compiled."""
+    cls = type(obj)
+    return cls is ContextVar or (cls.__name__ == "CompileableContextVar" and cls.__module__.startswith("transformers."))
+
+
+def _reraises_only(frame: SymbolicFrame, index: int) -> bool:
+    """Follow a `finally` from `index` to its RERAISE, over tests for None and resets of context variables."""
+    stack: list[Any] = []
+    for _ in range(_LONGEST):
+        instruction = frame.decoded.instructions[index]
+        index += 1
+        name = instruction.name
+        if name == "RERAISE":
+            return True
+        if name in _SILENT:
+            continue
+        if name == "LOAD_FAST":
+            value = frame.slots[instruction.arg]
+            stack.append(None if value is None else value.realize())
+        elif name == "LOAD_GLOBAL":
+            stack.append(frame.scope.variables.get(instruction.value))
+        elif name.endswith(("IF_NONE", "IF_NOT_NONE")) and stack:
+            value = stack.pop()
+            if not isinstance(value, Value) or not value.is_constant():
+                return False
+            if (value.as_constant() is None) == name.endswith("IF_NONE"):
+                index = instruction.target
+        elif name in ("LOAD_METHOD", "LOAD_ATTR") and instruction.value == "reset" and len(stack) == 1:
+            if not _is_context_variable(stack[0]):
+                return False
+        elif name == "CALL" and instruction.arg == 1 and len(stack) == 2 and _is_context_variable(stack[0]):
+            token = stack.pop()
+            if not isinstance(token, Value) or token.source is not None:
+                return False
+        elif name == "POP_TOP" and len(stack) == 1:
+            stack.clear()
+        else:
+            return False
+    return False
