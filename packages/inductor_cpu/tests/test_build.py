@@ -16,8 +16,10 @@ from kernels import f32, pointwise, read, write
 from lampwork_inductor_core.backend import CompilerNotFound
 from lampwork_inductor_core.codegen.scheduled_kernel import KernelSource
 from lampwork_inductor_core.ir.loop_body import ops
+from lampwork_inductor_core.runtime.kernel_cache import KernelCache
 from lampwork_inductor_cpu import backend as backend_module
 from lampwork_inductor_cpu import build
+from lampwork_inductor_cpu import toolchain as toolchain_module
 from lampwork_inductor_cpu.backend import CpuBackend
 from lampwork_inductor_cpu.build import CompileError
 from lampwork_inductor_cpu.config import CpuConfig
@@ -152,3 +154,53 @@ def test_one_openmp_runtime_in_the_process(make_backend: Any) -> None:
         maps = Path("/proc/self/maps").read_text().splitlines()
         runtimes = {line.split()[-1] for line in maps if "libgomp" in line or "libiomp" in line or "libomp" in line}
         assert len(runtimes) == 1, runtimes
+
+
+def _script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_compiler_may_be_several_words(tmp_path: Path) -> None:
+    backend_module._LOADED.clear()
+    backend = CpuBackend(CpuConfig(cache_dir=tmp_path, compiler="env LAMPWORK_NOTHING=1 g++"))
+    source = backend.generate(_kernel(13))
+    x, out = torch.randn(13), torch.empty(13)
+    backend.compile([source])[source.name](x, out)
+    assert torch.equal(out, x + x)
+
+
+def test_a_failing_compiler_shows_its_output(tmp_path: Path) -> None:
+    broken = _script(tmp_path / "broken", "echo licence expired >&2; exit 3")
+    with pytest.raises(CompilerNotFound, match=r"status 3: licence expired.* Hint: "):
+        find_toolchain(str(broken))
+
+
+def test_an_old_compiler_is_refused(tmp_path: Path) -> None:
+    old = _script(tmp_path / "old", "echo 'g++ (Debian 9.4.0-1) 9.4.0'")
+    with pytest.raises(CompilerNotFound, match=r"version 9, and version 12 or newer is needed.* Hint: "):
+        find_toolchain(str(old))
+
+
+def test_the_identity_tells_machines_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    toolchain, isa = find_toolchain(None), CpuBackend().isa
+    here = toolchain.identity(isa)
+    monkeypatch.setattr(toolchain_module.platform, "machine", lambda: "another")
+    toolchain_module.platform_identity.cache_clear()
+    other = toolchain.identity(isa)
+    toolchain_module.platform_identity.cache_clear()
+    assert other != here
+
+
+def test_a_library_that_does_not_load_is_built_again(tmp_path: Path) -> None:
+    backend = _fresh(tmp_path)
+    source = backend.generate(_kernel(17))
+    backend.compile([source])
+    library = next(tmp_path.glob("*/libraries/*/*.so"))
+    cache = KernelCache(library.parent.parent, ".so")
+    library.unlink()  # this process has it mapped
+    cache.store(library.stem, b"a whole file of another machine")
+    x, out = torch.randn(17), torch.empty(17)
+    _fresh(tmp_path).compile([source])[source.name](x, out)
+    assert torch.equal(out, x + x)

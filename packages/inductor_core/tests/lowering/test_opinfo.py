@@ -1,7 +1,6 @@
 """Every operator of torch's own sample database: lowered or called, the results are eager's. Never a failure.
 
-The unit run takes the first sample of each operator and dtype, as far as its seconds go; `LAMPWORK_FULL_SWEEP=1` takes
-twenty. Counted at the end: how many samples were lowered whole and how many called an operator.
+The unit run takes the first sample of each operator and dtype, whatever the time; `LAMPWORK_FULL_SWEEP=1` takes twenty. Counted at the end: how many samples were lowered whole and how many called an operator.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import importlib.util
 import itertools
 import os
 import sys
-import time
 import types
 import unittest
 import warnings
@@ -38,7 +36,6 @@ SAMPLES = 20 if FULL else 1
 DTYPES = (torch.float32, torch.int64, torch.bool, torch.bfloat16)
 TABLE = default_table()
 COUNTS: Counter[str] = Counter()
-SECONDS = 1e9 if FULL else 40.0
 # slow to sample, and nothing of ours: library calls from end to end
 SKIPPED = ("linalg.", "fft.", "sparse.", "special.", "signal.", "polygamma", "mvlgamma")
 
@@ -119,14 +116,11 @@ def compare(actual: Any, expected: Any) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("chunk", range(8))
 def test_samples(chunk: int) -> None:
-    start = time.monotonic()
     failures: list[str] = []
     for dtype, op in itertools.product(DTYPES, chunks()[chunk]):
         if dtype not in op.dtypes:
             continue
-        if time.monotonic() - start > SECONDS / 8:
-            COUNTS["out of time"] += 1
-            continue
+        COUNTS["operators"] += 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -139,5 +133,6 @@ def test_samples(chunk: int) -> None:
 
 def test_counts() -> None:
     print(dict(COUNTS))
+    assert COUNTS["operators"] == sum(d in op.dtypes for chunk in chunks() for d in DTYPES for op in chunk)
     assert COUNTS["lowered"] > COUNTS["called"]
     assert COUNTS["lowered"] > 100

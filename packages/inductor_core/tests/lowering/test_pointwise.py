@@ -7,11 +7,16 @@ import math
 
 import pytest
 import torch
+from lampwork_inductor_core.interpret import interpret
 from lampwork_inductor_core.ir.buffer import ComputedBuffer, ExternBuffer
 from lampwork_inductor_core.ir.views import to_exprs
+from lampwork_inductor_core.lowering.graph import lower
 from lampwork_inductor_core.lowering.pointwise import _BINARY, _UNARY, TABLE
 from lampwork_inductor_core.lowering.promotion import SUPPORTED, result_dtype
 from lampwork_inductor_core.lowering.values import TensorValue
+from lampwork_inductor_core.passes.pipeline import run_passes
+from lampwork_inductor_core.passes.rewriting import PassContext
+from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
 SPECIAL = torch.tensor([math.nan, math.inf, -math.inf, -0.0, 0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-30, -1e30, 88.0])
@@ -124,3 +129,76 @@ def test_conversions(lowers_as_eager):
 def test_every_row_of_the_table_is_an_overload():
     assert len(TABLE) > 150
     assert all(isinstance(o, torch._ops.OpOverload) for o in TABLE)
+
+
+ZEROS = torch.tensor([-0.0, 0.0, math.nan, 0.5, -2.0, 9.0])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.relu,
+        lambda x: x.clamp(0, 1),
+        lambda x: x.clamp_min(0),
+        lambda x: x.clamp(0.0, math.nan),
+        lambda x: torch.clamp(x, torch.zeros(1), torch.tensor([math.nan, 1.0, 1.0, 1.0, 1.0, 1.0])),
+        lambda x: aten.hardtanh(x, 0, 1),
+    ],
+)
+def test_bounds_keep_negative_zero_and_nan(function):
+    graph = make_fx(function, tracing_mode="fake")(ZEROS)
+    (got,) = interpret(lower(graph), [ZEROS])
+    want = function(ZEROS)
+    torch.testing.assert_close(got, want, equal_nan=True)
+    numbers = ~want.isnan()
+    assert torch.equal(got.signbit()[numbers], want.signbit()[numbers])
+
+
+@pytest.mark.parametrize("divisor", [0, 1])
+def test_integer_division_by_a_masked_or_checked_number_is_called(divisor):
+    def padded(x: torch.Tensor) -> torch.Tensor:
+        return x // torch.nn.functional.pad(x, (1, 0), value=3)[:-1]
+
+    lowered = lower(make_fx(padded, tracing_mode="fake")(torch.ones(5, dtype=torch.int64)))
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        interpret(lowered, [torch.full((5,), 0)])
+    assert torch.equal(interpret(lowered, [torch.full((5,), 2 + divisor)])[0], padded(torch.full((5,), 2 + divisor)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.masked_fill(x > 0, -1e30),
+        lambda x: aten.fill(x, 1e30),
+        lambda x: torch.full((3,), 1e30, dtype=torch.float16) + x.sum(),
+        lambda x: torch.nn.functional.pad(x, (1, 1), value=1e30),
+    ],
+)
+def test_fills_that_do_not_fit_raise_as_in_eager(function):
+    x = torch.ones(3)
+    graph = make_fx(lambda x: function(x.half()), tracing_mode="fake")(x)
+    with pytest.raises(RuntimeError, match="without overflow"):
+        function(x.half())
+    with pytest.raises(RuntimeError, match="without overflow"):
+        interpret(lower(graph), [x])
+
+
+def test_calls_that_may_raise_are_made_though_unused():
+    def function(x: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
+        x.index_select(0, i)
+        x.gather(0, i)
+        return x + 1
+
+    x = torch.randn(4)
+    graph = make_fx(function, tracing_mode="fake")(x, torch.tensor([0, 1]))
+    lowered = lower(run_passes(graph, PassContext()))
+    assert torch.equal(interpret(lowered, [x, torch.tensor([1, 2])])[0], x + 1)
+    with pytest.raises((IndexError, RuntimeError)):
+        interpret(lowered, [x, torch.tensor([0, 7])])
+
+
+def test_floating_ranges_are_computed_in_double():
+    graph = make_fx(lambda x: torch.arange(0.0, 1e6, 0.1, dtype=torch.float32) + x, tracing_mode="fake")(torch.zeros(1))
+    (got,) = interpret(lower(graph), [torch.zeros(1)])
+    exact = (torch.arange(got.numel(), dtype=torch.float64) * 0.1).float()
+    assert torch.equal(got, exact)

@@ -126,3 +126,46 @@ def test_given_up_half_way_leaves_the_graph(rewritten):
     text = str(make_fx(function, tracing_mode="fake")(X, *WEIGHTS).graph)
     graph = rewritten(choose_channels_last, function, X, *WEIGHTS)
     assert str(graph.graph) == text
+
+
+def _three(x, w):
+    for _ in range(3):
+        x = F.conv2d(x, w, padding=1)
+    return x
+
+
+SQUARE = torch.randn(4, 4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        lambda y: y.as_strided((4, 8), (8, 1)),
+        lambda y: y.view(torch.int32) + 1,
+        lambda y: torch.as_strided_scatter(y, torch.zeros(4), (4,), (3,)),
+    ],
+)
+def test_graphs_that_read_memory_by_strides_stay(tail):
+    x = torch.randn(2, 4, 6, 6)
+    graph = make_fx(lambda x, w: tail(_three(x, w)), tracing_mode="fake")(x, SQUARE)
+    before = str(graph.graph)
+    graph = choose_channels_last(graph, PassContext())
+    assert str(graph.graph) == before
+
+
+def test_random_numbers_are_eagers():
+    x = torch.randn(2, 4, 6, 6)
+
+    def function(x, w):
+        y = _three(x, w)
+        return [y + torch.rand_like(y), torch.bernoulli(y.sigmoid())]
+
+    graph = make_fx(function, tracing_mode="fake")(x, SQUARE)
+    graph = choose_channels_last(graph, PassContext())
+    assert any(n.target is aten.clone.default for n in graph.graph.nodes)
+    graph.recompile()
+    torch.manual_seed(3)
+    want = function(x, SQUARE)
+    torch.manual_seed(3)
+    got = graph(x, SQUARE)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lampwork_inductor_core import BackendNotFound, CompileOptions, InputMismatch, compile_graph, graph_backend
-from lampwork_inductor_core.runtime.compiled_graph import load_wrapper
+from lampwork_inductor_core.runtime.compiled_graph import ResultMismatch, check_result, load_wrapper
 
 _library = torch.library.Library("lampwork_test_runtime", "FRAGMENT")
 _library.define("lying(Tensor x) -> Tensor")
@@ -170,3 +170,20 @@ def test_literal_and_repeated_outputs(compile_interpreted):
     compiled, _ = compile_interpreted(f, [x])
     first, second, third = compiled(x)
     assert first is second and third is x
+
+
+def test_an_operators_wrong_result_is_not_called_an_input():
+    with pytest.raises(ResultMismatch) as caught:
+        check_result("mm", torch.ones(3), (4,), (1,), torch.float32, None)
+    assert not caught.value.repairable
+
+
+def test_inference_parameters_are_not_kept(compile_interpreted):
+    with torch.inference_mode():
+        w = torch.randn(4, 4)
+    x = torch.randn(4)
+    compiled, _ = compile_interpreted(
+        lambda x, w: (x + w.exp().t().contiguous(),), [x, w], static_inputs=frozenset({1})
+    )
+    assert compiled.static_cache is None
+    torch.testing.assert_close(compiled(x, w)[0], x + w.exp().t())

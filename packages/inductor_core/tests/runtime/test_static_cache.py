@@ -182,3 +182,17 @@ def test_a_write_during_the_computation_is_not_kept():
     cache.get([w])
     cache.get([w])
     assert cache.computed == 2
+
+
+def test_each_set_of_inputs_keeps_its_values():
+    cache = StaticCache(lambda tensors: [tensors[0] * 2], (0,))
+    layers = [torch.full((40,), float(k)) for k in range(5)]
+    for _ in range(3):
+        for layer in layers:
+            assert torch.equal(cache.get([layer])[0], layer * 2)
+    assert cache.computed == 5
+    layers[2].add_(1)
+    assert torch.equal(cache.get([layers[2]])[0], layers[2] * 2) and cache.computed == 6
+    held = weakref.ref(cache.get([layers[0]])[0])
+    del layers[0]
+    assert held() is None  # with the layer, what was made of it goes

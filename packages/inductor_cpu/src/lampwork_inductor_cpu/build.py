@@ -83,8 +83,12 @@ class Builder:
             key, *names = entry.read_text().split()
             library = self._libraries().find(key) if key not in tried else None
             tried.add(key)
-            if library is not None:
+            if library is None:
+                continue
+            try:
                 self._load(library, names)
+            except OSError:
+                self._libraries().discard(key)  # built where it fits, but not here: build again
 
     def _load(self, library: Path, names: Sequence[str]) -> None:
         for name, function in load_library(library, names).items():
@@ -99,7 +103,11 @@ class Builder:
         names = [s.name for s in sources]
         for name in names:
             self._index().store(content_key(name), "\n".join([key, *names]).encode())
-        self._load(library, names)
+        try:
+            self._load(library, names)
+        except OSError:
+            self._libraries().discard(key)
+            self._load(self._libraries().get_or_build(key, lambda: self._run_compiler(text, spans, key)), names)
 
     def _run_compiler(self, text: str, spans: Sequence[_Span], key: str) -> bytes:
         folder = self.cache / self.identity / "sources"

@@ -27,7 +27,7 @@ class VectorLevel(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class VectorPlan:
-    """The vectorised dimension. `contiguous` says how well its accesses suit (for comparison only)."""
+    """The vectorised dimension of a kernel."""
 
     symbol: Symbol
     size: IntExpr

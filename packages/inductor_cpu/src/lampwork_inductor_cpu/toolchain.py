@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,13 +39,14 @@ _FLAGS = (
     "-fno-rtti",
     "-fvisibility=hidden",
 )
+_LEAST_GCC, _LEAST_CLANG = 12, 13  # what the header's vector types and builtins need
 
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
     """A compiler and everything its command line depends on."""
 
-    compiler: str
+    compiler: tuple[str, ...]  # a program and what goes before the flags (`ccache g++`)
     version: str
     openmp: bool
     openmp_library: str | None
@@ -58,7 +62,7 @@ class Toolchain:
         if sys.platform == "darwin":
             link += ["-undefined", "dynamic_lookup"]
         return [
-            self.compiler, *_FLAGS, *isa.flags, *compile_openmp, f"-DLAMPWORK_VECTOR_BYTES={isa.vector_bytes}",
+            *self.compiler, *_FLAGS, *isa.flags, *compile_openmp, f"-DLAMPWORK_VECTOR_BYTES={isa.vector_bytes}",
             f"-I{include}", str(source), "-o", str(output), *self._no_second_runtime(), *link,
         ]  # fmt: skip
 
@@ -68,7 +72,15 @@ class Toolchain:
 
     def identity(self, isa: Isa) -> str:
         """What a built library depends on besides its source."""
-        return "|".join((self.compiler, self.version, str(self.openmp), self.openmp_library or "", *_FLAGS, *isa.flags))
+        parts = (*self.compiler, self.version, str(self.openmp), self.openmp_library or "", *_FLAGS, *isa.flags)
+        return "|".join((*parts, platform_identity()))
+
+
+@functools.lru_cache(maxsize=1)
+def platform_identity() -> str:
+    """Where a built library can be loaded: architecture, system and C library. The instruction set is `Isa`'s, by
+    explicit flags; nothing is built for "this very processor"."""
+    return "|".join((platform.machine(), sys.platform, *platform.libc_ver()))
 
 
 def _install_hint() -> str:
@@ -80,34 +92,69 @@ def _install_hint() -> str:
 @functools.lru_cache(maxsize=8)
 def find_toolchain(compiler: str | None = None) -> Toolchain:
     """The compiler named (or found on PATH: g++, clang++, c++). Raises CompilerNotFound, naming the fix."""
-    candidates = [compiler] if compiler else ["g++", "clang++", "c++"]
-    for candidate in candidates:
-        path = shutil.which(candidate.split()[0]) if candidate else None
-        if path is None:
+    problems: list[str] = []
+    for candidate in [compiler] if compiler else ["g++", "clang++", "c++"]:
+        command = _command(candidate)
+        if not command:
             continue
-        try:
-            answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
-        except OSError:
-            continue
-        if answer.returncode == 0:
-            return _describe(path, answer.stdout)
+        version, problem = _ask_version(command)
+        if version is not None:
+            return _describe(command, version)
+        problems.append(f"{candidate} {problem}")
     looked = f"CXX={compiler}" if compiler else "g++, clang++ and c++ on PATH"
+    found = f"; {'; '.join(problems)}" if problems else ""
     raise CompilerNotFound(
-        f"no C++ compiler found (looked for {looked}), so kernels for the CPU cannot be built. "
+        f"no C++ compiler found (looked for {looked}{found}), so kernels for the CPU cannot be built. "
         f"Hint: {_install_hint()}, or set CXX to the compiler's path"
     )
 
 
-def _describe(path: str, version_text: str) -> Toolchain:
+def _command(text: str) -> tuple[str, ...]:
+    """A compiler's words, the first one as a path; empty where there is no such program."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return ()
+    path = shutil.which(words[0]) if words else None
+    return () if path is None else (path, *words[1:])
+
+
+def _ask_version(command: tuple[str, ...]) -> tuple[str | None, str]:
+    """What `--version` prints, or None and what is wrong with the compiler."""
+    try:
+        answer = subprocess.run(
+            [*command, "--version"], capture_output=True, text=True, timeout=30, check=False, env=scratch_environment()
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, f"cannot be run: {error}"
+    if answer.returncode != 0:
+        return None, f"failed with status {answer.returncode}: {(answer.stderr or answer.stdout).strip()[:500]}"
+    major = _major_version(answer.stdout)
+    least = _LEAST_CLANG if _is_clang(answer.stdout) else _LEAST_GCC
+    if major is not None and major < least:
+        return None, f"is of version {major}, and version {least} or newer is needed"
+    return answer.stdout, ""
+
+
+def _is_clang(version_text: str) -> bool:
+    return "clang" in version_text.lower()
+
+
+def _major_version(version_text: str) -> int | None:
+    found = re.search(r"(?<![\w.])(\d+)\.\d+", version_text.splitlines()[0] if version_text else "")
+    return int(found[1]) if found else None
+
+
+def _describe(command: tuple[str, ...], version_text: str) -> Toolchain:
     version = version_text.splitlines()[0] if version_text else "unknown"
-    is_clang = "clang" in version_text.lower()
+    is_clang = _is_clang(version_text)
     libraries = Path(torch.__file__).parent / "lib"
     names = ("libomp*", "libiomp5*") if is_clang else ("libgomp*",)
     shipped = sorted(str(p) for name in names for p in libraries.glob(name))
     if shipped:
-        return Toolchain(path, version, True, shipped[0])
+        return Toolchain(command, version, True, shipped[0])
     # clang's OpenMP code needs LLVM's runtime; without torch's own, a second one would fight over the threads
-    return Toolchain(path, version, not is_clang, None)
+    return Toolchain(command, version, not is_clang, None)
 
 
 def include_directory() -> Path:

@@ -19,7 +19,7 @@ from ..ir.layout import OpaqueLayout
 from ..ir.views import UnknownSize
 from .context import LoweringContext, layout_of
 from .library_calls import OUT_VARIANTS
-from .values import BufferValue, OpaqueValue, TensorValue, Value
+from .values import OpaqueValue, TensorValue, Value
 
 
 class MutationInGraph(RuntimeError):

@@ -220,7 +220,9 @@ class _Lowering:
         for buffer in reversed(self.context.buffers):
             if isinstance(buffer, InputBuffer):
                 kept.append(buffer)
-            elif buffer.name in live or ((has_effect(buffer) or buffer.name in self.checks) and _stands_for(buffer, called)):
+            elif buffer.name in live or (
+                (has_effect(buffer) or buffer.name in self.checks) and _stands_for(buffer, called)
+            ):
                 kept.append(buffer)
                 live.update(buffers_read(buffer))
                 if isinstance(buffer, ExternBuffer):

@@ -14,7 +14,7 @@ import torch
 
 from ..ir.loop_body import Constant, Node, ops
 from .context import LoweringContext, broadcast_sizes
-from .elementwise import Builder, at_least, at_most, check_operands, check_fits, convert, elementwise, like
+from .elementwise import Builder, at_least, at_most, check_fits, check_operands, convert, elementwise, like
 from .promotion import HALF, Promotion, is_supported, result_dtype
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue, Value
@@ -33,9 +33,22 @@ def _arithmetic(boolean: str | None, name: str) -> Builder:
             if boolean is None:
                 raise Unsupported(f"{name} on booleans")
             return ops.compute(boolean, *nodes)
+        if nodes[0].dtype.is_floating_point and name in _OF_BITS:
+            raise Unsupported(f"{name} on floating numbers")
         return ops.compute(name, *nodes)
 
     return build
+
+
+def _floating(name: str, build: Builder) -> Builder:
+    """For operators that have no kernel for integers in eager: it raises, so it is asked."""
+
+    def checked(*nodes: Node) -> Node:
+        if not nodes[0].dtype.is_floating_point:
+            raise Unsupported(f"{name} on integers")
+        return build(*nodes)
+
+    return checked
 
 
 def _floating_identity(name: str) -> Builder:
@@ -150,6 +163,7 @@ def _checked_division(name: str) -> Builder:
     return build
 
 
+_OF_BITS = frozenset({"bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"})
 _FLOAT_UNARY = (
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
     "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "erfc", "erfinv", "lgamma", "digamma", "sqrt", "rsqrt",
@@ -165,13 +179,13 @@ _UNARY: tuple[tuple[Any, Builder, Promotion], ...] = (
     (aten.sign, _sign, DEFAULT),
     (aten.sgn, _sign, DEFAULT),
     (aten.square, _square, DEFAULT),
-    (aten.frac, lambda x: ops.frac(x), DEFAULT),
+    (aten.frac, _floating("frac", lambda x: ops.frac(x)), DEFAULT),
     (aten.relu, _relu, DEFAULT),
     (aten.relu6, lambda x: _between(x, 0, 6), DEFAULT),
-    (aten.silu, _silu, DEFAULT),
-    (aten.mish, lambda x: ops.mul(x, ops.tanh(_softplus_of(x))), DEFAULT),
-    (aten.hardswish, _hardswish, DEFAULT),
-    (aten.hardsigmoid, _hardsigmoid, DEFAULT),
+    (aten.silu, _floating("silu", _silu), DEFAULT),
+    (aten.mish, _floating("mish", lambda x: ops.mul(x, ops.tanh(_softplus_of(x)))), DEFAULT),
+    (aten.hardswish, _floating("hardswish", _hardswish), DEFAULT),
+    (aten.hardsigmoid, _floating("hardsigmoid", _hardsigmoid), DEFAULT),
     (aten.deg2rad, lambda x: ops.mul(x, like(math.pi / 180, x)), INT_TO_FLOAT),
     (aten.rad2deg, lambda x: ops.mul(x, like(180 / math.pi, x)), INT_TO_FLOAT),
     (aten.isnan, _false_for_integers(lambda x: ops.isnan(x)), ALWAYS_BOOL),
@@ -206,7 +220,7 @@ _BINARY: tuple[tuple[Any, Builder, Promotion], ...] = (
     (aten.remainder, _checked_division("remainder"), DEFAULT),
     (aten.fmod, _checked_division("fmod"), DEFAULT),
     (aten.atan2, lambda a, b: ops.atan2(a, b), INT_TO_FLOAT),
-    (aten.hypot, lambda a, b: ops.hypot(a, b), DEFAULT),
+    (aten.hypot, _floating("hypot", lambda a, b: ops.hypot(a, b)), DEFAULT),
     (aten.copysign, lambda a, b: ops.copysign(a, b), INT_TO_FLOAT),
     (aten.heaviside, _heaviside, DEFAULT),
     (aten.xlogy, _xlogy, INT_TO_FLOAT),

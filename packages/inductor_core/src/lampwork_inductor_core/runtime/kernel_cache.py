@@ -152,6 +152,10 @@ class KernelCache:
             with contextlib.suppress(OSError):
                 file.unlink()
 
+    def discard(self, key: str) -> None:
+        """Remove an artifact, because it is of no use here although it is whole."""
+        self._discard(self.path_of(key))
+
     def _discard(self, path: Path) -> None:
         for file in (_sum_path(path), path):
             with contextlib.suppress(OSError):

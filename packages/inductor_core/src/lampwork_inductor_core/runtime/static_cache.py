@@ -5,6 +5,9 @@ values are used only while every input that they were made of is the same object
 `_version`, and still shows the same sampled bytes. Invariant: a change that any of these shows is never answered with
 an old value; whatever cannot be watched is never kept.
 
+One graph may serve many modules of one class (the layers of a model): values are kept for each set of inputs, the sets
+told apart by their first tensor, up to a bound.
+
 What is checked at each call, and its cost a tensor (CPython 3.11): identity, `_version` and address 0.23 us; the sample
 0.22 us, on tensors in host memory only. The sample is there for writes through `.data` and through NumPy or DLPack
 aliases, which do not move `_version`: four words of 8 bytes, spread over the tensor, not zero where that can be had.
@@ -30,6 +33,7 @@ import torch
 _WORD = 8  # bytes
 _WORDS = 4  # sampled words of a tensor
 _MAGNITUDE_BITS = {2: 0x7FFF7FFF7FFF7FFF, 4: 0x7FFFFFFF7FFFFFFF, 8: 0x7FFFFFFFFFFFFFFF}  # a word without signs
+_SETS = 256  # sets of inputs whose values are kept, the oldest given up first
 _CANDIDATES = 61  # words looked at, to find some that are not zero
 
 
@@ -58,45 +62,48 @@ class StaticCache:
         self._program = program
         self._positions = tuple(positions)
         self._sample = sample
-        self._snapshot: _Snapshot | None = None
+        self._snapshots: dict[int, _Snapshot] = {}  # by the id of the first tensor; the snapshot refers to it weakly
         self._lock = threading.Lock()
         self.computed = 0  # how often the program ran, for tests and `explain`
 
     def get(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
         """The values for these inputs (all of the graph's, by position)."""
         tensors = [inputs[k] for k in self._positions]
-        snapshot = self._snapshot
+        key = id(tensors[0]) if tensors else 0
+        snapshot = self._snapshots.get(key)
         if snapshot is not None and _unchanged(snapshot, tensors):
             return snapshot.values
         with self._lock:
-            snapshot = self._snapshot
+            snapshot = self._snapshots.get(key)
             if snapshot is not None and _unchanged(snapshot, tensors):
                 return snapshot.values
-            return self._compute(tensors)
+            return self._compute(key, tensors)
 
     def invalidate(self) -> None:
         """Forget the values: the next call computes them again."""
-        self._snapshot = None
+        self._snapshots.clear()
 
-    def _compute(self, tensors: list[Any]) -> tuple[Any, ...]:
-        self._snapshot = None  # an old snapshot would keep its values alive while new ones are made
-        before = self._look_at(tensors)
+    def _compute(self, key: int, tensors: list[Any]) -> tuple[Any, ...]:
+        self._snapshots.pop(key, None)  # an old snapshot would keep its values alive while new ones are made
+        before = self._look_at(key, tensors)
         with torch.inference_mode(False), torch.no_grad():
             values = tuple(self._program(tensors))
         self.computed += 1
         # a write by another thread while the program ran would make a mixture of old and new
         if before is not None and _unchanged(before, tensors):
-            self._snapshot = dataclasses.replace(before, values=values)
+            while len(self._snapshots) >= _SETS:
+                self._snapshots.pop(next(iter(self._snapshots)), None)
+            self._snapshots[key] = dataclasses.replace(before, values=values)
         return values
 
-    def _look_at(self, tensors: Sequence[Any]) -> _Snapshot | None:
+    def _look_at(self, key: int, tensors: Sequence[Any]) -> _Snapshot | None:
         """How the inputs look now; None if one of them cannot be watched."""
         itself = weakref.ref(self)
 
         def forget(_: object) -> None:
             cache = itself()
             if cache is not None:
-                cache.invalidate()
+                cache._snapshots.pop(key, None)
 
         addresses: list[int] = []
         words: list[Any] = []
