@@ -290,11 +290,11 @@ def builtin_shadowed_in_module():
 @case
 def builtin_replaced():
     def f(x, items):
-        return x + max(items)
+        return x + pow(*items)
 
-    original = builtins.max
-    UNDO.append(lambda: setattr(builtins, "max", original))
-    return f, (X, [1, 2]), lambda: setattr(builtins, "max", lambda *items: 50), (X, [1, 2])
+    original = builtins.pow
+    UNDO.append(lambda: setattr(builtins, "pow", original))
+    return f, (X, [1, 2]), lambda: setattr(builtins, "pow", lambda *items: 50), (X, [1, 2])
 
 
 def _pair(shared):
