@@ -331,11 +331,11 @@ def buffers_by_name(graph: LoweredGraph) -> dict[str, Buffer]:
 
 
 def live_nodes(nodes: Sequence[ScheduleNode], outputs: frozenset[str]) -> tuple[ScheduleNode, ...]:
-    """Without the nodes whose results nobody reads."""
+    """Without the loops whose results nobody reads. Lowering kept the calls it kept for what they do, or may raise."""
     wanted = set(outputs)
     kept: list[ScheduleNode] = []
     for node in reversed(nodes):
-        if any(name in wanted for name in writes_of(node)):
+        if isinstance(node, ExternNode) or any(name in wanted for name in writes_of(node)):
             kept.append(node)
             wanted.update(reads_of(node))
     return tuple(reversed(kept))
