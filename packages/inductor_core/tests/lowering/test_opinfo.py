@@ -1,6 +1,8 @@
 """Every operator of torch's own sample database: lowered or called, the results are eager's. Never a failure.
 
-The unit run takes the first sample of each operator and dtype, whatever the time; `LAMPWORK_FULL_SWEEP=1` takes twenty. Counted at the end: how many samples were lowered whole and how many called an operator.
+The unit run takes the first sample of each operator and dtype, whatever the time; `LAMPWORK_FULL_SWEEP=1` takes twenty.
+
+Counted at the end: how many samples were lowered whole and how many called an operator.
 """
 
 from __future__ import annotations

@@ -45,5 +45,5 @@ def may_raise(node: torch.fx.Node) -> bool:
     if name in _CHECKED_DIVISIONS and len(node.args) > 1:
         value, divisor = node.meta.get("val"), node.args[1]
         integral = isinstance(value, torch.Tensor) and not value.dtype.is_floating_point and not value.is_complex()
-        return integral and (isinstance(divisor, torch.fx.Node) or divisor == 0)
+        return integral and (isinstance(divisor, torch.fx.Node) or not divisor)
     return False
