@@ -15,8 +15,8 @@ from .captured_frame import CapturedFrame
 from .config import CaptureConfig
 from .errors import GraphBreakError
 from .graph.builder import EagerWouldRaise, TracedGraph
-from .guards.facts import GuardSetBuilder
 from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
+from .guards.facts import GuardSetBuilder
 from .interpreter.dispatch import Signal
 from .interpreter.frame import Null
 from .interpreter.instructions import DecodedCode, decode

@@ -18,12 +18,13 @@ import torch
 
 from . import _native
 from .captured_frame import CapturedFrame
-from .config import CaptureConfig
 from .code_cache import CodeCache, fits_another, scope_of
+from .config import CaptureConfig
 from .convert_frame import Attempt, convert
 from .errors import BackendError, CaptureError, GraphBreakError
 from .graph.builder import EXAMPLE, TracedGraph
 from .graph_break import BreakId, BreakRecord, SkipFrame
+from .graph_state import restoring_state
 from .guards.facts import GuardSet, UserLine
 from .skip_policy import SkipPolicy, is_disabled
 from .source import AttributeSource, Source
@@ -139,7 +140,7 @@ class FrameCallback:
             raise BackendError(self.backend_name, error, line) from error
         finally:
             _conversion.acquire()
-        return _native.OptimizedCallable(compiled)
+        return _native.OptimizedCallable(restoring_state(traced.module, compiled))
 
     # Records and warnings
 

@@ -71,7 +71,7 @@ class OpaqueValue(Value):
 
 
 class LruCacheValue(Value):
-    """A cached function. A body without tensor work is traced anew, which gives what the cache would; else it breaks."""
+    """A cached function. A body without tensor work is traced anew, as the cache would answer; else it breaks."""
 
     kind = "a cached function"
     __slots__ = ("obj",)
