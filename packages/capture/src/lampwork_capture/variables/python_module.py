@@ -1,7 +1,8 @@
 """PythonModuleValue: an imported module as a value.
 
-Attributes are the module's globals: those of a user's module are guarded where they are read; functions and constants
-of torch and of builtin modules are taken as they are. Invariant: the module object itself is guarded by identity.
+Attributes are the module's globals: those of a user's module are guarded where they are read; constants and classes
+of torch and of builtin modules are taken as they are, functions by identity. Invariant: the module object itself is
+guarded by identity.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..guards.facts import ByIdentity, IdentityIs
 from ..interpreter.side_effects import DELETED
-from ..source import AttributeSource, Source
+from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value
 from .constant import LITERAL_TYPES
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
 _MISSING: Any = object()
-# Modules whose functions, classes and constants are not guarded: nobody reassigns them in a running program
+# Modules whose classes and constants are not guarded, and whose functions are by identity only
 _STABLE = ("torch", "math", "operator", "functools", "itertools", "collections", "typing", "builtins", "inspect",
            "dataclasses", "contextlib", "copy", "enum", "abc", "types", "string", "re", "os")  # fmt: skip
 
@@ -68,9 +70,16 @@ class PythonModuleValue(Value):
         if obj is _MISSING:
             self._missing(tracer, name)
         if self._is_stable(obj):
+            if isinstance(obj, (FunctionType, BuiltinFunctionType)):
+                self._guard_function(tracer, name, obj)
             return tracer.constant(obj)
         assert self.source is not None
         return tracer.wrap(obj, AttributeSource(self.source, name))
+
+    def _guard_function(self, tracer: Tracer, name: str, obj: Any) -> None:
+        """Record that a library's function was not replaced. Read by the module's own name: one fact for a function."""
+        if name in vars(self.obj) and sys.modules.get(self.obj.__name__) is self.obj:
+            tracer.guard(IdentityIs(AttributeSource(ModuleSource(self.obj.__name__), name), ByIdentity(obj)))
 
     def _is_stable(self, obj: Any) -> bool:
         if self.obj.__name__.partition(".")[0] not in _STABLE or isinstance(obj, torch.Tensor):
