@@ -62,8 +62,8 @@ def copy_of(code: CodeType) -> CodeCopy:
         return known[1]
     copy = CodeCopy(code)
 
-    def forget(_: object) -> None:
-        _copies.pop(key, None)
+    def forget(_: object, copies: dict[int, tuple[weakref.ref[CodeType], CodeCopy]] = _copies) -> None:
+        copies.pop(key, None)  # bound early: at exit the module may be empty already
 
     _copies[key] = (weakref.ref(code, forget), copy)
     return copy
