@@ -144,7 +144,7 @@ class _Analysis:
                 raise UnsupportedForAot("an input is given other memory (`set_`, or assignment to `.data`)")
             storages.setdefault(torch_layer.storage_address(wrapper), i)
             synchronise(wrapper)
-            if torch_layer.has_data_mutation(wrapper) or _differs(fake, wrapper):
+            if torch_layer.has_data_mutation(wrapper) or _differs(fake, wrapper, False):
                 changed.append(i)
         for i in changed:
             self._observe_mutation(i, self.inputs[i], self.wrapped[i], set(changed))
@@ -158,8 +158,11 @@ class _Analysis:
             raise UnsupportedForAot("memory is addressed (`as_strided`) and an input inside other memory is written to")
         if wrapper.untyped_storage().nbytes() > fake.untyped_storage().nbytes():
             raise UnsupportedForAot("an input is resized to more memory than it has")
-        # A new value starts at its own memory's beginning; the input stays where it was (`as_strided_` is refused).
-        metadata = replace(view_between(fake, wrapper), offset=0) if _differs(fake, wrapper) else None
+        metadata = view_between(fake, wrapper) if _differs(fake, wrapper, data) else None
+        if data and metadata is not None:
+            if self.recorder.addresses_memory:
+                raise UnsupportedForAot("an input is written to and may be moved within its memory (`as_strided_`)")
+            metadata = replace(metadata, offset=0)  # the new value starts its own memory; the input stays where it was
         result = None
         if data:
             node = laid_out(self.recorder.node_of(torch_layer.from_functional(wrapper)))
@@ -268,12 +271,15 @@ class _Analysis:
         return copied
 
 
-def _differs(fake: Tensor, wrapper: Tensor) -> bool:
-    """Whether the program gave an input other sizes or strides.
+def _differs(fake: Tensor, wrapper: Tensor, data: bool) -> bool:
+    """Whether the program gave an input other sizes, strides or place; `data`: it wrote to it.
 
-    Where its memory starts says nothing: the value that functionalization puts in its place has memory of its own.
+    Where a written input's memory starts says nothing: the value that functionalization puts in its place has memory
+    of its own.
     """
-    return fake.shape != wrapper.shape or not same_strides(fake, wrapper)
+    if fake.shape != wrapper.shape or not same_strides(fake, wrapper):
+        return True
+    return not data and fake.storage_offset() != wrapper.storage_offset()
 
 
 def _starts_at_zero(fake: Tensor) -> bool:
