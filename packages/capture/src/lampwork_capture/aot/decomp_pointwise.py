@@ -189,6 +189,8 @@ def lerp_tensor(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
 
 @registry.of(aten.rsub.Scalar)
 def rsub_scalar(x: Tensor, other: Number, alpha: Number = 1) -> Tensor:
+    if isinstance(other, bool) or x.dtype == torch.bool:
+        return NotImplemented  # eager's error
     scaled = x if alpha == 1 else aten.mul.Tensor(x, alpha)
     dtype = torch.result_type(x, other)
     return aten.sub.Tensor(aten.full.default([], other, dtype=dtype, device=x.device), cast_to(scaled, dtype))

@@ -170,7 +170,7 @@ def _batch_statistics(
 
 @registry.of(aten._softmax.default)
 def softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    if x.numel() == 0 or x.dim() == 0:
+    if x.numel() == 0 or x.dim() == 0 or not x.is_floating_point():  # eager has no kernel for integers
         return NotImplemented
     v = widen(x)
     shifted = aten.exp.default(aten.sub.Tensor(v, aten.amax.default(v, [dim], True)))
@@ -180,7 +180,7 @@ def softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
 
 @registry.of(aten._log_softmax.default)
 def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    if x.numel() == 0 or x.dim() == 0:
+    if x.numel() == 0 or x.dim() == 0 or not x.is_floating_point():  # eager has no kernel for integers
         return NotImplemented
     v = widen(x)
     shifted = aten.sub.Tensor(v, aten.amax.default(v, [dim], True))
@@ -191,7 +191,7 @@ def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
 
 @registry.of(aten._safe_softmax.default)
 def safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    if x.numel() == 0 or x.dim() == 0:
+    if x.numel() == 0 or x.dim() == 0 or not (x.dtype if dtype is None else dtype).is_floating_point:
         return NotImplemented
     out = softmax(x if dtype is None else cast_to(x, dtype), dim, False)
     masked = aten.all.dim(aten.eq.Scalar(x, -math.inf), dim, True)
