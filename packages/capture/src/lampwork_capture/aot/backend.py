@@ -15,7 +15,7 @@ from torch import SymInt, Tensor, fx
 
 from . import torch_layer
 from .decompositions import DEFAULT_DECOMPOSITIONS
-from .errors import RanEagerlyWarning, UnsupportedForAot
+from .errors import Misdescribed, RanEagerlyWarning, UnsupportedForAot
 from .functionalize import trace_functional
 from .runtime_wrappers import wrap_for_calls
 from .settings import Settings
@@ -38,7 +38,7 @@ def aot_backend(
     `user_line` in their `meta` (every other node `val` and `user_line`), and returns a callable that takes the same
     flat inputs and returns the list of the graph's results: new values of mutated inputs, then computed outputs, each
     in memory of its own and with the strides of its `val`. `backward_compiler` and `partition` are for training, which
-    runs eagerly until then. Raises UnsupportedForAot only under LAMPWORK_STRICT=1.
+    runs eagerly until then. Raises UnsupportedForAot under LAMPWORK_STRICT=1, and Misdescribed always.
     """
 
     def backend(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
@@ -46,7 +46,7 @@ def aot_backend(
         try:
             return compile_inference(graph, example_inputs, forward_compiler, decompositions)
         except UnsupportedForAot as error:
-            if settings.strict:
+            if settings.strict or isinstance(error, Misdescribed):
                 raise
             warnings.warn(f"a captured graph runs eagerly: {error}", RanEagerlyWarning, stacklevel=2)
             return graph.forward

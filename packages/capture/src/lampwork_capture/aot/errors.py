@@ -34,5 +34,12 @@ class UnsupportedForAot(RuntimeError):
         return "\n  ".join(parts)
 
 
+class Misdescribed(UnsupportedForAot):
+    """The graph holds an operator whose result fake tensors describe wrongly: the capture itself may be wrong.
+
+    Never turned into a run of the captured graph: the program must run as it is written.
+    """
+
+
 class RanEagerlyWarning(UserWarning):
     """A captured graph runs eagerly because it could not be compiled; the message says why and where."""

@@ -64,7 +64,7 @@ def _merge_permutes(node: fx.Node) -> None:
 
 
 def remove_dead_code(graph: fx.Graph) -> None:
-    """Removes nodes whose value nobody uses, except inputs and random operators."""
+    """Removes nodes whose value nobody uses, except inputs, random operators and checks that may raise."""
     for node in reversed(list(graph.nodes)):
         if not node.users and is_removable(node):
             graph.erase_node(node)
@@ -77,9 +77,12 @@ def is_removable(node: fx.Node) -> bool:
     if node.op != "call_function":
         return False
     if isinstance(node.target, OpOverload):
-        return not (is_random(node.target) or node.target._schema.is_mutable or _raises_on_values(node.target))
+        effect = node.target._schema.is_mutable or _raises_on_values(node.target)
+        return not (effect or is_random(node.target))
     return node.target is operator.getitem or not isinstance(node.meta.get("val"), Tensor)
 
 
 def _raises_on_values(op: OpOverload) -> bool:
+    if not op._schema.returns:
+        return True  # a check, such as `_linalg_check_errors`
     return op.namespace == "aten" and op._schema.name.startswith(("aten::_assert", "aten::sym_constrain"))

@@ -28,6 +28,7 @@ from .fold import fold
 from .hidden_writes import REPLACEMENTS
 from .layouts import LayoutKeeper
 from .metadata import FunctionalGraph, InputSpec
+from .overlap import overlapping_write
 from .settings import Settings
 from .trace import AtenRecorder, DecompositionTable
 from .verify import verify
@@ -360,6 +361,8 @@ class _GraphRunner:
         name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
         if name in ("set_", "as_strided_"):
             raise self._recorder.unsupported("a tensor is given other memory, or another place in it", name)
+        if overlapping_write(name, args, kwargs):
+            raise self._recorder.unsupported("a write reads other elements of the memory it writes to", name)
         if name.startswith("_foreach_") and name.endswith("_") and _lists_cross(args):
             raise self._recorder.unsupported("an operator on lists writes to a tensor that it also reads", name)
         if node.op == "call_function":
@@ -373,7 +376,7 @@ class _GraphRunner:
         line = self._recorder.origin.get("user_line")
         if error.user_line is not None or line is None:
             return error
-        return UnsupportedForAot(error.reason, operator=error.operator, user_line=line, hint=error.hint)
+        return type(error)(error.reason, operator=error.operator, user_line=line, hint=error.hint)
 
     def _held_value(self, value: Any) -> Any:
         return self._held[id(value)] if isinstance(value, Tensor) else value

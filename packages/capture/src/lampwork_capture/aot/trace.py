@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import torch_layer
-from .errors import UnsupportedForAot
+from .errors import Misdescribed, UnsupportedForAot
 from .metadata import is_dense
 from .symbols import SymbolTable
 
@@ -76,6 +76,38 @@ _DEFAULT_KWARGS: dict[str, Sequence[Any]] = {
     "memory_format": (None,),
     "generator": (None,),
 }
+
+
+# Operators that eager has no kernel of for integers: what they decompose into would compute where eager raises.
+_FLOATING_ONLY = frozenset(
+    {
+        aten.gelu.default,
+        aten.silu.default,
+        aten.mish.default,
+        aten.softplus.default,
+        aten.hardsigmoid.default,
+        aten.hardswish.default,
+        aten.leaky_relu.default,
+        aten.elu.default,
+        aten.celu.default,
+        aten.selu.default,
+        aten.hardshrink.default,
+        aten.softshrink.default,
+        aten.log_sigmoid_forward.default,
+        aten.glu.default,
+        aten.frac.default,
+    }
+)
+_QUANTISING = (
+    "quantized::",
+    "aten::quantize",
+    "aten::dequantize",
+    "aten::int_repr",
+    "aten::q_",
+    "aten::_make_per_",
+    "aten::_empty_affine_quantized",
+    "aten::_empty_per_channel_affine_quantized",
+)
 
 
 class _Traits:
@@ -173,6 +205,8 @@ class AtenRecorder(TorchDispatchMode):
         if traits.is_lift:
             return self._lift(func, args[0])
         decomposition = self._decompositions.get(func)
+        if func in _FLOATING_ONLY and not (args[0].is_floating_point() or args[0].is_complex()):
+            decomposition = None
         if decomposition is not None or traits.composite:
             with self:
                 if decomposition is not None:
@@ -218,6 +252,10 @@ class AtenRecorder(TorchDispatchMode):
             known = self._recorded.get(key)
             if known is not None:
                 return known
+        if _is_quantising(op):
+            raise Misdescribed(
+                "quantized tensors are not modelled", operator=str(op), user_line=self.origin.get("user_line")
+            )
         try:
             out = op(*args, **kwargs)
         except _CANNOT_FAKE as error:
@@ -226,12 +264,17 @@ class AtenRecorder(TorchDispatchMode):
                 op,
                 "Call it outside the compiled function.",
             ) from error
+        if out is None and not op._schema.returns:
+            self._create(op, graph_args, graph_kwargs, None)  # called for the error it may raise
+            return None
         if not isinstance(out, (Tensor, tuple, list)):
             if isinstance(out, (SymInt, SymFloat, SymBool)):
                 raise self.unsupported("an operator returns a number that depends on data", op)
             return out  # an answer that fake tensors know, such as the value of a constant
         if op in _ADDRESSING:
             self.addresses_memory = True
+        if any(isinstance(o, Tensor) and _is_exotic(o) for o in (out if isinstance(out, (tuple, list)) else (out,))):
+            raise self.unsupported("a tensor that is not plain and strided (sparse, quantized, nested, packed)", op)
         out = self._fresh(out, args)
         node = self._create(op, graph_args, graph_kwargs, out)
         if isinstance(out, Tensor):
@@ -381,6 +424,16 @@ def restride(t: Tensor, strides: Sequence[int]) -> Tensor:
     ordered = aten.permute.default(t, order)
     copied = aten.clone.default(ordered, memory_format=torch.contiguous_format)
     return aten.permute.default(copied, inverse)
+
+
+def _is_quantising(op: OpOverload) -> bool:
+    """Whether `op` makes or takes quantized tensors, which some fake kernels describe as plain ones."""
+    name = op._schema.name
+    return name.startswith(_QUANTISING)
+
+
+def _is_exotic(value: Tensor) -> bool:
+    return value.layout is not torch.strided or value.is_quantized or value.is_mkldnn or value.is_nested
 
 
 def _is_mask(index: Tensor | None) -> bool:
