@@ -78,6 +78,8 @@ def test_one_graph_and_equal_results(make):
             assert type(actual) is type(expected) and list(actual) == list(expected)
             wanted, given = tensors_of(expected), tensors_of(actual)
             assert len(wanted) == len(given) >= 1
-            assert all(torch.equal(a, b) for a, b in zip(wanted, given))
+            for a, b in zip(wanted, given):
+                # the same operators on memory of another alignment may round otherwise
+                torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-6)
     assert len(graphs) == 1
     assert not optimized.lampwork_callback.cache.recompilations

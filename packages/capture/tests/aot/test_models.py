@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import timeit
 import warnings
 
 import pytest
@@ -371,17 +370,6 @@ def test_numbers_that_compare_equal_are_not_merged():
     out = compiled(x)
     assert [o.dtype for o in out[:3]] == [torch.int64, torch.float32, torch.int64]
     assert torch.signbit(out[4]).all() and not torch.signbit(out[3]).any()
-
-
-def test_cost_of_a_plain_call():
-    x = torch.randn(3)
-    compiled = aot_backend(lambda graph, inputs: lambda *args: args)(
-        fx.symbolic_trace(lambda a, b: (a + b, a * b)), [x, x]
-    )
-    bare = min(timeit.repeat(lambda: (x, x), number=10000, repeat=5)) / 10000
-    with torch.no_grad():
-        wrapped = min(timeit.repeat(lambda: compiled(x, x), number=10000, repeat=5)) / 10000
-    assert wrapped - bare < 3e-6  # budget 1 us on an idle machine; this one may be shared
 
 
 def test_example_inputs_can_be_fake():
