@@ -6,7 +6,7 @@ import operator
 
 import pytest
 import torch
-from lampwork_inductor_core import compile_graph
+from lampwork_inductor_core import CompileOptions, compile_graph
 from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
@@ -37,7 +37,7 @@ def _inverse(x):
     return inverse + 1
 
 
-def test_a_check_without_results_is_called(monkeypatch):
+def test_a_check_without_results_is_called(monkeypatch, interpreted):
     monkeypatch.setattr(torch.fx.Graph, "eliminate_dead_code", lambda *_, **__: False)  # it would drop the check
     graph = make_fx(_inverse, tracing_mode="fake")(torch.eye(2))
     if not any(node.target is aten._linalg_check_errors.default for node in graph.graph.nodes):
@@ -48,7 +48,7 @@ def test_a_check_without_results_is_called(monkeypatch):
                 aten._linalg_check_errors.default, (info, "linalg.inv"), {"is_matrix": True}
             )
         check.meta["val"] = None
-    compiled = compile_graph(graph, [torch.eye(2)])
+    compiled = compile_graph(graph, [torch.eye(2)], options=CompileOptions(backends={"cpu": interpreted()}))
     assert torch.equal(compiled(torch.eye(2))[0], torch.eye(2) + 1)
     with pytest.raises(torch.linalg.LinAlgError, match="singular"):
         compiled(torch.zeros(2, 2))
