@@ -13,7 +13,7 @@ from bytecode import Instr, Label
 from bytecode.instr import CellVar
 
 PYTHON: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
-SUPPORTED: frozenset[tuple[int, int]] = frozenset({(3, 11), (3, 12)})
+SUPPORTED: frozenset[tuple[int, int]] = frozenset({(3, 11), (3, 12), (3, 13)})
 PY312 = PYTHON >= (3, 12)
 
 # Opcodes whose argument is a jump direction chosen by the assembler: (base meaning) -> (forward, backward or None).

@@ -10,7 +10,11 @@
 static inline PyCodeObject *
 lw_frame_code(lw_frame *frame)
 {
+#if PY_VERSION_HEX >= 0x030D0000
+    return (PyCodeObject *)frame->f_executable;
+#else
     return frame->f_code;
+#endif
 }
 
 static inline PyFunctionObject *

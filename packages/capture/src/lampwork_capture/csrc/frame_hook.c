@@ -310,7 +310,7 @@ run_entry(PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scop
     PyObject *result = NULL;
     PyFunctionObject *function = borrow_function(entry, scope);
     if (function != NULL) {
-        result = _PyFunction_Vectorcall((PyObject *)function, scope->slots, (size_t)scope->n_slots, NULL);
+        result = function->vectorcall((PyObject *)function, scope->slots, (size_t)scope->n_slots, NULL);
         give_back_function(entry, function);
     }
     Py_DECREF(entry);

@@ -70,6 +70,10 @@ int lw_has_attribute(PyObject *object, PyObject *name);      /* 1, 0, or -1: onl
 int lw_instance_dict_has(PyObject *object, PyObject *name);  /* 1 or 0 */
 Py_ssize_t lw_length(PyObject *object);                      /* -1: only user code could tell */
 
+/* versions.c: equal numbers mean that nothing has changed; 0: changes would not show */
+unsigned int lw_type_version(PyTypeObject *type); /* its bases included */
+uint64_t lw_dict_version(PyObject *dict);
+
 /* guard_value.c */
 bool lw_is_constant(PyObject *value);                        /* whether lw_same_constant is defined for it */
 bool lw_same_constant(PyObject *value, PyObject *expected);  /* same type and value, bit by bit */

@@ -186,29 +186,19 @@ lw_read_attribute(lw_object_view *view, PyObject *object, PyObject *name)
     return value;
 }
 
-static uint64_t
-version_of(PyObject *dict)
-{
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-    return ((PyDictObject *)dict)->ma_version_tag;
-#pragma GCC diagnostic pop
-}
-
 bool
 lw_attributes_unchanged(const lw_attribute_cache *cache, PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
-    if (cache->type != type || type->tp_version_tag != cache->type_version
-        || !PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG)) {
+    if (cache->type != type || lw_type_version(type) != cache->type_version) {
         return false;
     }
     PyObject *dict = instance_dict(object);
-    if (dict == NULL || version_of(dict) != cache->dict_version) {
+    if (dict == NULL || lw_dict_version(dict) != cache->dict_version) {
         return false;
     }
     for (int i = 0; i < 3; i++) {
-        if (cache->tables[i] != NULL && version_of(cache->tables[i]) != cache->table_versions[i]) {
+        if (cache->tables[i] != NULL && lw_dict_version(cache->tables[i]) != cache->table_versions[i]) {
             return false;
         }
     }
@@ -223,16 +213,22 @@ lw_attributes_remember(lw_attribute_cache *cache, PyObject *object, lw_object_vi
     if (!view->ready) {
         open_view(view, object);
     }
-    if (!view->plain || view->dict == NULL || !PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG)) {
+    cache->type_version = lw_type_version(type);
+    if (!view->plain || view->dict == NULL || cache->type_version == 0) {
         return;
     }
-    cache->type_version = type->tp_version_tag;
-    cache->dict_version = version_of(view->dict);
+    cache->dict_version = lw_dict_version(view->dict);
+    if (cache->dict_version == 0) {
+        return;
+    }
     PyObject *names[] = {str_parameters, str_buffers, str_modules};
     for (int i = 0; i < 3; i++) { /* empty ones too: a name may be added to them */
         PyObject *table = PyDict_GetItemWithError(view->dict, names[i]);
         cache->tables[i] = table != NULL && PyDict_Check(table) ? table : NULL;
-        cache->table_versions[i] = cache->tables[i] != NULL ? version_of(table) : 0;
+        cache->table_versions[i] = cache->tables[i] != NULL ? lw_dict_version(table) : 0;
+        if (cache->tables[i] != NULL && cache->table_versions[i] == 0) {
+            return;
+        }
     }
     cache->type = type;
 }

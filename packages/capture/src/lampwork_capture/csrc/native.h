@@ -10,8 +10,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#if PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x030D0000
-#error "lampwork-capture: this CPython is not supported yet; the frame hook is written for 3.11 and 3.12"
+#if PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x030E0000
+#error "lampwork-capture: this CPython is not supported yet; the frame hook is written for 3.11 to 3.13"
+#endif
+
+#ifdef Py_GIL_DISABLED
+#error "lampwork-capture: the build of CPython without a global interpreter lock is not supported"
 #endif
 
 typedef struct _PyInterpreterFrame lw_frame;

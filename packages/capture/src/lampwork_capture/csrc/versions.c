@@ -1,0 +1,39 @@
+/* Version tags of types and dictionaries: numbers that tell whether one is as it was.
+ *
+ * Invariant: equal numbers, other than 0, mean the same type or dictionary in the same state; 0 means that changes would
+ * go unseen, so whatever was read must be read again.
+ */
+#include "guard.h"
+#if PY_VERSION_HEX >= 0x030D0000
+#ifndef Py_BUILD_CORE
+#define Py_BUILD_CORE 1
+#endif
+#include <internal/pycore_dict.h>
+#endif
+
+unsigned int
+lw_type_version(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return type->tp_version_tag; /* 0 after a change; Py_TPFLAGS_VALID_VERSION_TAG is no longer kept */
+#else
+    return PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG) ? type->tp_version_tag : 0;
+#endif
+}
+
+uint64_t
+lw_dict_version(PyObject *dict)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    /* The `__dict__` of an object that keeps its values inline: a store to an attribute writes there, and neither changes
+     * the version of the dictionary nor tells its watchers (3.13.0). */
+    const PyDictValues *values = ((PyDictObject *)dict)->ma_values;
+    if (values != NULL && values->embedded) {
+        return 0;
+    }
+#endif
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    return ((PyDictObject *)dict)->ma_version_tag;
+#pragma GCC diagnostic pop
+}
