@@ -751,7 +751,10 @@ def test_stores_to_attributes_are_seen_whatever_shares_the_dictionary():
         lambda thing: setattr(thing, "__dict__", {"a": 4}),
         lambda thing: setattr(thing, "in_class", 6),
     ]
-    facts = [ConstantIs(AttributeSource(X, "a"), ByIdentity(0)), ConstantIs(AttributeSource(X, "in_class"), ByIdentity(5))]
+    facts = [
+        ConstantIs(AttributeSource(X, "a"), ByIdentity(0)),
+        ConstantIs(AttributeSource(X, "in_class"), ByIdentity(5)),
+    ]
     for index, change in enumerate(changes):
         thing = Thing()
         Thing.in_class = 5
@@ -791,5 +794,5 @@ def test_remembered_attributes_agree_with_the_reference_under_mutation(steps):
             thing.__dict__ = {"a": 0, "b": value}
         else:
             thing.__dict__.pop("in_class", None)
-        for each in (things if value else [thing]):
+        for each in things if value else [thing]:
             assert tree.check((each, 1), None, {}, {}) == reference(facts, each)
