@@ -47,6 +47,7 @@ _TORCH_INLINED = (
     "_prims_common/",
     "_refs/",
     "ops/",
+    "_functorch/apis.py",
     "_compile.py",
 )
 # Standard library modules that are not traced: they look at frames, lock, or talk to the world.

@@ -30,8 +30,8 @@ from torch.utils._pytree import tree_leaves
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import UserLine
 from ..source import Source
+from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 
-EXAMPLE = "example_value"  # the fake result, under the name that torch.compile backends read
 IMPURE = "lampwork_impure"
 MAY_RAISE = "lampwork_may_raise"
 _C: Any = torch._C
@@ -66,7 +66,7 @@ class TracedGraph:
 
     @property
     def operator_count(self) -> int:
-        return sum(node.op not in ("placeholder", "output") for node in self.module.graph.nodes)
+        return count_operations(self.module)
 
 
 class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseClass]
@@ -87,15 +87,57 @@ class GraphBuilder:
     """The graph of one frame while it is traced. `freeze` ends it."""
 
     def __init__(self) -> None:
-        self.graph = torch.fx.Graph()
+        self._open = [OpenGraph()]  # the root graph and the subgraphs that are being traced, innermost last
         self.fake_mode = _RecordingFakeMode()
         self._inputs: dict[int, tuple[torch.fx.Node, GraphInput]] = {}  # by id of the real tensor, which is kept alive
         self._node_of_fake: dict[int, torch.fx.Node] = {}
-        self._last_input: torch.fx.Node | None = None
         self._names: set[str] = set()
         self._operations = 0
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
+
+    @property
+    def graph(self) -> torch.fx.Graph:
+        """The graph that is being recorded into."""
+        return self._open[-1].graph
+
+    # Subgraphs
+
+    def begin_subgraph(self) -> None:
+        """Record into a new graph above the present one, until `end_subgraph` or `abandon_subgraph`."""
+        self._open.append(OpenGraph())
+
+    def add_argument(self, example: torch.Tensor) -> torch.fx.Node:
+        """A placeholder of the subgraph for an argument of its function."""
+        count = len(self.graph.find_nodes(op="placeholder"))
+        return self._open[-1].placeholder(f"argument_{count}", example)
+
+    def end_subgraph(self, outputs: Sequence[torch.fx.Node]) -> FinishedSubgraph:
+        """The subgraph with its outputs in order; the graph below is recorded into again."""
+        opened = self._open[-1]
+        self.graph.output(tuple(self._local(node) for node in outputs))
+        self._open.pop()
+        _remove_dead(opened.graph)
+        return FinishedSubgraph(opened.finish(), opened.captured)
+
+    def abandon_subgraph(self) -> None:
+        """The function of the subgraph raised: what was recorded of it is forgotten."""
+        self._open.pop()
+
+    def add_module(self, name: str, module: torch.fx.GraphModule) -> torch.fx.Node:
+        """The node of a subgraph, as argument of the operation that runs it."""
+        return self._open[-1].add_module(name, module)
+
+    def _local(self, node: torch.fx.Node) -> torch.fx.Node:
+        """The node itself, or what stands for it in the present subgraph. Raises GraphBreak for what got out of one."""
+        graphs = [opened.graph for opened in self._open]
+        if node.graph not in graphs:
+            raise GraphBreak(
+                BreakId.NOT_A_GRAPH_ARGUMENT, "a tensor of a function that torch transforms is used outside of it"
+            )
+        for opened in self._open[graphs.index(node.graph) + 1 :]:
+            node = opened.capture(node)
+        return node
 
     # Inputs
 
@@ -105,13 +147,9 @@ class GraphBuilder:
         if known is not None:
             return known[0]
         check_tensor_kind(tensor, source)
-        with torch.inference_mode(tensor.is_inference()):
+        with torch.inference_mode(tensor.is_inference()), _C._DisableFuncTorch():
             fake = self.fake_mode.from_tensor(tensor, static_shapes=True)
-        name = self._input_name(source)
-        with self.graph.inserting_after(self._last_input or self.graph._root):  # after the root: at the very start
-            node = self.graph.placeholder(name)
-        self._last_input = node
-        node.meta[EXAMPLE] = fake
+        node = self._open[0].placeholder(self._input_name(source), fake)
         node.meta["lampwork_source"] = source
         self._inputs[id(tensor)] = (node, GraphInput(node.name, source, tensor, fake))
         self._node_of_fake[id(fake)] = node
@@ -138,7 +176,7 @@ class GraphBuilder:
     @property
     def mutates_inputs(self) -> bool:
         """Whether an operation recorded so far may write to memory that existed before the frame."""
-        return any(node.meta.get("lampwork_mutates", False) for node in self.graph.nodes)
+        return any(node.meta.get("lampwork_mutates", False) for opened in self._open for node in opened.graph.nodes)
 
     # Operations
 
@@ -154,6 +192,9 @@ class GraphBuilder:
 
         Raises EagerWouldRaise where the operation itself is in error, GraphBreak where it cannot run on fake tensors.
         """
+        if len(self._open) > 1:
+            args = map_arg(tuple(args), self._local)
+            kwargs = map_arg(dict(kwargs), self._local)
         fake_args = map_arg(tuple(args), _example_of)
         fake_kwargs = map_arg(dict(kwargs), _example_of)
         result, operators = self._run_fake(op, target, fake_args, fake_kwargs)
@@ -191,7 +232,7 @@ class GraphBuilder:
 
     def add_item(self, node: torch.fx.Node, index: int, item: Any) -> torch.fx.Node:
         """`node[index]` for an operation that gives several results; `item` is its fake."""
-        part = self.graph.call_function(operator.getitem, (node, index))
+        part = self.graph.call_function(operator.getitem, (self._local(node), index))
         part.meta[EXAMPLE] = item
         part.meta[IMPURE] = False
         if isinstance(item, torch.Tensor):
@@ -224,7 +265,7 @@ class GraphBuilder:
         finally:
             _FAKE_LOGGER.disabled = False
         for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor):
+            if isinstance(leaf, torch.Tensor) and not _is_fake(leaf):
                 raise GraphBreak(
                     BreakId.FAKE_TENSOR_FAILED, f"`{_target_name(target)}` returned a real tensor from fake ones"
                 )
@@ -232,7 +273,7 @@ class GraphBuilder:
 
     def discard(self, node: torch.fx.Node) -> None:
         """Take back the operation recorded last: its result is known without running it."""
-        self.graph.erase_node(node)
+        node.graph.erase_node(node)
         self._operations -= 1
 
     def node_of_fake(self, fake: torch.Tensor) -> torch.fx.Node | None:
@@ -249,9 +290,7 @@ class GraphBuilder:
     def freeze(self, outputs: Sequence[torch.fx.Node]) -> TracedGraph:
         """End the graph: outputs in order (a node may stand twice), dead code removed, unused inputs dropped."""
         self.graph.output(tuple(outputs))
-        for node in reversed(self.graph.nodes):
-            if node.op in ("call_function", "call_method") and not node.users and not node.meta.get(IMPURE, True):
-                self.graph.erase_node(node)
+        _remove_dead(self.graph)
         inputs: list[GraphInput] = []
         for node, entry in self._inputs.values():
             if node.users:
@@ -260,8 +299,13 @@ class GraphBuilder:
                 self.graph.erase_node(node)
         position = {node.name: index for index, node in enumerate(self.graph.find_nodes(op="placeholder"))}
         inputs.sort(key=lambda entry: position[entry.name])
-        module = torch.fx.GraphModule(torch.nn.Module(), self.graph)
-        return TracedGraph(module, tuple(inputs), tuple(_example_of(node) for node in outputs))
+        return TracedGraph(self._open[0].finish(), tuple(inputs), tuple(_example_of(node) for node in outputs))
+
+
+def _remove_dead(graph: torch.fx.Graph) -> None:
+    for node in reversed(graph.nodes):
+        if node.op in ("call_function", "call_method") and not node.users and not node.meta.get(IMPURE, True):
+            graph.erase_node(node)
 
 
 def check_tensor_kind(tensor: torch.Tensor, source: Source) -> None:
@@ -287,6 +331,13 @@ def check_tensor_kind(tensor: torch.Tensor, source: Source) -> None:
 def dispatch_key_bits(tensor: torch.Tensor) -> int:
     """The raw dispatch key set of a tensor, as TensorMatches compares it."""
     return torch._C._dispatch_keys(tensor).raw_repr()
+
+
+def _is_fake(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is fake, below the wrappers of the transforms that are running."""
+    while _C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = _C._functorch.get_unwrapped(tensor)
+    return isinstance(tensor, FakeTensor)
 
 
 def _example_of(node: torch.fx.Node) -> Any:

@@ -32,6 +32,7 @@ from . import (
     logger,
     module,
     super_value,
+    transform,
 )
 from .base import Tracer, Value
 from .builtin import BuiltinValue
@@ -63,6 +64,7 @@ MODELS: tuple[ModuleType, ...] = (
     logger,
     module,
     super_value,
+    transform,
 )
 _ALIAS_TYPES: tuple[Any, ...] = (
     types.GenericAlias,

@@ -302,8 +302,6 @@ class MadeFunctionValue(FunctionValue):
         emitter.emit("MAKE_FUNCTION", flags)
 
     def _make_elsewhere(self, emitter: ValueEmitter) -> None:
-        if self._annotations is not None:
-            raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"annotations of {self.describe()}")
         emitter.begin_call(FunctionType)
         emitter.load_constant(self.code)
         self._scope.emit_namespace(emitter)
@@ -321,6 +319,23 @@ class MadeFunctionValue(FunctionValue):
             emitter.load_value(self._keyword_defaults)
             emitter.swap(2)
             emitter.store_attribute("__kwdefaults__")
+        if self._annotations is not None:
+            emitter.copy(1)
+            self._load_annotations(emitter, self._annotations)
+            emitter.swap(2)
+            emitter.store_attribute("__annotations__")
+
+    def _load_annotations(self, emitter: ValueEmitter, flat: Value) -> None:
+        """The dict of a flat tuple of names and annotations, as MAKE_FUNCTION takes it."""
+        if flat.is_constant():
+            items = flat.as_constant()
+            for item in items:
+                emitter.load_constant(item)
+        else:
+            items = flat.children()
+            for item in items:
+                emitter.load_value(item)
+        emitter.build_dict(len(items) // 2)
 
 
 class MethodValue(Value):
