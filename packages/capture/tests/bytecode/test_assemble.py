@@ -11,6 +11,7 @@ from lampwork_capture.bytecode.assemble import assemble, disassemble, prologue_e
 from lampwork_capture.bytecode.emitter import Emitter
 from lampwork_capture.bytecode.liveness import Liveness, live_locals
 from lampwork_capture.bytecode.stack_depth import compute_depths
+from lampwork_capture.bytecode.version import JOINED, split_raw
 
 MODULES = ["argparse", "dataclasses", "contextlib", "asyncio.tasks", "json.decoder", "functools", "tempfile", "shutil"]
 
@@ -23,7 +24,7 @@ def codes_of(code):
 
 
 def listing(code):
-    """What a code does, without offsets and constant order."""
+    """What a code does, without offsets and constant order; joined instructions as those that they stand for."""
     result = []
     for item in dis.get_instructions(code):
         if item.opname in ("EXTENDED_ARG", "CACHE"):
@@ -35,7 +36,9 @@ def listing(code):
             argument = argument.co_name
         elif isinstance(argument, frozenset):
             argument = sorted(map(repr, argument))
-        result.append((item.opname, repr(argument), item.positions))
+        names = [name for name, _ in split_raw(item.opname, item.arg or 0)]
+        arguments = argument if item.opname in JOINED else (argument, None)
+        result += [(name, repr(each), item.positions) for name, each in zip(names, arguments)]
     return result
 
 

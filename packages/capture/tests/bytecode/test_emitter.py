@@ -125,6 +125,7 @@ def test_calls():
     emitter.call(1, ("k",))
     emitter.begin_call()
     emitter.load_local("f")
+    emitter.callable_ready()
     emitter.call(0)
     emitter.begin_call(record)
     emitter.load_constant((5, 6))

@@ -84,8 +84,15 @@ def disassemble(code: CodeType) -> EditableCode:
         freevars=list(code.co_freevars),
         docstring=listing.docstring,
         stack_size=code.co_stacksize,
-        instructions=list(listing),
+        instructions=_split(listing),
     )
+
+
+def _split(listing: Bytecode) -> list[Instruction]:
+    items: list[Instruction] = []
+    for item in listing:
+        items += version.split(item) if isinstance(item, Instr) else [item]
+    return items
 
 
 def prologue_end(instructions: list[Instruction]) -> int:

@@ -42,6 +42,10 @@ Instruction = Instr | Label | TryBegin | TryEnd | SetLineno
 _NO_OBJECT: Any = object()
 
 
+def _nothing() -> None:
+    """Called to take a NULL off the stack."""
+
+
 class SourceNotLoadableError(Exception):
     """A source that no bytecode can load, like torch's global state."""
 
@@ -131,7 +135,7 @@ class Emitter:
 
     def load_closure(self, name: str) -> None:
         """Push the cell itself."""
-        self.emit("LOAD_CLOSURE", self._cell(name))
+        self._instructions.append(version.load_closure(self._cell(name)))
 
     def load_global(self, name: str) -> None:
         """Push a global of the frame (or the builtin of that name)."""
@@ -197,16 +201,25 @@ class Emitter:
             for name in freevars:
                 self.load_closure(name)
             self.build_tuple(len(freevars))
-        self.load_constant(code)
-        self.emit("MAKE_FUNCTION", 0x08 if freevars else 0)
+        self.finish_function(code, 0x08 if freevars else 0)
+
+    def finish_function(self, code: CodeType, flags: int) -> None:
+        """defaults, keyword defaults, annotations, closure (those that `flags` name: 1, 2, 4, 8) -> a new function"""
+        self.extend(version.make_function(code, flags))
 
     # Calls
 
     def begin_call(self, function: Any = _NO_OBJECT) -> None:
-        """Start a call: with `function` given (and not None) push it, else the caller pushes the callable next."""
+        """Start a call: with `function` given (and not None) push it; else the caller pushes the callable next, and
+        says `callable_ready`."""
         self._instructions.extend(version.before_callable())
         if function is not _NO_OBJECT and function is not None:
             self.load_constant(function)
+            self.callable_ready()
+
+    def callable_ready(self) -> None:
+        """The callable of a call stands on the stack; its arguments come next."""
+        self._instructions.extend(version.after_callable())
 
     def call(self, n_positional: int, keyword_names: Sequence[str] = ()) -> None:
         """(begin_call), callable, positional..., keyword values... -> result"""
@@ -231,8 +244,14 @@ class Emitter:
             self.emit("SWAP", depth)
 
     def push_null(self) -> None:
-        """The NULL that stands below a callable; for rebuilding a stack that held one."""
+        """The NULL that stands beside a callable; for rebuilding a stack that held one."""
         self.emit("PUSH_NULL")
+
+    def drop_null(self) -> None:
+        """Take off a NULL that is on top: it becomes the one beside the callable of a call that does nothing."""
+        self.load_constant(_nothing)
+        self.extend(version.call_over_null())
+        self.pop()
 
     def return_value(self) -> None:
         self.emit("RETURN_VALUE")
@@ -253,10 +272,10 @@ class Emitter:
         self._instructions.append(version.jump_always(label))
 
     def pop_jump_if_false(self, label: Label) -> None:
-        self._instructions.append(version.pop_jump("IF_FALSE", label))
+        self.extend([*version.to_bool(), version.pop_jump("IF_FALSE", label)])
 
     def pop_jump_if_true(self, label: Label) -> None:
-        self._instructions.append(version.pop_jump("IF_TRUE", label))
+        self.extend([*version.to_bool(), version.pop_jump("IF_TRUE", label)])
 
     # Sources
 

@@ -15,7 +15,7 @@ from bytecode.instr import TryBegin
 
 from .emitter import Instruction
 from .stack_depth import StackDepthError, exception_regions, handler_label, label_positions
-from .version import falls_through, stack_effect
+from .version import PY313, beside_callable, falls_through, stack_effect
 
 
 class Item(Enum):
@@ -83,12 +83,12 @@ def _step(index: int, item: Instr, stack: _Stack, *, jump: bool) -> _Stack:
             return (*stack, Item.NULL)
         case "PRECALL" | "KW_NAMES":  # the call itself takes what dis counts here
             return stack
-        case "CALL":
+        case "CALL" | "CALL_KW":
             assert isinstance(item.arg, int)
-            return _take(index, item, stack, item.arg + 1, 1)
+            return _call(index, item, stack, item.arg + (name == "CALL_KW"))
         case "CALL_FUNCTION_EX":
             assert isinstance(item.arg, int)
-            return _take(index, item, stack, 2 + (item.arg & 1), 1)
+            return _call(index, item, stack, 1 + (item.arg & 1))
         case "SWAP":
             assert isinstance(item.arg, int)
             _require(index, item, stack, item.arg, 0)
@@ -120,10 +120,20 @@ def _general(index: int, item: Instr, stack: _Stack, *, jump: bool) -> _Stack:
     pushed = taken + effect
     left = stack[: len(stack) - taken]
     if item.name == "LOAD_GLOBAL" and pushed == 2:
-        return (*left, Item.NULL, Item.VALUE)
+        return (*left, *beside_callable(Item.VALUE, Item.NULL))
     if item.name in ("LOAD_METHOD", "LOAD_ATTR", "LOAD_SUPER_ATTR") and pushed == 2:
-        return (*left, Item.UNKNOWN, Item.VALUE)
+        return (*left, *beside_callable(Item.VALUE, Item.UNKNOWN))
     return left + (Item.VALUE,) * pushed
+
+
+def _call(index: int, item: Instr, stack: _Stack, arguments: int) -> _Stack:
+    """Take arguments and callable; NULL may stand below the callable, from 3.13 above it."""
+    if not PY313:
+        return _take(index, item, stack, arguments + 1, 1)
+    _take(index, item, stack, arguments, 2)
+    if stack[-arguments - 2] is Item.NULL:
+        raise NullConsumedError(index, item, "calls a NULL")
+    return (*stack[: len(stack) - arguments - 2], Item.VALUE)
 
 
 def _take(index: int, item: Instr, stack: _Stack, objects: int, below: int) -> _Stack:

@@ -7,14 +7,16 @@ Invariant: a version that is not listed in `SUPPORTED` raises `UnsupportedPython
 from __future__ import annotations
 
 import sys
-from typing import Any, cast
+from types import CodeType
+from typing import Any, TypeVar, cast
 
 from bytecode import Instr, Label
-from bytecode.instr import CellVar
+from bytecode.instr import CellVar, Compare, FreeVar
 
 PYTHON: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
 SUPPORTED: frozenset[tuple[int, int]] = frozenset({(3, 11), (3, 12), (3, 13)})
 PY312 = PYTHON >= (3, 12)
+PY313 = PYTHON >= (3, 13)
 
 # Opcodes whose argument is a jump direction chosen by the assembler: (base meaning) -> (forward, backward or None).
 # A None means that the version has no such jump and the assembler inverts the condition around a plain jump.
@@ -40,19 +42,54 @@ def require_supported() -> None:
 
 def before_callable() -> list[Instr]:
     """What goes below a callable on the stack."""
-    return [Instr("PUSH_NULL")]
+    return [] if PY313 else [Instr("PUSH_NULL")]
+
+
+def after_callable() -> list[Instr]:
+    """What goes above a callable, below its arguments."""
+    return [Instr("PUSH_NULL")] if PY313 else []
+
+
+_T = TypeVar("_T")
+
+
+def beside_callable(function: _T, beside: _T) -> tuple[_T, _T]:
+    """A callable and what stands beside it on the stack (NULL, or the receiver of a method), from the bottom."""
+    return (function, beside) if PY313 else (beside, function)
+
+
+def call_over_null() -> list[Instr]:
+    """NULL, callable -> result of a call without arguments."""
+    turned = [Instr("SWAP", 2)] if PY313 else []
+    return [*turned, *call_sequence(0, ())]
 
 
 def call_sequence(n_positional: int, keyword_names: tuple[str, ...]) -> list[Instr]:
     """Call what stands below `n_positional` values and one value for each keyword name."""
     n = n_positional + len(keyword_names)
     sequence: list[Instr] = []
+    if PY313 and keyword_names:
+        return [Instr("LOAD_CONST", cast(Any, keyword_names)), Instr("CALL_KW", n)]
     if keyword_names:
         sequence.append(Instr("KW_NAMES", cast(Any, keyword_names)))
     if not PY312:
         sequence.append(Instr("PRECALL", n))
     sequence.append(Instr("CALL", n))
     return sequence
+
+
+def make_function(code: CodeType, flags: int) -> list[Instr]:
+    """(what `flags` ask for) -> a new function."""
+    sequence = [Instr("LOAD_CONST", cast(Any, code))]
+    if not PY313:
+        return [*sequence, Instr("MAKE_FUNCTION", flags)]
+    attributes = [Instr("SET_FUNCTION_ATTRIBUTE", bit) for bit in (8, 4, 2, 1) if flags & bit]
+    return [*sequence, Instr("MAKE_FUNCTION"), *attributes]
+
+
+def load_closure(cell: CellVar | FreeVar) -> Instr:
+    """Push the cell itself."""
+    return Instr("LOAD_FAST" if PY313 else "LOAD_CLOSURE", cell)
 
 
 def load_global(name: str) -> Instr:
@@ -70,8 +107,16 @@ def jump_always(label: Label) -> Instr:
     return Instr("JUMP_FORWARD", label)
 
 
+def to_bool() -> list[Instr]:
+    """object -> what a jump may test: from 3.13 only True and False."""
+    return [Instr("TO_BOOL")] if PY313 else []
+
+
 def pop_jump(condition: str, label: Label) -> Instr:
-    """`condition` is one of IF_TRUE, IF_FALSE, IF_NONE, IF_NOT_NONE; the assembler corrects the direction."""
+    """`condition` is one of IF_TRUE, IF_FALSE, IF_NONE, IF_NOT_NONE; the assembler corrects the direction.
+
+    The first two test what `to_bool` leaves.
+    """
     return Instr(f"POP_JUMP_{condition}" if PY312 else f"POP_JUMP_FORWARD_{condition}", label)
 
 
@@ -130,6 +175,38 @@ def prologue(cellvars: list[str], freevars: list[str]) -> list[Instr]:
     sequence.extend(Instr("MAKE_CELL", CellVar(name)) for name in cellvars)
     sequence.append(Instr("RESUME", 0))
     return sequence
+
+
+# 3.13 joins some pairs of instructions. They are read as the pairs that they stand for, here and by the interpreter.
+JOINED = {
+    "LOAD_FAST_LOAD_FAST": ("LOAD_FAST", "LOAD_FAST"),
+    "STORE_FAST_LOAD_FAST": ("STORE_FAST", "LOAD_FAST"),
+    "STORE_FAST_STORE_FAST": ("STORE_FAST", "STORE_FAST"),
+}
+_COMPARES_TO_BOOL = 16
+
+
+def split_raw(name: str, arg: int) -> list[tuple[str, int]]:
+    """The instructions that one instruction of a code object stands for, with their arguments."""
+    if PY313:
+        if name in JOINED:
+            first, second = JOINED[name]
+            return [(first, arg >> 4), (second, arg & 15)]
+        if name == "COMPARE_OP" and arg & _COMPARES_TO_BOOL:
+            return [(name, arg & ~_COMPARES_TO_BOOL), ("TO_BOOL", 0)]
+    return [(name, arg)]
+
+
+def split(instruction: Instr) -> list[Instr]:
+    """`split_raw` of an editable instruction."""
+    name, arg, location = instruction.name, cast(Any, instruction.arg), instruction.location
+    if PY313:
+        if name in JOINED:
+            return [Instr(part, operand, location=location) for part, operand in zip(JOINED[name], arg)]
+        if name == "COMPARE_OP" and arg & _COMPARES_TO_BOOL:
+            plain = Compare(arg & ~_COMPARES_TO_BOOL)
+            return [Instr(name, plain, location=location), Instr("TO_BOOL", location=location)]
+    return [instruction]
 
 
 def stack_effect(instruction: Instr, jump: bool | None) -> int:

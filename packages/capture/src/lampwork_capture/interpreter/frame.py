@@ -10,6 +10,7 @@ from __future__ import annotations
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from ..bytecode.version import beside_callable
 from ..graph_break import BreakId, GraphBreak
 from ..source import Source
 from ..variables.base import ObservedException, Value
@@ -120,6 +121,10 @@ class SymbolicFrame:
         values = self.stack[-count:]
         del self.stack[-count:]
         return values
+
+    def push_callable(self, function: Value) -> None:
+        """Push a callable with the NULL that stands beside it for a call."""
+        self.stack += beside_callable(function, NULL)
 
     # Running
 

@@ -1,8 +1,8 @@
 """Instructions: a code object decoded once into what the run loop dispatches on.
 
-Caches and EXTENDED_ARG are folded away, arguments are resolved (names, constants, slots, jump targets), and the
-exception table and the loops of the control flow are known by instruction index. Invariant: decoded code is immutable
-and shared by every trace of the same code object.
+Caches and EXTENDED_ARG are folded away, joined instructions are split, arguments are resolved (names, constants, slots,
+jump targets), and the exception table and the loops of the control flow are known by instruction index. Invariant:
+decoded code is immutable and shared by every trace of the same code object.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property
 from types import CodeType
 from typing import Any
 
-from ..bytecode.version import PYTHON
+from ..bytecode.version import PY313, PYTHON, split_raw
 from ..guards.facts import UserLine
 from .dispatch import handler_for
 
@@ -26,6 +26,7 @@ _CONSTS = frozenset(dis.hasconst)
 _RELATIVE = frozenset(dis.hasjrel)
 _ABSOLUTE = frozenset(dis.hasjabs)
 _COMPARE = dis.opmap["COMPARE_OP"]
+_COMPARE_SHIFT = 5 if PY313 else 4 if PYTHON >= (3, 12) else 0
 _NO_FALLTHROUGH = frozenset(
     {
         "RETURN_VALUE",
@@ -80,7 +81,7 @@ class DecodedCode:
         self.slot_names = _slot_names(code)
         self.slot_of = {name: index for index, name in enumerate(self.slot_names)}
         self.first_free = len(self.slot_names) - len(code.co_freevars)
-        self.instructions, index_of = _decode(code, self.slot_names)
+        self.instructions, index_of = _decode(code)
         self.handlers = tuple(_handlers(code, index_of))
         self._handler_at: dict[int, HandlerEntry] = {}
         for entry in self.handlers:  # the table is sorted and does not overlap
@@ -158,7 +159,7 @@ def _slot_names(code: CodeType) -> tuple[str, ...]:
     return code.co_varnames + cells + code.co_freevars
 
 
-def _decode(code: CodeType, slot_names: tuple[str, ...]) -> tuple[tuple[Instruction, ...], dict[int, int]]:
+def _decode(code: CodeType) -> tuple[tuple[Instruction, ...], dict[int, int]]:
     raw = code.co_code
     lines: dict[int, int] = {}
     line = code.co_firstlineno
@@ -184,16 +185,16 @@ def _decode(code: CodeType, slot_names: tuple[str, ...]) -> tuple[tuple[Instruct
         found = lines.get(offset, -1)
         if found >= 0:
             line = found
-        index = len(instructions)
-        instruction = Instruction(index, offset, dis.opname[op], arg, line)
         for place in range(first_offset, offset + 2, 2):
-            index_of[place] = index
+            index_of[place] = len(instructions)
         first_offset = -1
-        instructions.append(instruction)
-        if op in _RELATIVE or op in _ABSOLUTE:
-            jumps.append((instruction, _jump_target(raw, op, instruction)))
-        else:
-            _resolve(code, slot_names, op, instruction)
+        for name, part in split_raw(dis.opname[op], arg):
+            instruction = Instruction(len(instructions), offset, name, part, line)
+            instructions.append(instruction)
+            if op in _RELATIVE or op in _ABSOLUTE:
+                jumps.append((instruction, _jump_target(raw, op, instruction)))
+            else:
+                _resolve(code, dis.opmap[name], instruction)
     index_of[len(raw)] = len(instructions)
     for instruction, target in jumps:
         instruction.target = index_of[target]
@@ -210,7 +211,7 @@ def _jump_target(raw: bytes, op: int, instruction: Instruction) -> int:
     return after + sign * instruction.arg * 2
 
 
-def _resolve(code: CodeType, slot_names: tuple[str, ...], op: int, instruction: Instruction) -> None:
+def _resolve(code: CodeType, op: int, instruction: Instruction) -> None:
     name, arg = instruction.name, instruction.arg
     if op in _CONSTS:
         instruction.value = code.co_consts[arg]
@@ -219,7 +220,7 @@ def _resolve(code: CodeType, slot_names: tuple[str, ...], op: int, instruction: 
     elif name == "LOAD_SUPER_ATTR":
         instruction.value = code.co_names[arg >> 2]
     elif op == _COMPARE:
-        instruction.value = dis.cmp_op[arg >> 4 if PYTHON >= (3, 12) else arg]
+        instruction.value = dis.cmp_op[arg >> _COMPARE_SHIFT]
     elif name == "KW_NAMES":
         instruction.value = code.co_consts[arg]
     elif op in _NAMES:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from ..bytecode.version import beside_callable
 from .instructions import DecodedCode, Instruction
 
 
@@ -60,10 +61,13 @@ _TRIVIAL = frozenset(
 _NEVER_RAISES = frozenset(
     {"POP_EXCEPT", "PUSH_EXC_INFO", "POP_TOP", "SWAP", "COPY", "NOP", "JUMP_FORWARD", "JUMP_BACKWARD", "LOAD_CONST",
      "JUMP_BACKWARD_NO_INTERRUPT", "PUSH_NULL", "STORE_FAST", "LOAD_FAST_AND_CLEAR", "PRECALL", "KW_NAMES", "MAKE_CELL",
-     "LOAD_CLOSURE"}
+     "LOAD_CLOSURE", "SET_FUNCTION_ATTRIBUTE"}
 )  # fmt: skip
 _DEEPEST = 8  # exceptions handled at a time; a path through handlers that cannot happen must not count for ever
-_NEVER_EXITS = frozenset({"END_FOR", "END_SEND", "PUSH_EXC_INFO", "POP_EXCEPT", "RERAISE", "RESUME", "PRECALL", "CALL"})
+_NEVER_EXITS = frozenset(
+    {"END_FOR", "END_SEND", "PUSH_EXC_INFO", "POP_EXCEPT", "RERAISE", "RESUME", "PRECALL", "CALL", "CALL_KW",
+     "SET_FUNCTION_ATTRIBUTE"}
+)  # fmt: skip
 
 
 def find_exits(
@@ -103,6 +107,8 @@ def _exit_at(decoded: DecodedCode, index: int, state: _State, live: frozenset[st
     instruction = decoded.instructions[index]
     if state.handled or instruction.name in _NEVER_EXITS or Item.UNKNOWN in state.stack:
         return None
+    if index > 0 and decoded.instructions[index - 1].name == "TO_BOOL":
+        return None  # the test that it is for: behind it are two places to go on, and neither depends on the result
     if _is_trivial_tail(decoded, index):
         return None
     if instruction.name in ("POP_TOP", "NOP", "JUMP_FORWARD") or (
@@ -153,7 +159,7 @@ def _step(decoded: DecodedCode, instruction: Instruction, state: _State, jump: b
         case "PUSH_NULL":
             stack.append(Item.NULL)
         case "LOAD_GLOBAL":
-            stack.extend([Item.NULL, Item.VALUE] if instruction.arg & 1 else [Item.VALUE])
+            stack.extend(beside_callable(Item.VALUE, Item.NULL) if instruction.arg & 1 else [Item.VALUE])
         case "PUSH_EXC_INFO":
             stack.append(Item.VALUE)
             handled += 1
@@ -184,7 +190,7 @@ def _apply_effect(instruction: Instruction, stack: list[Item], jump: bool) -> No
     else:
         stack.extend([Item.VALUE] * effect)
     if name == "LOAD_METHOD" or (name in ("LOAD_ATTR", "LOAD_SUPER_ATTR") and effect == _METHOD_EFFECT[name]):
-        stack[-2:] = [Item.UNKNOWN, Item.VALUE]
+        stack[-2:] = beside_callable(Item.VALUE, Item.UNKNOWN)
     elif name == "LOAD_FAST_AND_CLEAR":
         stack[-1] = Item.UNKNOWN
     elif stack and name not in _PURE_POPS and not name.startswith(("POP_JUMP", "DELETE_")):

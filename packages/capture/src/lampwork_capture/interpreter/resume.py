@@ -19,15 +19,11 @@ from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..bytecode.liveness import Liveness
 from ..bytecode.stack_depth import exception_regions, handler_label, label_positions
-from ..bytecode.version import PYTHON, falls_through, load_attribute
+from ..bytecode.version import PY313, PYTHON, falls_through, load_attribute
 from .instructions import DecodedCode, decode
 from .region import Exit
 
 _SELF = "__lampwork_self"
-
-
-def nothing() -> None:
-    """Called to take a NULL off the stack."""
 
 
 class CodeCopy:
@@ -115,7 +111,7 @@ def _without_method_pair(item: Instr) -> list[CodeItem]:
     return [
         Instr(load.name, load.arg, location=item.location),
         Instr("PUSH_NULL", location=item.location),
-        Instr("SWAP", 2, location=item.location),
+        *([] if PY313 else [Instr("SWAP", 2, location=item.location)]),
     ]
 
 
@@ -124,15 +120,14 @@ def _exit_block(code: CodeType, leave: Exit, resume: CodeType, taken: Emitter) -
     held: list[str] = []
     for null in reversed(leave.stack):
         if null:
-            emitter.emit("LOAD_CONST", nothing)  # the NULL below becomes the one that a call wants
-            emitter.call(0)
-            emitter.pop()
+            emitter.drop_null()
         else:
             held.append(taken.fresh_local("stack"))
             emitter.emit("STORE_FAST", held[-1])
     held.reverse()
     emitter.begin_call()
     emitter.make_function(resume, resume.co_freevars)
+    emitter.callable_ready()
     own = {*code.co_cellvars, *code.co_freevars}
     count = 0
     if needs_self(code):

@@ -134,6 +134,7 @@ class DecoratedValue(Value):
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.begin_call()
         emitter.load_value(self.manager)
+        emitter.callable_ready()
         emitter.load_value(self.function)
         emitter.call(1)
 
@@ -303,6 +304,7 @@ class GraphContextValue(ContextValue):
         emitter.emit("STORE_FAST", name)
         emitter.begin_call()
         emitter.emit("LOAD_FAST", name)
+        emitter.callable_ready()
         emitter.call(0)
         emitter.pop()
         emitter.temporaries.append(name)

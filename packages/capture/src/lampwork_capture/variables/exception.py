@@ -138,6 +138,7 @@ class ExceptionValue(Value):
             emitter.begin_call()
             emitter.load_constant(self.cls)
             emitter.load_attribute("__new__")
+            emitter.callable_ready()
             emitter.load_constant(self.cls)
             for arg in self.args:
                 emitter.load_value(arg)

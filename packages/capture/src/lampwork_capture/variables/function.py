@@ -222,6 +222,14 @@ class MadeFunctionValue(FunctionValue):
         self._keyword_defaults = keyword_defaults
         self._annotations = annotations
 
+    def with_part(self, part: int, value: Value, tracer: Tracer) -> MadeFunctionValue:
+        """A function that also has defaults (1), keyword defaults (2), annotations (4) or a closure (8)."""
+        cells = value.unpack(tracer) if part == 8 else self._cells
+        defaults = value if part == 1 else self._defaults
+        keyword_defaults = value if part == 2 else self._keyword_defaults
+        annotations = value if part == 4 else self._annotations
+        return MadeFunctionValue(self.code, self._scope, cells, defaults, keyword_defaults, annotations)
+
     def describe(self) -> str:
         return f"the function `{self.code.co_name}`"
 
@@ -298,8 +306,7 @@ class MadeFunctionValue(FunctionValue):
                 emitter.load_value(cell)
             emitter.build_tuple(len(self._cells))
             flags |= 8
-        emitter.load_constant(self.code)
-        emitter.emit("MAKE_FUNCTION", flags)
+        emitter.finish_function(self.code, flags)
 
     def _make_elsewhere(self, emitter: ValueEmitter) -> None:
         emitter.begin_call(FunctionType)

@@ -151,6 +151,7 @@ def remake_call(emitter: ValueEmitter, function: Value, arguments: Mapping[str, 
         raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, "a generator with star-arguments cannot be rebuilt")
     emitter.begin_call()
     emitter.load_value(function)
+    emitter.callable_ready()
     for name in positional:
         emitter.load_value(arguments[name])
     for name in keyword_only:

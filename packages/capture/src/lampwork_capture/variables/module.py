@@ -343,6 +343,7 @@ class ModuleSliceValue(ModuleValue):
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.begin_call()
         emitter.load_value(self.class_value)
+        emitter.callable_ready()
         if self.cls is torch.nn.ModuleList:
             for item in self.modules:
                 emitter.load_value(item)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from ...bytecode.version import PYTHON
 from ..dispatch import opcode
-from ..frame import NULL
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
@@ -24,8 +23,8 @@ def load_attr(frame: SymbolicFrame, instruction: Instruction) -> None:
     stack = frame.stack
     value = stack[-1].get_attribute(frame.tracer, instruction.value)
     if _METHOD_BIT and instruction.arg & 1:
-        stack[-1] = NULL
-        stack.append(value)
+        stack.pop()
+        frame.push_callable(value)
     else:
         stack[-1] = value
 
@@ -34,8 +33,8 @@ def load_attr(frame: SymbolicFrame, instruction: Instruction) -> None:
 def load_method(frame: SymbolicFrame, instruction: Instruction) -> None:
     stack = frame.stack
     value = stack[-1].get_attribute(frame.tracer, instruction.value)
-    stack[-1] = NULL
-    stack.append(value)
+    stack.pop()
+    frame.push_callable(value)
 
 
 @opcode("LOAD_SUPER_ATTR", since=(3, 12))
@@ -44,8 +43,9 @@ def load_super_attr(frame: SymbolicFrame, instruction: Instruction) -> None:
     proxy = callee.call(frame.tracer, [cls, instance], {})
     value = proxy.get_attribute(frame.tracer, instruction.value)
     if instruction.arg & 1:
-        frame.push(NULL)
-    frame.push(value)
+        frame.push_callable(value)
+    else:
+        frame.push(value)
 
 
 @opcode("STORE_ATTR")

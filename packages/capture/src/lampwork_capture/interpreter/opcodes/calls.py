@@ -30,19 +30,38 @@ def call(frame: SymbolicFrame, instruction: Instruction) -> None:
     names, frame.keyword_names = frame.keyword_names, ()
     stack = frame.stack
     base = len(stack) - count - 2
-    method, function = stack[base], stack[base + 1]
-    args = stack[base + 2 :]
-    if type(method) is not Null:
-        args.insert(0, function)
-        function = method
+    result = _call_at(frame, base, stack[base + 2 :], names)
+    del stack[base:]
+    stack.append(result)
+
+
+@opcode("CALL_KW", since=(3, 13))
+def call_kw(frame: SymbolicFrame, instruction: Instruction) -> None:
+    stack = frame.stack
+    base = len(stack) - instruction.arg - 3
+    names: tuple[str, ...] = stack[-1].as_constant()
+    result = _call_at(frame, base, stack[base + 2 : -1], names)
+    del stack[base:]
+    stack.append(result)
+
+
+def _call_at(frame: SymbolicFrame, base: int, args: list[Value], names: tuple[str, ...]) -> Value:
+    """Call what stands at `base`: a callable and NULL, or the function of a method and the receiver."""
+    function, receiver = _callable_at(frame, base)
+    if type(receiver) is not Null:
+        args.insert(0, receiver)
     kwargs: dict[str, Value] = {}
     if names:
         first = len(args) - len(names)
         kwargs = dict(zip(names, args[first:]))
         del args[first:]
-    result = call_value(frame, function, args, kwargs)
-    del stack[base:]
-    stack.append(result)
+    return call_value(frame, function, args, kwargs)
+
+
+def _callable_at(frame: SymbolicFrame, base: int) -> tuple[Value, Value]:
+    """A callable and NULL, or the function of a method and its receiver; the NULL is above from 3.13, else below."""
+    first, second = frame.stack[base], frame.stack[base + 1]
+    return (second, first) if type(first) is Null else (first, second)
 
 
 def call_value(frame: SymbolicFrame, function: Value, args: list[Value], kwargs: dict[str, Value]) -> Value:
@@ -65,19 +84,19 @@ def zero_argument_super(frame: SymbolicFrame) -> tuple[Value, Value]:
 def call_function_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
     tracer = frame.tracer
     stack = frame.stack
-    count = 3 if instruction.arg & 1 else 2
-    top = stack[-count:]
+    base = len(stack) - (4 if instruction.arg & 1 else 3)
     kwargs: dict[str, Value] = {}
     if instruction.arg & 1:
-        for key, value in tracer.items_of_mapping(top[2]):
+        for key, value in tracer.items_of_mapping(stack[-1]):
             if not isinstance(key, str):
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "keyword names must be strings")
             kwargs[key] = value
-    args = top[1].unpack(tracer)
-    result = call_value(frame, top[0], args, kwargs)
-    del stack[-count:]
-    assert type(stack[-1]) is Null
-    stack[-1] = result
+    args = stack[base + 2].unpack(tracer)
+    function, receiver = _callable_at(frame, base)
+    assert type(receiver) is Null
+    result = call_value(frame, function, args, kwargs)
+    del stack[base:]
+    stack.append(result)
 
 
 @opcode("MAKE_FUNCTION", until=(3, 12))
@@ -90,6 +109,19 @@ def make_function(frame: SymbolicFrame, instruction: Instruction) -> None:
     keyword_defaults = frame.pop() if flags & 0x02 else None
     defaults = frame.pop() if flags & 0x01 else None
     frame.push(MadeFunctionValue(code, frame.scope, cells, defaults, keyword_defaults, annotations))
+
+
+@opcode("MAKE_FUNCTION", since=(3, 13))
+def make_plain_function(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.push(MadeFunctionValue(frame.pop().as_constant(), frame.scope, (), None, None, None))
+
+
+@opcode("SET_FUNCTION_ATTRIBUTE", since=(3, 13))
+def set_function_attribute(frame: SymbolicFrame, instruction: Instruction) -> None:
+    """Nothing else refers to the function yet."""
+    attribute, function = frame.pop_many(2)
+    assert isinstance(function, MadeFunctionValue)
+    frame.push(function.with_part(instruction.arg, attribute, frame.tracer))
 
 
 @opcode("CALL_INTRINSIC_1", since=(3, 12))

@@ -69,6 +69,25 @@ def format_value(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.push(format_value_of(frame.tracer, value, _CONVERSIONS[instruction.arg & 3], spec))
 
 
+@opcode("CONVERT_VALUE", since=(3, 13))
+def convert_value(frame: SymbolicFrame, instruction: Instruction) -> None:
+    conversion = _CONVERSIONS[instruction.arg]
+    frame.stack[-1] = format_value_of(frame.tracer, frame.stack[-1], conversion, "")
+
+
+@opcode("FORMAT_SIMPLE", since=(3, 13))
+def format_simple(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.stack[-1] = format_value_of(frame.tracer, frame.stack[-1], None, "")
+
+
+@opcode("FORMAT_WITH_SPEC", since=(3, 13))
+def format_with_spec(frame: SymbolicFrame, instruction: Instruction) -> None:
+    value, spec = frame.stack[-2:]
+    result = format_value_of(frame.tracer, value, None, spec.as_constant())
+    frame.stack.pop()
+    frame.stack[-1] = result
+
+
 @opcode("LIST_APPEND")
 def list_append(frame: SymbolicFrame, instruction: Instruction) -> None:
     item = frame.pop()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ..frame import SymbolicFrame
     from ..instructions import Instruction
 
-_SKIPS_END_FOR = PYTHON >= (3, 12)
+_HAS_END_SEND = PYTHON >= (3, 12)
+_AFTER_LOOP = 2 if PYTHON >= (3, 13) else 1 if PYTHON >= (3, 12) else 0  # END_FOR, which pops both; or END_FOR, POP_TOP
 
 
 @opcode("GET_ITER")
@@ -34,7 +35,7 @@ def for_iter(frame: SymbolicFrame, instruction: Instruction) -> None:
         if not is_exception_of(error.value, StopIteration):
             raise
         frame.stack.pop()
-        frame.pc = instruction.target + 1 if _SKIPS_END_FOR else instruction.target
+        frame.pc = instruction.target + _AFTER_LOOP
         return
     frame.stack.append(item)
 
@@ -73,7 +74,7 @@ def send(frame: SymbolicFrame, instruction: Instruction) -> None:
     except ObservedException as error:
         if not is_exception_of(error.value, StopIteration):
             raise
-        if not _SKIPS_END_FOR:
+        if not _HAS_END_SEND:
             frame.stack.pop()  # from 3.12 END_SEND pops the receiver
         frame.stack.append(stop_iteration_value(tracer, error.value))
         frame.pc = instruction.target
@@ -89,7 +90,7 @@ def end_send(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("END_FOR", since=(3, 12))
 def end_for(frame: SymbolicFrame, instruction: Instruction) -> None:
     """Only reached by specialised loops of the real interpreter."""
-    del frame.stack[-2:]
+    del frame.stack[-1 if PYTHON >= (3, 13) else -2 :]
 
 
 decline("throwing into a generator that delegates is not modelled", "CLEANUP_THROW")

@@ -103,8 +103,9 @@ def delete_deref(frame: SymbolicFrame, instruction: Instruction) -> None:
 def load_global(frame: SymbolicFrame, instruction: Instruction) -> None:
     value = frame.scope.load(frame.tracer, instruction.value)
     if instruction.arg & 1:
-        frame.stack.append(NULL)
-    frame.stack.append(value)
+        frame.push_callable(value)
+    else:
+        frame.stack.append(value)
 
 
 @opcode("STORE_GLOBAL")
@@ -134,4 +135,11 @@ decline(
     "IMPORT_STAR",
     "LOAD_BUILD_CLASS",
 )
-decline("only the interpreter itself uses it", "INTERPRETER_EXIT", "PRINT_EXPR", "RESERVED")
+decline(
+    "only the interpreter itself uses it",
+    "INTERPRETER_EXIT",
+    "PRINT_EXPR",
+    "RESERVED",
+    "ENTER_EXECUTOR",
+    "EXIT_INIT_CHECK",
+)

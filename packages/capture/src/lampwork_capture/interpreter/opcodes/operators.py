@@ -68,6 +68,11 @@ def unary(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.stack[-1] = operators.unary(frame.tracer, _UNARY[instruction.name], frame.stack[-1])
 
 
+@opcode("TO_BOOL", since=(3, 13))
+def to_bool(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.stack[-1] = frame.tracer.constant(frame.stack[-1].truth(frame.tracer))
+
+
 @opcode("UNARY_NOT")
 def unary_not(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.stack[-1] = frame.tracer.constant(not frame.stack[-1].truth(frame.tracer))
