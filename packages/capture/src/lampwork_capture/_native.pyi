@@ -18,6 +18,10 @@ class FrameView:
     builtin_values: dict[str, Any]
 
 @final
+class TailCall:
+    def __init__(self, function: FunctionType, /, *args: Any) -> None: ...
+
+@final
 class GuardTree:
     def __init__(
         self,

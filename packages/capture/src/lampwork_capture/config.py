@@ -15,12 +15,15 @@ class CaptureConfig:
 
     `strict`: a failure of ours raises instead of falling back to eager (`LAMPWORK_STRICT=1`). `recompile_limit`: how
     many captures of one code object are kept before it runs eagerly. `longest_chain`: attempts to place a break.
+    `convert_without_tensor_work`: replace also frames that do nothing with tensors, which gains nothing; tests of the
+    interpreter itself ask for it.
     """
 
     fullgraph: bool = False
     strict: bool = False
     recompile_limit: int = 8
     longest_chain: int = 32
+    convert_without_tensor_work: bool = False
 
 
 def config_from_environment(*, fullgraph: bool = False) -> CaptureConfig:

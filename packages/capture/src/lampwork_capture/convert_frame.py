@@ -76,6 +76,8 @@ def convert(
                 if signal is Signal.STOPPED:
                     assert point is not None
                     return _finish_break(tracer, emitter, point, compile_graph, state)
+                if not (tracer.graph.has_operations or config.convert_without_tensor_work):
+                    raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{code.co_name}` does no tensor work")
                 return _finish_return(tracer, emitter, compile_graph, state)
             except ObservedException as error:
                 raised = error.value
@@ -92,7 +94,7 @@ def convert(
                 raise GraphBreakError(record)
             # Eager raises the real error; nothing below this frame may ask for a whole graph meanwhile.
             return CapturedFrame(code.co_qualname, code, code_of_eager(code), None, tracer.guards.freeze(), record)
-        point = _place(tracer, decoded, record, tried, point, raised)
+        point = _place(tracer, decoded, record, tried, point, broken.raised_value if raised is None else raised)
         tried.add(point.start)
         if len(tried) > config.longest_chain:
             raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
@@ -118,12 +120,15 @@ def _place(
 ) -> BreakPoint:
     """Where to stop the next trace, given that this one broke at its root's present instruction."""
     root = tracer.root
-    if stopped is not None and root.pc == stopped.start:  # the stop itself could not be rebuilt: go back a statement
+    known = raised is not None and call_group(decoded, root.raised.get(raised, root.index))[0] not in tried
+    if (
+        stopped is not None and root.pc == stopped.start and not known
+    ):  # the stop itself could not be rebuilt: go back a statement
         index = stopped.start
         start = _statement_start(decoded, index)
         region = frozenset(range(start, max(stopped.region) + 1)) | stopped.region
     else:
-        index = root.index if raised is None else root.raised.get(id(raised), root.index)
+        index = root.index if raised is None else root.raised.get(raised, root.index)
         if root.handler_origins:
             index = root.handler_origins[0]
         start, region = call_group(decoded, index)
@@ -156,8 +161,6 @@ def _finish_return(
 ) -> CapturedFrame:
     result = tracer.root.result
     assert result is not None
-    if not tracer.graph.has_operations:
-        raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{tracer.code.co_name}` does no tensor work")
     emit_return(tracer, emitter, result)
     final_facts(tracer, tracer.side_effects.written_objects())
     state.restore()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 from .guards.facts import UserLine
 
@@ -104,6 +105,7 @@ class GraphBreak(Exception):
         self.hint = hint or break_id.hint
         self.user_line: UserLine | None = None
         self.stack: tuple[UserLine, ...] = ()  # the user's lines, outermost first
+        self.raised_value: Any = None  # an exception that was raised and cannot be rebuilt: break where it was raised
 
 
 class SkipFrame(Exception):

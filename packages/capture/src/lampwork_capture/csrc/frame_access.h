@@ -33,6 +33,25 @@ lw_frame_slots(lw_frame *frame)
     return frame->localsplus;
 }
 
+/* Whether a trace function of this thread wants to see lines (sys.settrace; a profile function sees calls only). */
+static inline bool
+lw_is_traced(PyThreadState *tstate)
+{
+    return tstate->c_tracefunc != NULL;
+}
+
+/* Allow the thread `more` nested calls beyond its limit; take them back with a negative number. */
+static inline void
+lw_recursion_budget(PyThreadState *tstate, int more)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    tstate->py_recursion_remaining += more;
+    tstate->c_recursion_remaining += more;
+#else
+    tstate->recursion_remaining += more;
+#endif
+}
+
 /* A plain call: neither a generator's frame nor one that has its own namespace. */
 static inline bool
 lw_frame_is_call(lw_frame *frame)

@@ -2,7 +2,8 @@
  *
  * It stands in the interpreter only while some thread is active. Invariants: a frame whose code has no entry and no
  * callback interest runs exactly as without us; an evaluator that was there before still sees every frame that we run
- * natively; one that is installed on top of us is the innermost capture, and we only pass its frames on.
+ * natively; one that is installed on top of us is the innermost capture, and we only pass its frames on; under a trace
+ * function (sys.settrace: debuggers, coverage) frames run natively, line by line.
  */
 #include "native.h"
 #include "frame_access.h"
@@ -12,11 +13,15 @@
 
 /* Under the hook a Python call uses the C stack. Deeper than this, calls run with the hook off. */
 #define DEPTH_LIMIT 400
+/* Calls that a conversion may nest, whatever is left of the program's own recursion limit. */
+#define CONVERSION_DEPTH 3000
 
 typedef struct {
     PyObject *callback; /* strong; NULL: off in this thread */
     PyObject *owner;    /* strong; not NULL while callback is set */
     lw_frame *chaining; /* the frame that was handed to the evaluator below us */
+    lw_frame *replaced; /* the frame whose replacement is being called */
+    lw_tail_call *tail; /* the tail call that is being made */
     int depth;          /* frames of this thread that the hook is running */
     int in_callback;    /* while tracing, no evaluator below us sees frames either */
 } lw_thread;
@@ -246,9 +251,25 @@ run_natively(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag
     return result;
 }
 
+/* The replacement has arguments of its own now: what it drops shall die at once, so the original lets go of them. */
+static void
+release_arguments(lw_frame *frame)
+{
+    PyObject **slots = lw_frame_slots(frame);
+    int n_slots = lw_argument_slots(lw_frame_code(frame));
+    for (int i = 0; i < n_slots; i++) {
+        Py_CLEAR(slots[i]);
+    }
+}
+
 static PyObject *
 run_replacement_frame(lw_thread *t, PyThreadState *tstate, lw_frame *frame)
 {
+    if (t->replaced != NULL) {
+        lw_frame *original = t->replaced;
+        t->replaced = NULL;
+        release_arguments(original);
+    }
     t->depth++;
     PyObject *result = lw_default_eval(tstate, frame, 0);
     t->depth--;
@@ -303,17 +324,49 @@ give_back_function(lw_entry *entry, PyFunctionObject *function)
     Py_DECREF(function);
 }
 
+/* Call what the replacement wants called in its place, until something else than a TailCall is returned. */
 static PyObject *
-run_entry(PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope)
+finish_tail_calls(lw_thread *t, PyObject *result)
+{
+    while (result != NULL && Py_IS_TYPE(result, &lw_tail_type)) {
+        lw_tail_call *tail = (lw_tail_call *)result;
+        t->tail = tail;
+        result = lw_tail_run(tail);
+        t->tail = NULL; /* should the call have failed before it began */
+        Py_DECREF(tail);
+    }
+    return result;
+}
+
+/* Whether a frame that begins is that of the tail call being made: whoever makes the call takes its TailCall too. */
+static bool
+is_tail_called(lw_thread *t, lw_frame *frame)
+{
+    lw_tail_call *tail = t->tail;
+    if (tail == NULL || tail->items[0] != (PyObject *)lw_frame_function(frame)) {
+        return false;
+    }
+    t->tail = NULL;
+    lw_tail_release(tail);
+    return true;
+}
+
+static PyObject *
+run_entry(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, bool is_tail)
 {
     Py_INCREF(entry); /* a reset while it runs must not free it */
     PyObject *result = NULL;
     PyFunctionObject *function = borrow_function(entry, scope);
     if (function != NULL) {
+        t->replaced = frame;
         result = function->vectorcall((PyObject *)function, scope->slots, (size_t)scope->n_slots, NULL);
+        t->replaced = NULL; /* should the call have failed before it began */
         give_back_function(entry, function);
     }
     Py_DECREF(entry);
+    if (!is_tail) {
+        result = finish_tail_calls(t, result);
+    }
     return lw_frame_leave(tstate, frame, result);
 }
 
@@ -324,7 +377,7 @@ run_skip(lw_thread *t, PyThreadState *tstate, lw_frame *frame, bool recursive)
 }
 
 static PyObject *
-call_callback(lw_thread *t, lw_frame *frame, PyCodeObject *code, const lw_scope *scope, PyObject *owner)
+call_callback(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *code, const lw_scope *scope, PyObject *owner)
 {
     PyObject *result = NULL;
     PyObject *entries = lw_cache_entries(code, owner);
@@ -332,6 +385,7 @@ call_callback(lw_thread *t, lw_frame *frame, PyCodeObject *code, const lw_scope 
     if (view != NULL) {
         lw_activation saved;
         PyObject *callback = Py_NewRef(t->callback);
+        lw_recursion_budget(tstate, CONVERSION_DEPTH);
         t->in_callback++;
         bool stay = chain_next != NULL; /* an evaluator below us must not see the frames of the tracer */
         if (stay) {
@@ -351,6 +405,7 @@ call_callback(lw_thread *t, lw_frame *frame, PyCodeObject *code, const lw_scope 
             lw_hook_exit(&saved);
         }
         t->in_callback--;
+        lw_recursion_budget(tstate, -CONVERSION_DEPTH);
         Py_DECREF(callback);
     }
     Py_XDECREF(view);
@@ -359,16 +414,16 @@ call_callback(lw_thread *t, lw_frame *frame, PyCodeObject *code, const lw_scope 
 }
 
 static PyObject *
-run_found(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope)
+run_found(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, bool is_tail)
 {
-    return entry->code == NULL ? run_skip(t, tstate, frame, entry->recursive) : run_entry(tstate, frame, entry, scope);
+    return entry->code == NULL ? run_skip(t, tstate, frame, entry->recursive) : run_entry(t, tstate, frame, entry, scope, is_tail);
 }
 
 static PyObject *
-run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *code, const lw_scope *scope)
+run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *code, const lw_scope *scope, bool is_tail)
 {
     PyObject *owner = Py_NewRef(t->owner);
-    PyObject *answer = call_callback(t, frame, code, scope, owner);
+    PyObject *answer = call_callback(t, tstate, frame, code, scope, owner);
     PyObject *result = NULL;
     if (answer == retry_marker) {
         /* Another thread made a fitting entry meanwhile; should it be gone again, the frame runs natively. */
@@ -377,7 +432,7 @@ run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *c
         if (found != NULL) {
             Py_DECREF(answer);
             Py_DECREF(owner);
-            return run_found(t, tstate, frame, found, scope);
+            return run_found(t, tstate, frame, found, scope, is_tail);
         }
         Py_SETREF(answer, Py_NewRef(Py_None));
     }
@@ -401,7 +456,7 @@ run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *c
             result = lw_frame_leave(tstate, frame, NULL);
         }
         else {
-            result = run_found(t, tstate, frame, (lw_entry *)answer, scope);
+            result = run_found(t, tstate, frame, (lw_entry *)answer, scope, is_tail);
         }
     }
     else {
@@ -418,9 +473,10 @@ static PyObject *
 hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
     lw_thread *t = &this_thread;
-    if (t->callback == NULL || throwflag) {
+    if (t->callback == NULL || throwflag || lw_is_traced(tstate)) {
         return run_natively(t, tstate, frame, throwflag);
     }
+    bool is_tail = t->tail != NULL && is_tail_called(t, frame);
     PyCodeObject *code = lw_frame_code(frame);
     const int kind = CO_OPTIMIZED | CO_NEWLOCALS | CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR;
     if ((code->co_flags & kind) != (CO_OPTIMIZED | CO_NEWLOCALS) || !lw_frame_is_call(frame)) {
@@ -449,9 +505,9 @@ hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
     };
     lw_entry *entry = extra != NULL ? lw_cache_lookup(extra, t->owner, &scope) : NULL;
     if (entry == NULL) {
-        return run_missed(t, tstate, frame, code, &scope);
+        return run_missed(t, tstate, frame, code, &scope, is_tail);
     }
-    return run_found(t, tstate, frame, entry, &scope);
+    return run_found(t, tstate, frame, entry, &scope, is_tail);
 }
 
 /* Python face */

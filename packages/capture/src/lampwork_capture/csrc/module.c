@@ -15,7 +15,7 @@ PyInit__native(void)
     if (module == NULL) {
         return NULL;
     }
-    if (lw_frame_setup() < 0 || lw_cache_setup(module) < 0 || lw_hook_setup(module) < 0 || lw_callable_setup(module) < 0
+    if (lw_frame_setup() < 0 || lw_cache_setup(module) < 0 || lw_hook_setup(module) < 0 || lw_tail_setup(module) < 0 || lw_callable_setup(module) < 0
         || lw_guard_setup(module) < 0) {
         Py_DECREF(module);
         return NULL;

@@ -84,6 +84,18 @@ void lw_hook_exit(lw_activation *saved);
 bool lw_foreign_evaluator(void);
 PyObject *lw_set_peer(PyObject *module, PyObject *setter);
 
+/* tail_call.c */
+
+typedef struct {
+    PyObject_VAR_HEAD
+    PyObject *items[1]; /* the function, then its arguments */
+} lw_tail_call;
+
+extern PyTypeObject lw_tail_type;
+int lw_tail_setup(PyObject *module);
+PyObject *lw_tail_run(lw_tail_call *tail);
+void lw_tail_release(lw_tail_call *tail); /* drop the arguments: the called frame has its own */
+
 /* frame_3_*.c */
 
 int lw_frame_setup(void);

@@ -15,6 +15,7 @@ from ..graph_break import BreakId, GraphBreak
 from ..source import Source
 from ..variables.base import ObservedException, Value
 from ..variables.cell import CellValue
+from ..variables.exception import ExceptionValue
 from .dispatch import Signal
 from .instructions import Instruction, decode
 
@@ -105,7 +106,7 @@ class SymbolicFrame:
         self.result: Value | None = None
         self.stop_at = -1
         self.handler_origins: list[int] = []  # instructions whose exceptions are being handled now, outermost first
-        self.raised: dict[int, int] = {}  # by id of an exception that was seen: the instruction that first raised it
+        self.raised: dict[Value, int] = {}  # by exception that was seen: the instruction that first raised it
 
     # Stack
 
@@ -149,7 +150,9 @@ class SymbolicFrame:
 
     def unwind(self, error: ObservedException) -> None:
         """Enter the handler of an exception at the current instruction, or raise it to the caller."""
-        self.raised.setdefault(id(error.value), self.index)
+        self.raised.setdefault(error.value, self.index)
+        if isinstance(error.value, ExceptionValue):
+            error.value.raised = True
         entry = self.decoded.handler_at(self.index)
         if entry is None:
             raise error

@@ -99,8 +99,8 @@ class ValueEmitter(Emitter):
         if source is not None:
             self._load_sourced(source)
             return
-        if value.is_constant():
-            value.reconstruct(self)
+        if value.is_constant() and not isinstance(value.as_constant(), (tuple, frozenset, slice)):
+            value.reconstruct(self)  # the same object however often it is loaded
             return
         if key in self._building:
             raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"{value.describe()} contains itself")

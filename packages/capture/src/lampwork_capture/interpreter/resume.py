@@ -2,7 +2,8 @@
 
 The replacement of a frame that breaks is: the generated prefix, then a jump into a copy of the original code at the
 breaking instruction, whose handlers stay in place; at each exit of the native region the copy packs stack and locals
-and calls a resume function: the original code again, entered behind the break. Invariant: a resume function depends
+and hands over to a resume function (a TailCall, so that one frame stays one frame): the original code again, entered
+behind the break. Invariant: a resume function depends
 only on the code, the exit and its stack layout, so all breaks that leave there share it.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 from bytecode.instr import CellVar, FreeVar, Instr, Label, TryBegin, TryEnd
 
+from .. import _native
 from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
 from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
@@ -125,7 +127,7 @@ def _exit_block(code: CodeType, leave: Exit, resume: CodeType, taken: Emitter) -
             held.append(taken.fresh_local("stack"))
             emitter.emit("STORE_FAST", held[-1])
     held.reverse()
-    emitter.begin_call()
+    emitter.begin_call(_native.TailCall)
     emitter.make_function(resume, resume.co_freevars)
     emitter.callable_ready()
     own = {*code.co_cellvars, *code.co_freevars}
@@ -138,7 +140,7 @@ def _exit_block(code: CodeType, leave: Exit, resume: CodeType, taken: Emitter) -
         emitter.emit("LOAD_FAST", name)
         emitter.emit("DELETE_FAST", name)  # the resumed frame holds them now
         count += 1
-    emitter.call(count)
+    emitter.call(1 + count)
     emitter.return_value()
     return emitter.instructions
 

@@ -151,8 +151,7 @@ class FrameTracer:
 
     def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
         error = ExceptionValue(exception_type, [self.constant(arg) for arg in args])
-        if isinstance(self.handled, ExceptionValue):
-            error.context = self.handled
+        error.chain(self.handled)
         raise ObservedException(error)
 
     def is_tracing_through(self, code: Any) -> bool:

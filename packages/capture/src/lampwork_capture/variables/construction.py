@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """`cls(*args, **kwargs)` for a user's class: `__new__`, then `__init__`, both traced."""
     cls = class_value.obj
+    if hasattr(cls, "__del__"):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{class_value.describe()} has a finalizer, whose time is seen")
     new, owner = find_in_class(cls, "__new__")
     new_function = new.__func__ if isinstance(new, staticmethod) else new
     if isinstance(new_function, FunctionType):
@@ -37,7 +39,7 @@ def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], k
             return _new_named_tuple(tracer, class_value, args, kwargs)
         maker = class_value.class_attribute(tracer, "__new__", new, owner)
         made = tracer.call(maker, [class_value, *args], kwargs)
-        if not issubclass(made.python_type(), cls):
+        if cls not in made.python_type().__mro__:
             return made
     else:
         made = bare_object(tracer, class_value, args)

@@ -33,7 +33,7 @@ class ExceptionValue(Value):
     """An exception object made by the traced program."""
 
     kind = "an exception"
-    __slots__ = ("args", "cause", "class_value", "cls", "context", "has_cause")
+    __slots__ = ("args", "cause", "class_value", "cls", "context", "has_cause", "raised")
 
     def __init__(self, cls: type[BaseException], args: Sequence[Value], class_value: ClassLike | None = None) -> None:
         super().__init__()
@@ -43,6 +43,21 @@ class ExceptionValue(Value):
         self.cause: Value | None = None
         self.context: Value | None = None
         self.has_cause = False
+        self.raised = False  # it has a traceback, which only raising it for real can make
+
+    def chain(self, handled: Value | None) -> None:
+        """It is raised while `handled` is being handled: that becomes its context, and no chain goes round."""
+        if not isinstance(handled, ExceptionValue) or handled is self:
+            return
+        link: Value | None = handled
+        seen: set[Value] = set()
+        while isinstance(link, ExceptionValue) and link not in seen:
+            seen.add(link)
+            if link.context is self:
+                link.context = None
+                break
+            link = link.context
+        self.context = handled
 
     def describe(self) -> str:
         shown = ", ".join(repr(arg.as_constant()) if arg.is_constant() else arg.describe() for arg in self.args)
@@ -85,7 +100,7 @@ class ExceptionValue(Value):
             case "__suppress_context__":
                 return tracer.constant(self.has_cause)
             case "__traceback__":
-                return TracebackValue()
+                return TracebackValue() if self.raised else tracer.constant(None)
             case "value" if issubclass(self.cls, StopIteration):
                 return self.args[0] if self.args else tracer.constant(None)
             case "with_traceback" | "add_note":
@@ -119,21 +134,46 @@ class ExceptionValue(Value):
             case "args":
                 self.args = value.unpack(tracer)
             case "__cause__":
-                self.cause = None if value.is_constant() else value
+                self.cause = self._linked(tracer, name, value)
                 self.has_cause = True
             case "__context__":
-                self.context = None if value.is_constant() else value
+                self.context = self._linked(tracer, name, value)
             case "__traceback__":
-                pass
+                self.set_traceback(tracer, value)
             case "__suppress_context__":
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "`__suppress_context__` is assigned")
             case _:
                 tracer.side_effects.store_attribute(self, name, value, raw=True)
 
+    def _linked(self, tracer: Tracer, name: str, value: Value) -> Value | None:
+        """What is assigned to `__cause__` or `__context__`."""
+        value = value.realize()
+        if value.is_constant() and value.as_constant() is None:
+            return None
+        if not isinstance(value, ExceptionValue):
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{value.describe()} as `{name}` of an exception")
+        return value
+
+    def set_traceback(self, tracer: Tracer, value: Value) -> None:
+        """`error.__traceback__ = value`."""
+        value = value.realize()
+        if isinstance(value, TracebackValue):
+            self.raised = True
+        elif value.is_constant() and value.as_constant() is None:
+            self.raised = False
+        else:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{value.describe()} as a traceback")
+
     def children(self) -> Sequence[Value]:
-        return [*self.args, *([self.cause] if self.cause is not None else [])]
+        return [*self.args, *(link for link in (self.cause, self.context) if link is not None)]
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self.raised:
+            broken = GraphBreak(
+                BreakId.RECONSTRUCTION_NOT_MODELLED, f"{self.describe()} outlives its handler, with its traceback"
+            )
+            broken.raised_value = self
+            raise broken
         if _has_own_constructor(self.cls):
             emitter.begin_call()
             emitter.load_constant(self.cls)
@@ -149,7 +189,7 @@ class ExceptionValue(Value):
                 emitter.load_value(arg)
             emitter.call(len(self.args))
         writes = emitter.side_effects.attribute_writes(self)
-        if writes or self.has_cause:
+        if writes or self.has_cause or self.context is not None:
             emitter.remember(self)
         for name, write in writes.items():
             emit_attribute_write(emitter, self, name, write)
@@ -160,6 +200,10 @@ class ExceptionValue(Value):
                 emitter.load_value(self.cause)
             emitter.load_value(self)
             emitter.store_attribute("__cause__")
+        if self.context is not None:
+            emitter.load_value(self.context)
+            emitter.load_value(self)
+            emitter.store_attribute("__context__")
 
 
 class ExceptionMethodValue(Value):
@@ -177,7 +221,8 @@ class ExceptionMethodValue(Value):
         if self.name == "__init__" and not kwargs:
             self.owner.args = list(args)
             return tracer.constant(None)
-        if self.name == "with_traceback":
+        if self.name == "with_traceback" and len(args) == 1 and not kwargs:
+            self.owner.set_traceback(tracer, args[0])
             return self.owner
         if self.name in ("__str__", "__repr__") and not args:
             return tracer.constant(self.owner.text(tracer, str if self.name == "__str__" else repr))
@@ -189,6 +234,15 @@ class ExceptionMethodValue(Value):
 
 
 _BUILTIN_BASES = frozenset({object, BaseException, Exception})
+_HEAP_TYPE = 1 << 9
+# Builtin classes whose constructors want certain arguments, or do more than keep them
+_SPECIAL = (BaseExceptionGroup, UnicodeEncodeError, UnicodeDecodeError, UnicodeTranslateError)
+_KEEPS_MORE = (OSError, SyntaxError, ImportError, StopIteration, SystemExit)
+
+
+def _builtin_base(cls: type) -> Any:
+    """The class of the interpreter's own whose constructor an exception class builds on."""
+    return next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
 
 
 def _has_own_constructor(cls: type) -> bool:
@@ -225,14 +279,19 @@ def make_exception(
     new, init = _lookup(cls, "__new__"), _lookup(cls, "__init__")
     if isinstance(getattr(new, "__func__", new), FunctionType):
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the exception class {cls.__name__} has its own `__new__`")
+    if hasattr(cls, "__del__"):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the exception class {cls.__name__} has a finalizer")
+    base_cls = _builtin_base(cls)
+    if base_cls.__module__ != "builtins" or issubclass(base_cls, _SPECIAL):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"making the exception {cls.__name__} is not modelled")
     error = ExceptionValue(cls, args, class_value)
     if isinstance(init, FunctionType):
         base = next(base for base in cls.__mro__ if "__init__" in base.__dict__)
         bind_function(tracer, init, error, "__init__", base).call(tracer, args, kwargs)
     elif kwargs:
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"keyword arguments of {cls.__name__}")
-    elif issubclass(cls, (OSError, SyntaxError, UnicodeError, ImportError)) and len(args) > 1:
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{cls.__name__} with several arguments")
+    if issubclass(cls, _KEEPS_MORE) and (len(args) > 1 or isinstance(init, FunctionType)):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the constructor of {cls.__name__} is not modelled")
     return error
 
 
@@ -268,7 +327,8 @@ def exception_classes(tracer: Tracer, value: Value) -> tuple[type, ...]:
 
 def is_exception_of(value: Value, classes: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
     """Whether an observed exception is an instance of these classes."""
-    return issubclass(value.python_type(), classes)
+    wanted = classes if isinstance(classes, tuple) else (classes,)
+    return not set(wanted).isdisjoint(value.python_type().__mro__)
 
 
 def stop_iteration_value(tracer: Tracer, error: Value) -> Value:

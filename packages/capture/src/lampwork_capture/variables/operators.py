@@ -80,12 +80,17 @@ def binary(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) ->
     reflected_name = BINARY_METHODS[op][1]
     right_first = (
         right_type is not left_type
-        and issubclass(right_type, left_type)
-        and getattr(right_type, reflected_name, None) is not getattr(left_type, reflected_name, None)
+        and left_type in right_type.__mro__
+        and (
+            op in COMPARISONS
+            or getattr(right_type, reflected_name, None) is not getattr(left_type, reflected_name, None)
+        )
     )
     attempts = [(left, right, False), (right, left, True)]
     if right_first:
         attempts.reverse()
+    elif left_type is right_type and op not in COMPARISONS:
+        del attempts[1]  # the same method of the same class is not asked again
     for value, other, reflected in attempts:
         result = value.binary(tracer, op, other, reflected)
         if result is not None:

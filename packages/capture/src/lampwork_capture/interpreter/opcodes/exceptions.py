@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Value
-from ...variables.exception import ExceptionValue, TracebackValue, exception_classes, instantiate
+from ...variables.exception import TracebackValue, exception_classes, instantiate
 from ..dispatch import decline, opcode
 from ..frame import SavedException
 
@@ -25,7 +25,7 @@ def push_exc_info(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.push(SavedException(frame.tracer.handled))
     frame.push(error)
     frame.tracer.handled = error
-    frame.handler_origins.append(frame.raised.get(id(error), frame.index))
+    frame.handler_origins.append(frame.raised.get(error, frame.index))
 
 
 @opcode("POP_EXCEPT", since=(3, 11))
@@ -40,7 +40,7 @@ def pop_except(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("CHECK_EXC_MATCH", since=(3, 11))
 def check_exc_match(frame: SymbolicFrame, instruction: Instruction) -> None:
     classes = exception_classes(frame.tracer, frame.pop())
-    frame.push(frame.tracer.constant(issubclass(frame.stack[-1].python_type(), classes)))
+    frame.push(frame.tracer.constant(not set(classes).isdisjoint(frame.stack[-1].python_type().__mro__)))
 
 
 @opcode("RERAISE")
@@ -60,8 +60,7 @@ def raise_varargs(frame: SymbolicFrame, instruction: Instruction) -> None:
     if len(args) == 2:
         error.cause = None if tracer.is_none(args[1]) else instantiate(tracer, args[1])
         error.has_cause = True
-    if tracer.handled is not None and tracer.handled is not error and isinstance(tracer.handled, ExceptionValue):
-        error.context = tracer.handled
+    error.chain(tracer.handled)
     raise ObservedException(error)
 
 

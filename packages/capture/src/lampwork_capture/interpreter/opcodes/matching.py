@@ -5,11 +5,12 @@ Invariant: a pattern is decided by the subject's type as Python decides it; unkn
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Value
 from ...variables.exception import is_exception_of
+from ...variables.operators import hash_key
 from ..dispatch import opcode
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..instructions import Instruction
 
 _SEQUENCE_FLAG, _MAPPING_FLAG = 1 << 5, 1 << 6
+_MAPPING_METHODS = ("get", "__getitem__", "__contains__")
 _SELF_MATCHING = (bool, bytearray, bytes, dict, float, frozenset, int, list, set, str, tuple)
 
 
@@ -36,9 +38,12 @@ def match_sequence(frame: SymbolicFrame, instruction: Instruction) -> None:
 def match_keys(frame: SymbolicFrame, instruction: Instruction) -> None:
     tracer = frame.tracer
     subject, keys = frame.stack[-2], frame.stack[-1].unpack(tracer)
-    if not issubclass(subject.python_type(), dict):
+    kind: Any = subject.python_type()
+    if not issubclass(kind, dict) or any(getattr(kind, name) is not getattr(dict, name) for name in _MAPPING_METHODS):
         raise GraphBreak(BreakId.OPCODE_NOT_MODELLED, f"a mapping pattern on {subject.describe()}")
     values: list[Value] = []
+    if len({hash_key(tracer, key) for key in keys}) < len(keys):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a mapping pattern with a key twice")
     for key in keys:
         if not subject.contains(tracer, key):
             frame.push(tracer.constant(None))
@@ -52,6 +57,8 @@ def match_class(frame: SymbolicFrame, instruction: Instruction) -> None:
     tracer = frame.tracer
     subject, cls_value, names_value = frame.pop_many(3)
     cls = cls_value.as_constant()
+    if not isinstance(cls, type):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{cls_value.describe()} as a class pattern")
     names = [name.as_constant() for name in names_value.unpack(tracer)]
     if not tracer.constant(isinstance).call(tracer, [subject, cls_value], {}).truth(tracer):
         frame.push(tracer.constant(None))
@@ -67,6 +74,8 @@ def match_class(frame: SymbolicFrame, instruction: Instruction) -> None:
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
         else:
             names = [*arguments[:count], *names]
+    if len(set(names)) < len(names):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"a class pattern of {cls.__name__} with a name twice")
     for name in names:
         try:
             attributes.append(subject.get_attribute(tracer, name))
