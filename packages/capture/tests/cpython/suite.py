@@ -24,8 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import lampwork_capture  # noqa: E402
-from lampwork_capture.config import CaptureConfig  # noqa: E402
 import torch  # noqa: E402
+from lampwork_capture.config import CaptureConfig  # noqa: E402
 from modules import LANGUAGE  # noqa: E402
 from run_module import RECOMPILE_LIMIT, run_module  # noqa: E402
 

@@ -47,8 +47,10 @@ lw_recursion_budget(PyThreadState *tstate, int more)
 #if PY_VERSION_HEX >= 0x030C0000
     tstate->py_recursion_remaining += more;
     tstate->c_recursion_remaining += more;
-#else
+#elif PY_VERSION_HEX >= 0x030B0000
     tstate->recursion_remaining += more;
+#else
+    tstate->recursion_depth -= more;
 #endif
 }
 

@@ -6,6 +6,7 @@ the frame breaks before it, so that eager raises the real one. Invariant: an exc
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -236,7 +237,8 @@ class ExceptionMethodValue(Value):
 _BUILTIN_BASES = frozenset({object, BaseException, Exception})
 _HEAP_TYPE = 1 << 9
 # Builtin classes whose constructors want certain arguments, or do more than keep them
-_SPECIAL = (BaseExceptionGroup, UnicodeEncodeError, UnicodeDecodeError, UnicodeTranslateError)
+_SPECIAL: tuple[type, ...] = (UnicodeEncodeError, UnicodeDecodeError, UnicodeTranslateError)
+_SPECIAL += tuple(vars(builtins)[name] for name in ("BaseExceptionGroup",) if hasattr(builtins, name))
 _KEEPS_MORE = (OSError, SyntaxError, ImportError, StopIteration, SystemExit)
 
 
