@@ -85,12 +85,15 @@ class SideEffects:
         self._order: dict[tuple[str, Any], None] = {}
         self._actions: dict[str, Callable[[ValueEmitter], None]] = {}
         self.count = 0  # grows with every recorded change: tells whether anything happened between two moments
+        self.changed_values: list[Value] = []  # the objects of all changes so far, in order
+        self.changes_elsewhere = 0  # changes of what is no object: globals, torch's state
 
     # Containers
 
     def mutated(self, value: Value) -> None:
         """The contents of a list, dict, set, cell ... changed. At replay its `write_back` runs, if it has a source."""
         self.count += 1
+        self.changed_values.append(value)
         if value.source is None:
             return  # made in this frame: built in its final state
         if id(value) not in self._mutated:
@@ -117,6 +120,7 @@ class SideEffects:
 
     def _write_attribute(self, value: Value, name: str, write: AttributeWrite) -> None:
         self.count += 1
+        self.changed_values.append(value)
         writes = self._attributes.setdefault(id(value), {})
         self._owners[id(value)] = value
         known = writes.get(name)
@@ -149,6 +153,7 @@ class SideEffects:
     def store_global(self, namespace: Namespace, name: str, new: Value | Deleted) -> None:
         """A write to a module's globals."""
         self.count += 1
+        self.changes_elsewhere += 1
         key = (id(namespace.variables), name)
         self._global_priors[key] = prior_of(self._globals.get(key), self._global_priors.get(key), new)
         self._globals[key] = new
@@ -168,6 +173,7 @@ class SideEffects:
     def at_replay(self, key: str, action: Callable[[ValueEmitter], None] | None) -> None:
         """Emit `action` after the others (grad mode ...); a later one of the same key replaces it, None removes it."""
         self.count += 1
+        self.changes_elsewhere += 1
         if action is None:
             self._actions.pop(key, None)
         else:

@@ -42,6 +42,7 @@ from .side_effects import SideEffects
 _DEEPEST = 60
 _MOST_ITERATIONS = 5_000
 _GENERATOR = 0x20
+_AUTOGRAD: Any = torch._C._autograd
 _NOT_PLAIN = 0x80 | 0x100 | 0x200  # coroutine, iterable coroutine, async generator
 
 
@@ -116,6 +117,16 @@ class FrameTracer:
 
     def constant(self, obj: Any) -> Value:
         return builder.constant(self, obj)
+
+    def held_values(self) -> list[Value]:
+        """What the frames under tracing hold in their slots and on their stacks."""
+        held: list[Value] = []
+        frame: SymbolicFrame | None = self.frame
+        while frame is not None:
+            held += (value for value in frame.slots if value is not None)
+            held += frame.stack
+            frame = frame.parent
+        return held
 
     def literal(self, obj: Any) -> Value:
         """The value of a constant of the bytecode."""
@@ -372,10 +383,21 @@ class TorchState:
 
     def __init__(self) -> None:
         self.grad_enabled = torch.is_grad_enabled()
+        # The user's hooks on saved tensors must not see the fake ones
+        self._hides_hooks = _AUTOGRAD._top_saved_tensors_default_hooks(True) is not None
+        if self._hides_hooks:
+            _AUTOGRAD._push_saved_tensors_default_hooks(_unchanged, _unchanged)
 
     def restore(self) -> None:
+        if self._hides_hooks:
+            _AUTOGRAD._pop_saved_tensors_default_hooks()
+            self._hides_hooks = False
         if torch.is_grad_enabled() != self.grad_enabled:
             torch._C._set_grad_enabled(self.grad_enabled)
+
+
+def _unchanged(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def drop_needless_grad_modes(graph: torch.fx.Graph, enabled: bool) -> None:

@@ -243,6 +243,10 @@ class Tracer(Protocol):
         """Raise GraphBreak if the function may not be traced through."""
         ...
 
+    def held_values(self) -> Sequence[Value]:
+        """What the frames under tracing hold in their slots and on their stacks."""
+        ...
+
     def wrap_unread(self, value: Value) -> Value:
         """Wrap a local of the root frame at its first use; any other value is itself."""
         ...

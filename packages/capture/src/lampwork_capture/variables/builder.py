@@ -25,6 +25,7 @@ from ..source import AttributeSource, CellSource, GlobalSource, LocalSource, Mod
 from . import (
     autograd_function,
     builtin_types,
+    checkpoint,
     context_manager,
     deque,
     generator,
@@ -57,6 +58,7 @@ from .tuple import TupleValue, is_struct_sequence
 MODELS: tuple[ModuleType, ...] = (
     autograd_function,
     builtin_types,
+    checkpoint,
     context_manager,
     deque,
     generator,

@@ -7,22 +7,18 @@ mapped, what is differentiated) are torch's; nothing of them is repeated here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.func
 
-from ..graph.subgraph import FinishedSubgraph
 from ..graph.transforms import TRANSFORMS, call_transform, map_structure
 from ..graph_break import BreakId, GraphBreak
 from .base import ObservedException, Tracer, Value
 from .constant import snapshot
-from .dict import DictValue, dict_contents
-from .list import ListValue
 from .registry import handles
-from .tensor import TensorValue
-from .tuple import TupleValue
+from .traced_body import TracedBody, example_of, node_of_argument, structure_of, value_of
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -31,91 +27,6 @@ if TYPE_CHECKING:
 _vmap_impl: Any = torch.vmap.__globals__["vmap_impl"]
 _eager: Any = torch.func.vjp.__globals__
 _check_randomness: Any = torch.vmap.__globals__["_check_randomness_arg"]
-
-
-class Carried:
-    """An argument that is neither a tensor, a literal nor a plain container, on its way through a transform."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Value) -> None:
-        self.value = value
-
-
-def structure_of(tracer: Tracer, value: Value, leaf: Callable[[Value], Any]) -> Any:
-    """The plain tuples, lists and dicts that a value is, with `leaf` of everything else."""
-    value = value.realize()
-    if isinstance(value, TupleValue) and value.cls is tuple:
-        return tuple(structure_of(tracer, item, leaf) for item in value.unpack(tracer))
-    if isinstance(value, ListValue):
-        return [structure_of(tracer, item, leaf) for item in value.unpack(tracer)]
-    if isinstance(value, DictValue) and value.cls is dict and dict_contents(value) is not None:
-        return {key: structure_of(tracer, item, leaf) for key, item in tracer.items_of_mapping(value)}
-    return leaf(value)
-
-
-def value_of(tracer: Tracer, structure: Any, leaf: Callable[[Any], Value]) -> Value:
-    """The value of plain containers, with the values that `leaf` makes of everything else."""
-    if isinstance(structure, tuple):
-        return tracer.make_tuple([value_of(tracer, item, leaf) for item in structure])
-    if isinstance(structure, list):
-        return ListValue([value_of(tracer, item, leaf) for item in structure])
-    if isinstance(structure, dict):
-        return tracer.make_dict([(tracer.constant(k), value_of(tracer, item, leaf)) for k, item in structure.items()])
-    return leaf(structure)
-
-
-def _example(value: Value) -> Any:
-    """What stands for an argument when the transform is run while tracing."""
-    if isinstance(value, TensorValue):
-        return value.fake
-    return value.as_constant() if value.is_constant() else Carried(value)
-
-
-def _node(value: Value) -> Any:
-    """What stands for an argument in the graph: what is no tensor is part of the body already."""
-    return value.node if isinstance(value, TensorValue) else None
-
-
-class _Body:
-    """The function given to a transform while tracing: records what it does on the wrapped tensors in a subgraph."""
-
-    def __init__(self, tracer: Tracer, function: Value) -> None:
-        self._tracer = tracer
-        self._function = function
-        self.finished: FinishedSubgraph | None = None
-        self.result: Any = None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        tracer = self._tracer
-        if self.finished is not None:
-            raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a transform that calls its function more than once")
-        tracer.graph.begin_subgraph()
-        try:
-            values = [value_of(tracer, arg, self._argument) for arg in args]
-            named = {name: value_of(tracer, arg, self._argument) for name, arg in kwargs.items()}
-            returned = tracer.call(self._function, values, named)
-            outputs: list[TensorValue] = []
-
-            def position(value: Value) -> int | None:
-                if isinstance(value, TensorValue):
-                    outputs.append(value)
-                    return len(outputs) - 1
-                if value.is_constant() and value.as_constant() is None:
-                    return None
-                raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"a transformed function returns {value.describe()}")
-
-            self.result = structure_of(tracer, returned, position)
-            self.finished = tracer.graph.end_subgraph([value.node for value in outputs])
-        finally:
-            if self.finished is None:
-                tracer.graph.abandon_subgraph()
-        return map_structure(self.result, lambda index: None if index is None else outputs[index].fake)
-
-    def _argument(self, leaf: Any) -> Value:
-        if isinstance(leaf, torch.Tensor):
-            return TensorValue(self._tracer.graph.add_argument(leaf), leaf)
-        return leaf.value if isinstance(leaf, Carried) else self._tracer.constant(leaf)
 
 
 def apply_transform(
@@ -128,9 +39,9 @@ def apply_transform(
 ) -> Value:
     """`transform(function, **options)(*args, **kwargs)` as one node of the graph."""
     function = function.realize()
-    body = _Body(tracer, function)
-    examples = [structure_of(tracer, arg, _example) for arg in args]
-    named = {key: structure_of(tracer, arg, _example) for key, arg in kwargs.items()}
+    body = TracedBody(tracer, lambda values, named: tracer.call(function, values, named))
+    examples = [structure_of(tracer, arg, example_of) for arg in args]
+    named = {key: structure_of(tracer, arg, example_of) for key, arg in kwargs.items()}
     try:
         with tracer.graph.fake_mode:
             found = TRANSFORMS[name](body, **options)(*examples, **named)
@@ -146,8 +57,8 @@ def apply_transform(
         tracer.graph.add_module(f"{name}_body", body.finished.module),
         body.result,
         tuple(body.finished.captured),
-        tuple(structure_of(tracer, arg, _node) for arg in args),
-        {key: structure_of(tracer, arg, _node) for key, arg in kwargs.items()},
+        tuple(structure_of(tracer, arg, node_of_argument) for arg in args),
+        {key: structure_of(tracer, arg, node_of_argument) for key, arg in kwargs.items()},
     )
     flat = iter(tracer.add_node("call_function", call_transform, node_args, {}).unpack(tracer))
     return value_of(tracer, found, lambda _: next(flat))
