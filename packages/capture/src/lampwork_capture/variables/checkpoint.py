@@ -33,7 +33,7 @@ def call_checkpointed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str
     preserve_rng_state = preserve is None or preserve.truth(tracer)
     changes, elsewhere = len(tracer.side_effects.changed_values), tracer.side_effects.changes_elsewhere
     body = TracedBody(tracer, lambda _, __: tracer.call(args[0].realize(), args[1:], named))
-    found = body()
+    body()
     assert body.finished is not None
     changed = tracer.side_effects.changed_values[changes:]
     held = [*tracer.held_values(), *args, *named.values()]
