@@ -25,6 +25,7 @@ _FROZEN_INLINED = ("<frozen _collections_abc>",)
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
+_POLYFILLS = os.path.join(_HERE, "polyfills") + os.sep
 
 # Parts of torch whose Python code is traced when a traced function calls it.
 _TORCH_INLINED = (
@@ -147,6 +148,8 @@ class SkipPolicy:
         return known
 
     def _of_filename(self, filename: str) -> CallPolicy:
+        if filename.startswith(_POLYFILLS):
+            return CallPolicy.INLINE
         if filename.startswith("<frozen "):
             return CallPolicy.INLINE if filename in _FROZEN_INLINED else CallPolicy.SKIP
         if filename.startswith((*_GENERATED, _HERE, *self._skipped_libraries)):

@@ -185,3 +185,33 @@ def test_the_subgraph_is_counted_and_printed():
     found = capture.capture(lambda x: vmap(lambda row: row.sin() + 1)(x), torch.ones(2, 3))
     assert len(found.graphs) == 1 and found.operator_count == 4  # sin, add, the transform, its first result
     assert "vmap_body" in found.graphs[0].code
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 16])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_associative_scan(length, reverse):
+    from torch._higher_order_ops.associative_scan import associative_scan
+
+    def function(a, b):
+        pair = {"a": a, "b": [b]}
+
+        def combine(left, right):
+            return {"a": left["a"] * right["a"], "b": [right["a"] * left["b"][0] + right["b"][0]]}
+
+        return associative_scan(combine, pair, dim=1, reverse=reverse, combine_mode="generic")
+
+    arguments = torch.rand(2, length, 3), torch.rand(2, length, 3)
+    expected, found = function(*arguments), capture.capture(function, *arguments)
+    torch.testing.assert_close(found.result, expected)
+    assert len(found.graphs) == 1 and not found.graph_breaks
+
+
+def test_associative_scan_of_nothing_raises_as_in_eager():
+    from torch._higher_order_ops.associative_scan import associative_scan
+
+    def function(a):
+        return associative_scan(torch.add, a, dim=0, combine_mode="generic")
+
+    for call in (function, capture.optimize("eager")(function)):
+        with pytest.raises(ValueError, match="scan dimension > 0"):
+            call(torch.ones(0, 3))

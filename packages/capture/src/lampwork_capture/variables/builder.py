@@ -32,6 +32,7 @@ from . import (
     library,
     logger,
     module,
+    module_conversion,
     super_value,
     transform,
 )
@@ -65,6 +66,7 @@ MODELS: tuple[ModuleType, ...] = (
     library,
     logger,
     module,
+    module_conversion,
     super_value,
     transform,
 )

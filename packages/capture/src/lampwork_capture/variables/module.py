@@ -133,6 +133,8 @@ class ModuleValue(ObjectValue):
         if self.obj is None and isinstance(value, (ModuleValue, TensorValue)) and self._register(tracer, name, value):
             return
         if issubclass(kind, (torch.nn.Parameter, torch.nn.Module)):
+            if self._member(tracer, name) is value:
+                return  # what is there already: `self.head = self.head.to(dtype)`
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"replacing `{name}` of {self.describe()} is not modelled")
         known = None
         if find_in_class(self.cls, name)[0] is MISSING:
@@ -157,6 +159,14 @@ class ModuleValue(ObjectValue):
             self.store_attribute(tracer, name, value)
             return
         tracer.side_effects.store_attribute(self, name, value, raw=self.obj is None)
+
+    def _member(self, tracer: Tracer, name: str) -> Value | None:
+        """The parameter or submodule of that name."""
+        for store in ("_parameters", "_modules"):
+            contents = self.store(tracer, store)
+            if contents is not None and contents.contains(tracer, tracer.constant(name)):
+                return contents.get_item(tracer, tracer.constant(name)).realize()
+        return None
 
     def _register(self, tracer: Tracer, name: str, value: Value) -> bool:
         """Assignment of a submodule or an existing parameter to a module that the frame made."""

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.func
+from torch._higher_order_ops.associative_scan import associative_scan
 
 from ..graph.transforms import TRANSFORMS, call_transform, map_structure
 from ..graph_break import BreakId, GraphBreak
+from ..polyfills.associative_scan import associative_scan as traced_associative_scan
 from .base import ObservedException, Tracer, Value
 from .constant import snapshot
 from .registry import handles
+from .tensor import TensorValue
 from .traced_body import TracedBody, example_of, node_of_argument, structure_of, value_of
 
 if TYPE_CHECKING:
@@ -140,3 +143,26 @@ def _transform_handler(name: str) -> None:
 
 for _name in ("jacrev", "jacfwd", "hessian"):
     _transform_handler(_name)
+
+
+@handles(associative_scan)
+def scan(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """The generic mode, by a function that is traced; the other mode is for code generators of accelerators."""
+    named = dict(zip(("combine_fn", "xs", "dim", "reverse", "combine_mode"), args)) | dict(kwargs)
+    mode = named.pop("combine_mode", None)
+    if mode is None or snapshot(mode.realize()) != "generic":
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, '`associative_scan` in the mode "pointwise"')
+    sizes = {value.fake.shape for value in _tensors_of(tracer, named["xs"])}
+    dim = snapshot(named["dim"].realize())
+    if len(sizes) != 1 or not all(0 <= dim < len(size) and size[dim] for size in sizes):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`associative_scan` of tensors whose shapes do not fit")
+    named.setdefault("reverse", tracer.constant(False))
+    return tracer.call(tracer.constant(traced_associative_scan), [], named)
+
+
+def _tensors_of(tracer: Tracer, value: Value) -> list[TensorValue]:
+    found: list[Value] = []
+    structure_of(tracer, value, found.append)
+    if not all(isinstance(item, TensorValue) for item in found):
+        raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, "`associative_scan` of what is no tensor")
+    return [item for item in found if isinstance(item, TensorValue)]
