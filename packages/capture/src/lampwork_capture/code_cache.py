@@ -19,6 +19,7 @@ from .guards.facts import GuardSet, UserLine
 from .guards.reason import Failure, first_failure, weakened
 from .guards.tree import build_tree
 from .source import FrameScope
+from .varying import VaryingNumbers, changed_numbers
 
 DEFAULT_RECOMPILE_LIMIT = 8
 _REMEMBERED = 64  # recompilations whose reasons are kept
@@ -54,18 +55,28 @@ class CodeCache:
     limit: int = DEFAULT_RECOMPILE_LIMIT
     compiled: int = 0
     refused: int = 0  # frames that ran natively because of the limit
+    varying: VaryingNumbers = field(default_factory=VaryingNumbers)
     recompilations: deque[Recompilation] = field(default_factory=lambda: deque[Recompilation](maxlen=_REMEMBERED))
 
     def note_miss(self, view: _native.FrameView, entries: Sequence[_native.CacheEntry]) -> Recompilation | None:
         """Record why the entries did not fit; None on a first compilation."""
+        scope = scope_of(view)
+        self._note_numbers(view.code, entries, scope)
         if not any(not entry.is_skip for entry in entries):
             return None
-        scope = scope_of(view)
         reasons = tuple(str(failure) for entry in entries if (failure := failure_of(entry, scope)) is not None)
         place = UserLine(view.code.co_filename, view.code.co_firstlineno, view.code.co_qualname)
         found = Recompilation(place, reasons)
         self.recompilations.append(found)
         return found
+
+    def _note_numbers(self, code: CodeType, entries: Sequence[_native.CacheEntry], scope: FrameScope) -> None:
+        """Remember which numbers differ from those that the entries were made for."""
+        if not entries:
+            self.varying.forget(code)
+        for entry in entries:
+            if isinstance(entry.payload, EntryPayload):
+                self.varying.add(code, changed_numbers(entry.payload.guards, scope))
 
     def is_over_limit(self, entries: Sequence[_native.CacheEntry]) -> bool:
         """Whether a code object with these entries shall not be compiled again; then return `_native.SKIP`."""

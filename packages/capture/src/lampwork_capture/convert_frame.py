@@ -26,7 +26,7 @@ from .interpreter.region import find_exits
 from .interpreter.resume import call_group, code_of_break, copy_of, loop_region, needs_self
 from .interpreter.tracer import FrameTracer, TorchState, refuse_frame
 from .skip_policy import SkipPolicy
-from .source import FrameScope
+from .source import FrameScope, Source
 from .variables.base import ObservedException, Value
 from .variables.builder import final_facts
 
@@ -56,8 +56,9 @@ def convert(
     policy: SkipPolicy,
     compile_graph: CompileGraph,
     attempt: Attempt,
+    varying: frozenset[Source] = frozenset(),
 ) -> CapturedFrame:
-    """Convert one frame. Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises."""
+    """Convert one frame; numbers at `varying` sources become inputs. Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises."""
     refuse_frame(code)
     decoded = decode(code)
     tried: set[int] = set()
@@ -65,7 +66,7 @@ def convert(
     while True:
         state = TorchState()
         raised: Value | None = None
-        tracer = FrameTracer(code, scope, policy, stop_at=-1 if point is None else point.start)
+        tracer = FrameTracer(code, scope, policy, stop_at=-1 if point is None else point.start, varying=varying)
         attempt.guards = tracer.guards
         try:
             try:

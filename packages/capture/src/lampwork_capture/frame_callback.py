@@ -85,7 +85,8 @@ class FrameCallback:
         attempt = Attempt()
         line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
         try:
-            captured = convert(code, scope_of(view), self.config, self.policy, self.compile_graph, attempt)
+            varying = self.cache.varying.of(code)
+            captured = convert(code, scope_of(view), self.config, self.policy, self.compile_graph, attempt, varying)
             if fits_another(view, entries, self):
                 return _native.RETRY
             entry = self.cache.make_entry(view, captured.guards, captured.replacement)

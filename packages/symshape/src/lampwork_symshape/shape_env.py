@@ -10,15 +10,17 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 from .condition import Boolean, BoolExpr, as_condition, eq, not_
 from .dim_policy import DimDecision
 from .expr import IntExpr, Symbol, as_expr, integer, symbol
 from .prove import Facts, Truth, holds, prove
+from .scalar_expr import FloatSymbol, ScalarExpr, ScalarFact, ScalarTerm, evaluate, structure_of
 from .shape_symbol import BACKED_PREFIX, UNBACKED_PREFIX, ShapeSymbol, SymbolKind, UserFrame
 
 FrameFinder = Callable[[], UserFrame | None]
@@ -104,6 +106,8 @@ class ShapeEnv:
         self._specializations: list[Specialization] = []
         self._suppressed = 0
         self._counts = {SymbolKind.BACKED: 0, SymbolKind.UNBACKED: 0}
+        self._floats: dict[FloatSymbol, float] = {}
+        self._scalar_facts: dict[Hashable, ScalarFact] = {}
 
     # ------------------------------------------------------------------------------------------------- symbols
 
@@ -161,6 +165,12 @@ class ShapeEnv:
             self._hints[made] = hint
         return made
 
+    def create_float(self, hint: float, origin: str) -> FloatSymbol:
+        """A symbol for a float input whose value now is `hint`."""
+        made = FloatSymbol(f"f{len(self._floats)}", origin, self._find_frame())
+        self._floats[made] = hint
+        return made
+
     def hint_of(self, expr: IntExpr | BoolExpr) -> int | bool | None:
         """The value during capture; None when an unbacked symbol is inside."""
         if any(s not in self._hints for s in expr.free_symbols):
@@ -211,6 +221,31 @@ class ShapeEnv:
             raise DataDependentError(f"the value of {expr}", self._unknown(expr), frame or self._find_frame())
         self._record(eq(expr, value), frame)
         return int(value)
+
+    # --------------------------------------------------------------------------------------- floats
+
+    @property
+    def scalar_facts(self) -> tuple[ScalarFact, ...]:
+        """What was recorded about expressions in which floats take part."""
+        return tuple(self._scalar_facts.values())
+
+    def scalar_hint(self, term: ScalarTerm) -> Any:
+        """The value of a number during capture. Raises what computing it raises."""
+        return evaluate(term, self._hints, self._floats)
+
+    def decide_scalar(self, term: ScalarTerm, frame: UserFrame | None = None) -> Any:
+        """The value of a number; unless it is a literal, that becomes a fact. Raises what computing it raises."""
+        if isinstance(term, IntExpr):
+            return self.evaluate_int(term, frame)
+        if not isinstance(term, ScalarExpr | FloatSymbol):
+            return term
+        value = self.scalar_hint(term)
+        if not self._suppressed:
+            # by structure, so that a question asked in a loop is recorded once
+            key = structure_of(term)
+            if key not in self._scalar_facts:
+                self._scalar_facts[key] = ScalarFact(term, value, frame or self._find_frame())
+        return value
 
     def specialize(self, sym: Symbol, value: int, frame: UserFrame | None = None) -> None:
         """Require that a symbol has this value. Raises ContradictionError if it cannot."""

@@ -7,11 +7,9 @@ Invariant: an answer is proven or recorded as a fact of the environment, with th
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -27,7 +25,9 @@ from .contiguity import (
     is_row_major,
 )
 from .expr import IntExpr, Symbol, as_expr, integer, maximum, minimum, product, sum_
+from .float_node import FloatNode, compute, number_node, term_of
 from .node import Expr
+from .scalar_expr import ScalarTerm
 from .shape_env import DataDependentError, ShapeEnv
 
 
@@ -40,12 +40,16 @@ class SymbolicFloatError(RuntimeError):
 
 
 class TorchShapeEnv(ShapeEnv):
-    """A ShapeEnv with the names that `FakeTensorMode(shape_env=...)` and torch's meta kernels use."""
+    """A ShapeEnv with the names that `FakeTensorMode(shape_env=...)` and torch's meta kernels use.
+
+    `symbolic_floats`: a float that is computed from symbolic integers is an expression; else it specializes them.
+    """
 
     allow_scalar_outputs = False
     allow_dynamic_output_shape_ops = False
 
     def __init__(self, **options: Any) -> None:
+        self.symbolic_floats: bool = options.pop("symbolic_floats", False)
         super().__init__(**options)
         self.fake_tensor_cache: dict[Any, Any] = {}
         self.pending_fresh_unbacked_symbols: list[Symbol] = []
@@ -81,6 +85,14 @@ class TorchShapeEnv(ShapeEnv):
             self.create_unbacked(f"a value computed at {frame}" if frame else "a computed value", lower=0), self
         )
 
+    def node_of(self, expr: IntExpr | BoolExpr) -> SymNode:
+        """The node of an expression of this environment."""
+        return SymNode(expr, self)
+
+    def sym_float(self, term: ScalarTerm) -> torch.SymFloat:
+        """What to give torch for a float."""
+        return torch.SymFloat(FloatNode(term, self))
+
     def sym_int(self, expr: IntExpr | int) -> torch.SymInt | int:
         """What to give torch for an expression: an int for a literal, else a SymInt."""
         return expr if isinstance(expr, int) else int(expr) if expr.is_constant else sym_int(expr, self)
@@ -99,6 +111,14 @@ def expr_of(value: int | torch.SymInt) -> IntExpr:
     if not isinstance(node, SymNode):
         raise TypeError(f"this SymInt does not come from lampwork_symshape: {type(node).__name__}")
     return as_expr(cast(IntExpr, node.expr))
+
+
+def term_of_symbol(value: torch.SymInt | torch.SymFloat | torch.SymBool) -> ScalarTerm:
+    """The expression behind a symbolic number of ours; a condition is decided. Raises TypeError for another's."""
+    node: object = value.node
+    if not isinstance(node, SymNode | FloatNode):
+        raise TypeError(f"this symbolic number does not come from lampwork_symshape: {type(node).__name__}")
+    return term_of(node)
 
 
 class SymNode:
@@ -369,12 +389,13 @@ class SymNode:
         return self._new(self._int // (1 << self.shape_env.evaluate_int(_int_of(other))))
 
     def sym_float(self) -> FloatNode:
-        """float(self); specializes, for floats are not symbolic."""
-        return FloatNode(self.guard_float(), self.shape_env)
+        """float(self)"""
+        return cast(FloatNode, number_node(self.shape_env, compute(self.shape_env, float, [self._int])))
 
     def int_truediv(self, other: SymNode) -> FloatNode:
-        """self / other; specializes, for floats are not symbolic."""
-        return FloatNode(self.guard_int() / self.shape_env.evaluate_int(_int_of(other)), self.shape_env)
+        """self / other"""
+        terms: list[ScalarTerm] = [self._int, _int_of(other)]
+        return cast(FloatNode, number_node(self.shape_env, compute(self.shape_env, operator.truediv, terms)))
 
     truediv = int_truediv
 
@@ -475,123 +496,6 @@ class SymNode:
                 position -= 1
             order.insert(position, dim)
         return order
-
-
-class FloatNode:
-    """A known float behind `torch.SymFloat`: sizes turn into floats only by specializing."""
-
-    __slots__ = ("constant", "shape_env")
-
-    def __init__(self, value: float, shape_env: TorchShapeEnv) -> None:
-        self.constant = value
-        self.shape_env = shape_env
-
-    def is_int(self) -> bool:
-        """Never."""
-        return False
-
-    def is_bool(self) -> bool:
-        """Never."""
-        return False
-
-    def is_float(self) -> bool:
-        """Always."""
-        return True
-
-    def is_constant(self) -> bool:
-        """Never: torch unwraps only integers and conditions that say so."""
-        return False
-
-    def is_nested_int(self) -> bool:
-        """Never."""
-        return False
-
-    def is_symbolic(self) -> bool:
-        """Never."""
-        return False
-
-    def has_hint(self) -> bool:
-        """Always."""
-        return True
-
-    @property
-    def hint(self) -> float:
-        """The value."""
-        return self.constant
-
-    def guard_float(self, file: str = "", line: int = 0) -> float:
-        """The value."""
-        return self.constant
-
-    def str(self) -> str:
-        """The value's text."""
-        return str(self.constant)
-
-    def _graph_repr(self) -> str:
-        return str(self.constant)
-
-    def wrap_int(self, value: int) -> SymNode:
-        """A literal integer of this environment."""
-        return SymNode(integer(value), self.shape_env)
-
-    def wrap_float(self, value: float) -> FloatNode:
-        """A float of this environment."""
-        return FloatNode(value, self.shape_env)
-
-    def __getattr__(self, name: str) -> Callable[..., SymNode | FloatNode]:
-        operation = _FLOAT_OPERATIONS.get(name)
-        if operation is None:
-            raise AttributeError(f"no operation {name!r} on floats that come from sizes")
-        return partial(self._compute, operation)
-
-    def _compute(self, operation: Callable[..., Any], *others: object) -> SymNode | FloatNode:
-        result = operation(self.constant, *(_number(o) for o in others))
-        if isinstance(result, bool):
-            return SymNode(boolean(result), self.shape_env)
-        if isinstance(result, int):
-            return SymNode(integer(result), self.shape_env)
-        return FloatNode(result, self.shape_env)
-
-
-_FLOAT_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "mod": operator.mod,
-    "truediv": operator.truediv,
-    "float_truediv": operator.truediv,
-    "pow": operator.pow,
-    "float_pow": operator.pow,
-    "floordiv": operator.floordiv,
-    "neg": operator.neg,
-    "pos": operator.pos,
-    "abs": abs,
-    "round": round,
-    "floor": math.floor,
-    "ceil": math.ceil,
-    "trunc": math.trunc,
-    "sym_int": int,
-    "sym_float": float,
-    "sym_min": min,
-    "sym_max": max,
-    "sym_sqrt": math.sqrt,
-    "sym_log2": math.log2,
-    "is_integer": float.is_integer,
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "lt": operator.lt,
-    "le": operator.le,
-    "gt": operator.gt,
-    "ge": operator.ge,
-}
-
-
-def _number(value: object) -> Any:
-    if isinstance(value, FloatNode):
-        return value.constant
-    if isinstance(value, SymNode):
-        return value.shape_env.evaluate_int(_int_of(value))
-    return value
 
 
 def _expr(value: object) -> Any:

@@ -36,6 +36,8 @@ enum lw_check_kind {
     LW_CHECK_DICT_CONTAINS,
     LW_CHECK_ATTRIBUTE,
     LW_CHECK_INSTANCE_DICT_LACKS,
+    LW_CHECK_INTEGER,
+    LW_CHECK_SCALAR,
     LW_CHECK_COUNT
 };
 
@@ -77,6 +79,13 @@ uint64_t lw_dict_version(PyObject *dict);
 /* guard_value.c */
 bool lw_is_constant(PyObject *value);                        /* whether lw_same_constant is defined for it */
 bool lw_same_constant(PyObject *value, PyObject *expected);  /* same type and value, bit by bit */
+
+/* guard_scalar.c */
+#define MOST_NUMBERS 32 /* in one program about several numbers */
+typedef struct lw_scalar_program lw_scalar_program;
+bool lw_integer_within(PyObject *value, int64_t lower, int64_t upper); /* an exact int in these bounds */
+lw_scalar_program *lw_scalar_compile(PyObject *spec); /* borrows from spec; NULL with an exception; free with PyMem_Free */
+bool lw_scalar_holds(const lw_scalar_program *program, PyObject *const *numbers);
 
 /* guard_tensor.c */
 typedef struct {

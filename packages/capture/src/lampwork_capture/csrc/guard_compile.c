@@ -129,6 +129,19 @@ compile_check(lw_guard_tree *tree, lw_check *check, PyObject *argument, int flag
         }
         check->object = compile_keys(tree, argument);
         break;
+    case LW_CHECK_INTEGER: {
+        long long lower, upper;
+        if (!PyArg_ParseTuple(argument, "LL:bounds", &lower, &upper)) {
+            return -1;
+        }
+        check->lower = lower;
+        check->upper = upper;
+        return 0;
+    }
+    case LW_CHECK_SCALAR:
+        check->object = hold(tree, argument, false);
+        check->program = check->object != NULL ? lw_scalar_compile(argument) : NULL;
+        return check->program != NULL ? 0 : -1;
     case LW_CHECK_TYPE:
     case LW_CHECK_IDENTITY:
         check->object = hold(tree, argument, true);
@@ -182,13 +195,18 @@ compile_relations(lw_guard_tree *tree, PyObject *specs)
         return -1;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(specs); i++) {
-        int distinct;
-        PyObject *slots;
-        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(specs, i), "pO!:relation", &distinct, &PyTuple_Type, &slots)) {
+        int kind;
+        PyObject *slots, *program = Py_None;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(specs, i), "iO!|O:relation", &kind, &PyTuple_Type, &slots, &program)) {
+            return -1;
+        }
+        if (kind < LW_RELATION_SAME || kind > LW_RELATION_SCALAR
+            || (kind == LW_RELATION_SCALAR && PyTuple_GET_SIZE(slots) > MOST_NUMBERS)) {
+            PyErr_Format(PyExc_ValueError, "relation: bad kind %d", kind);
             return -1;
         }
         lw_relation *relation = &tree->relations[i];
-        relation->distinct = distinct != 0;
+        relation->kind = kind;
         relation->n = (int)PyTuple_GET_SIZE(slots);
         relation->slots = PyMem_Calloc((size_t)relation->n + 1, sizeof(int));
         tree->n_relations = i + 1;
@@ -203,6 +221,12 @@ compile_relations(lw_guard_tree *tree, PyObject *specs)
                 return -1;
             }
             relation->slots[j] = (int)slot;
+        }
+        if (relation->kind == LW_RELATION_SCALAR) {
+            relation->program = hold(tree, program, false) != NULL ? lw_scalar_compile(program) : NULL;
+            if (relation->program == NULL) {
+                return -1;
+            }
         }
     }
     return 0;
@@ -228,9 +252,11 @@ lw_guard_tree_free_arrays(lw_guard_tree *tree)
 {
     for (Py_ssize_t i = 0; i < tree->n_checks; i++) {
         PyMem_Free(tree->checks[i].tensor);
+        PyMem_Free(tree->checks[i].program);
     }
     for (Py_ssize_t i = 0; i < tree->n_relations; i++) {
         PyMem_Free(tree->relations[i].slots);
+        PyMem_Free(tree->relations[i].program);
     }
     PyMem_Free(tree->nodes);
     PyMem_Free(tree->checks);

@@ -209,6 +209,10 @@ check_holds(const lw_check *check, PyObject *value)
         return lw_has_attribute(value, check->object) == (int)check->flag;
     case LW_CHECK_INSTANCE_DICT_LACKS:
         return !lw_instance_dict_has(value, check->object);
+    case LW_CHECK_INTEGER:
+        return lw_integer_within(value, check->lower, check->upper);
+    case LW_CHECK_SCALAR:
+        return lw_scalar_holds(check->program, &value);
     default:
         return false;
     }
@@ -281,7 +285,17 @@ compare_addresses(const void *a, const void *b)
 static bool
 relation_holds(const lw_relation *relation, PyObject **kept)
 {
-    if (!relation->distinct) {
+    if (relation->kind == LW_RELATION_SCALAR) {
+        PyObject *numbers[MOST_NUMBERS];
+        for (int i = 0; i < relation->n; i++) {
+            numbers[i] = kept[relation->slots[i]];
+            if (numbers[i] == NULL) {
+                return false;
+            }
+        }
+        return lw_scalar_holds(relation->program, numbers);
+    }
+    if (relation->kind == LW_RELATION_SAME) {
         return kept[relation->slots[0]] == kept[relation->slots[1]];
     }
     int n = relation->n;
@@ -508,7 +522,7 @@ lw_guard_setup(PyObject *module)
                                      "KEY", "NTH_KEY", "NTH_VALUE", "DEFAULT", "KEYWORD_DEFAULT", "CLOSURE",
                                      "FUNCTION_GLOBAL", "TYPE", "METHOD_FUNCTION", "CLASS_ATTRIBUTE"};
     static const char *checks[] = {"TYPE", "IDENTITY", "CONSTANT", "TENSOR", "LENGTH", "DICT_KEYS", "DICT_CONTAINS",
-                                   "ATTRIBUTE", "INSTANCE_DICT_LACKS"};
+                                   "ATTRIBUTE", "INSTANCE_DICT_LACKS", "INTEGER", "SCALAR"};
     char name[64];
     for (int i = 0; i < LW_ACCESS_COUNT; i++) {
         PyOS_snprintf(name, sizeof(name), "ACCESS_%s", accesses[i]);

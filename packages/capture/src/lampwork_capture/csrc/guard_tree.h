@@ -8,7 +8,9 @@ typedef struct {
     bool flag;
     PyObject *object; /* borrowed from the tree's `held`, or kept alive by a weak reference's death notice */
     Py_ssize_t number;
+    int64_t lower, upper; /* of an integer */
     lw_tensor_check *tensor;
+    lw_scalar_program *program;
 } lw_check;
 
 typedef struct {
@@ -23,10 +25,17 @@ typedef struct {
     lw_attribute_cache attributes;
 } lw_node;
 
+enum lw_relation_kind {
+    LW_RELATION_SAME,
+    LW_RELATION_DISTINCT,
+    LW_RELATION_SCALAR, /* a program about several numbers */
+};
+
 typedef struct {
-    bool distinct;
+    enum lw_relation_kind kind;
     int n;
     int *slots;
+    lw_scalar_program *program;
 } lw_relation;
 
 typedef struct lw_guard_tree lw_guard_tree;

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +24,21 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     UnsupportedOperatorException,
 )
+from lampwork_symshape.scalar_expr import ScalarTerm
 from torch.fx.node import map_arg
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import UserLine
 from ..source import Source
+from .probabilities import without_value
+from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 
 IMPURE = "lampwork_impure"
 MAY_RAISE = "lampwork_may_raise"
 _C: Any = torch._C
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _FAKE_LOGGER = logging.getLogger("torch._subclasses.fake_tensor")
 
 
@@ -48,12 +52,18 @@ class EagerWouldRaise(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """One placeholder: its name, where its tensor comes from in a call, the tensor of this call and its fake."""
+    """One placeholder: its name, where its value comes from in a call, the tensor or number of this call, and what stands
+    for it while tracing: a fake tensor, a SymInt or a SymFloat."""
 
     name: str
     source: Source
-    example: torch.Tensor
-    fake: FakeTensor
+    example: torch.Tensor | int | float
+    fake: Any
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a Python number."""
+        return not isinstance(self.example, torch.Tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +96,12 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
 class GraphBuilder:
     """The graph of one frame while it is traced. `freeze` ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, scalars: ScalarInputs) -> None:
         self._open = [OpenGraph()]  # the root graph and the subgraphs that are being traced, innermost last
         self.fake_mode = _RecordingFakeMode()
-        self._inputs: dict[int, tuple[torch.fx.Node, GraphInput]] = {}  # by id of the real tensor, which is kept alive
+        self.scalars = scalars
+        # by id of the real tensor, which is kept alive, or by the source of a number
+        self._inputs: dict[Hashable, tuple[torch.fx.Node, GraphInput]] = {}
         self._node_of_fake: dict[int, torch.fx.Node] = {}
         self._names: set[str] = set()
         self._operations = 0
@@ -149,10 +161,34 @@ class GraphBuilder:
         check_tensor_kind(tensor, source)
         with torch.inference_mode(tensor.is_inference()), _C._DisableFuncTorch():
             fake = self.fake_mode.from_tensor(tensor, static_shapes=True)
+        node = self._add_placeholder(id(tensor), source, tensor, fake)
+        self._node_of_fake[id(fake)] = node
+        return node
+
+    def _add_placeholder(self, key: Hashable, source: Source, example: Any, fake: Any) -> torch.fx.Node:
         node = self._open[0].placeholder(self._input_name(source), fake)
         node.meta["lampwork_source"] = source
-        self._inputs[id(tensor)] = (node, GraphInput(node.name, source, tensor, fake))
-        self._node_of_fake[id(fake)] = node
+        self._inputs[key] = (node, GraphInput(node.name, source, example, fake))
+        return node
+
+    def number_argument(self, term: ScalarTerm) -> Any:
+        """What an FX node takes for a symbolic number: a placeholder, the node that computes it, or a number."""
+        if len(self._open) > 1:
+            return self.scalars.env.decide_scalar(term)  # a subgraph takes tensors only
+        if self.fake_mode.shape_env is None:
+            self.fake_mode.shape_env = self.scalars.env
+            self.fake_mode.static_shapes = False
+        return self.scalars.argument(term, self._add_number, self._add_arithmetic)
+
+    def _add_number(self, source: Source, value: int | float, symbol: Any) -> torch.fx.Node:
+        return self._add_placeholder(source, source, value, symbol)
+
+    def _add_arithmetic(self, function: Callable[..., Any], args: tuple[Any, ...], symbol: Any) -> torch.fx.Node:
+        node = self.graph.call_function(function, args)
+        node.meta[EXAMPLE] = symbol
+        node.meta["lampwork_mutates"] = False
+        node.meta["lampwork_operators"] = 0
+        node.meta[IMPURE] = False
         return node
 
     def _input_name(self, source: Source) -> str:
@@ -197,7 +233,7 @@ class GraphBuilder:
             kwargs = map_arg(dict(kwargs), self._local)
         fake_args = map_arg(tuple(args), _example_of)
         fake_kwargs = map_arg(dict(kwargs), _example_of)
-        result, operators = self._run_fake(op, target, fake_args, fake_kwargs)
+        result, operators = self._run_with_numbers(op, target, fake_args, fake_kwargs)
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1
         node.meta[EXAMPLE] = result
@@ -238,6 +274,30 @@ class GraphBuilder:
         if isinstance(item, torch.Tensor):
             self._node_of_fake.setdefault(id(item), part)
         return part
+
+    def _run_with_numbers(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
+        """Run an operation that may take symbolic numbers: what cannot be done with one is done with its value."""
+        if not any(isinstance(leaf, _NUMBERS) for leaf in tree_leaves((args, kwargs))):
+            result, operators = self._run_fake(op, target, args, kwargs)
+            if self.scalars:
+                self._decide_sizes(result)
+            return result, operators
+        args, kwargs = without_value(self.scalars.env, target, args, kwargs)
+        try:
+            result, operators = self._run_fake(op, target, args, kwargs)
+        except (EagerWouldRaise, GraphBreak):
+            args, kwargs = tree_map_only(_NUMBERS, self.scalars.settle, (args, kwargs))
+            result, operators = self._run_fake(op, target, args, kwargs)
+        self._decide_sizes(result)
+        return result, operators
+
+    def _decide_sizes(self, result: Any) -> None:
+        """A symbolic size is at least 2, or it is specialized: 0 and 1 have strides and broadcasting of their own."""
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                for size in leaf.shape:
+                    if isinstance(size, torch.SymInt) and not size >= 2:
+                        self.scalars.settle(size)
 
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []

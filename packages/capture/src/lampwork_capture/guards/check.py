@@ -25,8 +25,10 @@ from .facts import (
     GlobalStateIs,
     IdentityIs,
     InstanceDictLacks,
+    IntegerWithin,
     LengthIs,
     SameObject,
+    ScalarIs,
     TensorMatches,
     TypeIs,
 )
@@ -69,6 +71,10 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
             return hasattr(value, name) == present
         case InstanceDictLacks(_, name):
             return name not in getattr(value, "__dict__", {})
+        case IntegerWithin(_, lower, upper):
+            return type(value) is int and lower <= value <= upper
+        case ScalarIs():
+            return _scalar_is(fact, scope)
         case SameObject(_, other):
             return _resolve(other, scope) is value
         case AllDistinct(_, others):
@@ -78,6 +84,16 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
             )
         case _:
             raise TypeError(f"unknown fact {type(fact).__name__}")
+
+
+def _scalar_is(fact: ScalarIs, scope: FrameScope) -> bool:
+    numbers = [_resolve(source, scope) for source in fact.sources]
+    if any(type(number) not in (int, float) for number in numbers):
+        return False
+    try:
+        return same_constant(fact.program.evaluate(numbers), fact.expected.value)
+    except Exception:
+        return False
 
 
 _UNREADABLE = object()

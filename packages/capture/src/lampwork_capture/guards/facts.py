@@ -8,13 +8,14 @@ side effect on the user's program.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..source import Source
+from .scalar_program import ScalarProgram
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,29 @@ class AllDistinct(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class IntegerWithin(Fact):
+    """`type(source) is int` and `lower <= source <= upper`; both bounds fit in 64 bits."""
+
+    lower: int
+    upper: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarIs(Fact):
+    """What `program` computes from the numbers at `source, *others` is exactly `expected`, in type and value.
+
+    The numbers are exact ints and floats: other facts say so, earlier."""
+
+    others: tuple[Source, ...]
+    program: ScalarProgram
+    expected: ByIdentity
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return (self.source, *self.others)
+
+
+@dataclass(frozen=True, slots=True)
 class GlobalStateIs(Fact):
     """Process and thread state that changes what torch does, as `guards.global_state` reads it: grad mode, autocast,
     default dtype and device, deterministic flags, threads, mode stacks ... `source` is always `GLOBAL_STATE`."""
@@ -174,6 +198,7 @@ class GuardSetBuilder:
 
     def __init__(self) -> None:
         self._guards: dict[Fact, Guard] = {}
+        self._late: list[Callable[[], Iterable[Guard]]] = []
 
     def add(self, fact: Fact, user_line: UserLine | None = None) -> None:
         self._guards.setdefault(fact, Guard(fact, user_line))
@@ -182,8 +207,13 @@ class GuardSetBuilder:
         for fact in facts:
             self.add(fact, user_line)
 
+    def add_late(self, guards: Callable[[], Iterable[Guard]]) -> None:
+        """Guards that are asked for when the set is frozen: those of numbers are known only then."""
+        self._late.append(guards)
+
     def freeze(self) -> GuardSet:
-        return GuardSet(tuple(self._guards.values()))
+        late = [guard for guards in self._late for guard in guards()]
+        return GuardSet((*self._guards.values(), *late))
 
 
 @dataclass(frozen=True, slots=True)

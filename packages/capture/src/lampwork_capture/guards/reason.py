@@ -29,8 +29,10 @@ from .facts import (
     GuardSet,
     IdentityIs,
     InstanceDictLacks,
+    IntegerWithin,
     LengthIs,
     SameObject,
+    ScalarIs,
     TensorMatches,
     TypeIs,
 )
@@ -140,6 +142,12 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
             return f"{name} has {'lost' if present else 'gained'} the attribute `{attribute}`"
         case InstanceDictLacks(_, attribute):
             return f"{name} now has an attribute `{attribute}` of its own, which hides that of its class"
+        case IntegerWithin(_, lower, upper):
+            if type(value) is not int:
+                return f"{name} is a {_type(type(value))}, the graph was made for an int"
+            return f"{name} is {_short(value)}, the graph was made for {lower} to {upper}"
+        case ScalarIs():
+            return _scalar_words(fact, scope)
         case SameObject(_, other):
             return f"{name} and `{other}` are two objects, the graph was made for one object in both places"
         case AllDistinct(_, others):
@@ -181,6 +189,22 @@ def _distinct_words(sources: tuple[Any, ...], scope: FrameScope) -> str:
             return f"`{seen[id(value)]}` and `{source}` are one object, the graph was made for two"
         seen[id(value)] = source
     return f"`{sources[0]}` and others are not distinct"
+
+
+def _scalar_words(fact: ScalarIs, scope: FrameScope) -> str:
+    text = fact.program.text.format(*(str(source) for source in fact.sources))
+    numbers = [source.resolve(scope) for source in fact.sources]
+    actual = ", ".join(f"{source} is {_short(number)}" for source, number in zip(fact.sources, numbers))
+    wanted = fact.expected.value
+    if wanted is True:
+        return f"`{text}` fails ({actual})"
+    if wanted is False:
+        return f"`{text}` holds ({actual}), the graph was made for calls where it does not"
+    try:
+        found = _short(fact.program.evaluate(numbers))
+    except Exception as error:
+        found = f"a {type(error).__name__}"
+    return f"`{text}` is {found} ({actual}), the graph was made for {_short(wanted)}"
 
 
 def _state_words(fact: GlobalStateIs) -> str:

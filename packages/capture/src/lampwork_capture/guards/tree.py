@@ -47,8 +47,10 @@ from .facts import (
     GuardSet,
     IdentityIs,
     InstanceDictLacks,
+    IntegerWithin,
     LengthIs,
     SameObject,
+    ScalarIs,
     TensorMatches,
     TypeIs,
 )
@@ -74,7 +76,13 @@ _COST = {
     _native.CHECK_DICT_CONTAINS: 3,
     _native.CHECK_ATTRIBUTE: 4,
     _native.CHECK_DICT_KEYS: 5,
+    _native.CHECK_INTEGER: 0,
+    _native.CHECK_SCALAR: 6,
 }
+
+
+# Kinds of relation, as csrc/guard_tree.h numbers them
+_SAME, _DISTINCT, _SCALAR = range(3)
 
 
 class _TreeBuilder:
@@ -87,7 +95,7 @@ class _TreeBuilder:
         self._nodes: list[tuple[int, int, Any, int]] = []
         self._slots: dict[int, int] = {}
         self._checks: list[list[tuple[int, Any, bool]]] = []
-        self._relations: list[tuple[bool, tuple[int, ...]]] = []
+        self._relations: list[tuple[Any, ...]] = []
         self._state: list[tuple[int, int, int, Any, Any]] = []
 
     def node(self, source: Source) -> int:
@@ -183,10 +191,22 @@ class _TreeBuilder:
                 self._relate(False, (source, other))
             case AllDistinct(source, others):
                 self._relate(True, (source, *others))
+            case IntegerWithin(_, lower, upper):
+                self._check(fact, _native.CHECK_INTEGER, (lower, upper))
+            case ScalarIs():
+                self._add_scalar(fact)
             case GlobalStateIs(_, state):
                 self._state.extend(native_item(name, value) for name, value in state)
             case _:
                 raise UnsupportedGuardError(fact)
+
+    def _add_scalar(self, fact: ScalarIs) -> None:
+        steps = tuple((int(step.kind), step.value, step.count) for step in fact.program.steps)
+        spec = (steps, fact.expected.value, len(fact.sources))
+        if fact.others:
+            self._relations.append((_SCALAR, tuple(self._slot(source) for source in fact.sources), spec))
+        else:
+            self._check(fact, _native.CHECK_SCALAR, spec)
 
     def _relate(self, distinct: bool, sources: tuple[Source, ...]) -> None:
         if len(sources) < 2:
@@ -194,7 +214,7 @@ class _TreeBuilder:
         slots = tuple(self._slot(source) for source in sources)
         if len(set(slots)) == 1 and not distinct:
             return
-        self._relations.append((distinct, slots))
+        self._relations.append((_DISTINCT if distinct else _SAME, slots))
 
     def finish(self) -> _native.GuardTree:
         """The native tree of everything added."""

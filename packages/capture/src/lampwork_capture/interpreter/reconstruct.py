@@ -97,7 +97,7 @@ class ValueEmitter(Emitter):
             return
         source = value.source
         if source is not None:
-            self._load_sourced(source)
+            self.load_sourced(source)
             return
         if value.is_constant() and not isinstance(value.as_constant(), (tuple, frozenset, slice)):
             value.reconstruct(self)  # the same object however often it is loaded
@@ -110,6 +110,16 @@ class ValueEmitter(Emitter):
         self._building.discard(key)
         if key not in self._built and self._uses.get(key, 2) > 1:
             self.remember(value)
+
+    def load_sourced(self, source: Source) -> None:
+        """Push what a source denoted when the frame began."""
+        if isinstance(source, LocalSource) and source.name not in self._cell_names:
+            self.emit("LOAD_FAST", source.name)  # locals are restored after everything was loaded
+            return
+        name = self.preloads.get(source)
+        if name is None:
+            name = self.preloads[source] = self._temporary("in")
+        self.emit("LOAD_FAST", name)
 
     def remember(self, value: Value) -> None:
         """The object on top of the stack is `value`'s: later loads find it. A value that may contain itself calls this
@@ -171,15 +181,6 @@ class ValueEmitter(Emitter):
                 for write in self.side_effects.attribute_writes(value).values():
                     if not isinstance(write.value, Deleted):
                         stack.append(write.value)
-
-    def _load_sourced(self, source: Source) -> None:
-        if isinstance(source, LocalSource) and source.name not in self._cell_names:
-            self.emit("LOAD_FAST", source.name)  # locals are restored after everything was loaded
-            return
-        name = self.preloads.get(source)
-        if name is None:
-            name = self.preloads[source] = self._temporary("in")
-        self.emit("LOAD_FAST", name)
 
     def _temporary(self, prefix: str) -> str:
         name = self.fresh_local(prefix)

@@ -14,6 +14,7 @@ import torch
 
 from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
 from ..graph_break import BreakId, GraphBreak, SkipFrame
+from ..graph.scalar_inputs import ScalarInputs
 from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, SameObject, UserLine
 from ..guards.global_state import read_global_state
 from ..skip_policy import CallPolicy, SkipPolicy
@@ -49,13 +50,22 @@ _NOT_PLAIN = 0x80 | 0x100 | 0x200  # coroutine, iterable coroutine, async genera
 class FrameTracer:
     """One trace. `run` follows the root frame to its end or to `stop_at`."""
 
-    def __init__(self, code: CodeType, scope: FrameScope, policy: SkipPolicy, stop_at: int = -1) -> None:
+    def __init__(
+        self,
+        code: CodeType,
+        scope: FrameScope,
+        policy: SkipPolicy,
+        stop_at: int = -1,
+        varying: frozenset[Source] = frozenset(),
+    ) -> None:
         self.code = code
         self.frame_scope = scope
         self.policy = policy
-        self.graph = GraphBuilder()
+        scalars = ScalarInputs(varying, lambda: self.user_line)
+        self.graph = GraphBuilder(scalars)
         self.side_effects = SideEffects()
         self.guards = GuardSetBuilder()
+        self.guards.add_late(scalars.guards)
         self.handled: Value | None = None
         self.visited: set[int] = set()
         self._scopes: dict[int, GlobalScope] = {}

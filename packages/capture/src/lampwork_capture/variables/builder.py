@@ -50,7 +50,7 @@ from .python_module import PythonModuleValue
 from .range import SliceValue
 from .registry import handler_of, wrapper_of
 from .set import make_set
-from .sym_scalar import SymScalarValue
+from .sym_scalar import SYMBOLIC_TYPES, SymScalarValue, symbolic_number
 from .tensor import TensorValue
 from .torch_function import TorchFunctionValue, is_graph_function
 from .tuple import TupleValue, is_struct_sequence
@@ -86,6 +86,8 @@ def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
     """The value of an object that existed before the frame. One that is not modelled breaks the graph when used."""
     cls = type(obj)
     if is_literal(obj):
+        if tracer.graph.scalars.takes(obj, source):
+            return SymScalarValue(tracer.graph, tracer.graph.scalars.add(obj, source), source)
         tracer.guard(ConstantIs(source, ByIdentity(obj)))
         return ConstantValue(obj, source)
     memo = tracer.graph.values_of_objects
@@ -201,6 +203,8 @@ def constant(tracer: Tracer, obj: Any) -> Value:
     if is_literal(obj) or type(obj) in DERIVED_TYPES or isinstance(obj, _ALIAS_TYPES):
         return ConstantValue(obj)
     cls = type(obj)
+    if cls in SYMBOLIC_TYPES:
+        return symbolic_number(tracer, obj)
     if cls in (tuple, torch.Size) or is_struct_sequence(cls):
         return TupleValue([constant(tracer, item) for item in obj], cls)
     if cls is list:
@@ -259,8 +263,10 @@ def wrap_result(tracer: Tracer, node: torch.fx.Node, result: Any) -> Value:
             known = TensorValue(node, result)
             tracer.graph.values_of_fakes[id(result)] = known
         return known
-    if isinstance(result, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-        return SymScalarValue(node, result)
+    if type(result) in SYMBOLIC_TYPES:
+        if not node.meta.get("lampwork_operators"):
+            tracer.graph.discard(node)  # an expression of what is known
+        return symbolic_number(tracer, result)
     if isinstance(result, (tuple, list)) and any(isinstance(leaf, (torch.Tensor, tuple, list)) for leaf in result):
         items = [_result_item(tracer, node, index, item) for index, item in enumerate(result)]
         if isinstance(result, list):
@@ -313,7 +319,7 @@ def final_facts(tracer: Tracer, mutated: Sequence[Value]) -> None:
             tracer.guard(AllDistinct(value.source, others))
     _check_namespaces(tracer, mutated)
     if tracer.graph.mutates_inputs:
-        sources = [entry.source for entry in tracer.graph.inputs]
+        sources = [entry.source for entry in tracer.graph.inputs if not entry.is_number]
         if len(sources) > 1:
             tracer.guard(AllDistinct(sources[0], tuple(sources[1:])))
 

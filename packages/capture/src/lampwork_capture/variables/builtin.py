@@ -31,6 +31,7 @@ from .constant import ConstantValue, fold, fold_call, is_known, snapshot
 from .iterator import step
 from .list import sort_values
 from .registry import handler_of, handles
+from .sym_scalar import compute_number, is_symbolic
 from .tensor import TensorValue
 from .torch_function import guarded_state
 from .user_object import ObjectValue, call_slot, is_overridden
@@ -102,6 +103,10 @@ class BuiltinValue(Value):
         raise GraphBreak(BreakId.EXTENSION_CALL, f"{self.describe()} of module {module} is not modelled")
 
     def _fold(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if not kwargs and any(is_symbolic(arg) for arg in args) and (getattr(self.obj, "__module__", None) == "math" or self.obj is round):
+            made = compute_number(tracer, self.obj, args)
+            if made is not None:
+                return made
         for arg in args:
             if isinstance(arg, TensorValue):
                 raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"{self.describe()} needs the data of {arg.describe()}")

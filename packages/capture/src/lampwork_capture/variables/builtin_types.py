@@ -30,6 +30,7 @@ from .list import ListValue
 from .range import SliceValue
 from .registry import handles
 from .set import make_set
+from .sym_scalar import convert_number, is_symbolic
 from .tensor import TensorValue
 from .tuple import TupleValue
 from .user_object import ObjectValue, is_overridden
@@ -110,6 +111,8 @@ def _converted(tracer: Tracer, value: Value, name: str) -> Value | None:
 
 @handles(int)
 def make_int(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) == 1 and not kwargs and is_symbolic(args[0]):
+        return convert_number(tracer, int, args[0])
     for name in ("__int__", "__index__"):
         made = _converted(tracer, args[0].realize(), name) if args else None
         if made is not None:
@@ -119,6 +122,8 @@ def make_int(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value])
 
 @handles(float)
 def make_float(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) == 1 and not kwargs and is_symbolic(args[0]):
+        return convert_number(tracer, float, args[0])
     made = _converted(tracer, args[0].realize(), "__float__") if args else None
     return made if made is not None else fold_call(tracer, float, args, kwargs)
 

@@ -161,6 +161,6 @@ def wrap_deque(tracer: Tracer, obj: Any, source: Source) -> Value:
     """A deque that existed before the frame."""
     tracer.guard(TypeIs(source, collections.deque))
     tracer.guard(LengthIs(source, len(obj)))
-    tracer.wrap(obj.maxlen, AttributeSource(source, "maxlen"))
+    tracer.wrap(obj.maxlen, AttributeSource(source, "maxlen")).as_constant()
     items = [LazyValue(tracer, item, ItemSource(source, index)) for index, item in enumerate(obj)]
     return DequeValue(items, obj.maxlen, source, obj)

@@ -61,6 +61,7 @@ UNARY_METHODS: dict[Callable[..., Any], str] = {
     operator.invert: "__invert__",
     operator.abs: "__abs__",
 }
+_NUMBER = "a symbolic number"
 COMPARISONS = frozenset({operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge})
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "** or pow()",
             "matmul": "@", "and_": "&", "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "lt": "<", "le": "<=",
@@ -138,6 +139,8 @@ class _Shown:
 def inplace(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Value:
     """`left op= right` for `operator.iadd` and its kin; the value that the target is bound to."""
     left, right = left.realize(), right.realize()
+    if right.kind == _NUMBER and left.kind not in (_NUMBER, "a tensor", "a constant"):
+        right = tracer.constant(right.as_constant())
     result = left.binary(tracer, op, right, False)
     return result if result is not None else binary(tracer, INPLACE_METHODS[op][1], left, right)
 
@@ -161,6 +164,10 @@ def is_same(tracer: Tracer, left: Value, right: Value) -> bool:
     left, right = left.realize(), right.realize()
     if left is right:
         return True
+    if _NUMBER in (left.kind, right.kind):
+        if left.python_type() is not right.python_type():
+            return False
+        left, right = (tracer.constant(v.as_constant()) if v.kind == _NUMBER else v for v in (left, right))
     if left.is_constant() and right.is_constant():
         mine, other = left.as_constant(), right.as_constant()
         if type(left) is ConstantValue and type(right) is ConstantValue:

@@ -88,5 +88,5 @@ def wrap_range(tracer: Tracer, obj: range, source: Source) -> Value:
     """A range that existed before the frame."""
     tracer.guard(TypeIs(source, range))
     for name in _PARTS:
-        tracer.wrap(getattr(obj, name), AttributeSource(source, name))
+        tracer.wrap(getattr(obj, name), AttributeSource(source, name)).as_constant()
     return ConstantValue(obj, source)

@@ -1,68 +1,274 @@
-"""SymScalarValue: a number that stays symbolic while tracing: a size of a dynamic dimension, or arithmetic on sizes.
+"""SymScalarValue: a Python int or float that stays symbolic while tracing.
 
-The seam for dynamic shapes: sizes are static for now, so nothing makes one yet but an operation that returns a SymInt.
-Invariant: arithmetic on it is recorded in the graph; asking its truth or using it as a Python number specializes it
-through its SymNode, which records the guard.
+A number whose source was seen to vary, a size that depends on one, or arithmetic on these: an expression of
+`lampwork_symshape`. Arithmetic gives expressions; what Python or a container needs to know is decided by the value in
+this call, which becomes a guard: comparisons and truth by their outcome, anything else by the value itself. Invariants:
+it stands for an exact int or float; once its value was needed it is a constant.
 """
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
-import torch.fx
+from lampwork_symshape.condition import eq, ge, gt, le, lt, ne
+from lampwork_symshape.expr import IntExpr, integer, product
+from lampwork_symshape.float_node import compute
+from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied, apply
+from lampwork_symshape.sym_node import term_of_symbol
 
 from ..source import Source
+from . import operators
 from .base import Tracer, Value
-from .operators import BINARY_METHODS
+from .constant import ConstantValue
 
 if TYPE_CHECKING:
+    from ..graph.builder import GraphBuilder
     from ..interpreter.reconstruct import ValueEmitter
+
+SYMBOLIC_TYPES: frozenset[type] = frozenset({torch.SymInt, torch.SymFloat, torch.SymBool})
+_WORD = 1 << 63
+_COMPARISONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    operator.eq: eq, operator.ne: ne, operator.lt: lt, operator.le: le, operator.gt: gt, operator.ge: ge,
+}  # fmt: skip
+_RING: frozenset[Callable[..., Any]] = frozenset({operator.add, operator.sub, operator.mul})
+_UNCHANGED: frozenset[Callable[..., Any]] = frozenset(
+    {operator.pos, operator.index, int, round, math.floor, math.ceil, math.trunc}
+)
+_DIVISIONS: frozenset[Callable[..., Any]] = frozenset({operator.floordiv, operator.mod})
+_UNARY: dict[str, Callable[..., Any]] = {
+    "__neg__": operator.neg, "__pos__": operator.pos, "__abs__": operator.abs, "__invert__": operator.invert,
+}  # fmt: skip
+_NUMBERS = (int, float, bool)
 
 
 class SymScalarValue(Value):
-    """A symbolic int, float or bool: the FX node that computes it, and torch's symbolic number."""
+    """A symbolic int or float: the expression, and the graph whose inputs it is made of."""
 
     kind = "a symbolic number"
-    __slots__ = ("node", "symbol")
+    __slots__ = ("_known", "graph", "term")
 
-    def __init__(self, node: torch.fx.Node, symbol: Any, source: Source | None = None) -> None:
+    def __init__(self, graph: GraphBuilder, term: ScalarTerm, source: Source | None = None) -> None:
         super().__init__(source)
-        self.node = node
-        self.symbol = symbol
+        self.graph = graph
+        self.term = term
+        self._known: ConstantValue | None = None
+
+    def __repr__(self) -> str:
+        return f"SymScalarValue({self.term})"
 
     def python_type(self) -> type:
-        if isinstance(self.symbol, torch.SymFloat):
-            return float
-        return bool if isinstance(self.symbol, torch.SymBool) else int
+        return int if isinstance(self.term, IntExpr) else float
 
-    def as_graph_argument(self) -> torch.fx.Node:
-        return self.node
+    def realize(self) -> Value:
+        return self if self._known is None else self._known
+
+    def settled(self) -> ConstantValue:
+        """The constant that it is in this call, guarded."""
+        if self._known is None:
+            self._known = ConstantValue(self.graph.scalars.env.decide_scalar(self.term), self.source)
+        return self._known
+
+    def as_constant(self) -> Any:
+        return self.settled().obj
+
+    def snapshot(self) -> Any:
+        """The number it is in this call."""
+        return self.as_constant()
+
+    def as_graph_argument(self) -> Any:
+        return self.graph.number_argument(self.term) if self._known is None else self._known.obj
 
     def truth(self, tracer: Tracer) -> bool:
-        return bool(self.symbol)
-
-    def specialize(self, tracer: Tracer) -> Value:
-        """The Python number it is in this call, guarded by the shape environment."""
-        return tracer.constant(self.python_type()(self.symbol))
+        zero = 0 if isinstance(self.term, IntExpr) else 0.0
+        return _compare(tracer, operator.ne, self.term, zero)
 
     def hash_key(self, tracer: Tracer) -> Hashable:
-        return self.specialize(tracer).as_constant()
+        return self.as_constant()
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        return self.settled().unpack(tracer)
+
+    def iterate(self, tracer: Tracer) -> Value:
+        return self.settled().iterate(tracer)
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        return self.settled().contains(tracer, item)
+
+    def length(self, tracer: Tracer) -> int | None:
+        return self.settled().length(tracer)
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if name == "__class__":
+            return tracer.constant(self.python_type())
+        return self.settled().get_attribute(tracer, name)
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        self.settled().set_attribute(tracer, name, value)
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        return self.settled().get_item(tracer, key)
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
-        if op not in BINARY_METHODS or not (other.is_constant() or isinstance(other, SymScalarValue)):
-            return None
-        mine, theirs = self.node, other.as_graph_argument()
-        return tracer.add_node("call_function", op, (theirs, mine) if reflected else (mine, theirs), {})
+        if op not in operators.BINARY_METHODS:
+            return None  # an in-place form: numbers have none
+        other = other.realize()
+        if other.kind == "a tensor":
+            mine, theirs = self.as_graph_argument(), other.as_graph_argument()
+            return tracer.add_node("call_function", op, (theirs, mine) if reflected else (mine, theirs), {})
+        theirs = number_term(other)
+        if theirs is not None:
+            terms = [theirs, self.term] if reflected else [self.term, theirs]
+            result = calculate(tracer, op, terms)
+            if result is not None:
+                return result
+        elif other.is_constant() and op in (operator.eq, operator.ne) and other.python_type() in (type(None), str):
+            return tracer.constant(op is operator.ne)
+        if isinstance(other, SymScalarValue):
+            other = other.settled()
+        left, right = (other, self.settled()) if reflected else (self.settled(), other)
+        return operators.binary(tracer, op, left, right)
 
-    def call_method(self, tracer: Tracer, name: str, args: Any, kwargs: Any) -> Value:
-        if name == "__index__":
-            return self.specialize(tracer)
-        if name == "__neg__":
-            return tracer.add_node("call_function", operator.neg, (self.node,), {})
-        return self.specialize(tracer).call_method(tracer, name, args, kwargs)
+    def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        op = _UNARY.get(name)
+        if op is not None and not args and not kwargs:
+            result = calculate(tracer, op, [self.term])
+            if result is not None:
+                return result
+        return self.settled().call_method(tracer, name, args, kwargs)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
-        emitter.load_graph_output(self.node)
+        if self._known is not None:
+            self._known.reconstruct(emitter)
+        else:
+            _emit(self.graph, applied(self.term), emitter)
+
+
+def _emit(graph: GraphBuilder, term: ScalarTerm, emitter: ValueEmitter) -> None:
+    if isinstance(term, ScalarExpr):
+        emitter.begin_call(term.function)
+        for operand in term.operands:
+            _emit(graph, operand, emitter)
+        emitter.call(len(term.operands))
+    elif isinstance(term, IntExpr | FloatSymbol):
+        symbol: Any = term
+        emitter.load_sourced(graph.scalars.source_of(symbol))
+    else:
+        emitter.load_constant(term)
+
+
+def symbolic_number(tracer: Tracer, symbol: torch.SymInt | torch.SymFloat | torch.SymBool) -> Value:
+    """The value of what torch computed from symbolic numbers, such as a size."""
+    return _value_of(tracer, term_of_symbol(symbol), isinstance(symbol, torch.SymBool))
+
+
+def _value_of(tracer: Tracer, term: ScalarTerm, as_bool: bool = False) -> Value:
+    if isinstance(term, IntExpr):
+        term = tracer.graph.scalars.env.simplified(term)
+        if term.is_constant:
+            term = term.constant_value
+    if isinstance(term, ScalarExpr | FloatSymbol | IntExpr):
+        return SymScalarValue(tracer.graph, term)
+    return tracer.constant(bool(term) if as_bool else term)
+
+
+def number_term(value: Value) -> ScalarTerm | None:
+    """The term of a symbolic number, or of a constant that is an exact int, float or bool; else None."""
+    value = value.realize()
+    if isinstance(value, SymScalarValue):
+        return value.term
+    if type(value) is ConstantValue and type(value.obj) in _NUMBERS:
+        return value.obj
+    return None
+
+
+def is_symbolic(value: Value) -> bool:
+    """Whether a value is a number that is not known while tracing."""
+    return isinstance(value.realize(), SymScalarValue)
+
+
+def calculate(tracer: Tracer, function: Callable[..., Any], terms: Sequence[ScalarTerm]) -> Value | None:
+    """`function(*terms)` of a pure function of numbers; None where it needs the numbers themselves."""
+    if function in _COMPARISONS:
+        return tracer.constant(_compare(tracer, function, terms[0], terms[1]))
+    whole = [term if isinstance(term, IntExpr) else integer(int(term)) for term in terms if _is_whole(term)]
+    if len(whole) == len(terms):
+        result = _whole(tracer, function, whole)
+        if result is not None:
+            return result
+    env = tracer.graph.scalars.env
+    try:
+        return _value_of(tracer, compute(env, function, list(terms)))
+    except Exception:
+        return None  # the real error is raised with the numbers themselves
+
+
+def _is_whole(term: ScalarTerm) -> TypeGuard[IntExpr | int]:
+    return isinstance(term, IntExpr | int)
+
+
+def _compare(tracer: Tracer, op: Callable[..., Any], left: ScalarTerm, right: ScalarTerm) -> bool:
+    env = tracer.graph.scalars.env
+    if _is_whole(left) and _is_whole(right):
+        left, right = (side if isinstance(side, IntExpr) else integer(int(side)) for side in (left, right))
+        return env.evaluate(_COMPARISONS[op](left, right))
+    return env.decide_scalar(apply(op, left, right))
+
+
+def _whole(tracer: Tracer, function: Callable[..., Any], terms: list[IntExpr]) -> Value | None:
+    """Arithmetic on integers."""
+    if function is divmod:
+        parts = [_whole(tracer, op, terms) for op in (operator.floordiv, operator.mod)]
+        return None if parts[0] is None or parts[1] is None else tracer.make_tuple([parts[0], parts[1]])
+    expr = _integer_expression(tracer, function, terms)
+    if expr is None:
+        return None
+    value = tracer.graph.scalars.env.hint_of(expr)
+    if value is None or not -_WORD <= value < _WORD:
+        return None  # torch's symbolic integers have 64 bits
+    return _value_of(tracer, expr)
+
+
+def _integer_expression(tracer: Tracer, function: Callable[..., Any], terms: list[IntExpr]) -> IntExpr | None:
+    env = tracer.graph.scalars.env
+    first, last = terms[0], terms[-1]
+    if function in _RING:
+        return function(first, last)
+    if function in _DIVISIONS:
+        return function(first, last) if env.evaluate(ne(last, 0)) else None
+    if function is operator.neg:
+        return -first
+    if function is operator.invert:
+        return -first - 1
+    if function is operator.abs:
+        return first if env.evaluate(ge(first, 0)) else -first
+    if function in _UNCHANGED and len(terms) == 1:
+        return first
+    amount = last.constant_value if last.is_constant else None
+    if len(terms) == 2 and amount is not None:
+        if function is operator.pow and 0 <= amount <= 4:
+            return product([first] * amount) if amount else integer(1)
+        if function is operator.lshift and 0 <= amount < 63:
+            return first * (1 << amount)
+        if function is operator.rshift and 0 <= amount < 63:
+            return first // (1 << amount)
+    return None
+
+
+def convert_number(tracer: Tracer, kind: Callable[..., Any], value: Value) -> Value:
+    """`int(value)` or `float(value)` of a symbolic number."""
+    value = value.realize()
+    if value.python_type() is kind:
+        return value
+    made = compute_number(tracer, kind, [value])
+    return made if made is not None else tracer.constant(kind(value.as_constant()))
+
+
+def compute_number(tracer: Tracer, function: Callable[..., Any], args: Sequence[Value]) -> Value | None:
+    """A pure function of numbers, some of them symbolic; None where it needs their values."""
+    terms = [number_term(arg) for arg in args]
+    known = [term for term in terms if term is not None]
+    return calculate(tracer, function, known) if len(known) == len(terms) else None

@@ -237,5 +237,5 @@ _MISSING: Any = object()
 def _is_operand(value: Value) -> bool:
     """Whether torch's operators take it beside a tensor; anything else may know a reflected form."""
     if not value.is_constant():
-        return value.kind in ("a list", "a tuple")
+        return value.kind in ("a list", "a tuple", "a symbolic number")
     return isinstance(value.as_constant(), (int, float, complex, tuple))

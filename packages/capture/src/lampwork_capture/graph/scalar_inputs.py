@@ -1,0 +1,155 @@
+"""ScalarInputs: the Python ints and floats of one trace that are inputs of its graph instead of constants.
+
+A number becomes one when its source was seen to vary. Ints are symbols of a ShapeEnv, floats of its float expressions;
+what the trace decides about them is recorded there, and `guards` gives it as facts about sources. Invariant: every
+number is an exact int of 64 bits or an exact float, and everything that the trace assumed of its value is a fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.fx
+from lampwork_symshape.condition import BoolExpr, eq
+from lampwork_symshape.expr import IntExpr, Symbol
+from lampwork_symshape.kind import Kind
+from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied
+from lampwork_symshape.shape_guard import Quantity, SizeSource, shape_guards
+from lampwork_symshape.shape_symbol import UserFrame
+from lampwork_symshape.sym_node import TorchShapeEnv, term_of_symbol
+
+from ..guards.facts import ByIdentity, ConstantIs, Fact, Guard, IntegerWithin, ScalarIs, TypeIs, UserLine
+from ..guards.scalar_program import program_of
+from ..source import Source
+
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
+NumberSymbol = Symbol | FloatSymbol
+MakePlaceholder = Callable[[Source, Any, Any], torch.fx.Node]
+MakeNode = Callable[[Callable[..., Any], tuple[Any, ...], Any], torch.fx.Node]
+
+
+class ScalarInputs:
+    """The symbolic numbers of one trace.
+
+    `varying`: the sources whose numbers varied between calls. `find_line`: the user's line that is being traced.
+    """
+
+    def __init__(self, varying: frozenset[Source], find_line: Callable[[], UserLine]) -> None:
+        self._varying = varying
+        self._find_line = find_line
+        self._symbols: dict[Source, NumberSymbol] = {}
+        self._source_of: dict[NumberSymbol, Source] = {}
+        self._value_of: dict[NumberSymbol, int | float] = {}
+        self._nodes: dict[Any, torch.fx.Node] = {}
+        self._kept: list[ScalarTerm] = []  # ids stay valid
+        self.env = TorchShapeEnv(duck_shaping=False, symbolic_floats=True, find_frame=self._user_frame)
+
+    def _user_frame(self) -> UserFrame:
+        line = self._find_line()
+        return UserFrame(line.filename, line.line, line.function)
+
+    def __bool__(self) -> bool:
+        return bool(self._symbols)
+
+    def takes(self, value: Any, source: Source) -> bool:
+        """Whether the number at a source shall be an input."""
+        if not self._varying or source not in self._varying:
+            return False
+        return type(value) is float or (type(value) is int and SMALLEST <= value <= LARGEST)
+
+    def add(self, value: int | float, source: Source) -> NumberSymbol:
+        """The symbol for the number at a source, one for each source."""
+        known = self._symbols.get(source)
+        if known is None:
+            if isinstance(value, float):
+                known = self.env.create_float(value, str(source))
+            else:
+                known = self.env.create_backed(value, str(source), lower=SMALLEST, upper=LARGEST)
+            self._symbols[source] = known
+            self._source_of[known] = source
+            self._value_of[known] = value
+        return known
+
+    def source_of(self, symbol: NumberSymbol) -> Source:
+        """Where the number behind a symbol comes from."""
+        return self._source_of[symbol]
+
+    def symbol_of(self, term: ScalarTerm) -> Any:
+        """What torch's operations take for a term while tracing: a SymInt, a SymFloat or a number."""
+        if isinstance(term, IntExpr):
+            return self.env.sym_int(term)
+        return self.env.sym_float(term) if isinstance(term, ScalarExpr | FloatSymbol) else term
+
+    # In the graph
+
+    def argument(self, term: ScalarTerm, placeholder: MakePlaceholder, call: MakeNode) -> Any:
+        """What an FX node takes for a term: a placeholder, the node that computes it, or a number."""
+        if isinstance(term, IntExpr):
+            term = self.env.simplified(term)
+        key = term if isinstance(term, IntExpr) else id(term)
+        known = self._nodes.get(key)
+        if known is not None:
+            return known
+        if isinstance(term, Symbol | FloatSymbol):
+            node = placeholder(self._source_of[term], self._value_of[term], self.symbol_of(term))
+        else:
+            tree = applied(term)
+            if not isinstance(tree, ScalarExpr):
+                return tree
+            operands = tuple(self.argument(operand, placeholder, call) for operand in tree.operands)
+            node = call(_IN_GRAPH.get(tree.function, tree.function), operands, self.symbol_of(term))
+        self._nodes[key] = node
+        self._kept.append(term)
+        return node
+
+    # What was assumed
+
+    def settle(self, example: Any) -> Any:
+        """The number that a symbolic number is in this call, which becomes a fact; anything else is itself."""
+        if isinstance(example, torch.SymInt | torch.SymFloat | torch.SymBool):
+            return self.env.decide_scalar(term_of_symbol(example))
+        return example
+
+    def guards(self) -> Iterator[Guard]:
+        """What the trace relies on, as facts about sources."""
+        if not self._symbols:
+            return
+        for source, symbol in self._symbols.items():
+            yield Guard(IntegerWithin(source, SMALLEST, LARGEST) if isinstance(symbol, Symbol) else TypeIs(source, float))
+        ints = {s: [SizeSource(source, quantity=Quantity.VALUE)] for s, source in self._source_of.items() if isinstance(s, Symbol)}
+        for check in shape_guards(self.env, ints).checks:
+            yield Guard(self._condition(check.condition), _line(check.frame))
+        for fact in self.env.scalar_facts:
+            if isinstance(fact.expr, FloatSymbol):
+                yield Guard(ConstantIs(self._source_of[fact.expr], ByIdentity(fact.value)), _line(fact.frame))
+            else:
+                yield Guard(self._fact(fact.expr, fact.value), _line(fact.frame))
+
+    def _condition(self, condition: BoolExpr) -> Fact:
+        if condition.kind is Kind.EQ:
+            for symbol in condition.free_symbols:
+                value = self._value_of[symbol]
+                if condition is eq(symbol, int(value)):
+                    return ConstantIs(self._source_of[symbol], ByIdentity(value))
+        return self._fact(condition, True)
+
+    def _fact(self, term: ScalarTerm | BoolExpr, expected: Any) -> Fact:
+        program, symbols = program_of(term)
+        first, *others = (self._source_of[symbol] for symbol in symbols)
+        return ScalarIs(first, tuple(others), program, ByIdentity(expected))
+
+
+def _line(frame: UserFrame | None) -> UserLine | None:
+    return None if frame is None else UserLine(frame.filename, frame.line, frame.function)
+
+
+# In a graph that is traced again these also take symbolic numbers
+_IN_GRAPH: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    min: torch.sym_min,
+    max: torch.sym_max,
+    float: torch.sym_float,
+}
+
+__all__ = ["LARGEST", "SMALLEST", "ScalarInputs"]

@@ -1,0 +1,174 @@
+"""FloatNode: the object behind `torch.SymFloat`.
+
+Either a known float, or an expression over the float inputs of a capture (`scalar_expr`). torch calls its methods by
+name. What is asked of an expression is decided by its value during capture, which becomes a fact; a float result of
+arithmetic stays an expression. Invariant: an answer about an expression is recorded as a fact of the environment.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from .condition import BoolExpr, boolean
+from .expr import IntExpr, integer
+from .scalar_expr import LARGEST, ScalarTerm, apply, is_total
+
+if TYPE_CHECKING:
+    from .sym_node import SymNode, TorchShapeEnv
+
+
+class FloatNode:
+    """One float of one environment, known or symbolic."""
+
+    __slots__ = ("shape_env", "term")
+
+    def __init__(self, term: ScalarTerm, shape_env: TorchShapeEnv) -> None:
+        self.term = term
+        self.shape_env = shape_env
+
+    @property
+    def constant(self) -> float | None:
+        """The value of a known float."""
+        return self.term if isinstance(self.term, float) else None
+
+    def is_int(self) -> bool:
+        """Never."""
+        return False
+
+    def is_bool(self) -> bool:
+        """Never."""
+        return False
+
+    def is_float(self) -> bool:
+        """Always."""
+        return True
+
+    def is_constant(self) -> bool:
+        """Never: torch unwraps only integers and conditions that say so."""
+        return False
+
+    def is_nested_int(self) -> bool:
+        """Never."""
+        return False
+
+    def is_symbolic(self) -> bool:
+        """Whether it depends on an input."""
+        return self.constant is None
+
+    def has_hint(self) -> bool:
+        """Always: floats that only the run time knows are not modelled."""
+        return True
+
+    @property
+    def hint(self) -> float:
+        """The value during capture."""
+        return cast(float, self.shape_env.scalar_hint(self.term))
+
+    def maybe_as_float(self) -> float | None:
+        """The value of a known float."""
+        return self.constant
+
+    def guard_float(self, file: str = "", line: int = 0) -> float:
+        """The value; specializes unless it is known."""
+        return cast(float, self.shape_env.decide_scalar(self.term))
+
+    def str(self) -> str:
+        """The expression as Python."""
+        return str(self.term)
+
+    def _graph_repr(self) -> str:
+        return str(self.term)
+
+    def __str__(self) -> str:
+        return str(self.term)
+
+    def wrap_int(self, value: int) -> SymNode:
+        """A literal integer of this environment."""
+        return self.shape_env.node_of(integer(value))
+
+    def wrap_float(self, value: float) -> FloatNode:
+        """A float of this environment."""
+        return FloatNode(value, self.shape_env)
+
+    def __getattr__(self, name: str) -> Callable[..., SymNode | FloatNode]:
+        operation = _OPERATIONS.get(name)
+        if operation is None:
+            raise AttributeError(f"no operation {name!r} on symbolic floats")
+        return partial(self._compute, operation)
+
+    def _compute(self, operation: Callable[..., Any], *others: object) -> SymNode | FloatNode:
+        terms = [self.term, *(term_of(other) for other in others)]
+        return number_node(self.shape_env, compute(self.shape_env, operation, terms))
+
+
+def compute(env: TorchShapeEnv, function: Callable[..., Any], terms: list[ScalarTerm]) -> ScalarTerm:
+    """`function(*terms)`: an expression where the result is a float, else the result decided. Raises what it raises."""
+    if not env.symbolic_floats:
+        terms = [env.evaluate_int(term) if isinstance(term, IntExpr) else term for term in terms]
+    if not any(isinstance(term, IntExpr) or not isinstance(term, int | float) for term in terms):
+        return function(*terms)
+    expr = apply(function, *terms)
+    value = env.scalar_hint(expr)
+    if type(value) is not float or expr.size > LARGEST:
+        return env.decide_scalar(expr)
+    if not is_total(expr):
+        env.decide_scalar(apply(type, expr))  # that it raises nothing
+    return expr
+
+
+def number_node(env: TorchShapeEnv, term: ScalarTerm) -> SymNode | FloatNode:
+    """The node of a term, for torch."""
+    if isinstance(term, bool):
+        return env.node_of(boolean(term))
+    if isinstance(term, int):
+        return env.node_of(integer(term))
+    return env.node_of(term) if isinstance(term, IntExpr) else FloatNode(term, env)
+
+
+def term_of(value: object) -> ScalarTerm:
+    """The term behind a node or number of this environment."""
+    if isinstance(value, FloatNode):
+        return value.term
+    if isinstance(value, bool | int | float):
+        return value
+    expr = getattr(value, "expr", None)
+    if isinstance(expr, BoolExpr):
+        return int(cast(Any, value).guard_bool())
+    return expr if isinstance(expr, IntExpr) else cast(Any, value).maybe_as_int()  # torch's own node of a literal
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "mod": operator.mod,
+    "truediv": operator.truediv,
+    "float_truediv": operator.truediv,
+    "pow": operator.pow,
+    "float_pow": operator.pow,
+    "floordiv": operator.floordiv,
+    "neg": operator.neg,
+    "pos": operator.pos,
+    "abs": operator.abs,
+    "round": round,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "trunc": math.trunc,
+    "sym_int": int,
+    "sym_float": float,
+    "sym_min": min,
+    "sym_max": max,
+    "sym_sqrt": math.sqrt,
+    "sym_log2": math.log2,
+    "is_integer": float.is_integer,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+}
