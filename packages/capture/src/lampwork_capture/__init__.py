@@ -18,6 +18,7 @@ from .marks import (
     reset,
     substitute_in_graph,
 )
+from .number_variants import NumberVariantsWarning, with_number_variants
 from .optimize import OptimizedModule, UnknownBackendError, optimize
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Explanation",
     "GraphBackend",
     "GraphBreakError",
+    "NumberVariantsWarning",
     "OptimizedModule",
     "UnknownBackendError",
     "allow_in_graph",
@@ -44,4 +46,5 @@ __all__ = [
     "optimize",
     "reset",
     "substitute_in_graph",
+    "with_number_variants",
 ]

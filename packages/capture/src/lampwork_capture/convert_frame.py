@@ -58,7 +58,10 @@ def convert(
     attempt: Attempt,
     varying: frozenset[Source] = frozenset(),
 ) -> CapturedFrame:
-    """Convert one frame; numbers at `varying` sources become inputs. Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises."""
+    """Convert one frame; numbers at `varying` sources become inputs.
+
+    Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises.
+    """
     refuse_frame(code)
     decoded = decode(code)
     tried: set[int] = set()

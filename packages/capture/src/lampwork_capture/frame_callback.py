@@ -26,10 +26,11 @@ from .graph.builder import EXAMPLE, TracedGraph
 from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state
 from .guards.facts import GuardSet, UserLine
+from .number_variants import with_number_variants
 from .skip_policy import SkipPolicy, is_disabled
 from .source import AttributeSource, Source
 
-GraphBackend = Callable[[torch.fx.GraphModule, list[torch.Tensor]], Callable[..., Sequence[Any]]]
+GraphBackend = Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Sequence[Any]]]
 
 _conversion = threading.RLock()
 _REPORT = "Please report it with this message; set LAMPWORK_STRICT=1 to see the whole error."
@@ -132,16 +133,29 @@ class FrameCallback:
     def compile_graph(self, traced: TracedGraph) -> Callable[..., Any]:
         """Give a finished graph to the backend; capture is off inside what it returns."""
         annotate(traced)
-        examples = [entry.example for entry in traced.inputs]
+        # Integers are shown as torch.compile shows them: symbolic, with the value of this call as hint
+        examples = [entry.fake if type(entry.example) is int else entry.example for entry in traced.inputs]
         _conversion.release()  # a backend may wait for a thread that calls something optimized
         try:
-            compiled = self.backend(traced.module, examples)
+            compiled = self._compiled(traced, examples)
         except Exception as error:
             line = next((n.meta["user_line"] for n in traced.module.graph.nodes if "user_line" in n.meta), None)
             raise BackendError(self.backend_name, error, line) from error
         finally:
             _conversion.acquire()
         return _native.OptimizedCallable(restoring_state(traced.module, compiled))
+
+    def _compiled(self, traced: TracedGraph, examples: list[Any]) -> Callable[..., Any]:
+        try:
+            return self.backend(traced.module, examples)
+        except Exception:
+            if not any(entry.is_number for entry in traced.inputs):
+                raise
+            try:  # it may know tensors only
+                return with_number_variants(self.backend)(traced.module, examples)
+            except Exception:
+                pass
+            raise
 
     # Records and warnings
 

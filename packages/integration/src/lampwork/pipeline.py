@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from lampwork_capture import with_number_variants
 from lampwork_capture.aot import aot_backend
 from lampwork_inductor_core import CompiledGraph, CompileOptions, compile_graph
 from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
@@ -59,7 +60,7 @@ def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None
         compiled(result)
         return result
 
-    return _named(aot_backend(lampwork))
+    return _named(with_number_variants(aot_backend(lampwork)))  # the lowering knows sizes and numbers as constants only
 
 
 def _named(backend: GraphBackend) -> GraphBackend:

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 import torch.fx
+from lampwork_symshape.scalar_expr import ScalarTerm
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -24,16 +26,15 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     UnsupportedOperatorException,
 )
-from lampwork_symshape.scalar_expr import ScalarTerm
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import UserLine
 from ..source import Source
-from .probabilities import without_value
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
+from .value_free import without_value
 
 IMPURE = "lampwork_impure"
 MAY_RAISE = "lampwork_may_raise"
@@ -52,8 +53,8 @@ class EagerWouldRaise(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """One placeholder: its name, where its value comes from in a call, the tensor or number of this call, and what stands
-    for it while tracing: a fake tensor, a SymInt or a SymFloat."""
+    """One placeholder: its name, where its value comes from in a call, the tensor or number of this call, and what
+    stands for it while tracing: a fake tensor, a SymInt or a SymFloat."""
 
     name: str
     source: Source
@@ -284,7 +285,8 @@ class GraphBuilder:
             return result, operators
         args, kwargs = without_value(self.scalars.env, target, args, kwargs)
         try:
-            result, operators = self._run_fake(op, target, args, kwargs)
+            with enable_python_dispatcher():  # decompositions that take symbolic integers
+                result, operators = self._run_fake(op, target, args, kwargs)
         except (EagerWouldRaise, GraphBreak):
             args, kwargs = tree_map_only(_NUMBERS, self.scalars.settle, (args, kwargs))
             result, operators = self._run_fake(op, target, args, kwargs)

@@ -117,8 +117,14 @@ class ScalarInputs:
         if not self._symbols:
             return
         for source, symbol in self._symbols.items():
-            yield Guard(IntegerWithin(source, SMALLEST, LARGEST) if isinstance(symbol, Symbol) else TypeIs(source, float))
-        ints = {s: [SizeSource(source, quantity=Quantity.VALUE)] for s, source in self._source_of.items() if isinstance(s, Symbol)}
+            yield Guard(
+                IntegerWithin(source, SMALLEST, LARGEST) if isinstance(symbol, Symbol) else TypeIs(source, float)
+            )
+        ints = {
+            s: [SizeSource(source, quantity=Quantity.VALUE)]
+            for s, source in self._source_of.items()
+            if isinstance(s, Symbol)
+        }
         for check in shape_guards(self.env, ints).checks:
             yield Guard(self._condition(check.condition), _line(check.frame))
         for fact in self.env.scalar_facts:

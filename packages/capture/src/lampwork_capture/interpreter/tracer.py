@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import torch
 
 from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
-from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..graph.scalar_inputs import ScalarInputs
+from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, SameObject, UserLine
 from ..guards.global_state import read_global_state
 from ..skip_policy import CallPolicy, SkipPolicy

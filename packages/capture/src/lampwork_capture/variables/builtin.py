@@ -103,7 +103,11 @@ class BuiltinValue(Value):
         raise GraphBreak(BreakId.EXTENSION_CALL, f"{self.describe()} of module {module} is not modelled")
 
     def _fold(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        if not kwargs and any(is_symbolic(arg) for arg in args) and (getattr(self.obj, "__module__", None) == "math" or self.obj is round):
+        if (
+            not kwargs
+            and any(is_symbolic(arg) for arg in args)
+            and (getattr(self.obj, "__module__", None) == "math" or self.obj is round)
+        ):
             made = compute_number(tracer, self.obj, args)
             if made is not None:
                 return made
