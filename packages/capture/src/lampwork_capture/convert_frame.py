@@ -6,11 +6,12 @@ repeated from the start; torch's state is restored whatever happens; nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
+from .bytecode.version import places_of_call
 from .captured_frame import CapturedFrame
 from .config import CaptureConfig
 from .errors import GraphBreakError
@@ -18,12 +19,23 @@ from .graph.builder import EagerWouldRaise, TracedGraph
 from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
 from .guards.facts import GuardSetBuilder
 from .interpreter.dispatch import Signal
-from .interpreter.frame import Null
-from .interpreter.instructions import DecodedCode, decode
-from .interpreter.output import code_of_eager, code_of_return, emit_prefix, emit_return, emit_state, state_at_break
+from .interpreter.frame import FramePlace, Null, SymbolicFrame
+from .interpreter.instructions import DecodedCode
+from .interpreter.output import (
+    Continuation,
+    FrameState,
+    code_of_eager,
+    code_of_return,
+    continuation,
+    emit_prefix,
+    emit_return,
+    emit_state,
+    state_at_break,
+)
+from .interpreter.placement import BreakPoint, is_tried, place_break
 from .interpreter.reconstruct import ValueEmitter
-from .interpreter.region import find_exits
-from .interpreter.resume import call_group, code_of_break, copy_of, loop_region, needs_self
+from .interpreter.region import Exit, call_group, find_exits
+from .interpreter.resume import NativePart, code_of_break, continuation_code, copy_of, last_of_call, needs_self
 from .interpreter.tracer import FrameTracer, TorchState, refuse_frame
 from .skip_policy import SkipPolicy
 from .source import FrameScope, Source
@@ -31,15 +43,6 @@ from .variables.base import ObservedException, Value
 from .variables.builder import final_facts
 
 CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class BreakPoint:
-    """Where a trace stops: before instruction `start`; what runs natively from there, and why."""
-
-    start: int
-    region: frozenset[int]
-    record: BreakRecord
 
 
 @dataclass(slots=True)
@@ -63,13 +66,12 @@ def convert(
     Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises.
     """
     refuse_frame(code)
-    decoded = decode(code)
-    tried: set[int] = set()
+    tried: list[BreakPoint] = []
     point: BreakPoint | None = None
     while True:
         state = TorchState()
         raised: Value | None = None
-        tracer = FrameTracer(code, scope, policy, stop_at=-1 if point is None else point.start, varying=varying)
+        tracer = FrameTracer(code, scope, policy, None if point is None else point.stop, varying)
         attempt.guards = tracer.guards
         try:
             try:
@@ -98,8 +100,8 @@ def convert(
                 raise GraphBreakError(record)
             # Eager raises the real error; nothing below this frame may ask for a whole graph meanwhile.
             return CapturedFrame(code.co_qualname, code, code_of_eager(code), None, tracer.guards.freeze(), record)
-        point = _place(tracer, decoded, record, tried, point, broken.raised_value if raised is None else raised)
-        tried.add(point.start)
+        point = place_break(_broken_frames(tracer, broken, raised, tried), record, tried)
+        tried.append(point)
         if len(tried) > config.longest_chain:
             raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
 
@@ -114,50 +116,28 @@ def _record(tracer: FrameTracer, broken: GraphBreak) -> BreakRecord:
     return BreakRecord(broken.break_id, broken.cause, broken.hint, line, broken.stack or tracer.user_stack())
 
 
-def _place(
-    tracer: FrameTracer,
-    decoded: DecodedCode,
-    record: BreakRecord,
-    tried: set[int],
-    stopped: BreakPoint | None,
-    raised: Value | None,
-) -> BreakPoint:
-    """Where to stop the next trace, given that this one broke at its root's present instruction."""
-    root = tracer.root
-    known = raised is not None and call_group(decoded, root.raised.get(raised, root.index))[0] not in tried
-    if (
-        stopped is not None and root.pc == stopped.start and not known
-    ):  # the stop itself could not be rebuilt: go back a statement
-        index = stopped.start
-        start = _statement_start(decoded, index)
-        region = frozenset(range(start, max(stopped.region) + 1)) | stopped.region
-    else:
-        index = root.index if raised is None else root.raised.get(raised, root.index)
-        if root.handler_origins:
-            index = root.handler_origins[0]
-        start, region = call_group(decoded, index)
-    loop = loop_region(decoded, start)
-    if loop is not None:
-        start, region = loop[0], loop[1] | region
-    elif decoded.loop_of[start] >= 0:
-        raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"a break in a loop with several entries: {record.cause}")
-    if start in tried:
-        earlier = _statement_start(decoded, start)
-        if earlier in tried or earlier == start:
-            raise SkipFrame(record.break_id, record.cause)
-        start, region = earlier, region | frozenset(range(earlier, start))
-    return BreakPoint(start, region, record)
+def _broken_frames(
+    tracer: FrameTracer, broken: GraphBreak, raised: Value | None, tried: Sequence[BreakPoint]
+) -> Sequence[FramePlace]:
+    """The frames that were open where a trace broke, or where an exception was raised that must be raised for real."""
+    error = broken.raised_value if raised is None else raised
+    if error is not None:
+        frames = tracer.frames_of_raise(error)
+        if raised is not None or not is_tried(frames, tried):
+            return frames
+    if tracer.stopped is not None:  # it got to the stop, but the state there could not be rebuilt
+        return _frames_to(tracer.stopped)
+    return tracer.frames_of_break(broken)
 
 
-def _statement_start(decoded: DecodedCode, index: int) -> int:
-    """The nearest earlier instruction with an empty stack."""
-    depths = decoded.depths
-    start = index - 1
-    while start > 0 and depths[start] != 0:
-        start -= 1
-    if start <= 0 or decoded.instructions[start].name in ("RESUME", "MAKE_CELL", "COPY_FREE_VARS"):
-        return index
-    return start
+def _frames_to(frame: SymbolicFrame | None) -> list[FramePlace]:
+    """A frame where a trace stopped and the ones below it, the root first."""
+    places: list[FramePlace] = []
+    while frame is not None:
+        places.append(FramePlace(frame, frame.index if places else frame.pc))
+        frame = frame.parent
+    places.reverse()
+    return places
 
 
 def _finish_return(
@@ -176,25 +156,65 @@ def _finish_return(
 def _finish_break(
     tracer: FrameTracer, emitter: ValueEmitter, point: BreakPoint, compile_graph: CompileGraph, state: TorchState
 ) -> CapturedFrame:
-    code = tracer.code
-    copy = copy_of(code)
-    root = tracer.root
-    live = copy.live_before(point.start)
-    if needs_self(code):
-        live |= {code.co_varnames[0]}
-    emit_state(tracer, emitter, state_at_break(tracer, live))
+    frames = _frames_to(tracer.stopped)
+    links: list[_Link] = []
+    for place in frames:
+        inner = place.frame is tracer.stopped
+        region = point.region if inner else call_group(place.frame.decoded, place.index)[1]
+        given = tracer.frame_scope.local_values if place.frame is tracer.root else ()
+        links.append(_link(place.frame, point.start if inner else min(region), region, given, calls=not inner))
+    resumes: list[CodeType] = []
+    continuations: list[Continuation] = []
+    for link in links[1:]:
+        made, handed_back = continuation_code(link.frame.code, link.native)
+        resumes += handed_back
+        continuations.append(continuation(link.frame, link.state, made, link.native.entry))
+    emit_state(tracer, emitter, links[0].state, continuations)
     final_facts(tracer, tracer.side_effects.written_objects())
-    exits = []
-    if not copy.makes_inner_cells:
-        own = {*code.co_cellvars, *code.co_freevars}
-        bound = frozenset(
-            name for name, value in zip(root.decoded.slot_names, root.slots) if value is not None and name not in own
-        )
-        stack = [isinstance(value, Null) for value in root.stack]
-        exits = find_exits(root.decoded, point.start, point.region, stack, bound, copy.live_before)
     state.restore()
     prefix = emit_prefix(tracer, emitter, compile_graph)
-    replacement, resumes = code_of_break(code, prefix.instructions, point.start, exits, emitter)
+    replacement, called = code_of_break(tracer.code, prefix.instructions, links[0].native, emitter)
     return CapturedFrame(
-        code.co_qualname, code, replacement, prefix.graph, tracer.guards.freeze(), point.record, tuple(resumes)
+        tracer.code.co_qualname,
+        tracer.code,
+        replacement,
+        prefix.graph,
+        tracer.guards.freeze(),
+        point.record,
+        (*resumes, *called),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """One of the frames that a break is inside of: its state and its native part."""
+
+    frame: SymbolicFrame
+    state: FrameState
+    native: NativePart
+
+
+def _link(frame: SymbolicFrame, start: int, region: frozenset[int], given: Collection[str], *, calls: bool) -> _Link:
+    """A frame that goes on natively from `start`; with `calls`, at the call that begins there."""
+    code, decoded = frame.code, frame.decoded
+    copy = copy_of(code)
+    live = copy.live_before(start)
+    kept = live | {code.co_varnames[0]} if needs_self(code) else live
+    own = {*code.co_cellvars, *code.co_freevars}
+    bound = frozenset(
+        name for name, value in zip(decoded.slot_names, frame.slots) if value is not None and name not in own
+    )
+    nulls = tuple(isinstance(value, Null) for value in frame.stack)
+    exits: list[Exit] = []
+    if not copy.makes_inner_cells:
+        exits = find_exits(decoded, start, region, nulls, bound, copy.live_before)
+    taken = _places_of_call(decoded, start) if calls else 0
+    names = tuple(name for name in decoded.slot_names if name in live and name in bound)
+    entry = Exit(start, nulls[: len(nulls) - taken], names, calls)
+    return _Link(frame, state_at_break(frame, kept, given, taken), NativePart(entry, tuple(exits)))
+
+
+def _places_of_call(decoded: DecodedCode, start: int) -> int:
+    """How many places of the stack the call that begins at `start` takes."""
+    call = decoded.instructions[last_of_call(decoded, start)]
+    return places_of_call(call.name, call.arg)

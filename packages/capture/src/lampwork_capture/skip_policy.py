@@ -128,6 +128,7 @@ class Mark(enum.Enum):
 
 
 MARK = "__lampwork_mark__"
+NATIVE_MARK = "__lampwork_native"  # a local of code that we made to run natively
 
 
 class SkipPolicy:
@@ -165,7 +166,7 @@ class SkipPolicy:
     def converts_frame(self, code: CodeType) -> bool:
         """Whether the hook converts a frame of this code: torch and the standard library only run inside others."""
         filename = code.co_filename
-        if filename.startswith("<frozen ") or code.co_name in _COMPREHENSIONS:
+        if filename.startswith("<frozen ") or code.co_name in _COMPREHENSIONS or NATIVE_MARK in code.co_varnames:
             return False
         if filename.startswith((_TORCH, _HERE)) or filename.startswith(_GENERATED):
             return (

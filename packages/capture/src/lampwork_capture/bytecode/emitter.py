@@ -229,6 +229,10 @@ class Emitter:
         """(begin_call), callable, args tuple, kwargs dict -> result"""
         self.emit("CALL_FUNCTION_EX", 1)
 
+    def call_with_tuple(self) -> None:
+        """(begin_call), callable, args tuple -> result"""
+        self._instructions.append(version.call_with_tuple())
+
     # Stack and control
 
     def pop(self) -> None:

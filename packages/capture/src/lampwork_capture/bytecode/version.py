@@ -92,6 +92,18 @@ def load_closure(cell: CellVar | FreeVar) -> Instr:
     return Instr("LOAD_FAST" if PY313 else "LOAD_CLOSURE", cell)
 
 
+def places_of_call(name: str, argument: int) -> int:
+    """How many places of the stack a call instruction takes, the callable and what stands below it included."""
+    if name == "CALL_FUNCTION_EX":
+        return 3 + (argument & 1)
+    return argument + (3 if name == "CALL_KW" else 2)
+
+
+def call_with_tuple() -> Instr:
+    """Call what stands below a tuple of its arguments."""
+    return Instr("CALL_FUNCTION_EX", 0)
+
+
 def load_global(name: str) -> Instr:
     """A global, without pushing NULL."""
     return Instr("LOAD_GLOBAL", (False, name))

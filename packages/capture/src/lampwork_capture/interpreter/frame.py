@@ -7,6 +7,7 @@ that a graph break can rebuild it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -63,21 +64,45 @@ class Unread(Value):
         self.obj = obj
 
 
+@dataclass(frozen=True, slots=True)
+class StopPlace:
+    """Where a trace stops: before an instruction of the nth frame that it enters (0 is the root)."""
+
+    serial: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class FramePlace:
+    """A frame at one of its instructions; `handling`: at the one whose exception it was handling."""
+
+    frame: SymbolicFrame
+    index: int
+    handling: bool = False
+
+
 class SymbolicFrame:
-    """One frame. `run` continues it until it returns, yields or reaches `stop_at`."""
+    """One frame. `run` continues it until it returns, yields or reaches `stop_at`.
+
+    `callee` is what the present instruction calls, as long as the result of that call is what the instruction pushes;
+    `is_plain` says that the frame below entered this one so.
+    """
 
     __slots__ = (
+        "callee",
         "code",
         "decoded",
         "function",
         "handler_origins",
         "index",
+        "is_plain",
         "keyword_names",
         "parent",
         "pc",
         "raised",
         "result",
         "scope",
+        "serial",
         "slots",
         "stack",
         "stop_at",
@@ -91,7 +116,11 @@ class SymbolicFrame:
         scope: GlobalScope,
         parent: SymbolicFrame | None,
         function: Value | None,
+        serial: int = 0,
     ) -> None:
+        self.serial = serial
+        self.callee: Value | None = None
+        self.is_plain = False
         self.tracer = tracer
         self.code = code
         self.decoded = decode(code)
@@ -150,7 +179,9 @@ class SymbolicFrame:
 
     def unwind(self, error: ObservedException) -> None:
         """Enter the handler of an exception at the current instruction, or raise it to the caller."""
-        self.raised.setdefault(error.value, self.index)
+        if error.value not in self.raised:
+            self.raised[error.value] = self.index
+            self.tracer.note_raised(error.value)
         if isinstance(error.value, ExceptionValue):
             error.value.raised = True
         entry = self.decoded.handler_at(self.index)

@@ -107,6 +107,12 @@ class DecodedCode:
         return after
 
     @cached_property
+    def jump_targets(self) -> frozenset[int]:
+        """Instructions that are jumped to, or that handle exceptions."""
+        targets = {instruction.target for instruction in self.instructions if instruction.target >= 0}
+        return frozenset(targets | {entry.target for entry in self.handlers})
+
+    @cached_property
     def depths(self) -> tuple[int, ...]:
         """Stack depth before each instruction; -1 where nothing leads."""
         depths = [-1] * len(self.instructions)

@@ -8,7 +8,7 @@ the first side effect; the original code's names and handlers are untouched in t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
@@ -23,8 +23,11 @@ from ..graph.builder import TracedGraph
 from ..graph_break import BreakId, GraphBreak
 from ..variables.base import Value
 from ..variables.cell import CellValue
-from .frame import LastInstruction, Null, SavedException, Unread
+from .frame import LastInstruction, Null, SavedException, SymbolicFrame, Unread
 from .reconstruct import SourceEmitter, ValueEmitter
+from .region import Exit
+from .resume import argument_names, needs_self
+from .scope import GlobalScope
 from .tracer import FrameTracer
 
 CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
@@ -32,35 +35,52 @@ CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
 
 @dataclass(frozen=True, slots=True)
 class FrameState:
-    """What must be real at a graph break: the stack from the bottom (None: NULL), and the locals by name."""
+    """What must be real of one frame at a graph break: the stack from the bottom (None: NULL), the locals by name."""
 
     stack: tuple[Value | None, ...]
     local_values: dict[str, Value]
-    deleted: tuple[str, ...]
+    deleted: tuple[str, ...]  # locals of the root frame that were given and are unbound now
     cells: tuple[CellValue, ...]
 
 
-def state_at_break(tracer: FrameTracer, live: frozenset[str]) -> FrameState:
-    """The state of the root frame where the trace stopped. Raises GraphBreak for what cannot be rebuilt."""
-    frame = tracer.root
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """An inlined frame that goes on as a function of its own: its code, and the state that it takes."""
+
+    code: CodeType
+    scope: GlobalScope
+    closure: tuple[CellValue, ...]
+    arguments: tuple[Value, ...]
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        return (*self.closure, *self.arguments)
+
+
+def state_at_break(frame: SymbolicFrame, live: frozenset[str], given: Collection[str], taken: int = 0) -> FrameState:
+    """The state of a frame where the trace stopped, without the `taken` topmost places of its stack.
+
+    `given` are the locals that replacement code starts with. Raises GraphBreak for what cannot be rebuilt.
+    """
     stack: list[Value | None] = []
-    for value in frame.stack:
+    for value in frame.stack[: len(frame.stack) - taken]:
         if isinstance(value, (LastInstruction, SavedException)):
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a break while an exception is being handled")
         stack.append(None if isinstance(value, Null) else value)
-    code = tracer.code
-    own_cells = set(code.co_cellvars) | set(code.co_freevars)
-    given = set(tracer.frame_scope.local_values)
+    code = frame.code
+    own_cells = {*code.co_cellvars, *code.co_freevars}
     local_values: dict[str, Value] = {}
     deleted: list[str] = []
     cells: list[CellValue] = []
     for name, value in zip(frame.decoded.slot_names, frame.slots):
         if name in own_cells:
             if isinstance(value, CellValue):
-                if value.source is None and not value.in_root:
+                if frame.parent is None and value.source is None and not value.in_root:
                     cause = f"the cell of `{name}` inside a comprehension"
                     raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, cause)
                 cells.append(value)
+            elif frame.parent is not None:
+                raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"`{name}` has no cell yet")
         elif value is None:
             if name in given:
                 deleted.append(name)
@@ -69,6 +89,24 @@ def state_at_break(tracer: FrameTracer, live: frozenset[str]) -> FrameState:
         elif name in live:
             local_values[name] = value
     return FrameState(tuple(stack), local_values, tuple(deleted), tuple(cells))
+
+
+def continuation(frame: SymbolicFrame, state: FrameState, code: CodeType, entry: Exit) -> Continuation:
+    """What rebuilds an inlined frame with `state` at `entry`; `code` is entered there."""
+    by_name = dict(zip(frame.decoded.slot_names, frame.slots))
+    closure: list[CellValue] = []
+    for name in code.co_freevars:
+        cell = by_name[name]
+        assert isinstance(cell, CellValue)
+        closure.append(cell)
+    arguments: list[Value] = []
+    if needs_self(frame.code):
+        first = frame.first_argument()
+        assert first is not None
+        arguments.append(first)
+    arguments += [state.local_values[name] for name in argument_names(frame.code, entry)]
+    arguments += [value for value in state.stack if value is not None]
+    return Continuation(code, frame.scope, tuple(closure), tuple(arguments))
 
 
 def emit_return(tracer: FrameTracer, emitter: ValueEmitter, result: Value) -> None:
@@ -80,10 +118,14 @@ def emit_return(tracer: FrameTracer, emitter: ValueEmitter, result: Value) -> No
     emitter.return_value()
 
 
-def emit_state(tracer: FrameTracer, emitter: ValueEmitter, state: FrameState) -> None:
-    """Side effects, then stack and locals."""
+def emit_state(
+    tracer: FrameTracer, emitter: ValueEmitter, state: FrameState, continuations: Sequence[Continuation] = ()
+) -> None:
+    """Side effects, then stack and locals of the root frame; on top of its stack what the call there calls."""
     roots = [value for value in state.stack if value is not None]
     roots += state.local_values.values()
+    for part in continuations:
+        roots += part.values
     cell_contents = [contents for cell in state.cells if (contents := cell.peek()) is not None]
     emitter.count_uses([*roots, *cell_contents, *tracer.side_effects.written_values()])
     tracer.side_effects.emit(emitter)
@@ -95,6 +137,9 @@ def emit_state(tracer: FrameTracer, emitter: ValueEmitter, state: FrameState) ->
             emitter.push_null()
         else:
             emitter.load_value(value)
+    if continuations:
+        emitter.begin_call()
+        _load_continuations(emitter, continuations, is_callee=True)
     moved = {n: v for n, v in state.local_values.items() if not emitter.is_in_place(n, v)}
     for value in moved.values():
         emitter.load_value(value)
@@ -105,6 +150,33 @@ def emit_state(tracer: FrameTracer, emitter: ValueEmitter, state: FrameState) ->
         emitter.emit("DELETE_FAST", name)
     for name in emitter.temporaries:
         emitter.emit("DELETE_FAST", name)
+
+
+def _load_continuations(emitter: ValueEmitter, continuations: Sequence[Continuation], *, is_callee: bool) -> None:
+    """Push the function of the first and the tuple of its arguments, of which the last two are those of the next."""
+    first, *rest = continuations
+    if first.scope.is_root:
+        for cell in first.closure:
+            emitter.load_value(cell)
+        emitter.build_tuple(len(first.closure))
+        emitter.finish_function(first.code, 0x08)
+    else:
+        emitter.begin_call(FunctionType)
+        emitter.load_constant(first.code)
+        first.scope.emit_namespace(emitter)
+        emitter.load_constant(first.code.co_name)
+        emitter.load_constant(None)
+        for cell in first.closure:
+            emitter.load_value(cell)
+        emitter.build_tuple(len(first.closure))
+        emitter.call(5)
+    if is_callee:
+        emitter.callable_ready()
+    for value in first.arguments:
+        emitter.load_value(value)
+    if rest:
+        _load_continuations(emitter, rest, is_callee=False)
+    emitter.build_tuple(len(first.arguments) + (2 if rest else 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,15 @@ class Item(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """Control leaves the region before instruction `index`: stack from the bottom (True: NULL), locals passed on."""
+    """Control leaves the region before instruction `index`: stack from the bottom (True: NULL), locals passed on.
+
+    `calls`: at the call that begins there, which is made by a function that is passed on too; callee and arguments are
+    not on the stack."""
 
     index: int
     stack: tuple[bool, ...]
     local_names: tuple[str, ...]
+    calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +202,43 @@ def _apply_effect(instruction: Instruction, stack: list[Item], jump: bool) -> No
 
 
 _METHOD_EFFECT = {"LOAD_ATTR": 1, "LOAD_SUPER_ATTR": -1}
+
+
+def call_group(decoded: DecodedCode, index: int) -> tuple[int, frozenset[int]]:
+    """An instruction with the ones that belong to it: KW_NAMES and PRECALL in front of CALL."""
+    start = index
+    while start > 0 and decoded.instructions[start - 1].name in ("KW_NAMES", "PRECALL"):
+        start -= 1
+    return start, frozenset(range(start, index + 1))
+
+
+def loop_region(decoded: DecodedCode, index: int) -> tuple[int, frozenset[int]] | None:
+    """The outermost loop around an instruction: (where it is entered, its instructions), or None outside loops."""
+    loop = decoded.loop_of[index]
+    if loop < 0:
+        return None
+    members = frozenset(i for i, number in enumerate(decoded.loop_of) if number == loop)
+    outside = _live_code(decoded) - members
+    entries = sorted({after for i in outside for after in decoded.successors(i) if after in members})
+    if len(entries) != 1:
+        return None
+    entry = entries[0]
+    if entry > 0 and decoded.instructions[entry - 1].name == "GET_ITER" and decoded.successors(entry - 1) == [entry]:
+        return entry - 1, members | {entry - 1}
+    return entry, members
+
+
+def _live_code(decoded: DecodedCode) -> set[int]:
+    """Instructions that can be reached from the start."""
+    seen: set[int] = set()
+    pending = [0]
+    while pending:
+        index = pending.pop()
+        if index in seen or index >= len(decoded.instructions):
+            continue
+        seen.add(index)
+        pending += decoded.successors(index)
+        handler = decoded.handler_at(index)
+        if handler is not None:
+            pending.append(handler.target)
+    return seen

@@ -1,31 +1,45 @@
-"""Resume functions and the copy of the original code that runs a graph break natively.
+"""Resume functions and continuations: copies of a user's code that are entered in their middle.
 
 The replacement of a frame that breaks is: the generated prefix, then a jump into a copy of the original code at the
-breaking instruction, whose handlers stay in place; at each exit of the native region the copy packs stack and locals
+breaking instruction, whose handlers stay in place. At each exit of the native region the copy packs stack and locals
 and hands over to a resume function (a TailCall, so that one frame stays one frame): the original code again, entered
-behind the break. Invariant: a resume function depends
-only on the code, the exit and its stack layout, so all breaks that leave there share it.
+behind the break. Where the break lies in inlined calls, the copy is entered at the call, and calls the continuation of the callee: the same construction on the callee's code,
+except that its exits hand a resume function back to the caller, so that all frames resume in one
+trace. Invariant: a resume function depends only on the code, the exit and its stack layout, so all breaks that leave
+there share it.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from bytecode.instr import CellVar, FreeVar, Instr, Label, TryBegin, TryEnd
+from bytecode.instr import CellVar, FreeVar, Instr, Label
 
 from .. import _native
 from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
 from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..bytecode.liveness import Liveness
-from ..bytecode.stack_depth import exception_regions, handler_label, label_positions
-from ..bytecode.version import PY313, PYTHON, falls_through, load_attribute
+from ..bytecode.reachability import drop_unreachable
+from ..bytecode.version import PY313, PYTHON, call_with_tuple, load_attribute
+from ..skip_policy import NATIVE_MARK
 from .instructions import DecodedCode, decode
 from .region import Exit
 
 _SELF = "__lampwork_self"
+_NEXT = "__lampwork_next"
+_NEXT_ARGUMENTS = "__lampwork_next_arguments"
+_RESULT = "__lampwork_result"
+
+
+class Unfinished(tuple[Any, ...]):
+    """What a continuation returns when it reaches an exit: (function, arguments) that do the rest of its frame."""
+
+    __slots__ = ()
 
 
 class CodeCopy:
@@ -43,6 +57,7 @@ class CodeCopy:
             isinstance(item, Instr) and item.name == "MAKE_CELL" for item in items[prologue_end(items) :]
         )
         self.resumes: dict[Exit, CodeType] = {}
+        self.continuations: dict[tuple[Exit, tuple[Exit, ...]], tuple[CodeType, tuple[CodeType, ...]]] = {}
 
     def live_before(self, index: int) -> frozenset[str]:
         """Names that may be read at or after an instruction."""
@@ -67,37 +82,132 @@ def copy_of(code: CodeType) -> CodeCopy:
     return copy
 
 
+class BodyCopy:
+    """The body of a code, open for editing by instruction number; `items` ends it.
+
+    `free`: the copy will stand in a function of its own, to which the cells of the original are free variables.
+    """
+
+    def __init__(self, code: CodeType, *, free: bool) -> None:
+        self.code = code
+        self.editable = disassemble(code)
+        self.begin = prologue_end(self.editable.instructions)
+        self.tails: list[CodeItem] = []
+        self._free = free
+        self._positions = copy_of(code).positions
+        self._before: dict[int, list[CodeItem]] = {}
+        self._instead: dict[int, list[CodeItem]] = {}
+
+    def emitter(self) -> Emitter:
+        """An emitter of instructions that will stand in the copy."""
+        if self._free:
+            return Emitter((), [*self.code.co_cellvars, *self.code.co_freevars])
+        return Emitter(self.code.co_cellvars, self.code.co_freevars)
+
+    def label_at(self, index: int) -> Label:
+        """A new label before an instruction."""
+        label = Label()
+        self.put_before(index, [label])
+        return label
+
+    def put_before(self, index: int, items: list[CodeItem]) -> None:
+        self._before.setdefault(self._positions[index], []).extend(items)
+
+    def put_instead(self, index: int, items: list[CodeItem]) -> None:
+        self._instead[self._positions[index]] = items
+
+    def put_behind(self, index: int, target: Label, items: list[CodeItem]) -> None:
+        """Add `items`, which begin at `target`, behind the body; they count as the line of an instruction."""
+        location = self.instruction(index).location
+        self.tails.append(target)
+        for item in items:
+            if isinstance(item, Instr) and item.location is None:
+                item = Instr(item.name, item.arg, location=location)
+            self.tails.append(item)
+
+    def instruction(self, index: int) -> Instr:
+        item = self.editable.instructions[self._positions[index]]
+        assert isinstance(item, Instr)
+        return item
+
+    def items(self) -> list[CodeItem]:
+        """The edited body with its tails."""
+        original = self.editable.instructions
+        body: list[CodeItem] = []
+        for position in range(self.begin, len(original)):
+            body += self._before.get(position, ())
+            body += self._instead.get(position, (original[position],))
+        body += self.tails
+        return [_freed(item) for item in body] if self._free else body
+
+
+def _freed(item: CodeItem) -> CodeItem:
+    if isinstance(item, Instr) and isinstance(item.arg, CellVar):
+        return Instr(item.name, FreeVar(item.arg.name), location=item.location)
+    return item
+
+
+@dataclass(frozen=True, slots=True)
+class NativePart:
+    """What runs natively in a copy: entered at `entry`, left at `exits`."""
+
+    entry: Exit
+    exits: tuple[Exit, ...]
+
+
+# Replacement code
+
+
 def code_of_break(
-    code: CodeType, prefix: list[CodeItem], start: int, exits: list[Exit], taken: Emitter
+    code: CodeType, prefix: list[CodeItem], native: NativePart, taken: Emitter
 ) -> tuple[CodeType, list[CodeType]]:
-    """Replacement code: prefix, then the copy from instruction `start`; and the resume functions that it may call."""
-    copy = copy_of(code)
-    editable = disassemble(code)
-    items = editable.instructions
-    begin = prologue_end(items)
-    entry = Label()
-    placed: dict[int, list[CodeItem]] = {copy.positions[start]: [entry]}
-    tails: list[CodeItem] = []
-    resumes: list[CodeType] = []
-    for leave in exits:
-        target = Label()
-        placed.setdefault(copy.positions[leave.index], []).append(Instr("JUMP_FORWARD", target))
-        resume = resume_code(code, leave)
-        resumes.append(resume)
-        tails += [target, *_exit_block(code, leave, resume, taken)]
-    body: list[CodeItem] = []
-    for position in range(begin, len(items)):
-        body += placed.get(position, ())
-        item = items[position]
-        if position == copy.positions[start] and isinstance(item, Instr):
-            body += _without_method_pair(item)
-        else:
-            body.append(item)
+    """Replacement code: prefix, then the copy from its entry; and the resume functions that it may call."""
+    body = BodyCopy(code, free=False)
+    entry, resumes = _edit_native_part(body, native, taken, hand_back=False)
+    editable = body.editable
     jump = Instr("JUMP_FORWARD", entry)
-    editable.instructions = drop_unreachable([*items[:begin], *prefix, jump, *body, *tails])
+    start = editable.instructions[: body.begin]
+    editable.instructions = drop_unreachable([*start, *prefix, jump, *body.items()])
     editable.take_plain_arguments()
     editable.stack_size = 0
     return assemble(editable), resumes
+
+
+def continuation_code(code: CodeType, native: NativePart) -> tuple[CodeType, tuple[CodeType, ...]]:
+    """The code of a continuation, and the resume functions that it may hand back. It takes what those take."""
+    copy = copy_of(code)
+    key = (native.entry, native.exits)
+    known = copy.continuations.get(key)
+    if known is None:
+        body = BodyCopy(code, free=True)
+        taken = Emitter([*code.co_cellvars, *code.co_freevars], (), code.co_varnames)
+        entry, resumes = _edit_native_part(body, native, taken, hand_back=True)
+        made = _entered_code(body, native.entry, entry, taken, is_native=True)
+        known = copy.continuations[key] = made, tuple(resumes)
+    return known
+
+
+def _edit_native_part(
+    body: BodyCopy, native: NativePart, taken: Emitter, *, hand_back: bool
+) -> tuple[Label, list[CodeType]]:
+    """Put the exits in; the label of the entry, and the code of the resume functions."""
+    code = body.code
+    start = native.entry.index
+    entry = body.label_at(start)
+    resumes: list[CodeType] = []
+    for leave in native.exits:
+        target = Label()
+        body.put_before(leave.index, [Instr("JUMP_FORWARD", target)])
+        resumes.append(resume_code(code, leave))
+        emitter = body.emitter()
+        _leave(emitter, code, leave, resumes[-1], taken, hand_back=hand_back)
+        body.put_behind(leave.index, target, emitter.instructions)
+    if native.entry.calls:
+        resumes.append(resume_code(code, native.entry))
+        _call_continuation(body, native.entry, resumes[-1], taken, hand_back=hand_back)
+    else:
+        body.put_instead(start, _without_method_pair(body.instruction(start)))
+    return entry, resumes
 
 
 def _without_method_pair(item: Instr) -> list[CodeItem]:
@@ -117,8 +227,48 @@ def _without_method_pair(item: Instr) -> list[CodeItem]:
     ]
 
 
-def _exit_block(code: CodeType, leave: Exit, resume: CodeType, taken: Emitter) -> list[CodeItem]:
-    emitter = Emitter(code.co_cellvars, code.co_freevars)
+def _call_continuation(body: BodyCopy, entry: Exit, resume: CodeType, taken: Emitter, *, hand_back: bool) -> None:
+    """Make the call at the entry one of the continuation on the stack; go on after it if it finished its frame."""
+    emitter = body.emitter()
+    unfinished = Label()
+    emitter.emit("STORE_FAST", _RESULT)
+    emitter.begin_call(type)
+    emitter.emit("LOAD_FAST", _RESULT)
+    emitter.call(1)
+    emitter.load_constant(Unfinished)
+    emitter.emit("IS_OP", 0)
+    emitter.pop_jump_if_true(unfinished)
+    emitter.emit("LOAD_FAST", _RESULT)
+    emitter.emit("DELETE_FAST", _RESULT)
+    _replace_call(body, entry.index, emitter.instructions)
+    tail = body.emitter()
+    tail.emit("LOAD_FAST", _RESULT)
+    tail.emit("DELETE_FAST", _RESULT)
+    tail.unpack_sequence(2)
+    tail.emit("STORE_FAST", _NEXT)
+    tail.emit("STORE_FAST", _NEXT_ARGUMENTS)
+    _leave(tail, body.code, entry, resume, taken, hand_back=hand_back)
+    body.put_behind(entry.index, unfinished, tail.instructions)
+
+
+def _replace_call(body: BodyCopy, start: int, after: Sequence[CodeItem] = ()) -> None:
+    """Put a call of a function with a tuple of arguments in place of the call that begins at `start`; then `after`."""
+    last = last_of_call(decode(body.code), start)
+    for index in range(start, last):
+        body.put_instead(index, [])
+    call = call_with_tuple()
+    body.put_instead(last, [Instr(call.name, call.arg, location=body.instruction(last).location), *after])
+
+
+def last_of_call(decoded: DecodedCode, start: int) -> int:
+    """The instruction that makes the call whose preparation begins at `start`."""
+    while decoded.instructions[start].name in ("KW_NAMES", "PRECALL"):
+        start += 1
+    return start
+
+
+def _leave(emitter: Emitter, code: CodeType, leave: Exit, resume: CodeType, taken: Emitter, *, hand_back: bool) -> None:
+    """At an exit: take stack and locals, and go on in the resume function with them, or hand both back to the caller."""
     held: list[str] = []
     for null in reversed(leave.stack):
         if null:
@@ -127,22 +277,29 @@ def _exit_block(code: CodeType, leave: Exit, resume: CodeType, taken: Emitter) -
             held.append(taken.fresh_local("stack"))
             emitter.emit("STORE_FAST", held[-1])
     held.reverse()
-    emitter.begin_call(_native.TailCall)
+    emitter.begin_call(Unfinished if hand_back else _native.TailCall)
     emitter.make_function(resume, resume.co_freevars)
-    emitter.callable_ready()
     own = {*code.co_cellvars, *code.co_freevars}
     count = 0
     if needs_self(code):
-        emitter.load_local(code.co_varnames[0])
+        if hand_back:
+            emitter.emit("LOAD_FAST", _SELF)  # a continuation got it so itself
+        else:
+            emitter.load_local(code.co_varnames[0])
         count += 1
     plain = [name for name in leave.local_names if name not in own]
-    for name in (*plain, *held):
+    passed = [_NEXT, _NEXT_ARGUMENTS] if leave.calls else []
+    for name in (*plain, *held, *passed):
         emitter.emit("LOAD_FAST", name)
         emitter.emit("DELETE_FAST", name)  # the resumed frame holds them now
         count += 1
-    emitter.call(1 + count)
+    if hand_back:
+        emitter.build_tuple(count)
+        emitter.build_tuple(2)
+        emitter.call(1)
+    else:
+        emitter.call(1 + count)
     emitter.return_value()
-    return emitter.instructions
 
 
 def needs_self(code: CodeType) -> bool:
@@ -155,135 +312,59 @@ def resume_code(code: CodeType, leave: Exit) -> CodeType:
     copy = copy_of(code)
     known = copy.resumes.get(leave)
     if known is None:
-        known = copy.resumes[leave] = _make_resume_code(code, copy, leave)
+        body = BodyCopy(code, free=True)
+        entry = body.label_at(leave.index)
+        if leave.calls:
+            _replace_call(body, leave.index)
+        taken = Emitter([*code.co_cellvars, *code.co_freevars], (), code.co_varnames)
+        known = copy.resumes[leave] = _entered_code(body, leave, entry, taken, is_native=False)
     return known
 
 
-def _make_resume_code(code: CodeType, copy: CodeCopy, leave: Exit) -> CodeType:
-    original = disassemble(code)
+def argument_names(code: CodeType, entry: Exit) -> list[str]:
+    """The locals that a function entered at `entry` takes, in front of the stack."""
+    own = {*code.co_cellvars, *code.co_freevars}
+    return [name for name in entry.local_names if name not in own]
+
+
+def _entered_code(body: BodyCopy, entry: Exit, start: Label, taken: Emitter, *, is_native: bool) -> CodeType:
+    """A function of the edited copy that takes the state at `entry` as arguments: locals, stack, what to call."""
+    code = body.code
     freevars = [*code.co_cellvars, *code.co_freevars]
-    plain = [name for name in leave.local_names if name not in freevars]
-    fresh = Emitter(freevars, (), code.co_varnames)
-    stack_names = [None if null else fresh.fresh_local("stack") for null in leave.stack]
+    stack_names = [None if null else taken.fresh_local("stack") for null in entry.stack]
     arguments = [_SELF] if needs_self(code) else []
-    arguments += plain
+    arguments += argument_names(code, entry)
     arguments += [name for name in stack_names if name is not None]
     emitter = Emitter((), freevars)
+    if is_native:
+        emitter.load_constant(None)
+        emitter.emit("STORE_FAST", NATIVE_MARK)
     for name in stack_names:
         if name is None:
             emitter.push_null()
         else:
             emitter.emit("LOAD_FAST", name)
             emitter.emit("DELETE_FAST", name)
-    entry = Label()
-    emitter.jump(entry)
-    items = original.instructions
-    begin = prologue_end(items)
-    body: list[CodeItem] = []
-    for position in range(begin, len(items)):
-        if position == copy.positions[leave.index]:
-            body.append(entry)
-        item = items[position]
-        if isinstance(item, Instr) and isinstance(item.arg, CellVar):
-            item = Instr(item.name, FreeVar(item.arg.name), location=item.location)
-        body.append(item)
-    resumed = EditableCode(
+    if entry.calls:
+        arguments += [_NEXT, _NEXT_ARGUMENTS]
+        emitter.begin_call()
+        emitter.emit("LOAD_FAST", _NEXT)
+        emitter.callable_ready()
+        emitter.emit("LOAD_FAST", _NEXT_ARGUMENTS)
+        emitter.emit("DELETE_FAST", _NEXT)
+        emitter.emit("DELETE_FAST", _NEXT_ARGUMENTS)
+    emitter.jump(start)
+    entered = EditableCode(
         name=code.co_name,
         qualified_name=code.co_qualname,
         filename=code.co_filename,
         first_line=code.co_firstlineno,
-        flags=original.flags,
+        flags=body.editable.flags,
         argument_names=arguments,
         positional_count=len(arguments),
         freevars=freevars,
         docstring=None,
-        instructions=drop_unreachable([*prologue([], freevars), *emitter.instructions, *body]),
+        instructions=drop_unreachable([*prologue([], freevars), *emitter.instructions, *body.items()]),
     )
-    resumed.take_plain_arguments()
-    return assemble(resumed)
-
-
-def drop_unreachable(items: list[CodeItem]) -> list[CodeItem]:
-    """The list without instructions that nothing reaches, and without exception entries that cover none."""
-    labels = label_positions(items)
-    regions = exception_regions(items)
-    reached: set[int] = set()
-    pending = [0]
-    while pending:
-        index = pending.pop()
-        while index < len(items) and index not in reached:
-            reached.add(index)
-            item = items[index]
-            if isinstance(item, Instr):
-                region = regions[index]
-                if region is not None:
-                    pending.append(labels[handler_label(region)])
-                if isinstance(item.arg, Label):
-                    pending.append(labels[item.arg])
-                if not falls_through(item):
-                    break
-            index += 1
-    used = {
-        id(region)
-        for index, region in enumerate(regions)
-        if region is not None and index in reached and isinstance(items[index], Instr)
-    }
-    targets: set[Label] = set()
-    for index in reached:
-        item = items[index]
-        if isinstance(item, Instr) and isinstance(item.arg, Label):
-            targets.add(item.arg)
-    targets |= {handler_label(r) for r in regions if r is not None and id(r) in used}
-    kept: list[CodeItem] = []
-    for index, item in enumerate(items):
-        if isinstance(item, TryBegin):
-            keep = id(item) in used
-        elif isinstance(item, TryEnd):
-            keep = id(item.entry) in used
-        elif isinstance(item, Label):
-            keep = item in targets
-        else:
-            keep = index in reached or not isinstance(item, Instr)
-        if keep:
-            kept.append(item)
-    return kept
-
-
-def loop_region(decoded: DecodedCode, index: int) -> tuple[int, frozenset[int]] | None:
-    """The outermost loop around an instruction: (where it is entered, its instructions), or None outside loops."""
-    loop = decoded.loop_of[index]
-    if loop < 0:
-        return None
-    members = frozenset(i for i, number in enumerate(decoded.loop_of) if number == loop)
-    outside = _live_code(decoded) - members
-    entries = sorted({after for i in outside for after in decoded.successors(i) if after in members})
-    if len(entries) != 1:
-        return None
-    entry = entries[0]
-    if entry > 0 and decoded.instructions[entry - 1].name == "GET_ITER" and decoded.successors(entry - 1) == [entry]:
-        return entry - 1, members | {entry - 1}
-    return entry, members
-
-
-def _live_code(decoded: DecodedCode) -> set[int]:
-    """Instructions that can be reached from the start."""
-    seen: set[int] = set()
-    pending = [0]
-    while pending:
-        index = pending.pop()
-        if index in seen or index >= len(decoded.instructions):
-            continue
-        seen.add(index)
-        pending += decoded.successors(index)
-        handler = decoded.handler_at(index)
-        if handler is not None:
-            pending.append(handler.target)
-    return seen
-
-
-def call_group(decoded: DecodedCode, index: int) -> tuple[int, frozenset[int]]:
-    """An instruction with the ones that belong to it: KW_NAMES and PRECALL in front of CALL."""
-    start = index
-    while start > 0 and decoded.instructions[start - 1].name in ("KW_NAMES", "PRECALL"):
-        start -= 1
-    return start, frozenset(range(start, index + 1))
+    entered.take_plain_arguments()
+    return assemble(entered)

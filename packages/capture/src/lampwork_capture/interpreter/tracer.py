@@ -34,7 +34,7 @@ from ..variables.set import make_set
 from ..variables.tuple import TupleValue
 from . import opcodes
 from .dispatch import Signal
-from .frame import SymbolicFrame, Unread
+from .frame import FramePlace, StopPlace, SymbolicFrame, Unread
 from .handlers import undoes_only
 from .instructions import decode
 from .scope import GlobalScope
@@ -47,15 +47,19 @@ _AUTOGRAD: Any = torch._C._autograd
 _NOT_PLAIN = 0x80 | 0x100 | 0x200  # coroutine, iterable coroutine, async generator
 
 
+class TraceStopped(BaseException):
+    """The trace reached its stop in an inlined frame (internal: leaves the frames below as they are)."""
+
+
 class FrameTracer:
-    """One trace. `run` follows the root frame to its end or to `stop_at`."""
+    """One trace. `run` follows the root frame to its end or to `stop`; `stopped` is then the frame that stopped."""
 
     def __init__(
         self,
         code: CodeType,
         scope: FrameScope,
         policy: SkipPolicy,
-        stop_at: int = -1,
+        stop: StopPlace | None = None,
         varying: frozenset[Source] = frozenset(),
     ) -> None:
         self.code = code
@@ -74,12 +78,18 @@ class FrameTracer:
         self._open: list[GraphContextValue] = []
         self._iterations = 0
         self._generators: list[SuspendedGenerator] = []
+        self._stop = stop
+        self._entered = 0  # frames so far, besides the root
+        self.stopped: SymbolicFrame | None = None
+        self._broken: tuple[GraphBreak, tuple[FramePlace, ...]] | None = None
+        self._raised: dict[int, tuple[Value, tuple[FramePlace, ...]]] = {}
         self._grad_at_start = torch.is_grad_enabled()
         global_values: Any = scope.global_values
         root_scope = GlobalScope(global_values, None, is_root=True)
         self._scopes[id(global_values)] = root_scope
         self.root = SymbolicFrame(self, code, root_scope, None, None)
-        self.root.stop_at = stop_at
+        if stop is not None and stop.serial == 0:
+            self.root.stop_at = stop.index
         self.frame = self.root
         self._fill_root(code, scope)
         self.guard(GlobalStateIs(GLOBAL_STATE, read_global_state()))
@@ -94,7 +104,40 @@ class FrameTracer:
 
     def run(self) -> Signal:
         """Trace the root frame. Raises ObservedException for an exception that it does not catch."""
-        return self.root.run()
+        try:
+            signal = self.root.run()
+        except TraceStopped:
+            return Signal.STOPPED
+        if signal is Signal.STOPPED:
+            self.stopped = self.root
+        return signal
+
+    # Where it broke
+
+    def frames(self) -> tuple[FramePlace, ...]:
+        """The open frames with their present instructions, the root first."""
+        places: list[FramePlace] = []
+        frame: SymbolicFrame | None = self.frame
+        while frame is not None:
+            handling = bool(frame.handler_origins)
+            places.append(FramePlace(frame, frame.handler_origins[0] if handling else frame.index, handling))
+            frame = frame.parent
+        return tuple(reversed(places))
+
+    def frames_of_break(self, broken: GraphBreak) -> tuple[FramePlace, ...]:
+        """The frames that were open where a break was raised."""
+        known = self._broken
+        return known[1] if known is not None and known[0] is broken else self.frames()
+
+    def frames_of_raise(self, error: Value) -> tuple[FramePlace, ...]:
+        """The frames that were open where an exception was first raised."""
+        known = self._raised.get(id(error))
+        return self.frames() if known is None else known[1]
+
+    def note_raised(self, error: Value) -> None:
+        """An exception arrived in a frame: the first one that it arrives in is where it was raised."""
+        if id(error) not in self._raised:
+            self._raised[id(error)] = (error, self.frames())
 
     # What values ask
 
@@ -144,6 +187,11 @@ class FrameTracer:
 
     def call(self, function: Value, args: Sequence[Value], kwargs: Mapping[str, Value] | None = None) -> Value:
         return function.call(self, args, kwargs or {})
+
+    def tail_call(self, caller: Value, function: Value, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if self.frame.callee is caller:
+            self.frame.callee = function
+        return function.call(self, args, kwargs)
 
     def add_node(self, op: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Value:
         try:
@@ -215,7 +263,13 @@ class FrameTracer:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{function.describe()} is a coroutine")
         if self._depth > _DEEPEST:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"calls nested deeper than {_DEEPEST}")
-        frame = SymbolicFrame(self, code, function.scope(self), self.frame, function)
+        caller = self.frame
+        is_plain, caller.callee = caller.callee is function, None
+        self._entered += 1
+        frame = SymbolicFrame(self, code, function.scope(self), caller, function, self._entered)
+        frame.is_plain = is_plain and not code.co_flags & _GENERATOR
+        if self._stop is not None and self._stop.serial == frame.serial:
+            frame.stop_at = self._stop.index
         slot_of = frame.decoded.slot_of
         for name, value in code_locals.items():
             frame.slots[slot_of[name]] = value
@@ -261,11 +315,16 @@ class FrameTracer:
         self.frame = frame
         self._depth += 1
         try:
-            return frame.run()
+            signal = frame.run()
+            if signal is Signal.STOPPED:
+                self.stopped = frame
+                raise TraceStopped
+            return signal
         except GraphBreak as error:
             if error.user_line is None:
                 error.user_line = self.user_line
                 error.stack = self.user_stack()
+                self._broken = (error, self.frames())
             raise
         finally:
             self.frame = below

@@ -195,6 +195,10 @@ class Tracer(Protocol):
         """Call any value (convenience over `function.call`)."""
         ...
 
+    def tail_call(self, caller: Value, function: Value, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        """Call `function`, whose result is that of calling `caller`, with nothing left to do after it."""
+        ...
+
     def inline(self, function: Value, code_locals: Mapping[str, Value]) -> Value:
         """Trace the body of a Python function with its arguments bound; the value it returns. Raises what it raises."""
         ...

@@ -275,7 +275,7 @@ class MadeFunctionValue(FunctionValue):
                 return self._defaults or tracer.constant(None)
             case "__kwdefaults__":
                 return self._keyword_defaults or tracer.constant(None)
-            case _ if hasattr(FunctionType, name):
+            case _ if name in FunctionType.__dict__ or hasattr(FunctionType, name):
                 return super().get_attribute(tracer, name)
             case _:
                 tracer.raise_observed(AttributeError, f"'function' object has no attribute '{name}'")
@@ -366,7 +366,7 @@ class MethodValue(Value):
         return True
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        return self.function.call(tracer, [self.owner, *args], kwargs)
+        return tracer.tail_call(self, self.function, [self.owner, *args], kwargs)
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         match name:
@@ -434,7 +434,7 @@ class OptimizedCallableValue(Value):
         if self.obj.callback is None:
             name = getattr(self.obj.function, "__qualname__", str(self.obj.function))
             raise GraphBreak(BreakId.DISABLED, f"`{name}` is disabled")
-        return self.get_attribute(tracer, "function").call(tracer, args, kwargs)
+        return tracer.tail_call(self, self.get_attribute(tracer, "function"), args, kwargs)
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if name == "function" or hasattr(self.obj.function, name):
@@ -540,7 +540,7 @@ class PartialValue(Value):
         return True
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        return self.function.call(tracer, [*self.args, *args], {**self.kwargs, **kwargs})
+        return tracer.tail_call(self, self.function, [*self.args, *args], {**self.kwargs, **kwargs})
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         match name:

@@ -205,7 +205,7 @@ class ModuleValue(ObjectValue):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} has backward hooks")
         forward = self.get_attribute(tracer, "forward")
         if not hooks["_forward_pre_hooks"] and not hooks["_forward_hooks"]:
-            return forward.call(tracer, args, kwargs)
+            return tracer.tail_call(self, forward, args, kwargs)
         return self._call_with_hooks(tracer, forward, hooks, list(args), dict(kwargs))
 
     def _hooks(self, tracer: Tracer, name: str) -> list[tuple[Value, Value]]:

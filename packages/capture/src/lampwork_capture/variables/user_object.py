@@ -320,7 +320,7 @@ class ObjectValue(Value):
         method = self.special(tracer, "__call__")
         if method is None:
             tracer.raise_observed(TypeError, f"'{self.cls.__name__}' object is not callable")
-        return method.call(tracer, args, kwargs)
+        return tracer.tail_call(self, method, args, kwargs)
 
     def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if name.startswith("__") and name.endswith("__"):

@@ -68,7 +68,11 @@ def call_value(frame: SymbolicFrame, function: Value, args: list[Value], kwargs:
     """Call a value from a frame: the few callables that look at their caller's frame are told about it."""
     if not args and not kwargs and function.is_constant() and function.as_constant() is super:
         args = list(zero_argument_super(frame))
-    return function.call(frame.tracer, args, kwargs)
+    frame.callee = function
+    try:
+        return function.call(frame.tracer, args, kwargs)
+    finally:
+        frame.callee = None
 
 
 def zero_argument_super(frame: SymbolicFrame) -> tuple[Value, Value]:
