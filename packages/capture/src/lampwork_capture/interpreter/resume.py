@@ -3,10 +3,10 @@
 The replacement of a frame that breaks is: the generated prefix, then a jump into a copy of the original code at the
 breaking instruction, whose handlers stay in place. At each exit of the native region the copy packs stack and locals
 and hands over to a resume function (a TailCall, so that one frame stays one frame): the original code again, entered
-behind the break. Where the break lies in inlined calls, the copy is entered at the call, and calls the continuation of the callee: the same construction on the callee's code,
-except that its exits hand a resume function back to the caller, so that all frames resume in one
-trace. Invariant: a resume function depends only on the code, the exit and its stack layout, so all breaks that leave
-there share it.
+behind the break. Where the break lies in inlined calls, the copy is entered at the call, and calls the continuation of
+the callee: the same construction on the callee's code, except that its exits hand a resume function back to the caller,
+so that all frames resume in one trace. Invariant: a resume function depends only on the code, the exit and its stack
+layout, so all breaks that leave there share it.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def last_of_call(decoded: DecodedCode, start: int) -> int:
 
 
 def _leave(emitter: Emitter, code: CodeType, leave: Exit, resume: CodeType, taken: Emitter, *, hand_back: bool) -> None:
-    """At an exit: take stack and locals, and go on in the resume function with them, or hand both back to the caller."""
+    """At an exit: take stack and locals, and go on with them in the resume function, or hand both back."""
     held: list[str] = []
     for null in reversed(leave.stack):
         if null:
