@@ -25,7 +25,8 @@ from .errors import BackendError, CaptureError, GraphBreakError
 from .graph.builder import EXAMPLE, TracedGraph
 from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state
-from .guards.facts import GuardSet, UserLine
+from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
+from .guards.global_state import modes_now, observed_by_modes
 from .number_variants import with_number_variants
 from .skip_policy import SkipPolicy, is_disabled
 from .source import AttributeSource, Source
@@ -72,6 +73,8 @@ class FrameCallback:
             return _native.SKIP_RECURSIVE
         if not self.policy.converts_frame(code):
             return _native.SKIP
+        if observed_by_modes():
+            return self._skip_under_modes(view, entries)
         with _conversion:
             if fits_another(view, entries, self):
                 return _native.RETRY
@@ -115,6 +118,13 @@ class FrameCallback:
             return entry
         self._keep(CapturedFrame(code.co_qualname, code, None, None, GuardSet(()), record))
         return self._skip_calls_like(view, attempt)
+
+    def _skip_under_modes(self, view: Any, entries: tuple[Any, ...]) -> Any:
+        """Run natively under a mode of the user's own, which shall see what the program does and nothing of ours."""
+        if self.cache.is_over_limit(entries):
+            return _native.SKIP
+        guards = GuardSet((Guard(GlobalStateIs(GLOBAL_STATE, modes_now())),))
+        return self.cache.make_entry(view, guards, None)
 
     def _is_strict(self) -> bool:
         return self.config.strict or self.config.fullgraph

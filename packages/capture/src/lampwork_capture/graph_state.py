@@ -15,10 +15,13 @@ import torch.fx
 from torch.amp.autocast_mode import _enter_autocast, _exit_autocast
 from torch.autograd.grad_mode import _enter_inference_mode, _exit_inference_mode
 
+from .graph_contexts import ENTERING, EnteredContext
+
 _INFERENCE_MODE: Any = vars(torch._C)["_InferenceMode"]
 _GRAD_MODE: Any = torch._C._set_grad_enabled
 _CHANGES = frozenset(
     {_GRAD_MODE, _enter_autocast, _exit_autocast, _enter_inference_mode, _exit_inference_mode, torch.set_grad_enabled}
+    | ENTERING
 )
 
 
@@ -59,6 +62,8 @@ def restoring_state(graph: torch.fx.GraphModule, compiled: Callable[..., Any]) -
         try:
             return compiled(*args)
         except BaseException as error:
+            for entered in reversed(_held(error, EnteredContext)):
+                entered.leave()
             if torch.is_inference_mode_enabled() != inference:
                 _leave_inference_modes(error)
             for state in autocast:
@@ -73,13 +78,18 @@ def restoring_state(graph: torch.fx.GraphModule, compiled: Callable[..., Any]) -
 
 def _leave_inference_modes(error: BaseException) -> None:
     """Leave the inference modes that frames of the graph still hold; else they end whenever the traceback dies."""
+    for mode in reversed(_held(error, _INFERENCE_MODE)):
+        _exit_inference_mode(mode)
+
+
+def _held(error: BaseException, cls: type) -> list[Any]:
+    """The objects of a class that frames of the graph hold."""
     held: list[Any] = []
     step = error.__traceback__
     while step is not None:
-        held += [value for value in step.tb_frame.f_locals.values() if isinstance(value, _INFERENCE_MODE)]
+        held += [value for value in step.tb_frame.f_locals.values() if isinstance(value, cls)]
         step = step.tb_next
-    for mode in reversed(held):
-        _exit_inference_mode(mode)
+    return held
 
 
 def _unnest(nesting: int) -> None:

@@ -108,6 +108,7 @@ class GraphBuilder:
         self._operations = 0
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
+        self.asked_state: set[str] = set()  # pieces of global state that are guarded on demand, and are
 
     @property
     def graph(self) -> torch.fx.Graph:
@@ -331,6 +332,8 @@ class GraphBuilder:
                 raise GraphBreak(
                     BreakId.FAKE_TENSOR_FAILED, f"`{_target_name(target)}` returned a real tensor from fake ones"
                 )
+            if isinstance(leaf, FakeTensor) and leaf.dtype in _QUANTIZED:  # a fake one knows no scale: it misleads
+                raise GraphBreak(BreakId.TENSOR_KIND, f"`{_target_name(target)}` makes a quantized tensor")
         return result, operators
 
     def discard(self, node: torch.fx.Node) -> None:
@@ -445,6 +448,9 @@ def _may_raise(operator: Any, result: Any) -> bool:
     if name in _INTEGER_DIVISION:
         return isinstance(result, torch.Tensor) and not (result.is_floating_point() or result.is_complex())
     return name in _RAISING or name.startswith(("linalg_", "_linalg_", "_assert", "_functional_assert"))
+
+
+_QUANTIZED = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
 
 
 def _holds_tensor(result: Any) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._device import DeviceContext
 
 from .tensor_access import dtype_code
 
@@ -52,11 +53,13 @@ _C10 = "c10"
 
 
 def _function_modes() -> tuple[str, ...]:
-    """The active function modes; a default device is one, and is told apart by its device."""
+    """The active function modes; a default device is one, and is told apart by its device. Frames under a mode of the
+    user's own are never captured, so its class is all that counts."""
     names: list[str] = []
     for index in range(torch._C._len_torch_function_stack()):
         mode = torch._C._get_function_stack_at(index)
-        names.append(f"{type(mode).__module__}.{type(mode).__qualname__}:{getattr(mode, 'device', id(mode))}")
+        device = f":{mode.device}" if type(mode) is DeviceContext else ""
+        names.append(f"{type(mode).__module__}.{type(mode).__qualname__}{device}")
     return tuple(names)
 
 
@@ -64,8 +67,21 @@ def _dispatch_modes() -> tuple[str, ...]:
     names: list[str] = []
     for index in range(torch._C._len_torch_dispatch_stack()):
         mode = torch._C._get_dispatch_stack_at(index)
-        names.append(f"{type(mode).__module__}.{type(mode).__qualname__}:{id(mode)}")
+        names.append(f"{type(mode).__module__}.{type(mode).__qualname__}")
     return tuple(names)
+
+
+def observed_by_modes() -> bool:
+    """Whether a mode sees each operation of torch: then a graph would hide them, and tracing would show it others."""
+    if torch._C._len_torch_dispatch_stack():
+        return True
+    depth: int = torch._C._len_torch_function_stack()
+    return any(type(torch._C._get_function_stack_at(index)) is not DeviceContext for index in range(depth))
+
+
+def modes_now() -> tuple[tuple[str, Any], ...]:
+    """The part of the state that says which modes are active."""
+    return tuple((name, _BY_NAME[name].read()) for name in ("function modes", "dispatch modes"))
 
 
 def _function_override() -> int:
@@ -159,10 +175,39 @@ STATE: tuple[StateReader, ...] = (
 
 # State that few programs ask for: guarded only where one does
 ON_DEMAND: tuple[StateReader, ...] = (
-    StateReader("flash attention allowed", torch.backends.cuda.flash_sdp_enabled),
-    StateReader("memory-efficient attention allowed", torch.backends.cuda.mem_efficient_sdp_enabled),
-    StateReader("plain attention allowed", torch.backends.cuda.math_sdp_enabled),
+    StateReader(
+        "flash attention allowed",
+        torch.backends.cuda.flash_sdp_enabled,
+        Call.BOOL_OF_CONTEXT,
+        _CPP,
+        f"{_CONTEXT}19userEnabledFlashSDPEv",
+    ),
+    StateReader(
+        "memory-efficient attention allowed",
+        torch.backends.cuda.mem_efficient_sdp_enabled,
+        Call.BOOL_OF_CONTEXT,
+        _CPP,
+        f"{_CONTEXT}26userEnabledMemEfficientSDPEv",
+    ),
+    StateReader(
+        "plain attention allowed",
+        torch.backends.cuda.math_sdp_enabled,
+        Call.BOOL_OF_CONTEXT,
+        _CPP,
+        f"{_CONTEXT}18userEnabledMathSDPEv",
+    ),
+    StateReader("cudnn attention allowed", torch.backends.cuda.cudnn_sdp_enabled),
+    StateReader("attention priority", lambda: tuple(torch._C._get_sdp_priority_order())),
     StateReader("cudnn allowed", torch._C._get_cudnn_enabled),
+    StateReader("cudnn benchmark", torch._C._get_cudnn_benchmark),
+    StateReader("cudnn deterministic", torch._C._get_cudnn_deterministic),
+    StateReader("cudnn tf32", torch._C._get_cudnn_allow_tf32),
+    StateReader("cublas tf32", torch._C._get_cublas_allow_tf32),
+    StateReader("mkldnn allowed", torch._C._get_mkldnn_enabled),
+    StateReader("matmul precision", torch.get_float32_matmul_precision),
+    StateReader("anomaly detection", torch.is_anomaly_enabled),
+    StateReader("distributed initialized", lambda: torch.distributed.is_initialized()),
+    StateReader("deterministic fill", torch._C._get_deterministic_fill_uninitialized_memory),
     StateReader("warn always", torch.is_warn_always_enabled),
     StateReader("cuda initialized", torch.cuda.is_initialized),
     StateReader("cuda stream capturing", torch.cuda.is_current_stream_capturing),

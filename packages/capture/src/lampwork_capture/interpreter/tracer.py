@@ -22,11 +22,12 @@ from ..source import CellObjectSource, CellSource, FrameScope, LocalSource, Sour
 from ..variables import builder
 from ..variables.base import ObservedException, Value
 from ..variables.cell import CellValue
-from ..variables.context_manager import GraphContextValue, emit_grad_mode
+from ..variables.context_manager import emit_grad_mode
 from ..variables.dict import DictValue, dict_contents
 from ..variables.exception import ExceptionValue
 from ..variables.function import FunctionValue, MethodValue
 from ..variables.generator import GeneratorValue
+from ..variables.graph_context import GraphContextValue
 from ..variables.list import ListValue
 from ..variables.operators import hash_key
 from ..variables.range import SliceValue
@@ -341,6 +342,10 @@ class FrameTracer:
     def opened(self, context: GraphContextValue) -> None:
         """A context was entered in the graph."""
         self._open.append(context)
+
+    def innermost(self) -> GraphContextValue | None:
+        """The context that was entered last and is still open."""
+        return self._open[-1] if self._open else None
 
     def closed(self, context: GraphContextValue) -> None:
         """A context was left in the graph."""

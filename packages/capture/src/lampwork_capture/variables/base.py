@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..interpreter.scope import GlobalScope
     from ..interpreter.side_effects import SideEffects
     from .cell import CellValue
-    from .context_manager import GraphContextValue
+    from .graph_context import GraphContextValue
     from .function import FunctionValue
 
 
@@ -263,6 +263,10 @@ class Tracer(Protocol):
 
     def opened(self, context: GraphContextValue) -> None:
         """A context was entered in the graph."""
+        ...
+
+    def innermost(self) -> GraphContextValue | None:
+        """The context that was entered last and is still open."""
         ...
 
     def closed(self, context: GraphContextValue) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from torch.nn.attention import SDPBackend
 
 from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
 from ..graph_break import BreakId, GraphBreak, SkipFrame
@@ -29,6 +30,7 @@ from . import (
     context_manager,
     deque,
     generator,
+    graph_context,
     library,
     logger,
     module,
@@ -63,6 +65,7 @@ MODELS: tuple[ModuleType, ...] = (
     context_manager,
     deque,
     generator,
+    graph_context,
     library,
     logger,
     module,
@@ -77,6 +80,7 @@ _ALIAS_TYPES: tuple[Any, ...] = (
     type(typing.List),  # noqa: UP006
     type(typing.Any),
     typing.TypeVar,
+    SDPBackend,
 )
 _METHOD_TYPES = (MethodDescriptorType, WrapperDescriptorType, types.ClassMethodDescriptorType)
 _LRU_CACHE: type = type(functools.lru_cache(lambda: None))

@@ -32,7 +32,7 @@ from .iterator import step
 from .list import sort_values
 from .registry import handler_of, handles
 from .sym_scalar import compute_number, is_symbolic
-from .tensor import TensorValue
+from .tensor import TensorValue, is_users
 from .torch_function import guarded_state
 from .user_object import ObjectValue, call_slot, is_overridden
 
@@ -306,7 +306,8 @@ def issubclass_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
 
 @handles(callable)
 def callable_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(hasattr(_one(args, kwargs, "callable").python_type(), "__call__"))  # noqa: B004
+    cls = _one(args, kwargs, "callable").python_type()  # looked up on the class alone, not on its metaclass
+    return tracer.constant(any("__call__" in base.__dict__ for base in cls.__mro__))
 
 
 @handles(id)
@@ -347,7 +348,7 @@ def hasattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value])
 
 def has_attribute(tracer: Tracer, value: Value, name: str) -> bool:
     """`hasattr(value, name)`."""
-    if isinstance(value, TensorValue) and hasattr(torch.Tensor, name) and name not in ("grad", "data"):
+    if isinstance(value, TensorValue) and hasattr(torch.Tensor, name) and not is_users(getattr(torch.Tensor, name)):
         return True
     try:
         value.get_attribute(tracer, name)

@@ -80,12 +80,16 @@ class ConstantValue(Value):
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if name == "__class__":
             return tracer.constant(type(self.obj))
+        if name in ("__enter__", "__exit__") and type(self.obj) is torch.device:
+            return DeviceMethodValue(self, name)
         result = fold(tracer, getattr, self.obj, name)
         if callable(result) and not isinstance(result, type):
             return ConstantMethodValue(self, name)
         return tracer.constant(result)
 
     def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if name in ("__enter__", "__exit__", "__call__") and type(self.obj) is torch.device:
+            return DeviceMethodValue(self, name).call(tracer, args, kwargs)
         method = fold(tracer, getattr, self.obj, name)
         code = getattr(method, "__func__", None)
         if code is not None and isinstance(self.obj, enum.Enum):
@@ -114,6 +118,40 @@ class ConstantValue(Value):
 
     def reconstruct(self, emitter: Emitter) -> None:
         emitter.load_constant(self.obj)
+
+
+class DeviceMethodValue(Value):
+    """`device.__enter__` or `device.__exit__`: a device as the context in which it is the default."""
+
+    kind = "a method of a device"
+    __slots__ = ("name", "owner")
+
+    def __init__(self, owner: ConstantValue, name: str) -> None:
+        super().__init__()
+        self.owner = owner
+        self.name = name
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        (make,) = DEVICE_CONTEXTS
+        context = make(self.owner.obj)
+        if self.name == "__enter__":
+            context.enter(tracer)
+            return self.owner
+        open_context = tracer.innermost()
+        if self.name != "__exit__" or open_context is None or open_context.constructor != context.constructor:
+            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"`{self.name}` of {self.owner.describe()} is not modelled")
+        open_context.leave(tracer)
+        return tracer.constant(None)
+
+    def children(self) -> Sequence[Value]:
+        return (self.owner,)
+
+    def reconstruct(self, emitter: Emitter) -> None:
+        emitter.load_constant(self.owner.obj)
+        emitter.load_attribute(self.name)
+
+
+DEVICE_CONTEXTS: list[Any] = []  # the one function that makes the context of a device, set by its file
 
 
 class ConstantMethodValue(Value):

@@ -1,8 +1,7 @@
-"""Context managers of torch: grad modes and autocast. User-defined ones and @contextmanager are traced as plain code.
+"""Context managers of torch: what they have in common, and the grad modes. User-defined ones are traced as plain code.
 
 Entering one records the change of state in the graph and makes it while tracing, so that fake results are what they
-would be. Invariants: a graph leaves torch's state as it found it, the emitted code sets what the frame leaves behind;
-a context that is open at a graph break is rebuilt in its entered state.
+would be. Invariants: a graph leaves torch's state as it found it, the emitted code sets what the frame leaves behind.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.amp.autocast_mode import _enter_autocast, _exit_autocast
-from torch.autograd.grad_mode import _enter_inference_mode, _exit_inference_mode
+from torch.autograd.profiler import record_function
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import TypeIs
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
 _GRAD_MODES: tuple[type, ...] = (torch.no_grad, torch.enable_grad, torch.set_grad_enabled)
-_GRAD_KEY = "grad mode"
+CONTEXT_CLASSES: tuple[type, ...] = (*_GRAD_MODES, torch.autocast, torch.inference_mode, record_function)
 
 
 def set_grad_mode(tracer: Tracer, enabled: bool) -> None:
@@ -237,127 +235,21 @@ def wrap_grad_mode(tracer: Tracer, obj: Any, source: Source) -> Value:
     return GradModeValue(type(obj), mode, source, obj)
 
 
-class GraphContextValue(ContextValue):
-    """A context that is entered and left by nodes in the graph: `torch.autocast(...)`, `torch.inference_mode(...)`.
-
-    `constructor` are the arguments of the class, `arguments` those of the function that enters.
-    """
-
-    kind = "a context of torch"
-    __slots__ = ("_entered", "_node", "arguments", "cls", "constructor")
-
-    def __init__(
-        self, cls: type, constructor: tuple[Any, ...], arguments: tuple[Any, ...], source: Source | None = None
-    ) -> None:
-        super().__init__(source)
-        self.cls = cls
-        self.constructor = constructor
-        self.arguments = arguments
-        self._node: torch.fx.Node | None = None
-        self._entered: Any = None
-
-    def python_type(self) -> type:
-        return self.cls
-
-    def get_attribute(self, tracer: Tracer, name: str) -> Value:
-        if name == "clone" and self.cls is torch.inference_mode:
-            return ContextMethodValue(self, name)
-        return super().get_attribute(tracer, name)
-
-    def clone(self, tracer: Tracer) -> Value:
-        return GraphContextValue(self.cls, self.constructor, self.arguments)
-
-    def enter(self, tracer: Tracer) -> Value:
-        if self._node is not None:
-            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{self.describe()} is entered twice")
-        enter_function, _ = _GRAPH_CONTEXTS[self.cls]
-        # Entered outside the fake mode: leaving restores torch's dispatch state as it was found here.
-        self._entered = enter_function(*self.arguments)
-        tracer.opened(self)
-        self._node = tracer.graph.add_state_change(enter_function, self.arguments, tracer.user_line)
-        return self
-
-    def leave(self, tracer: Tracer) -> None:
-        if self._node is None:
-            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{self.describe()} is left but was not entered here")
-        tracer.closed(self)  # breaks where the order is wrong, before anything real is left
-        self.close_in_graph(tracer)
-        self._node = None
-
-    def close_in_graph(self, tracer: Tracer) -> None:
-        """Record the end of the context; it stays open in the real program if the frame ends here."""
-        _, exit_function = _GRAPH_CONTEXTS[self.cls]
-        self.abandon()
-        tracer.graph.add_state_change(exit_function, (self._node,), None)
-
-    def abandon(self) -> None:
-        """Leave the real context that tracing entered."""
-        if self._entered is not None:
-            entered, self._entered = self._entered, None
-            _GRAPH_CONTEXTS[self.cls][1](entered)
-
-    def emit_entered(self, emitter: ValueEmitter) -> None:
-        """Make and enter the real context; later loads find it."""
-        emitter.load_value(self)
-        emitter.load_attribute("__enter__")
-        name = emitter.fresh_local("enter")
-        emitter.emit("STORE_FAST", name)
-        emitter.begin_call()
-        emitter.emit("LOAD_FAST", name)
-        emitter.callable_ready()
-        emitter.call(0)
-        emitter.pop()
-        emitter.temporaries.append(name)
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        emitter.begin_call(self.cls)
-        for part in self.constructor:
-            emitter.load_constant(part)
-        emitter.call(len(self.constructor))
-        emitter.remember(self)
+@handles(*(cls.__dict__["__enter__"] for cls in CONTEXT_CLASSES))
+def enter_context(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """`type(manager).__enter__(manager)`."""
+    return _manager(args[0]).enter(tracer)
 
 
-_GRAPH_CONTEXTS: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    torch.autocast: (_enter_autocast, _exit_autocast),
-    torch.inference_mode: (_enter_inference_mode, _exit_inference_mode),
-}
+@handles(*(cls.__dict__["__exit__"] for cls in CONTEXT_CLASSES))
+def leave_context(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """`type(manager).__exit__(manager, ...)`."""
+    _manager(args[0]).leave(tracer)
+    return tracer.constant(None)
 
 
-def _autocast(device: str, dtype: Any, enabled: bool, cache: bool, source: Source | None = None) -> GraphContextValue:
-    arguments = (device, dtype, enabled, cache)
-    return GraphContextValue(torch.autocast, arguments, arguments, source)
-
-
-@handles(torch.autocast)
-def make_autocast(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    names = ("device_type", "dtype", "enabled", "cache_enabled")
-    given = {name: value.as_constant() for name, value in zip(names, args)}
-    given.update({name: value.as_constant() for name, value in kwargs.items()})
-    real = torch.autocast(**given)  # raises and warns as eager does; entering is what changes state
-    return _autocast(real.device, real.fast_dtype, real._enabled, real._cache_enabled)
-
-
-@wraps_type(torch.autocast)
-def wrap_autocast(tracer: Tracer, obj: Any, source: Source) -> Value:
-    tracer.guard(TypeIs(source, torch.autocast))
-    names = ("device", "fast_dtype", "_enabled", "_cache_enabled")
-    device, dtype, enabled, cache = (
-        tracer.wrap(getattr(obj, name), AttributeSource(source, name)).as_constant() for name in names
-    )
-    return _autocast(device, dtype, enabled, cache, source)
-
-
-@handles(torch.inference_mode)
-def make_inference_mode(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    mode = next(iter((*args, *kwargs.values())), None)
-    if mode is not None and not mode.is_constant():  # used as a decorator without parentheses
-        return DecoratedValue(GraphContextValue(torch.inference_mode, (True,), (True,)), mode)
-    enabled = True if mode is None else bool(mode.as_constant())
-    return GraphContextValue(torch.inference_mode, (enabled,), (enabled,))
-
-
-@wraps_type(torch.inference_mode)
-def wrap_inference_mode(tracer: Tracer, obj: Any, source: Source) -> Value:
-    tracer.guard(TypeIs(source, torch.inference_mode))
-    enabled = bool(tracer.wrap(obj.mode, AttributeSource(source, "mode")).as_constant())
-    return GraphContextValue(torch.inference_mode, (enabled,), (enabled,), source)
+def _manager(value: Value) -> ContextValue:
+    value = value.realize()
+    if not isinstance(value, ContextValue):
+        raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{value.describe()} as a context is not modelled")
+    return value

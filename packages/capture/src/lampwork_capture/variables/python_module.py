@@ -14,6 +14,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.backends import ContextProp, PropModule
 
 from ..guards.facts import ByIdentity, IdentityIs
 from ..interpreter.side_effects import DELETED
@@ -66,6 +67,11 @@ class PythonModuleValue(Value):
             self._missing(tracer, name)
         if isinstance(pending, Value):
             return pending
+        if isinstance(self.obj, PropModule):
+            prop = vars(type(self.obj)).get(name)
+            if isinstance(prop, ContextProp):  # a setting that C++ holds
+                getter: Any = prop.getter
+                return tracer.constant(getter).call(tracer, [], {})
         obj = getattr(self.obj, name, _MISSING)
         if obj is _MISSING:
             self._missing(tracer, name)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.fx
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import AttributePresent
-from ..source import AttributeSource, Source
+from ..guards.facts import AttributePresent, ByIdentity, IdentityIs
+from ..interpreter.side_effects import emit_attribute_write
+from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value, graph_arguments
 from .constant import snapshot
 from .method import BoundMethodValue, missing_attribute
@@ -35,17 +37,19 @@ _METADATA_METHODS = frozenset(
      "is_complex", "is_signed", "get_device", "is_inference", "is_conj", "is_neg", "is_coalesced",
      "dim_order", "is_same_size"}
 )  # fmt: skip
-_TENSOR_PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
+_TENSOR_PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag", "data"})
 _DATA_METHODS = frozenset({"item", "tolist", "__int__", "__float__", "__complex__", "__index__", "numpy", "__array__"})
 _BROKEN_METHODS = frozenset(
     {"backward", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "data_ptr", "storage",
-     "untyped_storage", "pin_memory", "is_pinned", "set_", "resize_", "resize_as_", "t_", "transpose_", "swapaxes_",
-     "swapdims_", "squeeze_", "unsqueeze_", "as_strided_", "detach_", "requires_grad_", "share_memory_", "rename_",
-     "__dlpack__", "__reduce_ex__", "__deepcopy__", "is_shared", "module_load", "record_stream", "apply_", "map_",
+     "untyped_storage", "pin_memory", "is_pinned", "set_", "resize_", "resize_as_", "requires_grad_", "share_memory_",
+     "rename_", "__dlpack__", "__reduce_ex__", "__deepcopy__", "is_shared", "module_load", "record_stream", "apply_", "map_",
      "map2_", "__setstate__", "unflatten_", "to_sparse", "to_mkldnn", "as_subclass", "new", "is_set_to",
      "storage_offset", "_is_view", "_is_zerotensor"}
 )  # fmt: skip
-_CONSTANT_ATTRIBUTES: dict[str, Any] = {"is_leaf": None, "_is_view": None}
+# They change what a tensor is, not its data: in the graph for tensors that it made itself
+_RESHAPING_METHODS = frozenset(
+    {"t_", "transpose_", "swapaxes_", "swapdims_", "squeeze_", "unsqueeze_", "as_strided_", "detach_"}
+)
 
 
 class TensorIdentity:
@@ -117,19 +121,52 @@ class TensorValue(Value):
             return tracer.add_node("call_function", getattr, (self.node, name), {})
         if name == "__class__":
             return tracer.constant(self.python_type())
-        if name == "is_leaf" and not (self.fake.requires_grad and self.source is not None):
-            return tracer.constant(self.fake.is_leaf)
-        if name == "grad_fn" and not self.fake.requires_grad:
-            return tracer.constant(None)
+        if name in ("is_leaf", "grad_fn", "grad"):
+            return self._of_autograd(tracer, name)
         instance = self._instance_attribute(tracer, name)
         if instance is not None:
             return instance
         raw = getattr(self.python_type(), name, _MISSING)
         if raw is _MISSING:
+            tracer.guard(AttributePresent(_TENSOR_SOURCE, name, False))
             missing_attribute(tracer, self, name)
+        if is_users(raw):
+            return self._users_method(tracer, name, raw)
         if callable(raw):
             return BoundMethodValue(self, name)
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
+
+    def _of_autograd(self, tracer: Tracer, name: str) -> Value:
+        """`is_leaf`, `grad_fn` or `grad`. What a tensor that existed before the frame says of it is guarded."""
+        if name == "is_leaf":
+            if self.fake.requires_grad and self.source is not None and self.obj is not None:
+                return tracer.wrap(self.obj.is_leaf, AttributeSource(self.source, name))
+            return tracer.constant(self.fake.is_leaf)
+        if name == "grad_fn":
+            if not self.fake.requires_grad or self._of_autograd(tracer, "is_leaf").truth(tracer):
+                return tracer.constant(None)
+            return GradFunctionValue(self)
+        pending = tracer.side_effects.pending_attribute(self, name)
+        if isinstance(pending, Value):
+            return pending
+        if self.fake.requires_grad and not self._of_autograd(tracer, "is_leaf").truth(tracer):
+            raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`grad` of {self.describe()}, which is no leaf: it warns")
+        if self.source is None or self.obj is None:
+            return tracer.constant(None)
+        return tracer.wrap(self.obj.grad, AttributeSource(self.source, name))
+
+    def _users_method(self, tracer: Tracer, name: str, raw: Any) -> Value:
+        """A function that the program put into the class of tensors: traced like any other."""
+        source = AttributeSource(_TENSOR_SOURCE, name)
+        if getattr(torch.Tensor, name, None) is not raw:
+            raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
+        return tracer.bind_method(tracer.wrap(raw, source), self)
+
+    def guard_method(self, tracer: Tracer, name: str) -> None:
+        """Record that the class of tensors still holds the method that the graph will call by this name."""
+        raw = getattr(torch.Tensor, name, None)
+        if raw is not None:
+            tracer.guard(IdentityIs(AttributeSource(_TENSOR_SOURCE, name), ByIdentity(raw)))
 
     def _instance_attribute(self, tracer: Tracer, name: str) -> Value | None:
         pending = tracer.side_effects.pending_attribute(self, name)
@@ -145,11 +182,31 @@ class TensorValue(Value):
         return None
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        if hasattr(torch.Tensor, name):
+        if name == "grad":
+            self._check_gradient(tracer, value)
+        elif hasattr(torch.Tensor, name):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
-        if self.source is None:
-            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on a new tensor is not modelled")
         tracer.side_effects.store_attribute(self, name, value)
+
+    def _check_gradient(self, tracer: Tracer, value: Value) -> None:
+        """Only what eager accepts as a gradient is replayed."""
+        value = value.realize()
+        if value.is_constant() and value.as_constant() is None:
+            return
+        if not (
+            isinstance(value, TensorValue)
+            and value is not self
+            and value.fake.shape == self.fake.shape
+            and value.fake.dtype == self.fake.dtype
+            and value.fake.device == self.fake.device
+            and self._of_autograd(tracer, "is_leaf").truth(tracer)
+        ):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `grad` on {self.describe()} so is not modelled")
+
+    def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        if hasattr(torch.Tensor, name) or self._instance_attribute(tracer, name) is None:
+            super().delete_attribute(tracer, name)
+        tracer.side_effects.delete_attribute(self, name)
 
     # Operations
 
@@ -168,7 +225,11 @@ class TensorValue(Value):
             return self.iterate(tracer)
         if name == "__contains__":
             self.contains(tracer, args[0])
-        if name in _BROKEN_METHODS or (name == "type" and not args and not kwargs):
+        if is_users(getattr(torch.Tensor, name, None)):
+            return self.get_attribute(tracer, name).call(tracer, args, kwargs)
+        if name == "type" and not args and not kwargs:
+            return tracer.constant(self.fake.type())
+        if name in _BROKEN_METHODS or (name in _RESHAPING_METHODS and self.source is not None):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"method `{name}` of {self.describe()} is not modelled")
         if name == "__format__" or name in ("__repr__", "__str__"):
             raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"the text of {self.describe()} needs its data")
@@ -182,6 +243,7 @@ class TensorValue(Value):
                 raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"method `{name}` of {self.describe()} is not modelled")
             return self.get_attribute(tracer, name).call(tracer, args, kwargs)
         node_args, node_kwargs = graph_arguments(args, kwargs)
+        self.guard_method(tracer, name)
         return tracer.add_node("call_method", name, (self.node, *node_args), node_kwargs)
 
     def _size(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
@@ -205,6 +267,11 @@ class TensorValue(Value):
                 return None
         if op in INPLACE_METHODS or op in BINARY_METHODS:
             mine, theirs = self.node, other.as_graph_argument()
+            names = BINARY_METHODS.get(op) or INPLACE_METHODS[op]
+            name = names[1] if reflected and op in BINARY_METHODS else names[0]
+            if is_users(getattr(torch.Tensor, name, None)):
+                return self.call_method(tracer, name, [other], {})
+            self.guard_method(tracer, name)
             args = (theirs, mine) if reflected else (mine, theirs)
             return tracer.add_node("call_function", op, args, {})
         return None
@@ -229,9 +296,46 @@ class TensorValue(Value):
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.load_graph_output(self.node)
+        writes = emitter.side_effects.attribute_writes(self)
+        if writes:
+            emitter.remember(self)
+            for name, write in writes.items():
+                emit_attribute_write(emitter, self, name, write)
+
+
+class GradFunctionValue(Value):
+    """`tensor.grad_fn` of a tensor that has one: only that it is there is known."""
+
+    kind = "a gradient function"
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: TensorValue) -> None:
+        super().__init__()
+        self.tensor = tensor
+
+    def python_type(self) -> type:
+        raise GraphBreak(
+            BreakId.ATTRIBUTE_NOT_MODELLED, f"the class of the gradient function of {self.tensor.describe()}"
+        )
+
+    def truth(self, tracer: Tracer) -> bool:
+        return True
+
+    def children(self) -> Sequence[Value]:
+        return (self.tensor,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_value(self.tensor)
+        emitter.load_attribute("grad_fn")
+
+
+def is_users(raw: Any) -> bool:
+    """Whether something found in the class of tensors was put there by the program, not by torch."""
+    return isinstance(raw, FunctionType) and raw.__module__.partition(".")[0] != "torch"
 
 
 _MISSING: Any = object()
+_TENSOR_SOURCE = AttributeSource(ModuleSource("torch"), "Tensor")
 
 
 def _is_operand(value: Value) -> bool:

@@ -105,9 +105,13 @@ class TorchFunctionValue(Value):
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         args = [arg.realize() for arg in args]
         if id(self.obj) in _TENSOR_METHODS and args and isinstance(args[0], TensorValue):
-            return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
-        if id(self.obj) in _TENSOR_METHODS:
+            if getattr(torch.Tensor, self.obj.__name__, None) is self.obj:
+                return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
+        elif id(self.obj) in _TENSOR_METHODS:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the tensor method {self.describe()} without a tensor")
+        if self.obj is torch.nn.functional.scaled_dot_product_attention:
+            for name in ATTENTION_FLAGS:  # they choose its kernel
+                guarded_state(tracer, name)
         node_args, node_kwargs = graph_arguments(args, kwargs)
         result = tracer.add_node("call_function", self.obj, node_args, node_kwargs)
         out = kwargs.get("out")
@@ -138,6 +142,8 @@ _STATE_READERS: tuple[Callable[..., Any], ...] = (
     torch.get_default_dtype,
     torch.get_default_device,
     torch.are_deterministic_algorithms_enabled,
+    torch.get_num_threads,
+    torch.get_deterministic_debug_mode,
     torch.is_deterministic_algorithms_warn_only_enabled,
     torch._C._is_any_autocast_enabled,
     torch.cuda.is_available,
@@ -173,6 +179,7 @@ for _function in (*_STATE_READERS, torch.finfo, torch.iinfo, torch.device):
 
 
 # What they answer is guarded by itself where a program asks
+ATTENTION_FLAGS = ("flash attention allowed", "memory-efficient attention allowed", "plain attention allowed")
 _ASKED_STATE: dict[str, tuple[Callable[..., Any], ...]] = {
     "flash attention allowed": (torch.backends.cuda.flash_sdp_enabled, torch._C._get_flash_sdp_enabled),
     "memory-efficient attention allowed": (
@@ -180,7 +187,18 @@ _ASKED_STATE: dict[str, tuple[Callable[..., Any], ...]] = {
         torch._C._get_mem_efficient_sdp_enabled,
     ),
     "plain attention allowed": (torch.backends.cuda.math_sdp_enabled, torch._C._get_math_sdp_enabled),
+    "cudnn attention allowed": (torch.backends.cuda.cudnn_sdp_enabled, torch._C._get_cudnn_sdp_enabled),
+    "attention priority": (torch._C._get_sdp_priority_order,),
     "cudnn allowed": (torch._C._get_cudnn_enabled,),
+    "cudnn benchmark": (torch._C._get_cudnn_benchmark,),
+    "cudnn deterministic": (torch._C._get_cudnn_deterministic,),
+    "cudnn tf32": (torch._C._get_cudnn_allow_tf32,),
+    "cublas tf32": (torch._C._get_cublas_allow_tf32,),
+    "mkldnn allowed": (torch._C._get_mkldnn_enabled,),
+    "matmul precision": (torch.get_float32_matmul_precision, torch._C._get_float32_matmul_precision),
+    "anomaly detection": (torch.is_anomaly_enabled,),
+    "distributed initialized": (torch.distributed.is_initialized,) if torch.distributed.is_available() else (),
+    "deterministic fill": (torch._C._get_deterministic_fill_uninitialized_memory,),
     "warn always": (torch.is_warn_always_enabled,),
     "cuda initialized": (torch.cuda.is_initialized,),
     "cuda stream capturing": (torch.cuda.is_current_stream_capturing,),
@@ -188,9 +206,12 @@ _ASKED_STATE: dict[str, tuple[Callable[..., Any], ...]] = {
 
 
 def guarded_state(tracer: Tracer, name: str) -> Any:
-    """A piece of global state that is guarded on demand."""
+    """A piece of global state that is guarded on demand: as it was when first asked for, since the traced program may
+    change it afterwards."""
     found = reader_of(name).read()
-    tracer.guard(GlobalStateIs(GLOBAL_STATE, ((name, found),)))
+    if name not in tracer.graph.asked_state:
+        tracer.graph.asked_state.add(name)
+        tracer.guard(GlobalStateIs(GLOBAL_STATE, ((name, found),)))
     return found
 
 
