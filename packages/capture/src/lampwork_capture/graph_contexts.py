@@ -2,7 +2,7 @@
 profiler's record.
 
 The tracer records a call of an `enter_...` function and, at the end of the context, `leave_context` of what that gave.
-Invariants: leaving restores exactly what entering found; what an exception leaves open in a graph can be found and left.
+Invariants: leaving restores exactly what entering found; what an exception leaves open in a graph is left too.
 """
 
 from __future__ import annotations

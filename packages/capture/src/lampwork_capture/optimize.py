@@ -91,13 +91,18 @@ class OptimizedModule(torch.nn.Module):
     copy of the original; a pickle optimizes the unpickled original again, with the backend of the same name.
     """
 
-    __slots__ = ("_optimized", "_orig_mod", "_wrapped_forward", "lampwork_callback")
+    __slots__ = ("_optimized", "_optimized_call", "_orig_mod", "_wrapped_forward", "lampwork_callback")
 
     def __init__(self, module: torch.nn.Module, callback: FrameCallback) -> None:
         object.__setattr__(self, "__dict__", module.__dict__)  # one state, two classes
         object.__setattr__(self, "_orig_mod", module)
         object.__setattr__(self, "lampwork_callback", callback)
+        # Hooks run as the original runs them, and are given the original
+        object.__setattr__(self, "_optimized_call", _native.OptimizedCallable(module.__call__, callback, callback))
         self._optimize_forward(module.forward)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._optimized_call(*args, **kwargs)
 
     def _optimize_forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         callback = self.lampwork_callback

@@ -31,6 +31,7 @@ _POLYFILLS = os.path.join(_HERE, "polyfills") + os.sep
 _TORCH_INLINED = (
     "nn/modules/",
     "nn/functional.py",
+    "nn/init.py",
     "nn/utils/parametriz",
     "nn/attention/",
     "autograd/grad_mode.py",

@@ -243,8 +243,13 @@ class GraphBuilder:
         node.meta["lampwork_mutates"] = mutates
         node.meta["lampwork_operators"] = len(operators)
         node.meta[MAY_RAISE] = raises = any(_may_raise(operator, result) for operator in operators)
+        in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
         node.meta[IMPURE] = (
-            raises or mutates or any(_is_random(operator) for operator in operators) or not _holds_tensor(result)
+            raises
+            or mutates
+            or in_place
+            or any(_is_random(operator) for operator in operators)
+            or not _holds_tensor(result)
         )
         if user_line is not None:
             node.meta["lampwork_user_line"] = user_line
@@ -327,13 +332,13 @@ class GraphBuilder:
             raise EagerWouldRaise(error) from error
         finally:
             _FAKE_LOGGER.disabled = False
+        if any(_quantizes(operator) for operator in operators):
+            raise GraphBreak(BreakId.TENSOR_KIND, f"`{_target_name(target)}` makes a quantized tensor")
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor) and not _is_fake(leaf):
                 raise GraphBreak(
                     BreakId.FAKE_TENSOR_FAILED, f"`{_target_name(target)}` returned a real tensor from fake ones"
                 )
-            if isinstance(leaf, FakeTensor) and leaf.dtype in _QUANTIZED:  # a fake one knows no scale: it misleads
-                raise GraphBreak(BreakId.TENSOR_KIND, f"`{_target_name(target)}` makes a quantized tensor")
         return result, operators
 
     def discard(self, node: torch.fx.Node) -> None:
@@ -450,7 +455,10 @@ def _may_raise(operator: Any, result: Any) -> bool:
     return name in _RAISING or name.startswith(("linalg_", "_linalg_", "_assert", "_functional_assert"))
 
 
-_QUANTIZED = frozenset({torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4})
+def _quantizes(operator: Any) -> bool:
+    """Whether an operator makes a tensor that fake ones cannot stand for: they know no scale, nor even the dtype."""
+    name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
+    return name.startswith(("quantize_per_", "_empty_affine_quantized", "_empty_per_channel", "_make_per_"))
 
 
 def _holds_tensor(result: Any) -> bool:

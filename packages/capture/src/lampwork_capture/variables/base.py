@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ..interpreter.scope import GlobalScope
     from ..interpreter.side_effects import SideEffects
     from .cell import CellValue
-    from .graph_context import GraphContextValue
     from .function import FunctionValue
+    from .graph_context import GraphContextValue
 
 
 class Value:

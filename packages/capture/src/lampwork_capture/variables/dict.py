@@ -579,7 +579,7 @@ def key_of_object(key: Any) -> Hashable:
     """What stands for a real dict key while tracing; the counterpart of `Value.hash_key`."""
     if is_literal(key) or isinstance(key, (type, FunctionType, BuiltinFunctionType, ModuleType)):
         return key
-    if type(key) is tuple:
+    if type(key) in (tuple, torch.Size):
         return tuple(key_of_object(part) for part in key)
     cls = type(key)
     if cls.__hash__ is object.__hash__ and cls.__eq__ is object.__eq__ and not isinstance(key, torch.Tensor):

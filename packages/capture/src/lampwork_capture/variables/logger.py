@@ -71,7 +71,7 @@ def _replay(tracer: Tracer, function: Any, what: str, args: Sequence[Value], kwa
         emitter.begin_call(function)
         for value in (*plain, *named.values()):
             emitter.load_constant(value)
-        emitter.call(len(plain) + len(named), tuple(named))
+        emitter.call(len(plain), tuple(named))
         emitter.pop()
 
     tracer.side_effects.at_replay(f"message {tracer.side_effects.count}", emit)

@@ -63,6 +63,9 @@ class ModuleValue(ObjectValue):
         if self.obj is not None and find_in_class(self.cls, name)[0] is MISSING and not self._is_written(tracer, name):
             namespace: dict[str, Any] = object.__getattribute__(self.obj, "__dict__")
             if name not in namespace and any(name in namespace.get(store, ()) for store in _STORES):
+                self.class_value.guard_missing(tracer, name)
+                if self.source is not None:
+                    self.guard_lacks(tracer, name)
                 return None if is_overridden_getattr(self.cls) else self.member(tracer, name)
         return super().find_attribute(tracer, name)
 

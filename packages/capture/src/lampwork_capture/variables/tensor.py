@@ -42,8 +42,8 @@ _DATA_METHODS = frozenset({"item", "tolist", "__int__", "__float__", "__complex_
 _BROKEN_METHODS = frozenset(
     {"backward", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "data_ptr", "storage",
      "untyped_storage", "pin_memory", "is_pinned", "set_", "resize_", "resize_as_", "requires_grad_", "share_memory_",
-     "rename_", "__dlpack__", "__reduce_ex__", "__deepcopy__", "is_shared", "module_load", "record_stream", "apply_", "map_",
-     "map2_", "__setstate__", "unflatten_", "to_sparse", "to_mkldnn", "as_subclass", "new", "is_set_to",
+     "rename_", "__dlpack__", "__reduce_ex__", "__deepcopy__", "is_shared", "module_load", "record_stream", "apply_",
+     "map_", "map2_", "__setstate__", "unflatten_", "to_sparse", "to_mkldnn", "as_subclass", "new", "is_set_to",
      "storage_offset", "_is_view", "_is_zerotensor"}
 )  # fmt: skip
 # They change what a tensor is, not its data: in the graph for tensors that it made itself
