@@ -1,8 +1,8 @@
 """Programs around torch: each runs eagerly and optimized on fresh state, and everything that can be seen is compared.
 
 A program is a function that makes `(f, *steps)`: a tuple is a call of `f`, a function is run between two calls
-(given the results so far if it takes an argument). Compared are values, dtypes, strides, gradients, who is whom, who shares memory
-with whom, state of modules and of torch, and exceptions.
+(given the results so far if it takes an argument). Compared are values, dtypes, strides, gradients, who is whom, who
+shares memory with whom, state of modules and of torch, and exceptions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Programs of tensors: attributes, methods, in-place forms, `out=`, attributes, Python protocol, factories, promotion."""
+"""Programs of tensors: attributes, methods, Python's protocols, objects beside tensors, factories, promotion."""
 
 from __future__ import annotations
 
