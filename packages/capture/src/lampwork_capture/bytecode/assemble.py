@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, cast
 
-from bytecode import Bytecode, CompilerFlags, Instr, Label
+from bytecode import Bytecode, CompilerFlags, ConcreteBytecode, Instr, Label
 from bytecode.instr import UNSET
 
 from . import version
@@ -69,7 +69,9 @@ def argument_slots(code: CodeType) -> int:
 def disassemble(code: CodeType) -> EditableCode:
     """An editable copy of a code object."""
     version.require_supported()
-    listing = Bytecode.from_code(code, conserve_exception_block_stackdepth=True)
+    concrete = ConcreteBytecode.from_code(code)
+    concrete.varnames = list(version.local_names(code))
+    listing = concrete.to_bytecode(conserve_exception_block_stackdepth=True)
     return EditableCode(
         name=code.co_name,
         qualified_name=code.co_qualname,
@@ -84,14 +86,15 @@ def disassemble(code: CodeType) -> EditableCode:
         freevars=list(code.co_freevars),
         docstring=listing.docstring,
         stack_size=code.co_stacksize,
-        instructions=_split(listing),
+        instructions=_plain(listing),
     )
 
 
-def _split(listing: Bytecode) -> list[Instruction]:
+def _plain(listing: Bytecode) -> list[Instruction]:
+    """The instructions with joined ones split, and slots that hold cells named as such."""
     items: list[Instruction] = []
     for item in listing:
-        items += version.split(item) if isinstance(item, Instr) else [item]
+        items += version.plain(item, listing.cellvars) if isinstance(item, Instr) else [item]
     return items
 
 

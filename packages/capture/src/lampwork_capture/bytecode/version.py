@@ -7,6 +7,7 @@ Invariant: a version that is not listed in `SUPPORTED` raises `UnsupportedPython
 from __future__ import annotations
 
 import sys
+from collections.abc import Container
 from types import CodeType
 from typing import Any, TypeVar, cast
 
@@ -209,16 +210,30 @@ def split_raw(name: str, arg: int) -> list[tuple[str, int]]:
     return [(name, arg)]
 
 
-def split(instruction: Instr) -> list[Instr]:
-    """`split_raw` of an editable instruction."""
+def plain(instruction: Instr, cellvars: Container[str]) -> list[Instr]:
+    """`split_raw` of an editable instruction; one that moves a cell itself (LOAD_FAST in 3.13) then names a cell."""
+    if not PY313:
+        return [instruction]
     name, arg, location = instruction.name, cast(Any, instruction.arg), instruction.location
-    if PY313:
-        if name in JOINED:
-            return [Instr(part, operand, location=location) for part, operand in zip(JOINED[name], arg)]
-        if name == "COMPARE_OP" and arg & _COMPARES_TO_BOOL:
-            plain = Compare(arg & ~_COMPARES_TO_BOOL)
-            return [Instr(name, plain, location=location), Instr("TO_BOOL", location=location)]
-    return [instruction]
+    if name == "COMPARE_OP" and arg & _COMPARES_TO_BOOL:
+        compare = Instr(name, Compare(arg & ~_COMPARES_TO_BOOL), location=location)
+        return [compare, Instr("TO_BOOL", location=location)]
+    if not name.endswith(_LOCAL_SUFFIXES):
+        return [instruction]
+    names = JOINED.get(name, (name,))
+    operands = arg if name in JOINED else (arg,)
+    cells = [CellVar(operand) if operand in cellvars else operand for operand in operands]
+    return [Instr(part, operand, location=location) for part, operand in zip(names, cells)]
+
+
+_LOCAL_SUFFIXES = ("_FAST", "_FAST_CHECK", "_FAST_AND_CLEAR")
+
+
+def local_names(code: CodeType) -> tuple[str, ...]:
+    """`co_varnames`, where a variable of an inlined comprehension that has the name of a free variable gets another."""
+    if not set(code.co_varnames).intersection(code.co_freevars):
+        return code.co_varnames
+    return tuple(f".{name}" if name in code.co_freevars else name for name in code.co_varnames)
 
 
 def stack_effect(instruction: Instr, jump: bool | None) -> int:

@@ -15,7 +15,7 @@ from functools import cached_property
 from types import CodeType
 from typing import Any
 
-from ..bytecode.version import PY313, PYTHON, split_raw
+from ..bytecode.version import PY313, PYTHON, local_names, split_raw
 from ..guards.facts import UserLine
 from .dispatch import handler_for
 
@@ -162,7 +162,7 @@ def decode(code: CodeType) -> DecodedCode:
 
 def _slot_names(code: CodeType) -> tuple[str, ...]:
     cells = tuple(name for name in code.co_cellvars if name not in code.co_varnames)
-    return code.co_varnames + cells + code.co_freevars
+    return local_names(code) + cells + code.co_freevars
 
 
 def _decode(code: CodeType) -> tuple[tuple[Instruction, ...], dict[int, int]]:
