@@ -36,7 +36,8 @@ def test_a_backend_of_another_package(tmp_path: Path) -> None:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: counting-backend\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[torch_dynamo_backends]\ncounting = counting_backend:counting\n")
-    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "found by name", done.stderr[-3000:]
 
