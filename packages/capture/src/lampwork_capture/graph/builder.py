@@ -225,8 +225,9 @@ class GraphBuilder:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         user_line: UserLine | None = None,
+        run: Callable[..., Any] | None = None,
     ) -> tuple[torch.fx.Node, Any]:
-        """Record one operation and run it on fake tensors; its node and fake result.
+        """Record one operation and run it on fake tensors, or run `run` in its place; its node and fake result.
 
         Raises EagerWouldRaise where the operation itself is in error, GraphBreak where it cannot run on fake tensors.
         """
@@ -235,7 +236,7 @@ class GraphBuilder:
             kwargs = map_arg(dict(kwargs), self._local)
         fake_args = map_arg(tuple(args), _example_of)
         fake_kwargs = map_arg(dict(kwargs), _example_of)
-        result, operators = self._run_with_numbers(op, target, fake_args, fake_kwargs)
+        result, operators = self._run_with_numbers(op, target if run is None else run, fake_args, fake_kwargs)
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1
         node.meta[EXAMPLE] = result

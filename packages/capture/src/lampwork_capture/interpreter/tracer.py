@@ -6,7 +6,7 @@ torch's grad mode and the like are, during the trace, what the traced program wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CellType, CodeType
 from typing import Any, NoReturn
 
@@ -194,9 +194,16 @@ class FrameTracer:
             self.frame.callee = function
         return function.call(self, args, kwargs)
 
-    def add_node(self, op: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Value:
+    def add_node(
+        self,
+        op: str,
+        target: Any,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        run: Callable[..., Any] | None = None,
+    ) -> Value:
         try:
-            node, result = self.graph.add_node(op, target, args, kwargs, self.user_line)
+            node, result = self.graph.add_node(op, target, args, kwargs, self.user_line, run)
         except EagerWouldRaise as error:
             raise GraphBreak(
                 BreakId.FAKE_TENSOR_FAILED, f"`{getattr(target, '__name__', target)}` raises: {error.error}"

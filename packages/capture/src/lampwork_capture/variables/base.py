@@ -203,8 +203,17 @@ class Tracer(Protocol):
         """Trace the body of a Python function with its arguments bound; the value it returns. Raises what it raises."""
         ...
 
-    def add_node(self, op: str, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Value:
-        """Record an FX node (`call_function` or `call_method`), run it on fake tensors, and wrap what it returns."""
+    def add_node(
+        self,
+        op: str,
+        target: Any,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        run: Callable[..., Any] | None = None,
+    ) -> Value:
+        """Record an FX node (`call_function` or `call_method`), run it on fake tensors, and wrap what it returns.
+
+        `run`: what to run there in place of the target, where that has no fake implementation."""
         ...
 
     def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
