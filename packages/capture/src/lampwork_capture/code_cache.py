@@ -18,6 +18,7 @@ from .bytecode.assemble import argument_slots
 from .guards.facts import GuardSet, UserLine
 from .guards.reason import Failure, first_failure, weakened
 from .guards.tree import build_tree
+from .recompilation import Recompilation, is_too_often, recompilation
 from .source import FrameScope
 from .varying import VaryingNumbers, changed_numbers
 
@@ -40,17 +41,9 @@ class EntryPayload:
     extra: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recompilation:
-    """A call that no entry fitted, although there were some: why each one failed."""
-
-    place: UserLine
-    reasons: tuple[str, ...]
-
-
 @dataclass(slots=True)
 class CodeCache:
-    """Makes entries for one owner, counts, and enforces the limit of entries per code object."""
+    """Makes entries for one owner, counts, and enforces the limit of entries per code object and cause."""
 
     limit: int = DEFAULT_RECOMPILE_LIMIT
     compiled: int = 0
@@ -64,9 +57,9 @@ class CodeCache:
         self._note_numbers(view.code, entries, scope)
         if not any(not entry.is_skip for entry in entries):
             return None
-        reasons = tuple(str(failure) for entry in entries if (failure := failure_of(entry, scope)) is not None)
         place = UserLine(view.code.co_filename, view.code.co_firstlineno, view.code.co_qualname)
-        found = Recompilation(place, reasons)
+        failures = [failure for entry in entries if (failure := failure_of(entry, scope)) is not None]
+        found = recompilation(place, failures)
         self.recompilations.append(found)
         return found
 
@@ -78,9 +71,11 @@ class CodeCache:
             if isinstance(entry.payload, EntryPayload):
                 self.varying.add(code, changed_numbers(entry.payload.guards, scope))
 
-    def is_over_limit(self, entries: Sequence[_native.CacheEntry]) -> bool:
-        """Whether a code object with these entries shall not be compiled again; then return `_native.SKIP`."""
-        over = len(entries) >= self.limit
+    def is_over_limit(self, entries: Sequence[_native.CacheEntry], found: Recompilation | None = None) -> bool:
+        """Whether a code object with these entries shall not be compiled again; then return `_native.SKIP`.
+
+        `found` is what `note_miss` gave."""
+        over = is_too_often(found, len(entries), self.limit)
         self.refused += over
         return over
 

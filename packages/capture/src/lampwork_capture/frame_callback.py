@@ -28,6 +28,7 @@ from .graph_state import restoring_state
 from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
 from .guards.global_state import modes_now, observed_by_modes
 from .number_variants import with_number_variants
+from .recompilation import Recompilation
 from .skip_policy import SkipPolicy, is_disabled
 from .source import AttributeSource, Source
 
@@ -82,9 +83,9 @@ class FrameCallback:
 
     def _convert(self, view: Any, entries: tuple[Any, ...]) -> Any:
         code: CodeType = view.code
-        self.cache.note_miss(view, entries)
-        if self.cache.is_over_limit(entries):
-            self._give_up(code, entries)
+        missed = self.cache.note_miss(view, entries)
+        if self.cache.is_over_limit(entries, missed):
+            self._give_up(code, entries, missed)
             return _native.SKIP
         attempt = Attempt()
         line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
@@ -173,11 +174,15 @@ class FrameCallback:
         if self._keep_records:
             self.records.append(record)
 
-    def _give_up(self, code: CodeType, entries: tuple[Any, ...]) -> None:
+    def _give_up(self, code: CodeType, entries: tuple[Any, ...], missed: Recompilation | None) -> None:
         """The limit is reached: the code object runs as plain Python from now on, and the user learns why."""
         line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
-        reasons = next((r.reasons for r in reversed(self.cache.recompilations) if r.place == line), ())
-        cause = f"`{code.co_qualname}` was captured {len(entries)} times; last because " + (reasons or ("?",))[0]
+        guard, count = (None, 0) if missed is None else missed.commonest
+        cause = f"`{code.co_qualname}` was captured {len(entries)} times"
+        hint = BreakId.RECOMPILE_LIMIT.hint
+        if guard is not None:
+            hint = guard.hint
+            cause += f", for {count} other values of `{guard.source}`; now {guard.words}"
         self._keep(
             CapturedFrame(
                 code.co_qualname,
@@ -185,11 +190,11 @@ class FrameCallback:
                 None,
                 None,
                 GuardSet(()),
-                BreakRecord(BreakId.RECOMPILE_LIMIT, cause, BreakId.RECOMPILE_LIMIT.hint, line),
+                BreakRecord(BreakId.RECOMPILE_LIMIT, cause, hint, line),
             )
         )
         if not all(entry.is_skip for entry in entries):
-            self._warn_once(code, f"{BreakId.RECOMPILE_LIMIT.code}: {cause}. {BreakId.RECOMPILE_LIMIT.hint}")
+            self._warn_once(code, f"{BreakId.RECOMPILE_LIMIT.code}: {cause}. {hint}")
 
     def _warn_once(self, code: CodeType, message: str) -> None:
         key = (code.co_filename, code.co_firstlineno, message)

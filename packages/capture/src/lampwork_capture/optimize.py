@@ -9,16 +9,19 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import pickle
+import threading
 from collections.abc import Callable
 from types import MethodType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from . import _native
-from .config import config_from_environment
+from .config import CaptureConfig, config_from_environment
 from .frame_callback import FrameCallback, GraphBackend
+from .guards.facts import ByIdentity
 from .skip_policy import SkipPolicy
 
 _ENTRY_POINTS = "torch_dynamo_backends"
@@ -66,7 +69,7 @@ def optimize(
 
     def decorate(target: Any) -> Any:
         config = config_from_environment(fullgraph=fullgraph)
-        return with_callback(target, FrameCallback(compiler, name, config, shared_policy(), keep_records=False))
+        return with_callback(target, shared_callback(compiler, name, config))
 
     return decorate
 
@@ -176,6 +179,22 @@ class LazyModule(OptimizedModule):
         if any(isinstance(part, LazyModuleMixin) and hasattr(part, "_initialize_hook") for part in module.modules()):
             return module(*args, **kwargs)  # a hook makes the parameters and changes the class of the original
         return super().__call__(*args, **kwargs)
+
+
+_callbacks: WeakValueDictionary[tuple[ByIdentity, str, CaptureConfig], FrameCallback] = WeakValueDictionary()
+_making = threading.Lock()
+
+
+def shared_callback(backend: GraphBackend, name: str, config: CaptureConfig) -> FrameCallback:
+    """The callback of all that is optimized for one backend with the same settings, while any of it lives.
+
+    It owns the cache entries: so many modules of one class, each optimized by itself, share what was captured."""
+    key = (ByIdentity(backend), name, config)
+    with _making:
+        callback = _callbacks.get(key)
+        if callback is None:
+            callback = _callbacks[key] = FrameCallback(backend, name, config, shared_policy(), keep_records=False)
+        return callback
 
 
 _policy: list[SkipPolicy] = []

@@ -9,20 +9,26 @@ wiring, so any stage can be replaced by a user's own with the same calling conve
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 import torch.fx
 from lampwork_capture import with_number_variants
 from lampwork_capture.aot import aot_backend
-from lampwork_inductor_core import CompiledGraph, CompileOptions, compile_graph
+from lampwork_inductor_core import CompiledGraph, CompileOptions, Config, compile_graph
 from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
 
 from .options import core_options
 
 GraphBackend = Callable[[torch.fx.GraphModule, Sequence[Any]], Callable[..., Sequence[Any]]]
+
+
+_backends: WeakValueDictionary[tuple[Config, bool], GraphBackend] = WeakValueDictionary()
+_making = threading.Lock()
 
 
 class EagerFallbackWarning(UserWarning):
@@ -37,7 +43,13 @@ def graph_backend(mode: str | None = None, options: Mapping[str, Any] | None = N
     or a device without a backend gets one warning that names the fix, and the graph runs eagerly.
     """
     strict = os.environ.get("LAMPWORK_STRICT", "") not in ("", "0")
-    return backend_of(core_options(mode, options), lambda _: None, strict=strict)
+    chosen = core_options(mode, options)
+    key = (chosen.config, strict)
+    with _making:  # one backend for the same options: capture shares what was compiled between models of one class
+        backend = _backends.get(key)
+        if backend is None:
+            backend = _backends[key] = backend_of(chosen, lambda _: None, strict=strict)
+        return backend
 
 
 def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None], *, strict: bool) -> GraphBackend:

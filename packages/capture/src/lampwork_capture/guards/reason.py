@@ -68,10 +68,12 @@ class WeakIdentity(ByIdentity):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The guard that did not hold, and the words for it."""
+    """The guard that did not hold, the words for it, and the value it was made for beside the one found."""
 
     guard: Guard
     words: str
+    then: str = ""
+    now: str = ""
 
     def __str__(self) -> str:
         line = self.guard.user_line
@@ -104,8 +106,37 @@ def first_failure(guards: GuardSet, scope: FrameScope) -> Failure | None:
     """The first guard, in the order the tracer needed them, that does not hold in a call; None if all hold."""
     for guard in guards:
         if not fact_holds(guard.fact, scope):
-            return Failure(guard, _words(guard.fact, scope))
+            return Failure(guard, _words(guard.fact, scope), *_then_and_now(guard.fact, scope))
     return None
+
+
+def _then_and_now(fact: Fact, scope: FrameScope) -> tuple[str, str]:
+    if isinstance(fact, GlobalStateIs):
+        changed = [(wanted, reader_of(name).read()) for name, wanted in fact.state if reader_of(name).read() != wanted]
+        return (str(changed[0][0]), str(changed[0][1])) if changed else ("", "")
+    try:
+        value = fact.source.resolve(scope)
+    except Exception as error:
+        return "", f"unreadable ({type(error).__name__})"
+    match fact:
+        case TypeIs(_, expected):
+            return _type(expected), _type(type(value))
+        case IdentityIs(_, expected) | ConstantIs(_, expected):
+            return _short(expected.value), _short(value)
+        case TensorMatches() if isinstance(value, torch.Tensor):
+            differing = [row for row in _tensor_rows(fact, value) if row[0]]
+            if not differing:
+                return "", ""
+            _, what, found, wanted = differing[0]
+            return f"{what} {wanted}", f"{what} {found}"
+        case LengthIs(_, length):
+            return str(length), str(len(value)) if hasattr(type(value), "__len__") else "no length"
+        case ScalarIs():
+            text = fact.program.text.format(*(str(source) for source in fact.sources))
+            found = ", ".join(f"{source} = {_short(source.resolve(scope))}" for source in fact.sources)
+            return (text if fact.expected.value is True else f"{text} is {_short(fact.expected.value)}"), found
+        case _:
+            return "", _short(value)
 
 
 def _words(fact: Fact, scope: FrameScope) -> str:
@@ -159,19 +190,25 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
 def _tensor_words(name: str, fact: TensorMatches, value: Any) -> str:
     if not isinstance(value, torch.Tensor) or type(value) is not fact.python_type:
         return f"{name} is a {_type(type(value))}, the graph was made for a {_type(fact.python_type)}"
-    differences: list[tuple[bool, str, Any, Any]] = [
+    for differs, what, found, wanted in _tensor_rows(fact, value):
+        if differs:
+            return f"{name} has {what} {found}, the graph was made for {wanted}"
+    return f"{name} is another kind of tensor (dispatch keys {torch._C._dispatch_keys(value)})"
+
+
+def _tensor_rows(fact: TensorMatches, value: torch.Tensor) -> list[tuple[bool, str, Any, Any]]:
+    """(differs, what, found, wanted) for each property, in the order they are told."""
+    rows: list[tuple[bool, str, Any, Any]] = [
         (value.dtype != fact.dtype, "dtype", value.dtype, fact.dtype),
         (value.device != fact.device, "device", value.device, fact.device),
         (value.layout != fact.layout, "layout", value.layout, fact.layout),
         (not sizes_match(tuple(value.shape), fact.sizes), "sizes", tuple(value.shape), _sizes(fact.sizes)),
         (value.requires_grad != fact.requires_grad, "requires_grad", value.requires_grad, fact.requires_grad),
     ]
-    for differs, what, found, wanted in differences:
-        if differs:
-            return f"{name} has {what} {found}, the graph was made for {wanted}"
-    if fact.strides is not None and not sizes_match(value.stride(), fact.strides):
-        return f"{name} has strides {value.stride()}, the graph was made for {_sizes(fact.strides)}"
-    return f"{name} is another kind of tensor (dispatch keys {torch._C._dispatch_keys(value)})"
+    if fact.strides is not None:
+        differs = not sizes_match(value.stride(), fact.strides)
+        rows.append((differs, "strides", value.stride(), _sizes(fact.strides)))
+    return rows
 
 
 def _sizes(sizes: tuple[int | DynamicSize, ...]) -> str:
