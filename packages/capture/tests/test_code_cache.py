@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 from lampwork_capture import _native
+from lampwork_capture.bytecode.version import qualified_name
 from lampwork_capture.code_cache import CodeCache, EntryPayload, GuardsDoNotHoldError, reset_all
 from lampwork_capture.guards.facts import (
     GLOBAL_STATE,
@@ -63,7 +64,7 @@ def test_recompilation_reasons_and_limit():
     assert (cache.compiled, cache.refused) == (3, 1)
     assert [len(found.reasons) for found in cache.recompilations] == [1, 2, 3]
     assert cache.recompilations[0].reasons == ("`x` is 1, the graph was made for 0  [guard needed at model.py:12]",)
-    assert cache.recompilations[0].place.function == f.__qualname__
+    assert cache.recompilations[0].place.function == qualified_name(f.__code__)
     payload = _native.entries(f.__code__)[0].payload
     assert isinstance(payload, EntryPayload) and payload.extra == "extra"
     reset_all()

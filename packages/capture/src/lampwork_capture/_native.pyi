@@ -11,7 +11,7 @@ class RETRY: ...
 @final
 class FrameView:
     code: CodeType
-    function: FunctionType
+    function: FunctionType | None  # None where frames do not know it: CPython 3.10
     local_values: Mapping[str, Any]
     cells: Mapping[str, CellType]
     global_values: dict[str, Any]

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import _native
 from .bytecode.assemble import argument_slots
+from .bytecode.version import qualified_name
 from .guards.facts import GuardSet, UserLine
 from .guards.reason import Failure, first_failure, weakened
 from .guards.tree import build_tree
@@ -30,7 +31,7 @@ class GuardsDoNotHoldError(Exception):
     """A fresh guard set fails in the very call that it was recorded in: a defect of the tracer or of the guard tree."""
 
     def __init__(self, code: CodeType, reason: str) -> None:
-        super().__init__(f"the guards of `{code.co_qualname}` do not hold where they were made: {reason}")
+        super().__init__(f"the guards of `{qualified_name(code)}` do not hold where they were made: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class CodeCache:
         self._note_numbers(view.code, entries, scope)
         if not any(not entry.is_skip for entry in entries):
             return None
-        place = UserLine(view.code.co_filename, view.code.co_firstlineno, view.code.co_qualname)
+        place = UserLine(view.code.co_filename, view.code.co_firstlineno, qualified_name(view.code))
         failures = [failure for entry in entries if (failure := failure_of(entry, scope)) is not None]
         found = recompilation(place, failures)
         self.recompilations.append(found)
@@ -105,7 +106,8 @@ def holds_for(tree: _native.GuardTree, view: _native.FrameView) -> bool:
     """Whether a native tree holds for a frame that is about to run."""
     names = view.code.co_varnames[: argument_slots(view.code)]
     slots = tuple(view.local_values[name] for name in names)
-    return tree.check(slots, view.function.__closure__, view.global_values, view.builtin_values)
+    closure = tuple(view.cells[name] for name in view.code.co_freevars)
+    return tree.check(slots, closure or None, view.global_values, view.builtin_values)
 
 
 def fits_another(view: _native.FrameView, known: Sequence[_native.CacheEntry], owner: object) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from .bytecode.version import places_of_call
+from .bytecode.version import places_of_call, qualified_name
 from .captured_frame import CapturedFrame
 from .config import CaptureConfig
 from .errors import GraphBreakError
@@ -99,7 +99,7 @@ def convert(
             if not _is_users_error(broken, raised):
                 raise GraphBreakError(record)
             # Eager raises the real error; nothing below this frame may ask for a whole graph meanwhile.
-            return CapturedFrame(code.co_qualname, code, code_of_eager(code), None, tracer.guards.freeze(), record)
+            return CapturedFrame(qualified_name(code), code, code_of_eager(code), None, tracer.guards.freeze(), record)
         point = place_break(_broken_frames(tracer, broken, raised, tried), record, tried)
         tried.append(point)
         if len(tried) > config.longest_chain:
@@ -150,7 +150,7 @@ def _finish_return(
     state.restore()
     prefix = emit_prefix(tracer, emitter, compile_graph)
     code = code_of_return(tracer.code, prefix)
-    return CapturedFrame(tracer.code.co_qualname, tracer.code, code, prefix.graph, tracer.guards.freeze(), None)
+    return CapturedFrame(qualified_name(tracer.code), tracer.code, code, prefix.graph, tracer.guards.freeze(), None)
 
 
 def _finish_break(
@@ -175,7 +175,7 @@ def _finish_break(
     prefix = emit_prefix(tracer, emitter, compile_graph)
     replacement, called = code_of_break(tracer.code, prefix.instructions, links[0].native, emitter)
     return CapturedFrame(
-        tracer.code.co_qualname,
+        qualified_name(tracer.code),
         tracer.code,
         replacement,
         prefix.graph,

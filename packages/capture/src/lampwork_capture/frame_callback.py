@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from . import _native
+from .bytecode.version import qualified_name
 from .captured_frame import CapturedFrame
 from .code_cache import CodeCache, fits_another, scope_of
 from .config import CaptureConfig
@@ -29,7 +30,7 @@ from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
 from .guards.global_state import modes_now, observed_by_modes
 from .number_variants import with_number_variants
 from .recompilation import Recompilation
-from .skip_policy import SkipPolicy, is_disabled
+from .skip_policy import SkipPolicy, called_function, is_disabled
 from .source import AttributeSource, Source
 
 GraphBackend = Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Sequence[Any]]]
@@ -70,7 +71,8 @@ class FrameCallback:
     def __call__(self, view: Any, entries: tuple[Any, ...]) -> Any:
         """A CacheEntry for the frame, or a marker of what to do instead."""
         code: CodeType = view.code
-        if view.function is not None and is_disabled(view.function):
+        function = view.function or called_function(code, view.local_values, view.global_values)
+        if function is not None and is_disabled(function):
             return _native.SKIP_RECURSIVE
         if not self.policy.converts_frame(code):
             return _native.SKIP
@@ -88,7 +90,7 @@ class FrameCallback:
             self._give_up(code, entries, missed)
             return _native.SKIP
         attempt = Attempt()
-        line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
+        line = UserLine(code.co_filename, code.co_firstlineno, qualified_name(code))
         try:
             varying = self.cache.varying.of(code)
             captured = convert(code, scope_of(view), self.config, self.policy, self.compile_graph, attempt, varying)
@@ -117,7 +119,7 @@ class FrameCallback:
                 dataclasses.replace(captured, guards=entry.payload.guards, graph=_without_examples(captured.graph))
             )
             return entry
-        self._keep(CapturedFrame(code.co_qualname, code, None, None, GuardSet(()), record))
+        self._keep(CapturedFrame(qualified_name(code), code, None, None, GuardSet(()), record))
         return self._skip_calls_like(view, attempt)
 
     def _skip_under_modes(self, view: Any, entries: tuple[Any, ...]) -> Any:
@@ -176,16 +178,16 @@ class FrameCallback:
 
     def _give_up(self, code: CodeType, entries: tuple[Any, ...], missed: Recompilation | None) -> None:
         """The limit is reached: the code object runs as plain Python from now on, and the user learns why."""
-        line = UserLine(code.co_filename, code.co_firstlineno, code.co_qualname)
+        line = UserLine(code.co_filename, code.co_firstlineno, qualified_name(code))
         guard, count = (None, 0) if missed is None else missed.commonest
-        cause = f"`{code.co_qualname}` was captured {len(entries)} times"
+        cause = f"`{qualified_name(code)}` was captured {len(entries)} times"
         hint = BreakId.RECOMPILE_LIMIT.hint
         if guard is not None:
             hint = guard.hint
             cause += f", for {count} other values of `{guard.source}`; now {guard.words}"
         self._keep(
             CapturedFrame(
-                code.co_qualname,
+                qualified_name(code),
                 code,
                 None,
                 None,
@@ -200,7 +202,7 @@ class FrameCallback:
         key = (code.co_filename, code.co_firstlineno, message)
         if key not in self._warned:
             self._warned.add(key)
-            warnings.warn(f"{message}\n  `{code.co_qualname}` runs eagerly.", CaptureWarning, stacklevel=2)
+            warnings.warn(f"{message}\n  `{qualified_name(code)}` runs eagerly.", CaptureWarning, stacklevel=2)
 
 
 def _without_examples(traced: TracedGraph | None) -> TracedGraph | None:

@@ -8,14 +8,18 @@ the function only.
 from __future__ import annotations
 
 import enum
+import gc
 import importlib.util
 import os
 import sysconfig
-from types import CodeType
+from collections.abc import Mapping
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
 
+from . import _native
+from .bytecode.version import qualified_name
 from .graph_break import BreakId, GraphBreak
 
 _GENERATED = ("<eval_with_key>", "<__array_function__", "<attrs generated")
@@ -24,8 +28,15 @@ _OS_FILES = ("<frozen os>", os.__file__)  # os.environ is plain Python
 _FROZEN_INLINED = ("<frozen _collections_abc>",)
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _TORCH = os.path.dirname(torch.__file__) + os.sep
+_TORCH_CAPTURE = _TORCH + "_dynamo" + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
 _POLYFILLS = os.path.join(_HERE, "polyfills") + os.sep
+
+_ENVIRON_CODES = frozenset(
+    function.__code__
+    for function in (*vars(type(os.environ)).values(), *vars(os.environ).values())
+    if isinstance(function, FunctionType)
+)
 
 # Parts of torch whose Python code is traced when a traced function calls it.
 _TORCH_INLINED = (
@@ -142,7 +153,7 @@ class SkipPolicy:
     def of_code(self, code: CodeType) -> CallPolicy:
         """Whether a call of this code is traced through."""
         filename = code.co_filename
-        if filename in _OS_FILES and code.co_qualname.startswith(("_Environ", "_createenviron")):
+        if filename in _OS_FILES and code in _ENVIRON_CODES:
             return CallPolicy.INLINE
         known = self._by_filename.get(filename)
         if known is None:
@@ -184,7 +195,7 @@ class SkipPolicy:
         if function is not None and is_disabled(function):
             raise GraphBreak(BreakId.DISABLED, f"`{function.__qualname__}` is disabled")
         if self.of_code(code) is CallPolicy.SKIP:
-            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{code.co_qualname}` of {code.co_filename} is not traced")
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{qualified_name(code)}` of {code.co_filename} is not traced")
 
 
 def is_disabled(function: Any) -> bool:
@@ -193,6 +204,43 @@ def is_disabled(function: Any) -> bool:
     if not attributes:
         return False
     return attributes.get(MARK) is Mark.DISABLED or bool(attributes.get("_torchdynamo_disable", False))
+
+
+def called_function(
+    code: CodeType, local_values: Mapping[str, Any], global_values: Mapping[str, Any]
+) -> FunctionType | None:
+    """The function that a frame of this code runs, where the frame itself does not know it (CPython 3.10).
+
+    Looked for where a decorated function is found again: in the globals, in the classes of the first argument, and, for
+    a wrapper that torch made, among all functions. None if it is in none of these.
+    """
+    candidates: list[Any] = [global_values.get(code.co_name)]
+    if code.co_argcount:
+        owner = local_values.get(code.co_varnames[0])
+        candidates += [vars(cls).get(code.co_name) for cls in type(owner).__mro__]
+    if code.co_filename.startswith(_TORCH_CAPTURE):
+        candidates += gc.get_referrers(code)
+    for candidate in candidates:
+        function = _wrapped_function(candidate, code)
+        if function is not None:
+            return function
+    return None
+
+
+def _wrapped_function(candidate: Any, code: CodeType) -> FunctionType | None:
+    """The function of this code that `candidate` is or wraps; nothing of the user's runs."""
+    while candidate is not None:
+        if isinstance(candidate, FunctionType):
+            if candidate.__code__ is code:
+                return candidate
+            candidate = candidate.__dict__.get("__wrapped__")
+        elif isinstance(candidate, (staticmethod, classmethod)):
+            candidate = candidate.__func__
+        elif isinstance(candidate, _native.OptimizedCallable):
+            candidate = candidate.function
+        else:
+            break
+    return None
 
 
 def mark_of(function: Any) -> Mark | None:

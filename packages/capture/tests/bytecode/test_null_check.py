@@ -17,6 +17,7 @@ from lampwork_capture.bytecode.assemble import assemble, disassemble, new_functi
 from lampwork_capture.bytecode.emitter import Emitter
 from lampwork_capture.bytecode.null_check import NullConsumedError, check_nulls
 from lampwork_capture.bytecode.stack_depth import compute_depths
+from lampwork_capture.bytecode.version import copy_value, push_null
 
 
 def assembled(instructions):
@@ -44,11 +45,35 @@ def test_a_call_with_a_wrong_count_is_refused():
     assert function()[0] is print
 
 
-@pytest.mark.parametrize("name", ["POP_TOP", "RETURN_VALUE", "GET_ITER", "COPY"])
-def test_a_null_taken_for_an_object_is_refused(name):
-    last = Instr(name, 1) if name == "COPY" else Instr(name)
+@pytest.mark.parametrize("last", [Instr("POP_TOP"), Instr("RETURN_VALUE"), Instr("GET_ITER"), *copy_value(1)])
+def test_a_null_taken_for_an_object_is_refused(last):
     with pytest.raises(NullConsumedError):
-        assembled([Instr("PUSH_NULL"), last, Instr("LOAD_CONST", None), Instr("RETURN_VALUE")])
+        assembled([*push_null(), last, Instr("LOAD_CONST", None), Instr("RETURN_VALUE")])
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5, 6])
+def test_copies_and_swaps_reach_their_depth(depth):
+    emitter = Emitter((), ())
+    for value in range(6):
+        emitter.load_constant(value)
+    emitter.copy(depth)
+    emitter.swap(depth)
+    emitter.build_tuple(7)
+    emitter.return_value()
+    expected = [*range(6), 6 - depth]
+    expected[-1], expected[-depth] = expected[-depth], expected[-1]
+    assert types.FunctionType(assembled(emitter.instructions), {})() == tuple(expected)
+
+
+def test_a_null_is_pushed_and_dropped():
+    emitter = Emitter((), ())
+    emitter.load_constant(1)
+    emitter.push_null()
+    emitter.push_null()
+    emitter.drop_null()
+    emitter.drop_null()
+    emitter.return_value()
+    assert types.FunctionType(assembled(emitter.instructions), {})() == 1
 
 
 @pytest.mark.parametrize("module", [inspect, dataclasses, asyncio.base_events, subprocess], ids=lambda m: m.__name__)

@@ -70,7 +70,8 @@ def test_view_shows_the_call():
         assert view.builtin_values["len"] is len
 
     run(f, callback, 1)
-    assert views == [(f.__code__, f, cell_value, globals(), ())]
+    known = f if sys.version_info >= (3, 11) else None  # a frame of 3.10 does not know its function
+    assert views == [(f.__code__, known, cell_value, globals(), ())]
 
 
 def test_closure_and_globals_are_those_of_the_call():
@@ -186,7 +187,8 @@ def test_deep_recursion_ends_as_without_the_hook():
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(60_000)
     try:
-        assert run(depth, lambda view, entries: None, 20_000) == 20_000
+        deep = 20_000 if sys.version_info >= (3, 11) else 5_000  # every Python call of 3.10 takes C stack anyway
+        assert run(depth, lambda view, entries: None, deep) == deep
     finally:
         sys.setrecursionlimit(limit)
     namespace: dict = {}

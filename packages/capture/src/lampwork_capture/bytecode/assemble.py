@@ -17,6 +17,7 @@ from bytecode.instr import UNSET
 
 from . import version
 from .emitter import Instruction
+from .line_table import line_table
 from .null_check import check_nulls
 from .stack_depth import compute_depths, label_positions
 
@@ -74,7 +75,7 @@ def disassemble(code: CodeType) -> EditableCode:
     listing = concrete.to_bytecode(conserve_exception_block_stackdepth=True)
     return EditableCode(
         name=code.co_name,
-        qualified_name=code.co_qualname,
+        qualified_name=version.qualified_name(code),
         filename=code.co_filename,
         first_line=code.co_firstlineno,
         flags=code.co_flags,
@@ -114,7 +115,7 @@ def prologue_end(instructions: list[Instruction]) -> int:
 
 
 def new_function_code(name: str, argument_names: list[str], like: CodeType) -> EditableCode:
-    """An empty function that takes `argument_names`, with file and lines of `like`; starts with its RESUME."""
+    """An empty function that takes `argument_names`, with file and lines of `like`; it starts with its prologue."""
     return EditableCode(
         name=name,
         qualified_name=name,
@@ -124,7 +125,7 @@ def new_function_code(name: str, argument_names: list[str], like: CodeType) -> E
         argument_names=list(argument_names),
         positional_count=len(argument_names),
         docstring=None,
-        instructions=[Instr("RESUME", 0)],
+        instructions=prologue([], []),
     )
 
 
@@ -157,7 +158,10 @@ def assemble(editable: EditableCode) -> CodeType:
     depths = compute_depths(instructions)
     check_nulls(instructions)
     stack_size = max(editable.stack_size, depths.maximum)
-    code = listing.to_code(stacksize=stack_size, compute_exception_stack_depths=False)
+    concrete = listing.to_concrete_bytecode(compute_exception_stack_depths=False)
+    code = concrete.to_code(stacksize=stack_size, compute_exception_stack_depths=False)
+    if not version.PY311:
+        code = code.replace(co_linetable=line_table(concrete, editable.first_line))
     if held:
         constants = tuple(item.value if type(item) is _Held else item for item in code.co_consts)
         code = code.replace(co_consts=constants)

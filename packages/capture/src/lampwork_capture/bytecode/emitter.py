@@ -203,9 +203,9 @@ class Emitter:
             self.build_tuple(len(freevars))
         self.finish_function(code, 0x08 if freevars else 0)
 
-    def finish_function(self, code: CodeType, flags: int) -> None:
+    def finish_function(self, code: CodeType, flags: int, qualified: str | None = None) -> None:
         """defaults, keyword defaults, annotations, closure (those that `flags` name: 1, 2, 4, 8) -> a new function"""
-        self.extend(version.make_function(code, flags))
+        self.extend(version.make_function(code, flags, qualified or version.qualified_name(code)))
 
     # Calls
 
@@ -240,16 +240,16 @@ class Emitter:
 
     def copy(self, depth: int) -> None:
         """Push a copy of the value at `depth` (1 is the top)."""
-        self.emit("COPY", depth)
+        self.extend(version.copy_value(depth))
 
     def swap(self, depth: int) -> None:
         """Swap the top with the value at `depth` (2 is the one below the top); 1 does nothing."""
         if depth > 1:
-            self.emit("SWAP", depth)
+            self.extend(version.swap_value(depth))
 
     def push_null(self) -> None:
         """The NULL that stands beside a callable; for rebuilding a stack that held one."""
-        self.emit("PUSH_NULL")
+        self.extend(version.push_null())
 
     def drop_null(self) -> None:
         """Take off a NULL that is on top: it becomes the one beside the callable of a call that does nothing."""

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from bytecode import Instr, Label
 from bytecode.instr import CellVar, FreeVar
 
+from .block_stack import covering, listed_block_stacks
 from .emitter import Instruction
 from .stack_depth import exception_regions, handler_label, label_positions
-from .version import falls_through
+from .version import PY311, falls_through
 
 _READS = frozenset({"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_AND_CLEAR", "DELETE_FAST"})
 _WRITES = frozenset({"STORE_FAST"})
@@ -63,7 +64,7 @@ def _names_of(item: Instr) -> tuple[str, ...]:
 def _solve(instructions: Sequence[Instruction]) -> list[frozenset[str]]:
     n = len(instructions)
     labels = label_positions(instructions)
-    regions = exception_regions(instructions)
+    handlers = _handlers(instructions, labels)
     everything: frozenset[str] = frozenset()
     if uses_reflection(instructions):
         everything = frozenset(
@@ -84,13 +85,22 @@ def _solve(instructions: Sequence[Instruction]) -> list[frozenset[str]]:
             else:
                 after = _after(item, live, labels, index)
                 after = _through(item, after) | everything
-                region = regions[index]
-                if region is not None:
-                    after |= live[labels[handler_label(region)]]
+                handler = handlers[index]
+                if handler is not None:
+                    after |= live[handler]
             if after != live[index]:
                 live[index] = after
                 changed = True
     return live[:n]
+
+
+def _handlers(instructions: Sequence[Instruction], labels: dict[Label, int]) -> list[int | None]:
+    """Where an exception of each instruction continues."""
+    if PY311:
+        regions = exception_regions(instructions)
+        return [None if region is None else labels[handler_label(region)] for region in regions]
+    blocks = [covering(stack) for stack in listed_block_stacks(instructions)]
+    return [None if block is None else block.handler for block in blocks]
 
 
 def _after(item: Instr, live: list[frozenset[str]], labels: dict[Label, int], index: int) -> frozenset[str]:

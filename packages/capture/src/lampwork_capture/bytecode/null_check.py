@@ -15,7 +15,7 @@ from bytecode.instr import TryBegin
 
 from .emitter import Instruction
 from .stack_depth import StackDepthError, exception_regions, handler_label, label_positions
-from .version import PY313, beside_callable, falls_through, stack_effect
+from .version import NULL_METHOD, PY311, PY313, beside_callable, falls_through, rotation_depth, stack_effect
 
 
 class Item(Enum):
@@ -81,14 +81,21 @@ def _step(index: int, item: Instr, stack: _Stack, *, jump: bool) -> _Stack:
     match name:
         case "PUSH_NULL":
             return (*stack, Item.NULL)
-        case "PRECALL" | "KW_NAMES":  # the call itself takes what dis counts here
+        case "PRECALL" | "KW_NAMES" | "GEN_START":  # the call, or the start, takes what dis counts here
             return stack
         case "CALL" | "CALL_KW":
             assert isinstance(item.arg, int)
             return _call(index, item, stack, item.arg + (name == "CALL_KW"))
-        case "CALL_FUNCTION_EX":
+        case "CALL_METHOD":
+            assert isinstance(item.arg, int)
+            return _call(index, item, stack, item.arg)
+        case "CALL_FUNCTION_EX" if PY311:
             assert isinstance(item.arg, int)
             return _call(index, item, stack, 1 + (item.arg & 1))
+        case "ROT_TWO" | "ROT_THREE" | "ROT_FOUR" | "ROT_N":
+            depth = rotation_depth(name, item.arg if isinstance(item.arg, int) else 0)
+            _require(index, item, stack, depth, 0)
+            return (*stack[: len(stack) - depth], stack[-1], *stack[len(stack) - depth : -1])
         case "SWAP":
             assert isinstance(item.arg, int)
             _require(index, item, stack, item.arg, 0)
@@ -104,6 +111,10 @@ def _step(index: int, item: Instr, stack: _Stack, *, jump: bool) -> _Stack:
         case "STORE_FAST":  # a slot may be set back to unbound
             _require(index, item, stack, 1, 0)
             return stack[:-1]
+        case "LOAD_METHOD":
+            _require(index, item, stack, 1, 1)
+            below = Item.NULL if item.arg == NULL_METHOD else Item.UNKNOWN
+            return (*stack[:-1], below, Item.VALUE)
         case "LOAD_FAST_AND_CLEAR":
             return (*stack, Item.UNKNOWN)
         case _:
@@ -121,7 +132,7 @@ def _general(index: int, item: Instr, stack: _Stack, *, jump: bool) -> _Stack:
     left = stack[: len(stack) - taken]
     if item.name == "LOAD_GLOBAL" and pushed == 2:
         return (*left, *beside_callable(Item.VALUE, Item.NULL))
-    if item.name in ("LOAD_METHOD", "LOAD_ATTR", "LOAD_SUPER_ATTR") and pushed == 2:
+    if item.name in ("LOAD_ATTR", "LOAD_SUPER_ATTR") and pushed == 2:
         return (*left, *beside_callable(Item.VALUE, Item.UNKNOWN))
     return left + (Item.VALUE,) * pushed
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Container
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from bytecode import Instr, Label
 from bytecode.instr import CellVar, Compare, FreeVar
 
 PYTHON: tuple[int, int] = (sys.version_info[0], sys.version_info[1])
-SUPPORTED: frozenset[tuple[int, int]] = frozenset({(3, 11), (3, 12), (3, 13)})
+SUPPORTED: frozenset[tuple[int, int]] = frozenset({(3, 10), (3, 11), (3, 12), (3, 13)})
+PY311 = PYTHON >= (3, 11)
 PY312 = PYTHON >= (3, 12)
 PY313 = PYTHON >= (3, 13)
 
@@ -41,9 +42,33 @@ def require_supported() -> None:
         raise UnsupportedPythonError
 
 
+def qualified_name(code: CodeType) -> str:
+    """`co_qualname`; before 3.11 a code object knows its plain name only."""
+    return code.co_qualname if PY311 else code.co_name
+
+
+NULL_METHOD = "__lampwork_null__"
+_holder = SimpleNamespace(**{NULL_METHOD: None})
+
+
+def push_null() -> list[Instr]:
+    """Push a NULL. 3.10 has no opcode for it, but a method load of what is no method leaves one below its result."""
+    if PY311:
+        return [Instr("PUSH_NULL")]
+    return [Instr("LOAD_CONST", cast(Any, _holder)), Instr("LOAD_METHOD", NULL_METHOD), Instr("POP_TOP")]
+
+
+def call_over_null() -> list[Instr]:
+    """NULL, callable -> result of a call without arguments."""
+    if not PY311:
+        return [Instr("CALL_METHOD", 0)]
+    turned = [Instr("SWAP", 2)] if PY313 else []
+    return [*turned, *call_sequence(0, ())]
+
+
 def before_callable() -> list[Instr]:
     """What goes below a callable on the stack."""
-    return [] if PY313 else [Instr("PUSH_NULL")]
+    return push_null() if PY311 and not PY313 else []
 
 
 def after_callable() -> list[Instr]:
@@ -59,16 +84,14 @@ def beside_callable(function: _T, beside: _T) -> tuple[_T, _T]:
     return (function, beside) if PY313 else (beside, function)
 
 
-def call_over_null() -> list[Instr]:
-    """NULL, callable -> result of a call without arguments."""
-    turned = [Instr("SWAP", 2)] if PY313 else []
-    return [*turned, *call_sequence(0, ())]
-
-
 def call_sequence(n_positional: int, keyword_names: tuple[str, ...]) -> list[Instr]:
     """Call what stands below `n_positional` values and one value for each keyword name."""
     n = n_positional + len(keyword_names)
     sequence: list[Instr] = []
+    if not PY311:
+        if not keyword_names:
+            return [Instr("CALL_FUNCTION", n)]
+        return [Instr("LOAD_CONST", cast(Any, keyword_names)), Instr("CALL_FUNCTION_KW", n)]
     if PY313 and keyword_names:
         return [Instr("LOAD_CONST", cast(Any, keyword_names)), Instr("CALL_KW", n)]
     if keyword_names:
@@ -79,9 +102,11 @@ def call_sequence(n_positional: int, keyword_names: tuple[str, ...]) -> list[Ins
     return sequence
 
 
-def make_function(code: CodeType, flags: int) -> list[Instr]:
-    """(what `flags` ask for) -> a new function."""
+def make_function(code: CodeType, flags: int, qualified: str) -> list[Instr]:
+    """(what `flags` ask for) -> a new function. From 3.11 the code itself knows its qualified name."""
     sequence = [Instr("LOAD_CONST", cast(Any, code))]
+    if not PY311:
+        sequence.append(Instr("LOAD_CONST", qualified))
     if not PY313:
         return [*sequence, Instr("MAKE_FUNCTION", flags)]
     attributes = [Instr("SET_FUNCTION_ATTRIBUTE", bit) for bit in (8, 4, 2, 1) if flags & bit]
@@ -96,7 +121,9 @@ def load_closure(cell: CellVar | FreeVar) -> Instr:
 def places_of_call(name: str, argument: int) -> int:
     """How many places of the stack a call instruction takes, the callable and what stands below it included."""
     if name == "CALL_FUNCTION_EX":
-        return 3 + (argument & 1)
+        return 2 + PY311 + (argument & 1)
+    if name == "CALL_FUNCTION":
+        return argument + 1
     return argument + (3 if name == "CALL_KW" else 2)
 
 
@@ -107,7 +134,43 @@ def call_with_tuple() -> Instr:
 
 def load_global(name: str) -> Instr:
     """A global, without pushing NULL."""
-    return Instr("LOAD_GLOBAL", (False, name))
+    return Instr("LOAD_GLOBAL", (False, name)) if PY311 else Instr("LOAD_GLOBAL", name)
+
+
+def copy_value(depth: int) -> list[Instr]:
+    """Push a copy of the value at `depth` (1 is the top)."""
+    if PY311:
+        return [Instr("COPY", depth)]
+    up = [_rotate(depth)] * (depth - 1)
+    return [*up, Instr("DUP_TOP"), *([_rotate(depth + 1)] if depth > 1 else [])]
+
+
+def swap_value(depth: int) -> list[Instr]:
+    """Swap the top with the value at `depth`, at least 2."""
+    if PY311:
+        return [Instr("SWAP", depth)]
+    return [_rotate(depth), *[_rotate(depth - 1)] * (depth - 2)]
+
+
+_ROTATIONS = {2: "ROT_TWO", 3: "ROT_THREE", 4: "ROT_FOUR"}
+
+
+def _rotate(depth: int) -> Instr:
+    """The top goes down to `depth`, what was above that comes up by one."""
+    name = _ROTATIONS.get(depth)
+    return Instr(name) if name is not None else Instr("ROT_N", depth)
+
+
+def rotation_depth(name: str, arg: int) -> int:
+    """How many values a rotating opcode of 3.10 moves; 0 for any other."""
+    if name == "ROT_N":
+        return arg
+    return next((depth for depth, rotation in _ROTATIONS.items() if rotation == name), 0)
+
+
+def pushes_null(name: str, arg: int) -> bool:
+    """Whether a LOAD_GLOBAL with this raw argument pushes NULL below the global."""
+    return PY311 and name == "LOAD_GLOBAL" and arg & 1 == 1
 
 
 def load_attribute(name: str) -> Instr:
@@ -128,9 +191,10 @@ def to_bool() -> list[Instr]:
 def pop_jump(condition: str, label: Label) -> Instr:
     """`condition` is one of IF_TRUE, IF_FALSE, IF_NONE, IF_NOT_NONE; the assembler corrects the direction.
 
-    The first two test what `to_bool` leaves.
+    The first two test what `to_bool` leaves. 3.10 has no test for None.
     """
-    return Instr(f"POP_JUMP_{condition}" if PY312 else f"POP_JUMP_FORWARD_{condition}", label)
+    directed = PYTHON == (3, 11)
+    return Instr(f"POP_JUMP_FORWARD_{condition}" if directed else f"POP_JUMP_{condition}", label)
 
 
 def redirect(instruction: Instr, backward: bool) -> list[Instr | Label] | None:
@@ -139,6 +203,8 @@ def redirect(instruction: Instr, backward: bool) -> list[Instr | Label] | None:
     target = instruction.arg
     assert isinstance(target, Label)
     location = instruction.location
+    if not PY311:  # all other jumps are absolute
+        return [Instr("JUMP_ABSOLUTE", target, location=location)] if name == "JUMP_FORWARD" and backward else None
     if name in ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"):
         if backward == name.startswith("JUMP_BACKWARD"):
             return None
@@ -181,8 +247,10 @@ LOADS_CONSTANT = frozenset({"LOAD_CONST", "RETURN_CONST"})
 
 
 def prologue(cellvars: list[str], freevars: list[str]) -> list[Instr]:
-    """COPY_FREE_VARS, MAKE_CELL and RESUME as the compiler orders them."""
+    """COPY_FREE_VARS, MAKE_CELL and RESUME as the compiler orders them; nothing in 3.10."""
     sequence: list[Instr] = []
+    if not PY311:
+        return sequence  # cells are made with the frame
     if freevars:
         sequence.append(Instr("COPY_FREE_VARS", len(freevars)))
     sequence.extend(Instr("MAKE_CELL", CellVar(name)) for name in cellvars)
@@ -240,4 +308,6 @@ def stack_effect(instruction: Instr, jump: bool | None) -> int:
     """Net values pushed. A resumed generator finds the value sent to it, which `dis` does not count."""
     if instruction.name == "RETURN_GENERATOR":
         return 1
+    if instruction.name == "GEN_START":  # takes the value that a generator of 3.10 finds on its stack at first
+        return 0
     return instruction.stack_effect(jump=jump)

@@ -334,12 +334,12 @@ check_shape(PyCodeObject *original, PyCodeObject *replacement)
     int unwanted_flags = CO_VARARGS | CO_VARKEYWORDS | CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR;
     if (replacement->co_argcount != wanted || replacement->co_kwonlyargcount != 0
         || (replacement->co_flags & unwanted_flags) != 0 || (replacement->co_flags & CO_NEWLOCALS) == 0
-        || replacement->co_nfreevars != original->co_nfreevars) {
+        || PyCode_GetNumFree(replacement) != PyCode_GetNumFree(original)) {
         PyErr_Format(PyExc_ValueError,
                      "replacement of %U must take the %d argument slots of the original as plain positional arguments "
-                     "and have its %d free variables; it takes %d, flags 0x%x, free variables %d",
-                     original->co_qualname, wanted, original->co_nfreevars, replacement->co_argcount,
-                     replacement->co_flags, replacement->co_nfreevars);
+                     "and have its %zd free variables; it takes %d, flags 0x%x, free variables %zd",
+                     lw_code_name(original), wanted, (Py_ssize_t)PyCode_GetNumFree(original), replacement->co_argcount,
+                     replacement->co_flags, (Py_ssize_t)PyCode_GetNumFree(replacement));
         return -1;
     }
     if (replacement == original) {

@@ -1,7 +1,7 @@
 /* CPython 3.11: the caller of the evaluator clears the frame, so there is nothing to do after a replacement. */
 #include "native.h"
 
-#if PY_VERSION_HEX < 0x030C0000
+#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000
 
 int
 lw_frame_setup(void)

@@ -175,7 +175,7 @@ view_dealloc(lw_frame_view *view)
 
 static PyMemberDef view_members[] = {
     {"code", T_OBJECT, offsetof(lw_frame_view, code), READONLY, "the code object that was called"},
-    {"function", T_OBJECT, offsetof(lw_frame_view, function), READONLY, "the function that was called"},
+    {"function", T_OBJECT, offsetof(lw_frame_view, function), READONLY, "the function that was called; None where the interpreter's frames do not know it"},
     {"local_values", T_OBJECT, offsetof(lw_frame_view, local_values), READONLY, "arguments by name, as bound"},
     {"cells", T_OBJECT, offsetof(lw_frame_view, cells), READONLY, "closure cells by free-variable name"},
     {"global_values", T_OBJECT, offsetof(lw_frame_view, global_values), READONLY, "the globals"},
@@ -203,7 +203,7 @@ make_view(lw_frame *frame, PyCodeObject *code, const lw_scope *scope)
         return NULL;
     }
     view->code = Py_NewRef(code);
-    view->function = Py_NewRef(lw_frame_function(frame));
+    view->function = Py_XNewRef((PyObject *)lw_frame_function(frame));
     view->global_values = Py_NewRef(scope->globals);
     view->builtin_values = Py_NewRef(scope->builtins);
     view->local_values = PyDict_New();
@@ -212,14 +212,13 @@ make_view(lw_frame *frame, PyCodeObject *code, const lw_scope *scope)
         goto fail;
     }
     for (Py_ssize_t i = 0; i < scope->n_slots; i++) {
-        PyObject *name = PyTuple_GET_ITEM(code->co_localsplusnames, i);
+        PyObject *name = lw_code_argument_name(code, i);
         if (scope->slots[i] != NULL && PyDict_SetItem(view->local_values, name, scope->slots[i]) < 0) {
             goto fail;
         }
     }
-    for (int i = 0; i < code->co_nfreevars; i++) {
-        PyObject *name = PyTuple_GET_ITEM(code->co_localsplusnames, code->co_nlocalsplus - code->co_nfreevars + i);
-        if (PyDict_SetItem(view->cells, name, PyTuple_GET_ITEM(scope->closure, i)) < 0) {
+    for (Py_ssize_t i = 0; i < scope->n_cells; i++) {
+        if (PyDict_SetItem(view->cells, lw_code_free_name(code, i), scope->cells[i]) < 0) {
             goto fail;
         }
     }
@@ -251,24 +250,14 @@ run_natively(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag
     return result;
 }
 
-/* The replacement has arguments of its own now: what it drops shall die at once, so the original lets go of them. */
-static void
-release_arguments(lw_frame *frame)
-{
-    PyObject **slots = lw_frame_slots(frame);
-    int n_slots = lw_argument_slots(lw_frame_code(frame));
-    for (int i = 0; i < n_slots; i++) {
-        Py_CLEAR(slots[i]);
-    }
-}
-
 static PyObject *
 run_replacement_frame(lw_thread *t, PyThreadState *tstate, lw_frame *frame)
 {
     if (t->replaced != NULL) {
         lw_frame *original = t->replaced;
         t->replaced = NULL;
-        release_arguments(original);
+        /* The replacement has arguments of its own now: what it drops shall die at once. */
+        lw_frame_release(original);
     }
     t->depth++;
     PyObject *result = lw_default_eval(tstate, frame, 0);
@@ -289,8 +278,12 @@ run_with_hook_off(lw_thread *t, PyThreadState *tstate, lw_frame *frame)
 /* A function that runs the replacement with the frame's globals, builtins and closure. The entry keeps one idle
  * function; it holds globals and closure only while it runs, since the collector does not see through a code object. */
 static PyFunctionObject *
-borrow_function(lw_entry *entry, const lw_scope *scope)
+borrow_function(lw_entry *entry, lw_frame *frame, const lw_scope *scope)
 {
+    PyObject *closure = lw_frame_closure(frame, scope);
+    if (closure == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
     PyFunctionObject *function = (PyFunctionObject *)entry->function;
     if (function != NULL) {
         entry->function = NULL;
@@ -300,11 +293,12 @@ borrow_function(lw_entry *entry, const lw_scope *scope)
     else {
         function = (PyFunctionObject *)PyFunction_New((PyObject *)entry->code, scope->globals);
         if (function == NULL) {
+            Py_XDECREF(closure);
             return NULL;
         }
         Py_SETREF(function->func_builtins, Py_NewRef(scope->builtins));
     }
-    function->func_closure = Py_XNewRef(scope->closure);
+    function->func_closure = closure;
     return function;
 }
 
@@ -343,7 +337,7 @@ static bool
 is_tail_called(lw_thread *t, lw_frame *frame)
 {
     lw_tail_call *tail = t->tail;
-    if (tail == NULL || tail->items[0] != (PyObject *)lw_frame_function(frame)) {
+    if (tail == NULL || !lw_frame_is_of(frame, tail->items[0])) {
         return false;
     }
     t->tail = NULL;
@@ -356,7 +350,7 @@ run_entry(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry,
 {
     Py_INCREF(entry); /* a reset while it runs must not free it */
     PyObject *result = NULL;
-    PyFunctionObject *function = borrow_function(entry, scope);
+    PyFunctionObject *function = borrow_function(entry, frame, scope);
     if (function != NULL) {
         t->replaced = frame;
         result = function->vectorcall((PyObject *)function, scope->slots, (size_t)scope->n_slots, NULL);
@@ -470,6 +464,37 @@ run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *c
 }
 
 static PyObject *
+run_call(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_code_extra *extra, const lw_scope *scope, bool is_tail)
+{
+    lw_entry *entry = extra != NULL ? lw_cache_lookup(extra, t->owner, scope) : NULL;
+    if (entry == NULL) {
+        return run_missed(t, tstate, frame, lw_frame_code(frame), scope, is_tail);
+    }
+    return run_found(t, tstate, frame, entry, scope, is_tail);
+}
+
+/* The same for a frame whose arguments are not all in their slots. */
+static PyObject *
+run_gathered(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_code_extra *extra, lw_scope *scope, bool is_tail)
+{
+    PyObject *few[16], **room = few;
+    if (scope->n_slots > (Py_ssize_t)Py_ARRAY_LENGTH(few)) {
+        room = PyMem_Calloc((size_t)scope->n_slots, sizeof(PyObject *));
+        if (room == NULL) {
+            PyErr_NoMemory();
+            return lw_frame_leave(tstate, frame, NULL);
+        }
+    }
+    lw_frame_gather(frame, scope->n_slots, room);
+    scope->slots = room;
+    PyObject *result = run_call(t, tstate, frame, extra, scope, is_tail);
+    if (room != few) {
+        PyMem_Free(room);
+    }
+    return result;
+}
+
+static PyObject *
 hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
     lw_thread *t = &this_thread;
@@ -495,19 +520,15 @@ hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
     if (_PyInterpreterState_GetEvalFrameFunc(tstate->interp) != hook) {
         return run_natively(t, tstate, frame, 0);
     }
-    PyFunctionObject *function = lw_frame_function(frame);
     lw_scope scope = {
         .slots = lw_frame_slots(frame),
         .n_slots = lw_argument_slots(code),
-        .closure = function->func_closure,
         .globals = frame->f_globals,
         .builtins = frame->f_builtins,
     };
-    lw_entry *entry = extra != NULL ? lw_cache_lookup(extra, t->owner, &scope) : NULL;
-    if (entry == NULL) {
-        return run_missed(t, tstate, frame, code, &scope, is_tail);
-    }
-    return run_found(t, tstate, frame, entry, &scope, is_tail);
+    lw_frame_cells(frame, &scope);
+    return lw_frame_must_gather(frame) ? run_gathered(t, tstate, frame, extra, &scope, is_tail)
+                                       : run_call(t, tstate, frame, extra, &scope, is_tail);
 }
 
 /* Python face */

@@ -73,10 +73,10 @@ read_root(const lw_node *node, const lw_scope *scope)
         return node->index < scope->n_slots ? Py_XNewRef(scope->slots[node->index]) : NULL;
     case LW_ACCESS_CELL:
     case LW_ACCESS_CELL_OBJECT: {
-        if (scope->closure == NULL || node->index >= PyTuple_GET_SIZE(scope->closure)) {
+        if (node->index >= scope->n_cells) {
             return NULL;
         }
-        PyObject *cell = PyTuple_GET_ITEM(scope->closure, node->index);
+        PyObject *cell = scope->cells[node->index];
         return node->access == LW_ACCESS_CELL ? cell_contents(cell) : Py_NewRef(cell);
     }
     case LW_ACCESS_GLOBAL:
@@ -477,7 +477,8 @@ tree_check(lw_guard_tree *tree, PyObject *args)
     lw_scope scope = {
         .slots = ((PyTupleObject *)slots)->ob_item,
         .n_slots = PyTuple_GET_SIZE(slots),
-        .closure = closure == Py_None ? NULL : closure,
+        .cells = closure == Py_None ? NULL : ((PyTupleObject *)closure)->ob_item,
+        .n_cells = closure == Py_None ? 0 : PyTuple_GET_SIZE(closure),
         .globals = globals,
         .builtins = builtins,
     };

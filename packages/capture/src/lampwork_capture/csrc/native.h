@@ -10,21 +10,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#if PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x030E0000
-#error "lampwork-capture: this CPython is not supported yet; the frame hook is written for 3.11 to 3.13"
+#if PY_VERSION_HEX < 0x030A0000 || PY_VERSION_HEX >= 0x030E0000
+#error "lampwork-capture: this CPython is not supported yet; the frame hook is written for 3.10 to 3.13"
 #endif
 
 #ifdef Py_GIL_DISABLED
 #error "lampwork-capture: the build of CPython without a global interpreter lock is not supported"
 #endif
 
+#if PY_VERSION_HEX >= 0x030B0000
 typedef struct _PyInterpreterFrame lw_frame;
+#else
+typedef struct _frame lw_frame;
+#endif
 
 /* What a guard tree reads: one call of one frame. All borrowed. */
 typedef struct {
     PyObject *const *slots; /* the frame's arguments, in slot order */
     Py_ssize_t n_slots;
-    PyObject *closure; /* tuple of cells, or NULL */
+    PyObject *const *cells; /* of the free variables, in order */
+    Py_ssize_t n_cells;
     PyObject *globals;
     PyObject *builtins;
 } lw_scope;
@@ -96,11 +101,41 @@ int lw_tail_setup(PyObject *module);
 PyObject *lw_tail_run(lw_tail_call *tail);
 void lw_tail_release(lw_tail_call *tail); /* drop the arguments: the called frame has its own */
 
-/* frame_3_*.c */
+/* frame_3_*.c, and what differs between interpreters about code objects */
 
 int lw_frame_setup(void);
 /* End a frame that was not evaluated, as the evaluator would have left it. Steals `result`; NULL with an exception set. */
 PyObject *lw_frame_leave(PyThreadState *tstate, lw_frame *frame, PyObject *result);
+
+static inline PyObject *
+lw_code_name(PyCodeObject *code)
+{
+#if PY_VERSION_HEX >= 0x030B0000
+    return code->co_qualname;
+#else
+    return code->co_name; /* 3.10 keeps the qualified name on the function only */
+#endif
+}
+
+static inline PyObject *
+lw_code_argument_name(PyCodeObject *code, Py_ssize_t index)
+{
+#if PY_VERSION_HEX >= 0x030B0000
+    return PyTuple_GET_ITEM(code->co_localsplusnames, index);
+#else
+    return PyTuple_GET_ITEM(code->co_varnames, index);
+#endif
+}
+
+static inline PyObject *
+lw_code_free_name(PyCodeObject *code, Py_ssize_t index)
+{
+#if PY_VERSION_HEX >= 0x030B0000
+    return PyTuple_GET_ITEM(code->co_localsplusnames, code->co_nlocalsplus - code->co_nfreevars + index);
+#else
+    return PyTuple_GET_ITEM(code->co_freevars, index);
+#endif
+}
 
 /* callable.c */
 

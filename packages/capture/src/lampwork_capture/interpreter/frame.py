@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from ..bytecode.version import beside_callable
+from ..bytecode.version import PY311, beside_callable
 from ..graph_break import BreakId, GraphBreak
 from ..source import Source
 from ..variables.base import ObservedException, Value
 from ..variables.cell import CellValue
-from ..variables.exception import ExceptionValue
+from ..variables.exception import ExceptionValue, TracebackValue
 from .dispatch import Signal
 from .instructions import Instruction, decode
 
@@ -51,6 +51,16 @@ class SavedException(Value):
     def __init__(self, previous: Value | None) -> None:
         super().__init__()
         self.previous = previous
+
+
+class SavedPart(Value):
+    """The other two of the three values that hold what was handled before, in CPython 3.10."""
+
+    kind = "a part of a saved exception state"
+    __slots__ = ()
+
+
+SAVED_PART = SavedPart()
 
 
 class Unread(Value):
@@ -137,6 +147,13 @@ class SymbolicFrame:
         self.handler_origins: list[int] = []  # instructions whose exceptions are being handled now, outermost first
         self.raised: dict[Value, int] = {}  # by exception that was seen: the instruction that first raised it
 
+    def make_cells(self) -> None:
+        """Put the frame's own cells in place, once its arguments are; from 3.11 MAKE_CELL does it."""
+        if not PY311:
+            for name in self.code.co_cellvars:
+                slot = self.decoded.slot_of[name]
+                self.slots[slot] = CellValue.new(name, self.slots[slot], in_root=self.parent is None)
+
     # Stack
 
     def push(self, value: Value) -> None:
@@ -186,12 +203,36 @@ class SymbolicFrame:
             error.value.raised = True
         entry = self.decoded.handler_at(self.index)
         if entry is None:
+            if not PY311:
+                self._leave_handlers(0)
             raise error
-        del self.stack[entry.depth :]
-        if entry.push_lasti:
-            self.stack.append(LastInstruction())
-        self.stack.append(error.value)
+        if PY311:
+            del self.stack[entry.depth :]
+            if entry.push_lasti:
+                self.stack.append(LastInstruction())
+            self.stack.append(error.value)
+        else:
+            self._leave_handlers(entry.depth)
+            del self.stack[entry.depth :]
+            self._begin_handling(error.value)
         self.pc = entry.target
+
+    # Before 3.11 the interpreter itself saves and restores what is being handled, in three values each
+
+    def _leave_handlers(self, depth: int) -> None:
+        """An exception drops the stack down to `depth`: what the handlers there had saved is handled again."""
+        saved = [value for value in self.stack[depth:] if isinstance(value, SavedException)]
+        if saved:
+            self.tracer.handled = saved[0].previous
+            del self.handler_origins[-len(saved) :]
+
+    def _begin_handling(self, error: Value) -> None:
+        tracer = self.tracer
+        saved = SavedException(tracer.handled)
+        kind = tracer.constant(error.python_type())
+        self.stack += [SAVED_PART, SAVED_PART, saved, TracebackValue(), error, kind]
+        tracer.handled = error
+        self.handler_origins.append(self.raised.get(error, self.index))
 
     # What `super()` looks at
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from ..bytecode.version import PY311
 from ..variables.base import Value
 from ..variables.context_manager import ContextMethodValue
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .instructions import HandlerEntry
 
 _LONGEST = 40
+_CALLS = frozenset({"CALL", "CALL_METHOD"})
 _SILENT = frozenset({"NOP", "PRECALL", "CACHE", "PUSH_NULL"})
 
 
@@ -27,12 +29,15 @@ def undoes_only(frame: SymbolicFrame, entry: HandlerEntry) -> bool:
     names = [instruction.name for instruction in instructions[entry.target : entry.target + 3]]
     if names == ["COPY", "POP_EXCEPT", "RERAISE"] or names[0] == "CALL_INTRINSIC_1":
         return True
-    if names[0] != "PUSH_EXC_INFO":
-        return False
-    if names[1] == "WITH_EXCEPT_START":
+    first = entry.target
+    if PY311:
+        if names[0] != "PUSH_EXC_INFO":
+            return False
+        first += 1
+    if instructions[first].name == "WITH_EXCEPT_START":
         leave = frame.stack[entry.depth - 1] if 0 < entry.depth <= len(frame.stack) else None
         return isinstance(leave, ContextMethodValue)
-    return _reraises_only(frame, entry.target + 1)
+    return _reraises_only(frame, first)
 
 
 def _is_context_variable(obj: Any) -> bool:
@@ -52,7 +57,23 @@ def _reraises_only(frame: SymbolicFrame, index: int) -> bool:
             return True
         if name in _SILENT:
             continue
-        if name == "LOAD_FAST":
+        if name == "LOAD_CONST":
+            stack.append(frame.tracer.literal(instruction.value))
+        elif name == "IS_OP" and len(stack) >= 2:
+            right, left = stack.pop(), stack.pop()
+            if not all(isinstance(value, Value) and value.is_constant() for value in (left, right)):
+                return False
+            if right.as_constant() is not None:
+                return False
+            same = left.as_constant() is None
+            stack.append(frame.tracer.constant(same != bool(instruction.arg)))
+        elif name in ("POP_JUMP_IF_FALSE", "POP_JUMP_IF_TRUE") and stack:
+            value = stack.pop()
+            if not isinstance(value, Value) or not value.is_constant() or type(value.as_constant()) is not bool:
+                return False
+            if value.as_constant() == (name == "POP_JUMP_IF_TRUE"):
+                index = instruction.target
+        elif name == "LOAD_FAST":
             value = frame.slots[instruction.arg]
             stack.append(None if value is None else value.realize())
         elif name == "LOAD_GLOBAL":
@@ -66,7 +87,7 @@ def _reraises_only(frame: SymbolicFrame, index: int) -> bool:
         elif name in ("LOAD_METHOD", "LOAD_ATTR") and instruction.value == "reset" and len(stack) == 1:
             if not _is_context_variable(stack[0]):
                 return False
-        elif name == "CALL" and instruction.arg == 1 and len(stack) == 2 and _is_context_variable(stack[0]):
+        elif name in _CALLS and instruction.arg == 1 and len(stack) == 2 and _is_context_variable(stack[0]):
             token = stack.pop()
             if not isinstance(token, Value) or token.source is not None:
                 return False

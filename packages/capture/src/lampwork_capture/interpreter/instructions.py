@@ -15,7 +15,8 @@ from functools import cached_property
 from types import CodeType
 from typing import Any
 
-from ..bytecode.version import PY313, PYTHON, local_names, split_raw
+from ..bytecode.block_stack import BLOCK_SETUPS, HANDLER_PUSHES, Block, Blocks, block_stacks, covering
+from ..bytecode.version import PY311, PY313, PYTHON, local_names, qualified_name, split_raw
 from ..guards.facts import UserLine
 from .dispatch import handler_for
 
@@ -25,6 +26,7 @@ _NAMES = frozenset(dis.hasname)
 _CONSTS = frozenset(dis.hasconst)
 _RELATIVE = frozenset(dis.hasjrel)
 _ABSOLUTE = frozenset(dis.hasjabs)
+_FREE = frozenset(dis.hasfree)
 _COMPARE = dis.opmap["COMPARE_OP"]
 _COMPARE_SHIFT = 5 if PY313 else 4 if PYTHON >= (3, 12) else 0
 _NO_FALLTHROUGH = frozenset(
@@ -36,6 +38,7 @@ _NO_FALLTHROUGH = frozenset(
         "JUMP_FORWARD",
         "JUMP_BACKWARD",
         "JUMP_BACKWARD_NO_INTERRUPT",
+        "JUMP_ABSOLUTE",
         "INTERPRETER_EXIT",
     }
 )
@@ -63,13 +66,13 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class HandlerEntry:
-    """One row of the exception table, by instruction index; `end` is exclusive."""
+    """Where an exception continues: at `target`, with `depth` values kept and `pushes` more pushed by the interpreter,
+    the number of the raising instruction first where `push_lasti`."""
 
-    start: int
-    end: int
     target: int
     depth: int
     push_lasti: bool
+    pushes: int
 
 
 class DecodedCode:
@@ -77,16 +80,44 @@ class DecodedCode:
 
     def __init__(self, code: CodeType) -> None:
         self.filename = code.co_filename
-        self.function = code.co_qualname if hasattr(code, "co_qualname") else code.co_name
+        self.function = qualified_name(code)
         self.slot_names = _slot_names(code)
         self.slot_of = {name: index for index, name in enumerate(self.slot_names)}
         self.first_free = len(self.slot_names) - len(code.co_freevars)
-        self.instructions, index_of = _decode(code)
-        self.handlers = tuple(_handlers(code, index_of))
+        self.instructions, index_of = _decode(code, self.slot_names)
         self._handler_at: dict[int, HandlerEntry] = {}
-        for entry in self.handlers:  # the table is sorted and does not overlap
-            for index in range(entry.start, entry.end):
-                self._handler_at[index] = entry
+        self._blocks: list[Blocks] | None = None
+        if PY311:
+            for covered, entry in _handlers(code, index_of):  # the table is sorted and does not overlap
+                self._handler_at.update(dict.fromkeys(covered, entry))
+        elif any(instruction.name in BLOCK_SETUPS for instruction in self.instructions):
+            self._blocks = self._find_blocks()
+            entries: dict[Block, HandlerEntry] = {}
+            for index, blocks in enumerate(self._blocks):
+                block = covering(blocks)
+                if block is not None:
+                    made = HandlerEntry(block.handler, block.depth, False, HANDLER_PUSHES)
+                    self._handler_at[index] = entries.setdefault(block, made)
+
+    def _find_blocks(self) -> list[Blocks]:
+        handlers = [i.value if i.name in BLOCK_SETUPS else -1 for i in self.instructions]
+        names = [instruction.name for instruction in self.instructions]
+        return block_stacks(
+            names, handlers, lambda index: [(after, self._effect(index, after)) for after in self.successors(index)]
+        )
+
+    def blocks_at(self, index: int) -> Blocks:
+        """The blocks on CPython 3.10's block stack before an instruction; none from 3.11."""
+        return () if self._blocks is None else self._blocks[index]
+
+    def _effect(self, index: int, after: int) -> int:
+        """Net values pushed on the way from an instruction to a successor."""
+        instruction = self.instructions[index]
+        if instruction.name == "GEN_START":
+            return 0
+        op = dis.opmap[instruction.name]
+        jump = after == instruction.target and after != index + 1
+        return dis.stack_effect(op, instruction.arg if op >= dis.HAVE_ARGUMENT else None, jump=jump)
 
     def handler_at(self, index: int) -> HandlerEntry | None:
         """The handler that protects an instruction."""
@@ -110,7 +141,7 @@ class DecodedCode:
     def jump_targets(self) -> frozenset[int]:
         """Instructions that are jumped to, or that handle exceptions."""
         targets = {instruction.target for instruction in self.instructions if instruction.target >= 0}
-        return frozenset(targets | {entry.target for entry in self.handlers})
+        return frozenset(targets | {entry.target for entry in self._handler_at.values()})
 
     @cached_property
     def depths(self) -> tuple[int, ...]:
@@ -122,15 +153,11 @@ class DecodedCode:
             if index >= len(depths) or depths[index] >= 0:
                 continue
             depths[index] = depth
-            instruction = self.instructions[index]
-            op = dis.opmap[instruction.name]
-            arg = instruction.arg if op >= dis.HAVE_ARGUMENT else None
             for after in self.successors(index):
-                jump = after == instruction.target and after != index + 1
-                pending.append((after, depth + dis.stack_effect(op, arg, jump=jump)))
+                pending.append((after, depth + self._effect(index, after)))
             handler = self._handler_at.get(index)
             if handler is not None:
-                pending.append((handler.target, handler.depth + handler.push_lasti + 1))
+                pending.append((handler.target, handler.depth + handler.pushes))
         return tuple(depths)
 
     @cached_property
@@ -165,7 +192,7 @@ def _slot_names(code: CodeType) -> tuple[str, ...]:
     return local_names(code) + cells + code.co_freevars
 
 
-def _decode(code: CodeType) -> tuple[tuple[Instruction, ...], dict[int, int]]:
+def _decode(code: CodeType, slot_names: tuple[str, ...]) -> tuple[tuple[Instruction, ...], dict[int, int]]:
     raw = code.co_code
     lines: dict[int, int] = {}
     line = code.co_firstlineno
@@ -200,10 +227,13 @@ def _decode(code: CodeType) -> tuple[tuple[Instruction, ...], dict[int, int]]:
             if op in _RELATIVE or op in _ABSOLUTE:
                 jumps.append((instruction, _jump_target(raw, op, instruction)))
             else:
-                _resolve(code, dis.opmap[name], instruction)
+                _resolve(code, slot_names, dis.opmap[name], instruction)
     index_of[len(raw)] = len(instructions)
     for instruction, target in jumps:
-        instruction.target = index_of[target]
+        if instruction.name in BLOCK_SETUPS:
+            instruction.value = index_of[target]  # goes there only when something raises
+        else:
+            instruction.target = index_of[target]
     return tuple(instructions), index_of
 
 
@@ -217,11 +247,13 @@ def _jump_target(raw: bytes, op: int, instruction: Instruction) -> int:
     return after + sign * instruction.arg * 2
 
 
-def _resolve(code: CodeType, op: int, instruction: Instruction) -> None:
+def _resolve(code: CodeType, slot_names: tuple[str, ...], op: int, instruction: Instruction) -> None:
     name, arg = instruction.name, instruction.arg
     if op in _CONSTS:
         instruction.value = code.co_consts[arg]
-    elif name == "LOAD_GLOBAL" or (name == "LOAD_ATTR" and PYTHON >= (3, 12)):
+    elif op in _FREE and not PY311:  # cells are numbered apart from the other slots
+        instruction.value = slot_names.index((code.co_cellvars + code.co_freevars)[arg])
+    elif (name == "LOAD_GLOBAL" and PY311) or (name == "LOAD_ATTR" and PYTHON >= (3, 12)):
         instruction.value = code.co_names[arg >> 1]
     elif name == "LOAD_SUPER_ATTR":
         instruction.value = code.co_names[arg >> 2]
@@ -233,7 +265,8 @@ def _resolve(code: CodeType, op: int, instruction: Instruction) -> None:
         instruction.value = code.co_names[arg]
 
 
-def _handlers(code: CodeType, index_of: dict[int, int]) -> Iterator[HandlerEntry]:
+def _handlers(code: CodeType, index_of: dict[int, int]) -> Iterator[tuple[range, HandlerEntry]]:
+    """The rows of the exception table, with the instructions that each covers."""
     table = iter(code.co_exceptiontable)
 
     def varint() -> int:
@@ -251,7 +284,8 @@ def _handlers(code: CodeType, index_of: dict[int, int]) -> Iterator[HandlerEntry
             return
         length, target, packed = varint() * 2, varint() * 2, varint()
         first, end = _index_from(index_of, start), _index_from(index_of, start + length)
-        yield HandlerEntry(first, end, index_of[target], packed >> 1, packed & 1 == 1)
+        lasti = packed & 1
+        yield range(first, end), HandlerEntry(index_of[target], packed >> 1, lasti == 1, 1 + lasti)
 
 
 def _index_from(index_of: dict[int, int], offset: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from ..bytecode.version import beside_callable
+from ..bytecode.version import beside_callable, pushes_null, rotation_depth
 from .instructions import DecodedCode, Instruction
 
 
@@ -56,16 +56,18 @@ class _State:
 _PURE_POPS = frozenset(
     {"POP_TOP", "STORE_FAST", "STORE_DEREF", "STORE_GLOBAL", "STORE_NAME", "STORE_ATTR", "STORE_SUBSCR", "STORE_SLICE",
      "DELETE_SUBSCR", "DELETE_ATTR", "LIST_APPEND", "SET_ADD", "MAP_ADD", "LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE",
-     "DICT_MERGE", "POP_EXCEPT", "END_FOR", "END_SEND", "KW_NAMES", "PRECALL", "RESUME", "NOP"}
+     "DICT_MERGE", "POP_EXCEPT", "POP_BLOCK", "SETUP_FINALLY", "GEN_START", "END_FOR", "END_SEND", "KW_NAMES",
+     "PRECALL", "RESUME", "NOP"}
 )  # fmt: skip
 _TRIVIAL = frozenset(
     {"NOP", "POP_TOP", "LOAD_CONST", "LOAD_FAST", "RETURN_VALUE", "RETURN_CONST", "STORE_FAST", "DELETE_FAST",
-     "JUMP_FORWARD", "RESUME", "LOAD_DEREF", "BUILD_TUPLE", "SWAP", "COPY"}
+     "JUMP_FORWARD", "RESUME", "LOAD_DEREF", "BUILD_TUPLE", "SWAP", "COPY", "ROT_TWO", "DUP_TOP", "POP_BLOCK"}
 )  # fmt: skip
 _NEVER_RAISES = frozenset(
     {"POP_EXCEPT", "PUSH_EXC_INFO", "POP_TOP", "SWAP", "COPY", "NOP", "JUMP_FORWARD", "JUMP_BACKWARD", "LOAD_CONST",
      "JUMP_BACKWARD_NO_INTERRUPT", "PUSH_NULL", "STORE_FAST", "LOAD_FAST_AND_CLEAR", "PRECALL", "KW_NAMES", "MAKE_CELL",
-     "LOAD_CLOSURE", "SET_FUNCTION_ATTRIBUTE"}
+     "LOAD_CLOSURE", "SET_FUNCTION_ATTRIBUTE", "POP_BLOCK", "SETUP_FINALLY", "JUMP_ABSOLUTE", "ROT_TWO", "ROT_THREE",
+     "ROT_FOUR", "ROT_N", "DUP_TOP", "DUP_TOP_TWO"}
 )  # fmt: skip
 _DEEPEST = 8  # exceptions handled at a time; a path through handlers that cannot happen must not count for ever
 _NEVER_EXITS = frozenset(
@@ -109,20 +111,25 @@ def find_exits(
 
 def _exit_at(decoded: DecodedCode, index: int, state: _State, live: frozenset[str]) -> Exit | None:
     instruction = decoded.instructions[index]
-    if state.handled or instruction.name in _NEVER_EXITS or Item.UNKNOWN in state.stack:
+    if state.handled or _is_handling(decoded, index) or instruction.name in _NEVER_EXITS or Item.UNKNOWN in state.stack:
         return None
     if index > 0 and decoded.instructions[index - 1].name == "TO_BOOL":
         return None  # the test that it is for: behind it are two places to go on, and neither depends on the result
     if _is_trivial_tail(decoded, index):
         return None
-    if instruction.name in ("POP_TOP", "NOP", "JUMP_FORWARD") or (
-        instruction.name.startswith("JUMP_BACKWARD") and decoded.loop_of[index] < 0
+    if instruction.name in ("POP_TOP", "NOP", "JUMP_FORWARD", "POP_BLOCK") or (
+        instruction.name.startswith(("JUMP_BACKWARD", "JUMP_ABSOLUTE")) and decoded.loop_of[index] < 0
     ):
         return None  # a little further there is less to hand over
     names = [name for name in decoded.slot_names if name in live and name in state.maybe]
     if any(name not in state.surely for name in names):
         return None
     return Exit(index, tuple(item is Item.NULL for item in state.stack), tuple(names))
+
+
+def _is_handling(decoded: DecodedCode, index: int) -> bool:
+    """Whether an exception is being handled, as far as the blocks of the code tell."""
+    return any(block.is_handling for block in decoded.blocks_at(index))
 
 
 def _is_trivial_tail(decoded: DecodedCode, index: int) -> bool:
@@ -146,7 +153,7 @@ def _successors(decoded: DecodedCode, index: int, state: _State) -> list[tuple[i
         after.append((target, _step(decoded, instruction, state, jump)))
     handler = decoded.handler_at(index)
     if handler is not None and instruction.name not in _NEVER_RAISES:
-        stack = state.stack[: handler.depth] + (Item.VALUE,) * (1 + handler.push_lasti)
+        stack = state.stack[: handler.depth] + (Item.VALUE,) * handler.pushes
         after.append((handler.target, _State(stack, state.handled, state.surely, state.maybe)))
     return after
 
@@ -163,7 +170,10 @@ def _step(decoded: DecodedCode, instruction: Instruction, state: _State, jump: b
         case "PUSH_NULL":
             stack.append(Item.NULL)
         case "LOAD_GLOBAL":
-            stack.extend(beside_callable(Item.VALUE, Item.NULL) if instruction.arg & 1 else [Item.VALUE])
+            pair = beside_callable(Item.VALUE, Item.NULL)
+            stack.extend(pair if pushes_null(name, instruction.arg) else [Item.VALUE])
+        case "ROT_TWO" | "ROT_THREE" | "ROT_FOUR" | "ROT_N":
+            stack.insert(len(stack) - rotation_depth(name, instruction.arg), stack.pop())
         case "PUSH_EXC_INFO":
             stack.append(Item.VALUE)
             handled += 1

@@ -12,8 +12,9 @@ layout, so all breaks that leave there share it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType
 from typing import Any
 
@@ -21,11 +22,20 @@ from bytecode.instr import CellVar, FreeVar, Instr, Label
 
 from .. import _native
 from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
+from ..bytecode.block_stack import leave_blocks, push_with_blocks
 from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..bytecode.liveness import Liveness
 from ..bytecode.reachability import drop_unreachable
-from ..bytecode.version import PY313, PYTHON, call_with_tuple, load_attribute
+from ..bytecode.version import (
+    PY313,
+    PYTHON,
+    call_with_tuple,
+    load_attribute,
+    push_null,
+    qualified_name,
+    swap_value,
+)
 from ..skip_policy import NATIVE_MARK
 from .instructions import DecodedCode, decode
 from .region import Exit
@@ -52,7 +62,7 @@ class CodeCopy:
         names = [instruction.name for instruction in decode(code).instructions]
         listed = [item.name for item in items if isinstance(item, Instr)]
         if names != listed:
-            raise ValueError(f"two readings of {code.co_qualname} differ")
+            raise ValueError(f"two readings of {qualified_name(code)} differ")
         self.makes_inner_cells = any(
             isinstance(item, Instr) and item.name == "MAKE_CELL" for item in items[prologue_end(items) :]
         )
@@ -125,6 +135,15 @@ class BodyCopy:
                 item = Instr(item.name, item.arg, location=location)
             self.tails.append(item)
 
+    def handler_label(self, index: int) -> Label:
+        """The label of an instruction that something jumps to."""
+        for item in reversed(self.editable.instructions[: self._positions[index]]):
+            if isinstance(item, Label):
+                return item
+            if isinstance(item, Instr):
+                break
+        raise ValueError(f"nothing jumps to instruction {index} of {self.code.co_name}")
+
     def instruction(self, index: int) -> Instr:
         item = self.editable.instructions[self._positions[index]]
         assert isinstance(item, Instr)
@@ -167,10 +186,48 @@ def code_of_break(
     editable = body.editable
     jump = Instr("JUMP_FORWARD", entry)
     start = editable.instructions[: body.begin]
-    editable.instructions = drop_unreachable([*start, *prefix, jump, *body.items()])
+    blocks = _enter_blocks(body, native.entry, taken)
+    editable.instructions = drop_unreachable([*start, *prefix, *blocks, jump, *body.items()])
     editable.take_plain_arguments()
     editable.stack_size = 0
     return assemble(editable), resumes
+
+
+def _enter_blocks(body: BodyCopy, entry: Exit, taken: Emitter) -> list[CodeItem]:
+    """With the stack laid out, lay it out again so that each block of the code is pushed at its depth."""
+    blocks = decode(body.code).blocks_at(entry.index)
+    if not blocks:
+        return []
+    emitter = body.emitter()
+    nulls = [*entry.stack, *([False, False] if entry.calls else [])]
+    lowest = blocks[0].depth
+    above: list[Callable[[], None]] = []
+    for null in reversed(nulls[lowest:]):
+        if null:
+            emitter.drop_null()
+            above.append(emitter.push_null)
+        else:
+            above.append(partial(_push_held, emitter, _hold_top(emitter, taken)))
+    pushes = [*[_keep] * lowest, *reversed(above)]
+    push_with_blocks(emitter, pushes, blocks, body.handler_label)
+    return emitter.instructions
+
+
+def _keep() -> None:
+    """A value that is in its place already."""
+
+
+def _hold_top(emitter: Emitter, taken: Emitter) -> str:
+    """Pop into a fresh local."""
+    name = taken.fresh_local("stack")
+    emitter.emit("STORE_FAST", name)
+    return name
+
+
+def _push_held(emitter: Emitter, name: str) -> None:
+    """Push a local, which holds the value no longer."""
+    emitter.emit("LOAD_FAST", name)
+    emitter.emit("DELETE_FAST", name)
 
 
 def continuation_code(code: CodeType, native: NativePart) -> tuple[CodeType, tuple[CodeType, ...]]:
@@ -220,11 +277,8 @@ def _without_method_pair(item: Instr) -> list[CodeItem]:
     else:
         return [item]
     load = load_attribute(name)
-    return [
-        Instr(load.name, load.arg, location=item.location),
-        Instr("PUSH_NULL", location=item.location),
-        *([] if PY313 else [Instr("SWAP", 2, location=item.location)]),
-    ]
+    pair = [load, *push_null(), *([] if PY313 else swap_value(2))]
+    return [Instr(made.name, made.arg, location=item.location) for made in pair]
 
 
 def _call_continuation(body: BodyCopy, entry: Exit, resume: CodeType, taken: Emitter, *, hand_back: bool) -> None:
@@ -269,13 +323,13 @@ def last_of_call(decoded: DecodedCode, start: int) -> int:
 
 def _leave(emitter: Emitter, code: CodeType, leave: Exit, resume: CodeType, taken: Emitter, *, hand_back: bool) -> None:
     """At an exit: take stack and locals, and go on with them in the resume function, or hand both back."""
+    leave_blocks(emitter, decode(code).blocks_at(leave.index))
     held: list[str] = []
     for null in reversed(leave.stack):
         if null:
             emitter.drop_null()
         else:
-            held.append(taken.fresh_local("stack"))
-            emitter.emit("STORE_FAST", held[-1])
+            held.append(_hold_top(emitter, taken))
     held.reverse()
     emitter.begin_call(Unfinished if hand_back else _native.TailCall)
     emitter.make_function(resume, resume.co_freevars)
@@ -290,8 +344,7 @@ def _leave(emitter: Emitter, code: CodeType, leave: Exit, resume: CodeType, take
     plain = [name for name in leave.local_names if name not in own]
     passed = [_NEXT, _NEXT_ARGUMENTS] if leave.calls else []
     for name in (*plain, *held, *passed):
-        emitter.emit("LOAD_FAST", name)
-        emitter.emit("DELETE_FAST", name)  # the resumed frame holds them now
+        _push_held(emitter, name)  # the resumed frame holds them now
         count += 1
     if hand_back:
         emitter.build_tuple(count)
@@ -339,12 +392,8 @@ def _entered_code(body: BodyCopy, entry: Exit, start: Label, taken: Emitter, *, 
     if is_native:
         emitter.load_constant(None)
         emitter.emit("STORE_FAST", NATIVE_MARK)
-    for name in stack_names:
-        if name is None:
-            emitter.push_null()
-        else:
-            emitter.emit("LOAD_FAST", name)
-            emitter.emit("DELETE_FAST", name)
+    pushes = [emitter.push_null if name is None else partial(_push_held, emitter, name) for name in stack_names]
+    push_with_blocks(emitter, pushes, decode(code).blocks_at(entry.index), body.handler_label)
     if entry.calls:
         arguments += [_NEXT, _NEXT_ARGUMENTS]
         emitter.begin_call()
@@ -356,7 +405,7 @@ def _entered_code(body: BodyCopy, entry: Exit, start: Label, taken: Emitter, *, 
     emitter.jump(start)
     entered = EditableCode(
         name=code.co_name,
-        qualified_name=code.co_qualname,
+        qualified_name=qualified_name(code),
         filename=code.co_filename,
         first_line=code.co_firstlineno,
         flags=body.editable.flags,

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from ..bytecode.version import PY311
 from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
 from ..graph.scalar_inputs import ScalarInputs
 from ..graph_break import BreakId, GraphBreak, SkipFrame
@@ -37,7 +38,7 @@ from . import opcodes
 from .dispatch import Signal
 from .frame import FramePlace, StopPlace, SymbolicFrame, Unread
 from .handlers import undoes_only
-from .instructions import decode
+from .instructions import DecodedCode, decode
 from .scope import GlobalScope
 from .side_effects import SideEffects
 
@@ -102,6 +103,7 @@ class FrameTracer:
         for name in code.co_freevars:
             cell = self.existing_cell(name, scope.cells[name], CellObjectSource(name), CellSource(name))
             self.root.slots[slot_of[name]] = cell
+        self.root.make_cells()
 
     def run(self) -> Signal:
         """Trace the root frame. Raises ObservedException for an exception that it does not catch."""
@@ -283,8 +285,10 @@ class FrameTracer:
             frame.slots[slot_of[name]] = value
         if code.co_freevars:
             frame.slots[frame.decoded.first_free :] = function.cells(self)
+        frame.make_cells()
         if code.co_flags & _GENERATOR:
-            self.continue_frame(frame)
+            if PY311:
+                self.continue_frame(frame)  # up to its RETURN_GENERATOR
             suspended = SuspendedGenerator(self, frame)
             self._generators.append(suspended)
             return GeneratorValue(suspended, function, dict(code_locals))
@@ -438,7 +442,7 @@ class SuspendedGenerator:
 
     def throw(self, error: Value) -> tuple[bool, Value]:
         frame = self._frame
-        if frame.index and frame.decoded.instructions[frame.index - 1].name == "SEND":
+        if is_delegating(frame.decoded, frame.index):
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "throwing into a generator that delegates")
         frame.unwind(ObservedException(error))
         return self._run()
@@ -457,6 +461,13 @@ class SuspendedGenerator:
             tracer.handled = outer
         assert self._frame.result is not None
         return signal is Signal.RETURNED, self._frame.result
+
+
+def is_delegating(decoded: DecodedCode, index: int) -> bool:
+    """Whether a generator that is suspended at an instruction waits in a `yield from`."""
+    if decoded.instructions[index].name == "YIELD_FROM":
+        return True
+    return index > 0 and decoded.instructions[index - 1].name == "SEND"
 
 
 class TorchState:
@@ -514,7 +525,7 @@ def _looks_at_its_frame(code: CodeType) -> bool:
             if instruction.value not in ("vars", "dir"):
                 return True
             following = [i for i in instructions[instruction.index + 1 : instruction.index + 3] if i.name != "PRECALL"]
-            if following and following[0].name == "CALL" and following[0].arg == 0:
+            if following and following[0].name in ("CALL", "CALL_FUNCTION") and following[0].arg == 0:
                 return True
     return False
 

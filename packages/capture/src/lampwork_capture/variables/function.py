@@ -13,6 +13,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from .. import _native
+from ..bytecode.version import qualified_name
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, ConstantIs, IdentityIs, LengthIs, TypeIs
 from ..interpreter.side_effects import DELETED, emit_attribute_write
@@ -204,7 +205,7 @@ class SourcedFunctionValue(FunctionValue):
 class MadeFunctionValue(FunctionValue):
     """A function made by the traced program (`def`, `lambda`, a comprehension)."""
 
-    __slots__ = ("_annotations", "_cells", "_defaults", "_keyword_defaults", "_scope")
+    __slots__ = ("_annotations", "_cells", "_defaults", "_keyword_defaults", "_qualified", "_scope")
 
     def __init__(
         self,
@@ -214,9 +215,11 @@ class MadeFunctionValue(FunctionValue):
         defaults: Value | None,
         keyword_defaults: Value | None,
         annotations: Value | None,
+        qualified: str,
     ) -> None:
         super().__init__(code, None)
         self._scope = scope
+        self._qualified = qualified
         self._cells = tuple(cells)
         self._defaults = defaults
         self._keyword_defaults = keyword_defaults
@@ -228,7 +231,8 @@ class MadeFunctionValue(FunctionValue):
         defaults = value if part == 1 else self._defaults
         keyword_defaults = value if part == 2 else self._keyword_defaults
         annotations = value if part == 4 else self._annotations
-        return MadeFunctionValue(self.code, self._scope, cells, defaults, keyword_defaults, annotations)
+        parts = defaults, keyword_defaults, annotations
+        return MadeFunctionValue(self.code, self._scope, cells, *parts, self._qualified)
 
     def describe(self) -> str:
         return f"the function `{self.code.co_name}`"
@@ -265,7 +269,7 @@ class MadeFunctionValue(FunctionValue):
             case "__name__":
                 return tracer.constant(self.code.co_name)
             case "__qualname__":
-                return tracer.constant(self.code.co_qualname)
+                return tracer.constant(self._qualified)
             case "__doc__":
                 consts = self.code.co_consts
                 return tracer.constant(consts[0] if consts and isinstance(consts[0], str) else None)
@@ -306,7 +310,7 @@ class MadeFunctionValue(FunctionValue):
                 emitter.load_value(cell)
             emitter.build_tuple(len(self._cells))
             flags |= 8
-        emitter.finish_function(self.code, flags)
+        emitter.finish_function(self.code, flags, self._qualified)
 
     def _make_elsewhere(self, emitter: ValueEmitter) -> None:
         emitter.begin_call(FunctionType)
@@ -326,6 +330,11 @@ class MadeFunctionValue(FunctionValue):
             emitter.load_value(self._keyword_defaults)
             emitter.swap(2)
             emitter.store_attribute("__kwdefaults__")
+        if self._qualified != qualified_name(self.code):
+            emitter.copy(1)
+            emitter.load_constant(self._qualified)
+            emitter.swap(2)
+            emitter.store_attribute("__qualname__")
         if self._annotations is not None:
             emitter.copy(1)
             self._load_annotations(emitter, self._annotations)

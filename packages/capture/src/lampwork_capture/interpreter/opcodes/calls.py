@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...bytecode.version import PY311, qualified_name
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import Value
 from ...variables.function import MadeFunctionValue
@@ -64,6 +65,38 @@ def _callable_at(frame: SymbolicFrame, base: int) -> tuple[Value, Value]:
     return (second, first) if type(first) is Null else (first, second)
 
 
+@opcode("CALL_FUNCTION", until=(3, 10))
+def call_function(frame: SymbolicFrame, instruction: Instruction) -> None:
+    stack = frame.stack
+    base = len(stack) - instruction.arg - 1
+    result = call_value(frame, stack[base], stack[base + 1 :], {})
+    del stack[base:]
+    stack.append(result)
+
+
+@opcode("CALL_FUNCTION_KW", until=(3, 10))
+def call_function_kw(frame: SymbolicFrame, instruction: Instruction) -> None:
+    stack = frame.stack
+    names: tuple[str, ...] = stack[-1].as_constant()
+    base = len(stack) - instruction.arg - 2
+    first = len(stack) - 1 - len(names)
+    kwargs = dict(zip(names, stack[first:-1]))
+    result = call_value(frame, stack[base], stack[base + 1 : first], kwargs)
+    del stack[base:]
+    stack.append(result)
+
+
+@opcode("CALL_METHOD", until=(3, 10))
+def call_method(frame: SymbolicFrame, instruction: Instruction) -> None:
+    """NULL, bound method, arguments: what our LOAD_METHOD leaves."""
+    stack = frame.stack
+    base = len(stack) - instruction.arg - 2
+    assert type(stack[base]) is Null
+    result = call_value(frame, stack[base + 1], stack[base + 2 :], {})
+    del stack[base:]
+    stack.append(result)
+
+
 def call_value(frame: SymbolicFrame, function: Value, args: list[Value], kwargs: dict[str, Value]) -> Value:
     """Call a value from a frame: the few callables that look at their caller's frame are told about it."""
     if not args and not kwargs and function.is_constant() and function.as_constant() is super:
@@ -88,16 +121,19 @@ def zero_argument_super(frame: SymbolicFrame) -> tuple[Value, Value]:
 def call_function_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
     tracer = frame.tracer
     stack = frame.stack
-    base = len(stack) - (4 if instruction.arg & 1 else 3)
+    base = len(stack) - 2 - (instruction.arg & 1) - PY311
     kwargs: dict[str, Value] = {}
     if instruction.arg & 1:
         for key, value in tracer.items_of_mapping(stack[-1]):
             if not isinstance(key, str):
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "keyword names must be strings")
             kwargs[key] = value
-    args = stack[base + 2].unpack(tracer)
-    function, receiver = _callable_at(frame, base)
-    assert type(receiver) is Null
+    if PY311:
+        args = stack[base + 2].unpack(tracer)
+        function, receiver = _callable_at(frame, base)
+        assert type(receiver) is Null
+    else:
+        function, args = stack[base], stack[base + 1].unpack(tracer)
     result = call_value(frame, function, args, kwargs)
     del stack[base:]
     stack.append(result)
@@ -106,18 +142,21 @@ def call_function_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("MAKE_FUNCTION", until=(3, 12))
 def make_function(frame: SymbolicFrame, instruction: Instruction) -> None:
     tracer = frame.tracer
+    qualified = None if PY311 else frame.pop().as_constant()
     code = frame.pop().as_constant()
     flags = instruction.arg
     cells = frame.pop().unpack(tracer) if flags & 0x08 else []
     annotations = frame.pop() if flags & 0x04 else None
     keyword_defaults = frame.pop() if flags & 0x02 else None
     defaults = frame.pop() if flags & 0x01 else None
-    frame.push(MadeFunctionValue(code, frame.scope, cells, defaults, keyword_defaults, annotations))
+    qualified = qualified or qualified_name(code)
+    frame.push(MadeFunctionValue(code, frame.scope, cells, defaults, keyword_defaults, annotations, qualified))
 
 
 @opcode("MAKE_FUNCTION", since=(3, 13))
 def make_plain_function(frame: SymbolicFrame, instruction: Instruction) -> None:
-    frame.push(MadeFunctionValue(frame.pop().as_constant(), frame.scope, (), None, None, None))
+    code = frame.pop().as_constant()
+    frame.push(MadeFunctionValue(code, frame.scope, (), None, None, None, qualified_name(code)))
 
 
 @opcode("SET_FUNCTION_ATTRIBUTE", since=(3, 13))

@@ -25,6 +25,13 @@ def jump_backward(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.pc = instruction.target
 
 
+@opcode("JUMP_ABSOLUTE", until=(3, 10))
+def jump_absolute(frame: SymbolicFrame, instruction: Instruction) -> None:
+    if instruction.target <= instruction.index:
+        frame.tracer.count_iteration()
+    frame.pc = instruction.target
+
+
 @opcode("POP_JUMP_FORWARD_IF_TRUE", "POP_JUMP_BACKWARD_IF_TRUE", "POP_JUMP_IF_TRUE")
 def pop_jump_if_true(frame: SymbolicFrame, instruction: Instruction) -> None:
     if frame.stack[-1].truth(frame.tracer):

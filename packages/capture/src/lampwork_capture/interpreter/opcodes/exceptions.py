@@ -1,13 +1,15 @@
 """Opcodes of exceptions and `with`.
 
-They follow the exception handling of CPython 3.11 step by step: the run loop pushes the exception, PUSH_EXC_INFO
-saves what was handled before, POP_EXCEPT restores it. Invariant: `tracer.handled` is what `sys.exception()` would be.
+They follow the exception handling of CPython step by step. From 3.11 the run loop pushes the exception, PUSH_EXC_INFO
+saves what was handled before, POP_EXCEPT restores it; in 3.10 the run loop saves and restores, in three values each.
+Invariant: `tracer.handled` is what `sys.exception()` would be.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...bytecode.version import PY311
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Value
 from ...variables.exception import TracebackValue, exception_classes, instantiate
@@ -28,6 +30,47 @@ def push_exc_info(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.handler_origins.append(frame.raised.get(error, frame.index))
 
 
+@opcode("SETUP_FINALLY", until=(3, 10))
+def setup_finally(frame: SymbolicFrame, instruction: Instruction) -> None:
+    """The block that it pushes is known from the code (`DecodedCode.handler_at`)."""
+
+
+@opcode("SETUP_WITH", until=(3, 10))
+def setup_with(frame: SymbolicFrame, instruction: Instruction) -> None:
+    manager = frame.stack[-1]
+    manager.get_attribute(frame.tracer, "__enter__")  # looked up before `__exit__`
+    leave = manager.get_attribute(frame.tracer, "__exit__")
+    entered = manager.call_method(frame.tracer, "__enter__", [], {})
+    frame.stack[-1] = leave
+    frame.push(entered)
+
+
+@opcode("POP_EXCEPT", until=(3, 10))
+def pop_saved_state(frame: SymbolicFrame, instruction: Instruction) -> None:
+    """The exception state from before, in three values."""
+    saved = frame.pop_many(3)[2]
+    assert isinstance(saved, SavedException)
+    frame.tracer.handled = saved.previous
+    if frame.handler_origins:
+        frame.handler_origins.pop()
+
+
+@opcode("JUMP_IF_NOT_EXC_MATCH", until=(3, 10))
+def jump_if_not_exc_match(frame: SymbolicFrame, instruction: Instruction) -> None:
+    kind, named = frame.stack[-2:]
+    classes = exception_classes(frame.tracer, named)
+    matches = issubclass(kind.as_constant(), classes)
+    frame.pop_many(2)
+    if not matches:
+        frame.pc = instruction.target
+
+
+@opcode("RERAISE", until=(3, 10))
+def reraise_triple(frame: SymbolicFrame, instruction: Instruction) -> None:
+    """Traceback, exception and type."""
+    raise ObservedException(frame.pop_many(3)[1])
+
+
 @opcode("POP_EXCEPT", since=(3, 11))
 def pop_except(frame: SymbolicFrame, instruction: Instruction) -> None:
     saved = frame.pop()
@@ -43,7 +86,7 @@ def check_exc_match(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.push(frame.tracer.constant(not set(classes).isdisjoint(frame.stack[-1].python_type().__mro__)))
 
 
-@opcode("RERAISE")
+@opcode("RERAISE", since=(3, 11))
 def reraise(frame: SymbolicFrame, instruction: Instruction) -> None:
     raise ObservedException(frame.pop())
 
@@ -81,8 +124,8 @@ def before_with(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("WITH_EXCEPT_START")
 def with_except_start(frame: SymbolicFrame, instruction: Instruction) -> None:
     tracer = frame.tracer
-    error: Value = frame.stack[-1]
-    leave = frame.stack[-4]
+    error: Value = frame.stack[-1 if PY311 else -2]
+    leave = frame.stack[-4 if PY311 else -7]
     kind = tracer.constant(error.python_type())
     frame.push(leave.call(tracer, [kind, error, TracebackValue()], {}))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...bytecode.version import PYTHON
-from ...variables.base import ObservedException
+from ...variables.base import ObservedException, Value
 from ...variables.exception import is_exception_of, stop_iteration_value
 from ...variables.generator import GeneratorValue
 from ..dispatch import Signal, decline, opcode
@@ -59,18 +59,23 @@ def yield_value(frame: SymbolicFrame, instruction: Instruction) -> Signal:
     return Signal.YIELDED
 
 
+def _send(frame: SymbolicFrame, sent: Value) -> Value:
+    """What the iterator on top of the stack yields for a value sent to it. Raises an observed StopIteration."""
+    tracer = frame.tracer
+    receiver = frame.stack[-1].realize()
+    if isinstance(receiver, GeneratorValue):
+        return receiver.send(tracer, sent)
+    if tracer.is_none(sent):
+        return receiver.next(tracer)
+    return receiver.call_method(tracer, "send", [sent], {})
+
+
 @opcode("SEND", since=(3, 11))
 def send(frame: SymbolicFrame, instruction: Instruction) -> None:
     tracer = frame.tracer
     sent = frame.stack.pop()
-    receiver = frame.stack[-1].realize()
     try:
-        if isinstance(receiver, GeneratorValue):
-            result = receiver.send(tracer, sent)
-        elif tracer.is_none(sent):
-            result = receiver.next(tracer)
-        else:
-            result = receiver.call_method(tracer, "send", [sent], {})
+        result = _send(frame, sent)
     except ObservedException as error:
         if not is_exception_of(error.value, StopIteration):
             raise
@@ -80,6 +85,27 @@ def send(frame: SymbolicFrame, instruction: Instruction) -> None:
         frame.pc = instruction.target
         return
     frame.stack.append(result)
+
+
+@opcode("GEN_START", until=(3, 10))
+def gen_start(frame: SymbolicFrame, instruction: Instruction) -> None:
+    """Take off the None that starts the generator."""
+    frame.stack.pop()
+
+
+@opcode("YIELD_FROM", until=(3, 10))
+def yield_from(frame: SymbolicFrame, instruction: Instruction) -> Signal | None:
+    """The instruction is run again for each value that is sent, until the receiver is exhausted."""
+    sent = frame.stack.pop()
+    try:
+        frame.result = _send(frame, sent)
+    except ObservedException as error:
+        if not is_exception_of(error.value, StopIteration):
+            raise
+        frame.stack[-1] = stop_iteration_value(frame.tracer, error.value)
+        return None
+    frame.pc = instruction.index
+    return Signal.YIELDED
 
 
 @opcode("END_SEND", since=(3, 12))
@@ -101,5 +127,6 @@ decline(
     "GET_ANEXT",
     "END_ASYNC_FOR",
     "BEFORE_ASYNC_WITH",
+    "SETUP_ASYNC_WITH",
     "ASYNC_GEN_WRAP",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...bytecode.version import PY311
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Value
 from ...variables.exception import is_exception_of
@@ -47,9 +48,34 @@ def match_keys(frame: SymbolicFrame, instruction: Instruction) -> None:
     for key in keys:
         if not subject.contains(tracer, key):
             frame.push(tracer.constant(None))
+            _push_verdict(frame, False)
             return
         values.append(subject.get_item(tracer, key))
     frame.push(tracer.make_tuple(values))
+    _push_verdict(frame, True)
+
+
+def _push_verdict(frame: SymbolicFrame, matched: bool) -> None:
+    """Before 3.11 a pattern also says whether it matched; later code tests for None."""
+    if not PY311:
+        frame.push(frame.tracer.constant(matched))
+
+
+def _fail_class(frame: SymbolicFrame, subject: Value) -> None:
+    frame.push(frame.tracer.constant(None) if PY311 else subject)
+    _push_verdict(frame, False)
+
+
+@opcode("COPY_DICT_WITHOUT_KEYS", until=(3, 10))
+def copy_dict_without_keys(frame: SymbolicFrame, instruction: Instruction) -> None:
+    """The rest of a mapping pattern."""
+    tracer = frame.tracer
+    subject, keys = frame.stack[-2], frame.stack[-1].unpack(tracer)
+    rest = tracer.make_dict([])
+    rest.call_method(tracer, "update", [subject], {})
+    for key in keys:
+        rest.delete_item(tracer, key)
+    frame.stack[-1] = rest
 
 
 @opcode("MATCH_CLASS")
@@ -61,7 +87,7 @@ def match_class(frame: SymbolicFrame, instruction: Instruction) -> None:
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{cls_value.describe()} as a class pattern")
     names = [name.as_constant() for name in names_value.unpack(tracer)]
     if not tracer.constant(isinstance).call(tracer, [subject, cls_value], {}).truth(tracer):
-        frame.push(tracer.constant(None))
+        _fail_class(frame, subject)
         return
     count = instruction.arg
     attributes: list[Value] = []
@@ -82,6 +108,7 @@ def match_class(frame: SymbolicFrame, instruction: Instruction) -> None:
         except ObservedException as error:
             if not is_exception_of(error.value, AttributeError):
                 raise
-            frame.push(tracer.constant(None))
+            _fail_class(frame, subject)
             return
     frame.push(tracer.make_tuple(attributes))
+    _push_verdict(frame, True)

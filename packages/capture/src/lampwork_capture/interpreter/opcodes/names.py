@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from ...bytecode.version import PY311
 from ...graph_break import BreakId, GraphBreak
 from ...variables.cell import CellValue
 from ..dispatch import decline, opcode
@@ -75,34 +76,34 @@ def _cell(frame: SymbolicFrame, slot: int) -> CellValue:
 
 @opcode("LOAD_CLOSURE")
 def load_closure(frame: SymbolicFrame, instruction: Instruction) -> None:
-    frame.stack.append(_cell(frame, instruction.arg))
+    frame.stack.append(_cell(frame, instruction.value))
 
 
 @opcode("LOAD_DEREF")
 def load_deref(frame: SymbolicFrame, instruction: Instruction) -> None:
-    value = _cell(frame, instruction.arg).load(frame.tracer)
+    value = _cell(frame, instruction.value).load(frame.tracer)
     if value is None:
-        _unbound(frame, frame.decoded.slot_names[instruction.arg])
+        _unbound(frame, frame.decoded.slot_names[instruction.value])
     frame.stack.append(value)
 
 
 @opcode("STORE_DEREF")
 def store_deref(frame: SymbolicFrame, instruction: Instruction) -> None:
-    _cell(frame, instruction.arg).store(frame.tracer, frame.stack.pop())
+    _cell(frame, instruction.value).store(frame.tracer, frame.stack.pop())
 
 
 @opcode("DELETE_DEREF")
 def delete_deref(frame: SymbolicFrame, instruction: Instruction) -> None:
-    cell = _cell(frame, instruction.arg)
+    cell = _cell(frame, instruction.value)
     if cell.load(frame.tracer) is None:
-        _unbound(frame, frame.decoded.slot_names[instruction.arg])
+        _unbound(frame, frame.decoded.slot_names[instruction.value])
     cell.store(frame.tracer, None)
 
 
 @opcode("LOAD_GLOBAL")
 def load_global(frame: SymbolicFrame, instruction: Instruction) -> None:
     value = frame.scope.load(frame.tracer, instruction.value)
-    if instruction.arg & 1:
+    if PY311 and instruction.arg & 1:
         frame.push_callable(value)
     else:
         frame.stack.append(value)

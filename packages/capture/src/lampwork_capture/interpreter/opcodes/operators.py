@@ -59,8 +59,28 @@ _COMPARE: dict[str, Callable[..., Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_BY_ARGUMENT: tuple[Callable[..., Any], ...] = tuple(_BINARY[symbol] for _, symbol in dis._nb_ops)  # type: ignore[attr-defined]
-_FIRST_INPLACE = next(i for i, (_, symbol) in enumerate(dis._nb_ops) if symbol == "+=")  # type: ignore[attr-defined]
+_NUMBERED: list[tuple[str, str]] = getattr(dis, "_nb_ops", [])  # the arguments of BINARY_OP
+_BY_ARGUMENT: tuple[Callable[..., Any], ...] = tuple(_BINARY[symbol] for _, symbol in _NUMBERED)
+_FIRST_INPLACE = next((i for i, (_, symbol) in enumerate(_NUMBERED) if symbol == "+="), 0)
+_SYMBOLS = {
+    "ADD": "+",
+    "AND": "&",
+    "FLOOR_DIVIDE": "//",
+    "LSHIFT": "<<",
+    "MATRIX_MULTIPLY": "@",
+    "MULTIPLY": "*",
+    "MODULO": "%",
+    "OR": "|",
+    "POWER": "**",
+    "RSHIFT": ">>",
+    "SUBTRACT": "-",
+    "TRUE_DIVIDE": "/",
+    "XOR": "^",
+}
+_BY_NAME: dict[str, Callable[..., Any]] = {}  # before 3.11 each operator is an opcode
+for _name, _symbol in _SYMBOLS.items():
+    _BY_NAME[f"BINARY_{_name}"] = _BINARY[_symbol]
+    _BY_NAME[f"INPLACE_{_name}"] = _BINARY[f"{_symbol}="]
 
 
 @opcode("UNARY_POSITIVE", "UNARY_NEGATIVE", "UNARY_INVERT")
@@ -83,6 +103,15 @@ def binary_op(frame: SymbolicFrame, instruction: Instruction) -> None:
     left, right = frame.stack[-2:]
     act = operators.inplace if instruction.arg >= _FIRST_INPLACE else operators.binary
     result = act(frame.tracer, _BY_ARGUMENT[instruction.arg], left, right)
+    frame.stack.pop()
+    frame.stack[-1] = result
+
+
+@opcode(*_BY_NAME, until=(3, 10))
+def named_binary_op(frame: SymbolicFrame, instruction: Instruction) -> None:
+    left, right = frame.stack[-2:]
+    act = operators.inplace if instruction.name.startswith("INPLACE") else operators.binary
+    result = act(frame.tracer, _BY_NAME[instruction.name], left, right)
     frame.stack.pop()
     frame.stack[-1] = result
 

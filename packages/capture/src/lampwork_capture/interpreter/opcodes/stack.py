@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...bytecode.version import rotation_depth
 from ...variables.cell import CellValue
 from ..dispatch import opcode
 from ..frame import NULL
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from ..instructions import Instruction
 
 
-@opcode("NOP", "RESUME", "PRECALL", "CACHE", "EXTENDED_ARG", "COPY_FREE_VARS")
+@opcode("NOP", "RESUME", "PRECALL", "CACHE", "EXTENDED_ARG", "COPY_FREE_VARS", "POP_BLOCK")
 def nothing(frame: SymbolicFrame, instruction: Instruction) -> None:
-    """Free variables are in their slots before a frame starts; the rest has no effect on values."""
+    """Free variables are in their slots before a frame starts; blocks are known from the code; the rest has no effect
+    on values."""
 
 
 @opcode("POP_TOP")
@@ -40,6 +42,23 @@ def copy(frame: SymbolicFrame, instruction: Instruction) -> None:
 def swap(frame: SymbolicFrame, instruction: Instruction) -> None:
     stack, depth = frame.stack, instruction.arg
     stack[-1], stack[-depth] = stack[-depth], stack[-1]
+
+
+@opcode("ROT_TWO", "ROT_THREE", "ROT_FOUR", "ROT_N", until=(3, 10))
+def rotate(frame: SymbolicFrame, instruction: Instruction) -> None:
+    stack = frame.stack
+    top = stack.pop()
+    stack.insert(len(stack) + 1 - rotation_depth(instruction.name, instruction.arg), top)
+
+
+@opcode("DUP_TOP", until=(3, 10))
+def duplicate_top(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.stack.append(frame.stack[-1])
+
+
+@opcode("DUP_TOP_TWO", until=(3, 10))
+def duplicate_top_two(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.stack += frame.stack[-2:]
 
 
 @opcode("MAKE_CELL", since=(3, 11))
