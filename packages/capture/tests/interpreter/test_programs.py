@@ -6,6 +6,7 @@ import copy
 import warnings
 
 import programs
+import programs_layouts
 import programs_more
 import pytest
 import torch
@@ -14,7 +15,7 @@ from differential import check_program
 
 @pytest.fixture(autouse=True)
 def same_globals():
-    modules = (programs, programs_more)
+    modules = (programs, programs_layouts, programs_more)
     saved = [
         {name: copy.deepcopy(v) for name, v in vars(module).items() if name.startswith("state_")} for module in modules
     ]
@@ -28,7 +29,9 @@ def same_globals():
         network.load_state_dict(state)
 
 
-@pytest.mark.parametrize("function", [*programs.PROGRAMS, *programs_more.PROGRAMS], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "function", [*programs.PROGRAMS, *programs_more.PROGRAMS, *programs_layouts.PROGRAMS], ids=lambda f: f.__name__
+)
 def test_program(function):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -8,7 +8,10 @@
 #ifndef Py_BUILD_CORE
 #define Py_BUILD_CORE 1
 #endif
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 #include <internal/pycore_dict.h>
+#pragma GCC diagnostic pop
 #endif
 
 unsigned int
