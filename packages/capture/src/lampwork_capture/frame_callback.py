@@ -1,16 +1,16 @@
 """FrameCallback: what the native hook calls for a frame that no cache entry fits, and what happens when we fail.
 
 It owns the settings and the records of one `optimize` call, and is the owner of its cache entries. Invariants: one
-conversion at a time in a process; whatever goes wrong, the user's frame runs, unless strictness or fullgraph was asked
-for; every failure warns once for each place.
+trace at a time in a process (`conversion_lock`); whatever goes wrong, the user's frame runs, unless strictness or
+fullgraph was asked for; every failure warns once for each place.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import threading
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import CodeType
 from typing import Any
 
@@ -21,6 +21,7 @@ from .bytecode.version import qualified_name
 from .captured_frame import CapturedFrame
 from .code_cache import CodeCache, fits_another, scope_of
 from .config import CaptureConfig
+from .conversion_lock import CONVERSIONS, Flight
 from .convert_frame import Attempt, convert
 from .errors import BackendError, CaptureError, GraphBreakError
 from .graph.builder import EXAMPLE, TracedGraph
@@ -28,6 +29,7 @@ from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state
 from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
 from .guards.global_state import modes_now, observed_by_modes
+from .guards.tree import UnsupportedGuardError, build_tree
 from .number_variants import with_number_variants
 from .recompilation import Recompilation
 from .skip_policy import SkipPolicy, called_function, is_disabled
@@ -35,7 +37,6 @@ from .source import AttributeSource, Source
 
 GraphBackend = Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Sequence[Any]]]
 
-_conversion = threading.RLock()
 _REPORT = "Please report it with this message; set LAMPWORK_STRICT=1 to see the whole error."
 
 
@@ -78,10 +79,20 @@ class FrameCallback:
             return _native.SKIP
         if observed_by_modes():
             return self._skip_under_modes(view, entries)
-        with _conversion:
-            if fits_another(view, entries, self):
-                return _native.RETRY
-            return self._convert(view, entries)
+        while True:
+            if not CONVERSIONS.acquire():
+                return None
+            try:
+                if fits_another(view, entries, self):
+                    return _native.RETRY
+                flight = CONVERSIONS.flight_of(view, self)
+                if flight is None:
+                    return self._convert(view, entries)
+            finally:
+                CONVERSIONS.land(self, code)
+                CONVERSIONS.release()
+            if not CONVERSIONS.await_landing(flight):
+                return None
 
     def _convert(self, view: Any, entries: tuple[Any, ...]) -> Any:
         code: CodeType = view.code
@@ -93,7 +104,8 @@ class FrameCallback:
         line = UserLine(code.co_filename, code.co_firstlineno, qualified_name(code))
         try:
             varying = self.cache.varying.of(code)
-            captured = convert(code, scope_of(view), self.config, self.policy, self.compile_graph, attempt, varying)
+            compile_graph = partial(self.compile_graph, view, attempt)
+            captured = convert(code, scope_of(view), self.config, self.policy, compile_graph, attempt, varying)
             if fits_another(view, entries, self):
                 return _native.RETRY
             entry = self.cache.make_entry(view, captured.guards, captured.replacement)
@@ -143,20 +155,27 @@ class FrameCallback:
 
     # Compiling graphs
 
-    def compile_graph(self, traced: TracedGraph) -> Callable[..., Any]:
-        """Give a finished graph to the backend; capture is off inside what it returns."""
+    def compile_graph(self, view: Any, attempt: Attempt, traced: TracedGraph) -> Callable[..., Any]:
+        """Give a finished graph to the backend, outside the lock; capture is off inside what it returns."""
         annotate(traced)
         # Integers are shown as torch.compile shows them: symbolic, with the value of this call as hint
         examples = [entry.fake if type(entry.example) is int else entry.example for entry in traced.inputs]
-        _conversion.release()  # a backend may wait for a thread that calls something optimized
         try:
-            compiled = self._compiled(traced, examples)
+            with CONVERSIONS.outside(self._flight(view, attempt)):
+                compiled = self._compiled(traced, examples)
         except Exception as error:
             line = next((n.meta["user_line"] for n in traced.module.graph.nodes if "user_line" in n.meta), None)
             raise BackendError(self.backend_name, error, line) from error
-        finally:
-            _conversion.acquire()
         return _native.OptimizedCallable(restoring_state(traced.module, compiled))
+
+    def _flight(self, view: Any, attempt: Attempt) -> Flight | None:
+        """What other threads see of this conversion while its graph is compiled."""
+        if attempt.guards is None:
+            return None
+        try:
+            return Flight(self, view.code, build_tree(attempt.guards.freeze(), view.code))
+        except UnsupportedGuardError:
+            return None
 
     def _compiled(self, traced: TracedGraph, examples: list[Any]) -> Callable[..., Any]:
         try:

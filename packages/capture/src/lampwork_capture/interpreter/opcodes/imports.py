@@ -28,11 +28,16 @@ def import_name(frame: SymbolicFrame, instruction: Instruction) -> None:
     if level:
         package = frame.scope.variables.get("__package__") or frame.scope.variables.get("__name__", "")
         name = importlib.util.resolve_name("." * level + name, package)
-    if name not in sys.modules:
+    if name not in sys.modules or is_being_imported(name):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the module `{name}` is imported for the first time")
     if not names and not level:
         name = name.partition(".")[0]
     frame.push(frame.tracer.wrap(sys.modules[name], ModuleSource(name)))
+
+
+def is_being_imported(name: str) -> bool:
+    """Whether the code of a loaded module still runs, in another thread perhaps: a real import waits for that."""
+    return bool(getattr(getattr(sys.modules[name], "__spec__", None), "_initializing", False))
 
 
 @opcode("IMPORT_FROM")
