@@ -96,6 +96,15 @@ def capture_on(session: nox.Session) -> None:
     session.run("pytest", "packages/capture/tests", *session.posargs, env=STRICT)
 
 
+@nox.session(python=["3.11", "3.12"])
+def threads(session: nox.Session) -> None:
+    """16 threads that compile and call at once for 30 seconds, and again under `python -X dev` (not part of CI)."""
+    _install(session, "lampwork-capture")
+    storm = "packages/capture/tests/threads/thread_storm.py"
+    for options in ((), ("-X", "dev", "-X", "faulthandler")):
+        session.run("python", *options, storm, *(session.posargs or ("30", "16")))
+
+
 @nox.session
 def end_to_end(session: nox.Session) -> None:
     """What crosses packages: the whole stack under torch.compile."""
