@@ -138,3 +138,10 @@ def bench(session: nox.Session) -> None:
     """The model benchmark against eager, torch.compile, ONNX Runtime and OpenVINO (long; a quiet machine)."""
     _install(session, FULL_STACK, "transformers", "onnx", "onnxscript", "onnxruntime", "openvino")
     session.run("python", "benchmarks/models.py", *session.posargs)
+
+
+@nox.session
+def families(session: nox.Session) -> None:
+    """Whole-graph capture of model families beside torch.compile's: results, graphs, breaks (about half an hour)."""
+    _install(session, FULL_STACK, "transformers")
+    session.run("python", "benchmarks/families.py", *session.posargs)

@@ -3,9 +3,10 @@
     python benchmarks/families.py [--families bert,gpt2] [--modes eval,train] [--jobs 2] [--markdown FILE]
 
 Each family and mode runs in a process of its own: eager, then captured by Lampwork, then by torch.compile, each from
-the same seed, twice. The outputs must equal eager's bit by bit (buffers too); the table shows graphs, breaks and
-operators captured. The program exits with 1 if a result differs, if a family raises, if torch.compile has one graph
-where we have more, or if our breaks are not fewer in total.
+the same seed, twice. Outputs and buffers are compared with eager's bit by bit; the table shows graphs, breaks and
+operators captured. The program exits with 1 if a family raises, if a result differs by more than 1e-6 (a model that
+asks `is_compiling` may take other operators than in eager), if torch.compile has one graph where we have more, or if
+our breaks are not fewer in total.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rich.table import Table
 
 CONTESTANTS = ("lampwork", "torch.compile")
 CELL_TIMEOUT_S = 900
+TOLERANCE = 1e-6  # relative to the largest magnitude
 
 
 # One cell, in its own process
@@ -165,7 +167,7 @@ def _judge(cells: list[dict[str, Any]]) -> list[str]:
         if "error" in ours:
             failures.append(f"{title}: {ours['error']}")
             continue
-        if ours["difference"]:
+        if ours["difference"] > TOLERANCE:
             failures.append(f"{title}: differs from eager by {ours['difference']:.1e}")
         breaks["lampwork"] += ours["breaks"]
         if "error" not in theirs:
