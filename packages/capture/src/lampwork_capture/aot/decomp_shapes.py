@@ -273,7 +273,7 @@ def _triangle(x: Tensor, diagonal: int, keep: Any) -> Tensor:
 
 @registry.of(aten._to_copy.default)
 def to_copy(
-    x: Tensor,
+    x: Tensor | complex,
     *,
     dtype: torch.dtype | None = None,
     layout: Any = None,
@@ -282,7 +282,9 @@ def to_copy(
     non_blocking: bool = False,
     memory_format: torch.memory_format | None = None,
 ) -> Tensor:
-    """A conversion that changes neither type nor device is a clone."""
+    """A conversion that changes neither type nor device is a clone. torch.func converts numbers, too."""
+    if not isinstance(x, Tensor):
+        return torch.scalar_tensor(x, dtype=dtype, device=device)
     moved = device is not None and torch.device(device) != x.device
     if moved or (dtype is not None and dtype != x.dtype) or layout not in (None, torch.strided) or pin_memory:
         return NotImplemented
