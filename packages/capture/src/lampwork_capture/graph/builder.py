@@ -86,11 +86,14 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=False)
         self.operators: list[Any] = []
+        self.written: set[int] = set()  # the storages that the node wrote to
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         self.operators.append(func)
+        if func._schema.is_mutable:
+            self.written.update(_written_storages(func._schema, args, kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs or {})
 
 
@@ -106,6 +109,10 @@ class GraphBuilder:
         self._node_of_fake: dict[int, torch.fx.Node] = {}
         self._names: set[str] = set()
         self._operations = 0
+        self._input_storages: set[int] = set()
+        self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
+        self.draws_random = False
+        self.is_rerun = False  # whether the frame runs again, as plain Python, when the graph raises
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
         self.asked_state: set[str] = set()  # pieces of global state that are guarded on demand, and are
@@ -165,6 +172,7 @@ class GraphBuilder:
             fake = self.fake_mode.from_tensor(tensor, static_shapes=True)
         node = self._add_placeholder(id(tensor), source, tensor, fake)
         self._node_of_fake[id(fake)] = node
+        self._input_storages.add(fake.untyped_storage()._cdata)
         return node
 
     def _add_placeholder(self, key: Hashable, source: Source, example: Any, fake: Any) -> torch.fx.Node:
@@ -242,6 +250,8 @@ class GraphBuilder:
         node.meta[EXAMPLE] = result
         mutates = any(_may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
+        self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
+        self.draws_random |= any(_is_random(operator) for operator in operators)
         node.meta["lampwork_operators"] = len(operators)
         node.meta[MAY_RAISE] = raises = any(_may_raise(operator, result) for operator in operators)
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
@@ -310,6 +320,7 @@ class GraphBuilder:
 
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []
+        self.fake_mode.written = set()
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
             with self.fake_mode:
@@ -371,6 +382,17 @@ class GraphBuilder:
         position = {node.name: index for index, node in enumerate(self.graph.find_nodes(op="placeholder"))}
         inputs.sort(key=lambda entry: position[entry.name])
         return TracedGraph(self._open[0].finish(), tuple(inputs), tuple(_example_of(node) for node in outputs))
+
+
+def _written_storages(schema: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> set[int]:
+    """The storages of the arguments that an operator writes to."""
+    found: set[int] = set()
+    for position, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[position] if position < len(args) else kwargs.get(argument.name)
+            tensors = given if isinstance(given, (list, tuple)) else (given,)
+            found.update(t.untyped_storage()._cdata for t in tensors if isinstance(t, torch.Tensor))
+    return found
 
 
 def _remove_dead(graph: torch.fx.Graph) -> None:

@@ -20,6 +20,7 @@ from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, p
 from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..graph.builder import TracedGraph
+from ..graph.rerun import RERUN, or_rerun
 from ..graph_break import BreakId, GraphBreak
 from ..variables.base import Value
 from ..variables.cell import CellValue
@@ -199,10 +200,15 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
             traced = None
         else:
             head.plan([*(entry.source for entry in traced.inputs), *body.preloads])
-            head.begin_call(compile_graph(traced))
+            compiled = compile_graph(traced)
+            if tracer.graph.is_rerun:
+                compiled = or_rerun(compiled, draws_random=tracer.graph.draws_random)
+            head.begin_call(compiled)
             for entry in traced.inputs:
                 head.load_source(entry.source)
             head.call(len(traced.inputs))
+            if tracer.graph.is_rerun:
+                _emit_rerun(head, tracer.code)
             if nodes:
                 head.unpack_sequence(len(nodes))
                 for name in outputs.values():
@@ -240,6 +246,28 @@ def code_of_eager(code: CodeType) -> CodeType:
     """Replacement code that runs the original, and all that it calls, as plain Python."""
     editable = disassemble(code)
     emitter = Emitter((), code.co_freevars, code.co_varnames)
+    _emit_eager_call(emitter, code)
+    emitter.return_value()
+    editable.cellvars = []
+    editable.instructions = [*prologue([], list(code.co_freevars)), *emitter.instructions]
+    return finish(editable)
+
+
+def _emit_rerun(emitter: Emitter, code: CodeType) -> None:
+    """Behind the call of the graph: if it raised, run the frame from its start as plain Python."""
+    ran = emitter.label()
+    emitter.copy(1)
+    emitter.load_constant(RERUN)
+    emitter.emit("IS_OP", 0)
+    emitter.pop_jump_if_false(ran)
+    emitter.pop()
+    _emit_eager_call(emitter, code)
+    emitter.return_value()
+    emitter.place(ran)
+
+
+def _emit_eager_call(emitter: Emitter, code: CodeType) -> None:
+    """Call the original with the frame's arguments, and all that it calls as plain Python."""
     names = list(code.co_varnames)
     keyword_only = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     stars = names[code.co_argcount + code.co_kwonlyargcount :]
@@ -261,10 +289,6 @@ def code_of_eager(code: CodeType) -> CodeType:
     else:
         emitter.build_dict(0)
     emitter.call(5)
-    emitter.return_value()
-    editable.cellvars = []
-    editable.instructions = [*prologue([], list(code.co_freevars)), *emitter.instructions]
-    return finish(editable)
 
 
 def finish(editable: EditableCode) -> CodeType:

@@ -210,10 +210,22 @@ class FrameTracer:
             raise GraphBreak(
                 BreakId.FAKE_TENSOR_FAILED, f"`{getattr(target, '__name__', target)}` raises: {error.error}"
             ) from error
-        if node.meta.get(MAY_RAISE) and self._is_handled():
-            cause = f"`{getattr(target, '__name__', target)}` may raise inside a `try` or `with`, depending on data"
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
+        if node.meta.get(MAY_RAISE):
+            self._allow_raising(target)
+        if self.graph.is_rerun and self.graph.writes_inputs:
+            cause = f"`{getattr(target, '__name__', target)}` writes to a tensor after an operation that may raise"
+            raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
         return builder.wrap_result(self, node, result)
+
+    def _allow_raising(self, target: Any) -> None:
+        """An operation that raises for some data: where the program sees when, the frame is rerun without the graph."""
+        if self._is_handled():
+            if self.graph.writes_inputs:
+                cause = f"`{getattr(target, '__name__', target)}` may raise inside a `try` or `with`, depending on data"
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
+            self.graph.is_rerun = True
+        elif not self.side_effects.is_empty() and not self.graph.writes_inputs:
+            self.graph.is_rerun = True
 
     def _is_handled(self) -> bool:
         """Whether the program would see an exception raised here: a handler that does more than restore torch's state

@@ -1,0 +1,44 @@
+"""Rerunning: what happens when a graph raises that may raise where the program can see it.
+
+Such an operation stands in a `try` or `with`, or behind side effects that are replayed only after the graph. When the
+graph raises, nothing was replayed yet and nothing that existed before was written to, so the emitted code runs the
+original frame from its start, as plain Python: the exception then happens where eager has it. Invariant: a graph that
+writes to its inputs is never rerun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+RERUN = None  # what the graph returns in place of its tuple of outputs
+
+
+def or_rerun(compiled: Callable[..., Any], *, draws_random: bool) -> Callable[..., Any]:
+    """`compiled`, which returns RERUN where it raises an Exception; the random state is then as before the call."""
+
+    def call(*inputs: Any) -> Any:
+        try:
+            return compiled(*inputs)
+        except Exception:
+            return RERUN
+
+    def call_with_random_state(*inputs: Any) -> Any:
+        states = _random_states()
+        try:
+            return compiled(*inputs)
+        except Exception:
+            for generator, state in states:
+                generator.set_state(state)
+            return RERUN
+
+    return call_with_random_state if draws_random else call
+
+
+def _random_states() -> list[tuple[torch.Generator, torch.Tensor]]:
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():
+        generators += torch.cuda.default_generators
+    return [(generator, generator.get_state()) for generator in generators]
