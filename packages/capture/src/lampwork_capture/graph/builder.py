@@ -124,6 +124,10 @@ class GraphBuilder:
 
     # Subgraphs
 
+    @property
+    def is_in_subgraph(self) -> bool:
+        return len(self._open) > 1
+
     def begin_subgraph(self) -> None:
         """Record into a new graph above the present one, until `end_subgraph` or `abandon_subgraph`."""
         self._open.append(OpenGraph())

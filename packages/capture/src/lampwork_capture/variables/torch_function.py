@@ -257,6 +257,11 @@ def is_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]
     return tracer.constant(issubclass(args[0].realize().python_type(), torch.Tensor))
 
 
+@handles(torch.overrides.is_tensor_like)
+def is_tensor_like(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return tracer.constant(hasattr(args[0].realize().python_type(), "__torch_function__"))
+
+
 @handles(torch.Size)
 def make_size(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     items = args[0].realize().unpack(tracer) if args else []

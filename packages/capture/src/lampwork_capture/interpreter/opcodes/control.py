@@ -1,6 +1,7 @@
 """Opcodes of control flow: jumps, tests, return.
 
-Invariant: a test that depends on tensor data breaks the graph at the jump itself; both targets can be resumed.
+Invariant: a test that depends on tensor data breaks the graph at the jump itself, where both targets can be resumed;
+unless one of them only raises.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dispatch import Signal, opcode
+from ..raising_branch import truth_at_jump
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
@@ -34,7 +36,7 @@ def jump_absolute(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 @opcode("POP_JUMP_FORWARD_IF_TRUE", "POP_JUMP_BACKWARD_IF_TRUE", "POP_JUMP_IF_TRUE")
 def pop_jump_if_true(frame: SymbolicFrame, instruction: Instruction) -> None:
-    if frame.stack[-1].truth(frame.tracer):
+    if truth_at_jump(frame, instruction, frame.stack[-1]):
         if instruction.target <= instruction.index:
             frame.tracer.count_iteration()
         frame.pc = instruction.target
@@ -43,7 +45,7 @@ def pop_jump_if_true(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 @opcode("POP_JUMP_FORWARD_IF_FALSE", "POP_JUMP_BACKWARD_IF_FALSE", "POP_JUMP_IF_FALSE")
 def pop_jump_if_false(frame: SymbolicFrame, instruction: Instruction) -> None:
-    if not frame.stack[-1].truth(frame.tracer):
+    if not truth_at_jump(frame, instruction, frame.stack[-1]):
         if instruction.target <= instruction.index:
             frame.tracer.count_iteration()
         frame.pc = instruction.target

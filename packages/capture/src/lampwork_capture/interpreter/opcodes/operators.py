@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...variables import operators
 from ..dispatch import opcode
+from ..raising_branch import truth_at_jump
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
@@ -90,7 +91,12 @@ def unary(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 @opcode("TO_BOOL", since=(3, 13))
 def to_bool(frame: SymbolicFrame, instruction: Instruction) -> None:
-    frame.stack[-1] = frame.tracer.constant(frame.stack[-1].truth(frame.tracer))
+    following = frame.decoded.instructions[instruction.index + 1]
+    if following.name.startswith("POP_JUMP_IF"):
+        truth = truth_at_jump(frame, following, frame.stack[-1])
+    else:
+        truth = frame.stack[-1].truth(frame.tracer)
+    frame.stack[-1] = frame.tracer.constant(truth)
 
 
 @opcode("UNARY_NOT")
