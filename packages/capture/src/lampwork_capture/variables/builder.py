@@ -348,7 +348,10 @@ def _check_namespaces(tracer: Tracer, mutated: Sequence[Value]) -> None:
     for obj, value in list(known.values()):
         if isinstance(obj, type) or not type(obj).__dictoffset__:
             continue
-        namespace = object.__getattribute__(obj, "__dict__")
+        try:
+            namespace = object.__getattribute__(obj, "__dict__")
+        except AttributeError:
+            continue  # one that only C code sees, like that of a TypeVar from 3.12
         entry = known.get(id(namespace))
         if entry is not None and (id(value) in changed or id(entry[1]) in changed):
             raise SkipFrame(BreakId.FRAME_NOT_MODELLED, cause)
