@@ -24,6 +24,8 @@ class CapturedFrame:
     guards: GuardSet
     graph_break: BreakRecord | None  # where tracing stopped; for a skipped frame why
     resumes: tuple[CodeType, ...] = ()
+    native_instructions: int = 0  # of the user's, that run as plain Python at the break
+    caller: CodeType | None = None  # the nearest recorded frame (its new code, or its own) that was running
 
     @property
     def is_skipped(self) -> bool:

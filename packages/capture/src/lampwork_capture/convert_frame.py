@@ -182,6 +182,7 @@ def _finish_break(
         tracer.guards.freeze(),
         point.record,
         (*resumes, *called),
+        len(point.region),
     )
 
 

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich.tree import Tree
 
 from .captured_frame import CapturedFrame
 from .config import config_from_environment
+from .explain_report import Report, report_of
+from .explain_text import text_of, tree_of
 from .frame_callback import FrameCallback, GraphBackend
-from .graph_break import BreakId, BreakRecord
+from .graph_break import BreakRecord
 from .guards.facts import Guard
 from .optimize import resolve_backend, shared_policy, with_callback
+from .recompilation import Recompilation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Capture:
 
     frames: tuple[CapturedFrame, ...]
     result: Any
-    recompilations: tuple[str, ...] = ()
+    recompilations: tuple[Recompilation, ...] = ()
 
     @property
     def graphs(self) -> tuple[torch.fx.GraphModule, ...]:
@@ -52,72 +56,51 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A capture as text for a person: `print(explanation)`; the data is `capture`."""
+    """A capture as text for a person, `print(explanation)`; as a tree in colours, with `rich.print`; and as data:
+    `report`, or `to_dict()`."""
 
     capture: Capture
 
+    @property
+    def report(self) -> Report:
+        """Frames, graphs, breaks and recompilations as frozen dataclasses."""
+        return report_of(self.capture.frames, self.capture.recompilations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as dicts, lists, strings and numbers."""
+        return self.report.to_dict()
+
+    def __rich__(self) -> Tree:
+        return tree_of(self.report)
+
     def __str__(self) -> str:
-        found = self.capture
-        idle = [frame for frame in found.skipped if _is_idle(frame)]
-        lines = [
-            f"{_count(len(found.graphs), 'graph')}, {_count(found.operator_count, 'operation')}, "
-            f"{_count(len(found.graph_breaks), 'graph break')}, "
-            f"{_count(len(found.skipped), 'frame')} run as plain Python ({len(idle)} of them without tensor work)"
-        ]
-        for frame in found.frames:
-            if not _is_idle(frame):
-                lines += _frame_lines(frame)
-        if found.recompilations:
-            lines += ["Recompilations:", *(f"  {reason}" for reason in found.recompilations)]
-        return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _is_idle(frame: CapturedFrame) -> bool:
-    """A frame that was skipped only because it does nothing for a graph: no news for a person."""
-    reason = frame.graph_break
-    return frame.is_skipped and reason is not None and reason.break_id is BreakId.NO_TENSOR_WORK
-
-
-def _frame_lines(frame: CapturedFrame) -> list[str]:
-    code = frame.code
-    lines = [f"{frame.function} ({code.co_filename}:{code.co_firstlineno})"]
-    if frame.graph is not None:
-        lines.append(
-            f"  graph: {frame.graph.operator_count} operations, {len(frame.graph.inputs)} inputs; "
-            f"{len(frame.guards)} guards"
-        )
-    elif not frame.is_skipped:
-        lines.append("  no graph before the break")
-    reason = frame.graph_break
-    if reason is not None:
-        kind = "runs as plain Python" if frame.is_skipped else "graph break"
-        lines.append(f"  {kind} {reason.break_id.code} ({reason.break_id.title}): {reason.cause}")
-        lines += [f"    {line}" for line in (reason.stack or (reason.user_line,)) if line is not None]
-        lines.append(f"    hint: {reason.hint}")
-    return lines
+        return text_of(self.report)
 
 
 def capture(function: Any, *args: Any, **kwargs: Any) -> Capture:
     """Call `function(*args, **kwargs)` once with capture on and return what was captured, result included."""
-    return _captured(function, "eager", args, kwargs)
+    return _captured(function, _recording("eager"), args, kwargs)
 
 
 def explain(function: Any, *, backend: str | GraphBackend = "eager") -> Callable[..., Explanation]:
-    """`explain(f)(*args)` calls `f` once and explains what was captured; graphs are compiled by `backend`."""
+    """`explain(f)(*args)` calls `f` once and explains what was captured; graphs are compiled by `backend`.
+
+    Called again, what `explain(f)` gave goes on with the captures that there are and explains all of them: why a call
+    was captured anew stands under the recompilations.
+    """
+    callback = _recording(backend)
 
     def run(*args: Any, **kwargs: Any) -> Explanation:
-        return Explanation(_captured(function, backend, args, kwargs))
+        return Explanation(_captured(function, callback, args, kwargs))
 
     return run
 
 
-def _captured(function: Any, backend: str | GraphBackend, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:
+def _recording(backend: str | GraphBackend) -> FrameCallback:
     name, compiler = resolve_backend(backend)
-    callback = FrameCallback(compiler, name, config_from_environment(), shared_policy())
+    return FrameCallback(compiler, name, config_from_environment(), shared_policy())
+
+
+def _captured(function: Any, callback: FrameCallback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:
     result = with_callback(function, callback)(*args, **kwargs)
-    reasons = tuple(f"{again.place}: {'; '.join(again.reasons)}" for again in callback.cache.recompilations)
-    return Capture(tuple(callback.records), result, reasons)
+    return Capture(tuple(callback.records), result, tuple(callback.cache.recompilations))

@@ -8,6 +8,7 @@ fullgraph was asked for; every failure warns once for each place.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -193,7 +194,15 @@ class FrameCallback:
 
     def _keep(self, record: CapturedFrame) -> None:
         if self._keep_records:
-            self.records.append(record)
+            self.records.append(dataclasses.replace(record, caller=self._running()))
+
+    def _running(self) -> CodeType | None:
+        """The code of the innermost running frame that there is a record of."""
+        known = {id(code) for record in self.records for code in (record.code, record.replacement)}
+        frame = sys._getframe(1)
+        while frame is not None and id(frame.f_code) not in known:
+            frame = frame.f_back
+        return None if frame is None else frame.f_code
 
     def _give_up(self, code: CodeType, entries: tuple[Any, ...], missed: Recompilation | None) -> None:
         """The limit is reached: the code object runs as plain Python from now on, and the user learns why."""

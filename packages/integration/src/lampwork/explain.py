@@ -49,13 +49,17 @@ class Explanation:
 def explain(
     model: Any, *, mode: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Callable[..., Explanation]:
-    """`explain(model)(*args)` calls `model` once, compiled, and explains what happened. Arguments as `compile`'s."""
+    """`explain(model)(*args)` calls `model` once, compiled, and explains what happened. Arguments as `compile`'s.
+
+    Called again, it goes on with what is compiled and explains all of it, recompilations included.
+    """
     compiled: list[CompiledGraph] = []
     backend = backend_of(core_options(mode, options, keep_artifacts=True), compiled.append, strict=False)
 
+    explained = lampwork_capture.explain(model, backend=backend)
+
     def run(*args: Any, **kwargs: Any) -> Explanation:
-        compiled.clear()
-        found = lampwork_capture.explain(model, backend=backend)(*args, **kwargs)
+        found = explained(*args, **kwargs)
         stages = tuple(c.artifacts.stages if c.artifacts is not None else {} for c in compiled)
         return Explanation(found.capture, stages, tuple(n for c in compiled for n in c.notes), str(found))
 
