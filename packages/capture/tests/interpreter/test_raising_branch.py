@@ -1,4 +1,7 @@
-"""Branches on data of which one arm raises: one graph that asserts the data, eager's exception where it fails."""
+"""Branches on data of which one arm raises: one graph that asserts the data, eager's exception where it fails.
+
+PYTEST_DONT_REWRITE: an `assert` of the programs must stay the one that Python makes.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +119,7 @@ def outcomes(call):
         try:
             found.append(call(torch.full((3,), value)))
         except Exception as error:
-            found.append((type(error), str(error).splitlines()[0]))  # pytest adds lines to assertions
+            found.append((type(error), str(error)))
     return pytree.tree_leaves(found)
 
 
