@@ -18,9 +18,11 @@ from .errors import GraphBreakError
 from .graph.builder import EagerWouldRaise, TracedGraph
 from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
 from .guards.facts import GuardSetBuilder
+from .interpreter.body_copy import copy_of, needs_self
 from .interpreter.dispatch import Signal
 from .interpreter.frame import FramePlace, Null, SymbolicFrame
 from .interpreter.instructions import DecodedCode
+from .interpreter.loop_body import try_loop_body
 from .interpreter.output import (
     Continuation,
     FrameState,
@@ -35,7 +37,7 @@ from .interpreter.output import (
 from .interpreter.placement import BreakPoint, is_tried, place_break
 from .interpreter.reconstruct import ValueEmitter
 from .interpreter.region import Exit, call_group, find_exits
-from .interpreter.resume import NativePart, code_of_break, continuation_code, copy_of, last_of_call, needs_self
+from .interpreter.resume import NativePart, code_of_break, continuation_code, last_of_call
 from .interpreter.tracer import FrameTracer, TorchState, refuse_frame
 from .skip_policy import SkipPolicy
 from .source import FrameScope, Source
@@ -162,7 +164,16 @@ def _finish_break(
         inner = place.frame is tracer.stopped
         region = point.region if inner else call_group(place.frame.decoded, place.index)[1]
         given = tracer.frame_scope.local_values if place.frame is tracer.root else ()
-        links.append(_link(place.frame, point.start if inner else min(region), region, given, calls=not inner))
+        links.append(
+            _link(
+                place.frame,
+                point.start if inner else min(region),
+                region,
+                given,
+                calls=not inner,
+                in_loop=inner and point.in_loop,
+            )
+        )
     resumes: list[CodeType] = []
     continuations: list[Continuation] = []
     for link in links[1:]:
@@ -195,8 +206,10 @@ class _Link:
     native: NativePart
 
 
-def _link(frame: SymbolicFrame, start: int, region: frozenset[int], given: Collection[str], *, calls: bool) -> _Link:
-    """A frame that goes on natively from `start`; with `calls`, at the call that begins there."""
+def _link(
+    frame: SymbolicFrame, start: int, region: frozenset[int], given: Collection[str], *, calls: bool, in_loop: bool
+) -> _Link:
+    """A frame that goes on natively from `start`: with `calls`, at the call that begins there; `in_loop`, in a loop."""
     code, decoded = frame.code, frame.decoded
     copy = copy_of(code)
     live = copy.live_before(start)
@@ -209,10 +222,11 @@ def _link(frame: SymbolicFrame, start: int, region: frozenset[int], given: Colle
     exits: list[Exit] = []
     if not copy.makes_inner_cells:
         exits = find_exits(decoded, start, region, nulls, bound, copy.live_before)
+    loop = try_loop_body(frame, region, bound) if in_loop else None
     taken = _places_of_call(decoded, start) if calls else 0
     names = tuple(name for name in decoded.slot_names if name in live and name in bound)
     entry = Exit(start, nulls[: len(nulls) - taken], names, calls)
-    return _Link(frame, state_at_break(frame, kept, given, taken), NativePart(entry, tuple(exits)))
+    return _Link(frame, state_at_break(frame, kept, given, taken), NativePart(entry, tuple(exits), loop))
 
 
 def _places_of_call(decoded: DecodedCode, start: int) -> int:

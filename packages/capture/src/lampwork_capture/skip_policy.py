@@ -141,6 +141,8 @@ class Mark(enum.Enum):
 
 MARK = "__lampwork_mark__"
 NATIVE_MARK = "__lampwork_native"  # a local of code that we made to run natively
+PROTECTED_MARK = "__lampwork_protected"  # a local of code that we took out of a `try` of the user
+OUTLINED_MARK = "__lampwork_outlined"  # the first local of the body of a loop that we made a function
 
 
 class SkipPolicy:
@@ -178,7 +180,9 @@ class SkipPolicy:
     def converts_frame(self, code: CodeType) -> bool:
         """Whether the hook converts a frame of this code: torch and the standard library only run inside others."""
         filename = code.co_filename
-        if filename.startswith("<frozen ") or code.co_name in _COMPREHENSIONS or NATIVE_MARK in code.co_varnames:
+        if filename.startswith("<frozen ") or NATIVE_MARK in code.co_varnames:
+            return False
+        if code.co_name in _COMPREHENSIONS and OUTLINED_MARK not in code.co_varnames:
             return False
         if filename.startswith((_TORCH, _HERE)) or filename.startswith(_GENERATED):
             return (

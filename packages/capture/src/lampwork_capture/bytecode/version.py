@@ -7,7 +7,7 @@ Invariant: a version that is not listed in `SUPPORTED` raises `UnsupportedPython
 from __future__ import annotations
 
 import sys
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from types import CodeType, SimpleNamespace
 from typing import Any, TypeVar, cast
 
@@ -302,6 +302,24 @@ def local_names(code: CodeType) -> tuple[str, ...]:
     if not set(code.co_varnames).intersection(code.co_freevars):
         return code.co_varnames
     return tuple(f".{name}" if name in code.co_freevars else name for name in code.co_varnames)
+
+
+def make_cells(names: Iterable[str]) -> list[Instr]:
+    """What gives locals a cell each, at the start of a function."""
+    return [Instr("MAKE_CELL", CellVar(name)) for name in names] if PY311 else []
+
+
+_THROUGH_CELL = {
+    "LOAD_FAST": "LOAD_DEREF",
+    "LOAD_FAST_CHECK": "LOAD_DEREF",
+    "STORE_FAST": "STORE_DEREF",
+    "DELETE_FAST": "DELETE_DEREF",
+}
+
+
+def through_cell(instruction: Instr, cell: CellVar | FreeVar) -> Instr:
+    """The access to a plain local made one to the same local in a cell."""
+    return Instr(_THROUGH_CELL[instruction.name], cell, location=instruction.location)
 
 
 def stack_effect(instruction: Instr, jump: bool | None) -> int:

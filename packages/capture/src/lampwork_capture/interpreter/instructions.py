@@ -144,6 +144,12 @@ class DecodedCode:
         return frozenset(targets | {entry.target for entry in self._handler_at.values()})
 
     @cached_property
+    def cleared_names(self) -> frozenset[str]:
+        """Locals that an inlined comprehension saves and takes for itself (3.12)."""
+        saves = (i for i in self.instructions if i.name == "LOAD_FAST_AND_CLEAR")
+        return frozenset(self.slot_names[i.arg] for i in saves)
+
+    @cached_property
     def depths(self) -> tuple[int, ...]:
         """Stack depth before each instruction; -1 where nothing leads."""
         depths = [-1] * len(self.instructions)

@@ -24,10 +24,11 @@ from ..graph.rerun import RERUN, or_rerun
 from ..graph_break import BreakId, GraphBreak
 from ..variables.base import Value
 from ..variables.cell import CellValue
+from .body_copy import needs_self
 from .frame import LastInstruction, Null, SavedException, SymbolicFrame, Unread
 from .reconstruct import SourceEmitter, ValueEmitter
 from .region import Exit
-from .resume import argument_names, needs_self
+from .resume import argument_names
 from .scope import GlobalScope
 from .tracer import FrameTracer
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..graph_break import BreakId, BreakRecord, SkipFrame
+from .body_copy import copy_of
 from .frame import FramePlace, StopPlace
 from .instructions import DecodedCode
 from .region import call_group, loop_region
-from .resume import copy_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Native regions: which part of a frame runs as plain Python at a graph break, and where tracing can take over again.
 
 A break is one instruction, or a whole loop, or a raising instruction with its handler. The region is left through
-exits: instructions where the stack is known, no exception is being handled, and each live local is surely bound or
-surely not. Invariant: an instruction that is no exit simply runs on natively, which is always correct.
+exits: instructions where the stack is known and no exception is being handled. Invariant: an instruction that is no
+exit simply runs on natively, which is always correct.
 """
 
 from __future__ import annotations
@@ -35,22 +35,25 @@ class Exit:
     stack: tuple[bool, ...]
     local_names: tuple[str, ...]
     calls: bool = False
+    unsure_names: tuple[str, ...] = ()  # locals that may be unbound: their cells tell
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class State:
+    """What is known before an instruction: the stack, and which locals are surely bound and which perhaps."""
+
     stack: tuple[Item, ...]
     handled: int  # exceptions being handled
     surely: frozenset[str]
     maybe: frozenset[str]
 
-    def merged(self, other: _State) -> _State:
+    def merged(self, other: State) -> State:
         if len(self.stack) != len(other.stack):
             stack = tuple([Item.UNKNOWN] * min(len(self.stack), len(other.stack)))
         else:
             stack = tuple(a if a is b else Item.UNKNOWN for a, b in zip(self.stack, other.stack))
         handled = max(self.handled, other.handled)
-        return _State(stack, handled, self.surely & other.surely, self.maybe | other.maybe)
+        return State(stack, handled, self.surely & other.surely, self.maybe | other.maybe)
 
 
 _PURE_POPS = frozenset(
@@ -86,7 +89,7 @@ def find_exits(
 ) -> list[Exit]:
     """The exits of a region entered at `start` with this stack and these bound locals."""
     # One pass is enough: as more paths arrive a state only gets less certain, so what is refused stays refused.
-    states = {start: _State(tuple(Item.NULL if null else Item.VALUE for null in stack), 0, bound, bound)}
+    states = {start: State(tuple(Item.NULL if null else Item.VALUE for null in stack), 0, bound, bound)}
     native: set[int] = {start, *region}
     exits: dict[int, Exit] = {}
     pending = [start]
@@ -100,7 +103,7 @@ def find_exits(
                 continue
             exits.pop(index, None)
             native.add(index)
-        for after, reached in _successors(decoded, index, state):
+        for after, reached in successors(decoded, index, state):
             known = states.get(after)
             merged = reached if known is None else known.merged(reached)
             if merged != known:
@@ -109,7 +112,7 @@ def find_exits(
     return [exits[index] for index in sorted(exits)]
 
 
-def _exit_at(decoded: DecodedCode, index: int, state: _State, live: frozenset[str]) -> Exit | None:
+def _exit_at(decoded: DecodedCode, index: int, state: State, live: frozenset[str]) -> Exit | None:
     instruction = decoded.instructions[index]
     if state.handled or _is_handling(decoded, index) or instruction.name in _NEVER_EXITS or Item.UNKNOWN in state.stack:
         return None
@@ -122,9 +125,11 @@ def _exit_at(decoded: DecodedCode, index: int, state: _State, live: frozenset[st
     ):
         return None  # a little further there is less to hand over
     names = [name for name in decoded.slot_names if name in live and name in state.maybe]
-    if any(name not in state.surely for name in names):
+    unsure = tuple(name for name in names if name not in state.surely)
+    if not decoded.cleared_names.isdisjoint(unsure):
         return None
-    return Exit(index, tuple(item is Item.NULL for item in state.stack), tuple(names))
+    sure = tuple(name for name in names if name in state.surely)
+    return Exit(index, tuple(item is Item.NULL for item in state.stack), sure, unsure_names=unsure)
 
 
 def _is_handling(decoded: DecodedCode, index: int) -> bool:
@@ -143,22 +148,28 @@ def _is_trivial_tail(decoded: DecodedCode, index: int) -> bool:
     return False
 
 
-def _successors(decoded: DecodedCode, index: int, state: _State) -> list[tuple[int, _State]]:
+def successors(
+    decoded: DecodedCode, index: int, state: State, base: int = 0, outside: frozenset[int] = frozenset()
+) -> list[tuple[int, State]]:
+    """Where control goes from an instruction, and with what; handlers included, but for those `outside`.
+
+    `base` is how many places of the frame's stack the state leaves out.
+    """
     instruction = decoded.instructions[index]
-    after: list[tuple[int, _State]] = []
+    after: list[tuple[int, State]] = []
     for target in decoded.successors(index):
         jump = target == instruction.target and instruction.target >= 0
         if jump and target == index + 1:
             jump = False
         after.append((target, _step(decoded, instruction, state, jump)))
     handler = decoded.handler_at(index)
-    if handler is not None and instruction.name not in _NEVER_RAISES:
-        stack = state.stack[: handler.depth] + (Item.VALUE,) * handler.pushes
-        after.append((handler.target, _State(stack, state.handled, state.surely, state.maybe)))
+    if handler is not None and handler.target not in outside and instruction.name not in _NEVER_RAISES:
+        stack = state.stack[: handler.depth - base] + (Item.VALUE,) * handler.pushes
+        after.append((handler.target, State(stack, state.handled, state.surely, state.maybe)))
     return after
 
 
-def _step(decoded: DecodedCode, instruction: Instruction, state: _State, jump: bool) -> _State:
+def _step(decoded: DecodedCode, instruction: Instruction, state: State, jump: bool) -> State:
     name = instruction.name
     stack = list(state.stack)
     surely, maybe, handled = state.surely, state.maybe, state.handled
@@ -192,7 +203,7 @@ def _step(decoded: DecodedCode, instruction: Instruction, state: _State, jump: b
         local = decoded.slot_names[instruction.arg]
         surely -= {local}
         maybe -= {local}
-    return _State(tuple(stack), min(max(handled, 0), _DEEPEST), surely, maybe)
+    return State(tuple(stack), min(max(handled, 0), _DEEPEST), surely, maybe)
 
 
 def _apply_effect(instruction: Instruction, stack: list[Item], jump: bool) -> None:

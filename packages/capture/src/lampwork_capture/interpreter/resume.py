@@ -11,36 +11,35 @@ layout, so all breaks that leave there share it.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import CodeType
+from types import CellType, CodeType
 from typing import Any
 
-from bytecode.instr import CellVar, FreeVar, Instr, Label
+from bytecode.instr import Instr, Label
 
 from .. import _native
-from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
+from ..bytecode.assemble import assemble
 from ..bytecode.block_stack import leave_blocks, push_with_blocks
 from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
-from ..bytecode.liveness import Liveness
 from ..bytecode.reachability import drop_unreachable
 from ..bytecode.version import (
     PY313,
     PYTHON,
     call_with_tuple,
     load_attribute,
+    make_cells,
     push_null,
-    qualified_name,
     swap_value,
 )
 from ..skip_policy import NATIVE_MARK
+from .body_copy import SELF, BodyCopy, copy_of, function_code, needs_self
 from .instructions import DecodedCode, decode
+from .loop_body import LoopBody, call_loop_body
 from .region import Exit
 
-_SELF = "__lampwork_self"
 _NEXT = "__lampwork_next"
 _NEXT_ARGUMENTS = "__lampwork_next_arguments"
 _RESULT = "__lampwork_result"
@@ -52,118 +51,16 @@ class Unfinished(tuple[Any, ...]):
     __slots__ = ()
 
 
-class CodeCopy:
-    """What resuming needs to know about a code object; made once."""
-
-    def __init__(self, code: CodeType) -> None:
-        items = disassemble(code).instructions
-        self.positions = [index for index, item in enumerate(items) if isinstance(item, Instr)]
-        self.liveness = Liveness(items)
-        names = [instruction.name for instruction in decode(code).instructions]
-        listed = [item.name for item in items if isinstance(item, Instr)]
-        if names != listed:
-            raise ValueError(f"two readings of {qualified_name(code)} differ")
-        self.makes_inner_cells = any(
-            isinstance(item, Instr) and item.name == "MAKE_CELL" for item in items[prologue_end(items) :]
-        )
-        self.resumes: dict[Exit, CodeType] = {}
-        self.continuations: dict[tuple[Exit, tuple[Exit, ...]], tuple[CodeType, tuple[CodeType, ...]]] = {}
-
-    def live_before(self, index: int) -> frozenset[str]:
-        """Names that may be read at or after an instruction."""
-        return self.liveness.before(self.positions[index])
+class Unbound:
+    """Stands for the value of a local that has none."""
 
 
-_copies: dict[int, tuple[weakref.ref[CodeType], CodeCopy]] = {}
-
-
-def copy_of(code: CodeType) -> CodeCopy:
-    """The `CodeCopy` of a code object, made once while it lives."""
-    key = id(code)
-    known = _copies.get(key)
-    if known is not None and known[0]() is code:
-        return known[1]
-    copy = CodeCopy(code)
-
-    def forget(_: object, copies: dict[int, tuple[weakref.ref[CodeType], CodeCopy]] = _copies) -> None:
-        copies.pop(key, None)  # bound early: at exit the module may be empty already
-
-    _copies[key] = (weakref.ref(code, forget), copy)
-    return copy
-
-
-class BodyCopy:
-    """The body of a code, open for editing by instruction number; `items` ends it.
-
-    `free`: the copy will stand in a function of its own, to which the cells of the original are free variables.
-    """
-
-    def __init__(self, code: CodeType, *, free: bool) -> None:
-        self.code = code
-        self.editable = disassemble(code)
-        self.begin = prologue_end(self.editable.instructions)
-        self.tails: list[CodeItem] = []
-        self._free = free
-        self._positions = copy_of(code).positions
-        self._before: dict[int, list[CodeItem]] = {}
-        self._instead: dict[int, list[CodeItem]] = {}
-
-    def emitter(self) -> Emitter:
-        """An emitter of instructions that will stand in the copy."""
-        if self._free:
-            return Emitter((), [*self.code.co_cellvars, *self.code.co_freevars])
-        return Emitter(self.code.co_cellvars, self.code.co_freevars)
-
-    def label_at(self, index: int) -> Label:
-        """A new label before an instruction."""
-        label = Label()
-        self.put_before(index, [label])
-        return label
-
-    def put_before(self, index: int, items: list[CodeItem]) -> None:
-        self._before.setdefault(self._positions[index], []).extend(items)
-
-    def put_instead(self, index: int, items: list[CodeItem]) -> None:
-        self._instead[self._positions[index]] = items
-
-    def put_behind(self, index: int, target: Label, items: list[CodeItem]) -> None:
-        """Add `items`, which begin at `target`, behind the body; they count as the line of an instruction."""
-        location = self.instruction(index).location
-        self.tails.append(target)
-        for item in items:
-            if isinstance(item, Instr) and item.location is None:
-                item = Instr(item.name, item.arg, location=location)
-            self.tails.append(item)
-
-    def handler_label(self, index: int) -> Label:
-        """The label of an instruction that something jumps to."""
-        for item in reversed(self.editable.instructions[: self._positions[index]]):
-            if isinstance(item, Label):
-                return item
-            if isinstance(item, Instr):
-                break
-        raise ValueError(f"nothing jumps to instruction {index} of {self.code.co_name}")
-
-    def instruction(self, index: int) -> Instr:
-        item = self.editable.instructions[self._positions[index]]
-        assert isinstance(item, Instr)
-        return item
-
-    def items(self) -> list[CodeItem]:
-        """The edited body with its tails."""
-        original = self.editable.instructions
-        body: list[CodeItem] = []
-        for position in range(self.begin, len(original)):
-            body += self._before.get(position, ())
-            body += self._instead.get(position, (original[position],))
-        body += self.tails
-        return [_freed(item) for item in body] if self._free else body
-
-
-def _freed(item: CodeItem) -> CodeItem:
-    if isinstance(item, Instr) and isinstance(item.arg, CellVar):
-        return Instr(item.name, FreeVar(item.arg.name), location=item.location)
-    return item
+def contents_or_unbound(cell: CellType) -> Any:
+    """What a cell holds, or `Unbound`."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return Unbound
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +69,7 @@ class NativePart:
 
     entry: Exit
     exits: tuple[Exit, ...]
+    loop: LoopBody | None = None
 
 
 # Replacement code
@@ -186,8 +84,11 @@ def code_of_break(
     editable = body.editable
     jump = Instr("JUMP_FORWARD", entry)
     start = editable.instructions[: body.begin]
+    cells = sorted(body.in_cells)
+    editable.cellvars = [*editable.cellvars, *cells]
     blocks = _enter_blocks(body, native.entry, taken)
-    editable.instructions = drop_unreachable([*start, *prefix, *blocks, jump, *body.items()])
+    ready = body.adapted([*prefix, *body.ready, *blocks])
+    editable.instructions = drop_unreachable([*make_cells(cells), *start, *ready, jump, *body.items()])
     editable.take_plain_arguments()
     editable.stack_size = 0
     return assemble(editable), resumes
@@ -232,16 +133,14 @@ def _push_held(emitter: Emitter, name: str) -> None:
 
 def continuation_code(code: CodeType, native: NativePart) -> tuple[CodeType, tuple[CodeType, ...]]:
     """The code of a continuation, and the resume functions that it may hand back. It takes what those take."""
-    copy = copy_of(code)
-    key = (native.entry, native.exits)
-    known = copy.continuations.get(key)
-    if known is None:
-        body = BodyCopy(code, free=True)
-        taken = Emitter([*code.co_cellvars, *code.co_freevars], (), code.co_varnames)
-        entry, resumes = _edit_native_part(body, native, taken, hand_back=True)
-        made = _entered_code(body, native.entry, entry, taken, is_native=True)
-        known = copy.continuations[key] = made, tuple(resumes)
-    return known
+    return copy_of(code).made(native, lambda: _make_continuation(code, native))
+
+
+def _make_continuation(code: CodeType, native: NativePart) -> tuple[CodeType, tuple[CodeType, ...]]:
+    body = BodyCopy(code, free=True)
+    taken = Emitter([*code.co_cellvars, *code.co_freevars], (), code.co_varnames)
+    entry, resumes = _edit_native_part(body, native, taken, hand_back=True)
+    return _entered_code(body, native.entry, entry, taken, is_native=True), tuple(resumes)
 
 
 def _edit_native_part(
@@ -257,8 +156,12 @@ def _edit_native_part(
         body.put_before(leave.index, [Instr("JUMP_FORWARD", target)])
         resumes.append(resume_code(code, leave))
         emitter = body.emitter()
-        _leave(emitter, code, leave, resumes[-1], taken, hand_back=hand_back)
+        _leave(body, emitter, leave, resumes[-1], taken, hand_back=hand_back)
         body.put_behind(leave.index, target, emitter.instructions)
+    for leave in native.exits:
+        body.in_cells.update(leave.unsure_names)
+    if native.loop is not None:
+        call_loop_body(body, native.loop, taken)
     if native.entry.calls:
         resumes.append(resume_code(code, native.entry))
         _call_continuation(body, native.entry, resumes[-1], taken, hand_back=hand_back)
@@ -301,7 +204,7 @@ def _call_continuation(body: BodyCopy, entry: Exit, resume: CodeType, taken: Emi
     tail.unpack_sequence(2)
     tail.emit("STORE_FAST", _NEXT)
     tail.emit("STORE_FAST", _NEXT_ARGUMENTS)
-    _leave(tail, body.code, entry, resume, taken, hand_back=hand_back)
+    _leave(body, tail, entry, resume, taken, hand_back=hand_back)
     body.put_behind(entry.index, unfinished, tail.instructions)
 
 
@@ -321,8 +224,9 @@ def last_of_call(decoded: DecodedCode, start: int) -> int:
     return start
 
 
-def _leave(emitter: Emitter, code: CodeType, leave: Exit, resume: CodeType, taken: Emitter, *, hand_back: bool) -> None:
+def _leave(body: BodyCopy, emitter: Emitter, leave: Exit, resume: CodeType, taken: Emitter, *, hand_back: bool) -> None:
     """At an exit: take stack and locals, and go on with them in the resume function, or hand both back."""
+    code = body.code
     leave_blocks(emitter, decode(code).blocks_at(leave.index))
     held: list[str] = []
     for null in reversed(leave.stack):
@@ -337,12 +241,17 @@ def _leave(emitter: Emitter, code: CodeType, leave: Exit, resume: CodeType, take
     count = 0
     if needs_self(code):
         if hand_back:
-            emitter.emit("LOAD_FAST", _SELF)  # a continuation got it so itself
+            emitter.emit("LOAD_FAST", SELF)  # a continuation got it so itself
         else:
             emitter.load_local(code.co_varnames[0])
         count += 1
     plain = [name for name in leave.local_names if name not in own]
     passed = [_NEXT, _NEXT_ARGUMENTS] if leave.calls else []
+    for name in leave.unsure_names:
+        emitter.begin_call(contents_or_unbound)
+        body.load_cell_of(emitter, name)
+        emitter.call(1)
+        count += 1
     for name in (*plain, *held, *passed):
         _push_held(emitter, name)  # the resumed frame holds them now
         count += 1
@@ -355,23 +264,18 @@ def _leave(emitter: Emitter, code: CodeType, leave: Exit, resume: CodeType, take
     emitter.return_value()
 
 
-def needs_self(code: CodeType) -> bool:
-    """Whether the code may call `super()` without arguments, which looks at the first argument of its frame."""
-    return "__class__" in code.co_freevars and bool(code.co_varnames) and code.co_argcount > 0
-
-
 def resume_code(code: CodeType, leave: Exit) -> CodeType:
     """The code of the resume function for an exit."""
-    copy = copy_of(code)
-    known = copy.resumes.get(leave)
-    if known is None:
-        body = BodyCopy(code, free=True)
-        entry = body.label_at(leave.index)
-        if leave.calls:
-            _replace_call(body, leave.index)
-        taken = Emitter([*code.co_cellvars, *code.co_freevars], (), code.co_varnames)
-        known = copy.resumes[leave] = _entered_code(body, leave, entry, taken, is_native=False)
-    return known
+    return copy_of(code).made(leave, lambda: _make_resume(code, leave))
+
+
+def _make_resume(code: CodeType, leave: Exit) -> CodeType:
+    body = BodyCopy(code, free=True)
+    entry = body.label_at(leave.index)
+    if leave.calls:
+        _replace_call(body, leave.index)
+    taken = Emitter([*code.co_cellvars, *code.co_freevars], (), code.co_varnames)
+    return _entered_code(body, leave, entry, taken, is_native=False)
 
 
 def argument_names(code: CodeType, entry: Exit) -> list[str]:
@@ -385,13 +289,21 @@ def _entered_code(body: BodyCopy, entry: Exit, start: Label, taken: Emitter, *, 
     code = body.code
     freevars = [*code.co_cellvars, *code.co_freevars]
     stack_names = [None if null else taken.fresh_local("stack") for null in entry.stack]
-    arguments = [_SELF] if needs_self(code) else []
-    arguments += argument_names(code, entry)
+    arguments = [SELF] if needs_self(code) else []
+    arguments += [*entry.unsure_names, *argument_names(code, entry)]
     arguments += [name for name in stack_names if name is not None]
     emitter = Emitter((), freevars)
     if is_native:
         emitter.load_constant(None)
         emitter.emit("STORE_FAST", NATIVE_MARK)
+    for name in entry.unsure_names:
+        bound = emitter.label()
+        emitter.emit("LOAD_FAST", name)
+        emitter.load_constant(Unbound)
+        emitter.emit("IS_OP", 0)
+        emitter.pop_jump_if_false(bound)
+        emitter.emit("DELETE_FAST", name)
+        emitter.place(bound)
     pushes = [emitter.push_null if name is None else partial(_push_held, emitter, name) for name in stack_names]
     push_with_blocks(emitter, pushes, decode(code).blocks_at(entry.index), body.handler_label)
     if entry.calls:
@@ -402,18 +314,4 @@ def _entered_code(body: BodyCopy, entry: Exit, start: Label, taken: Emitter, *, 
         emitter.emit("LOAD_FAST", _NEXT_ARGUMENTS)
         emitter.emit("DELETE_FAST", _NEXT)
         emitter.emit("DELETE_FAST", _NEXT_ARGUMENTS)
-    emitter.jump(start)
-    entered = EditableCode(
-        name=code.co_name,
-        qualified_name=qualified_name(code),
-        filename=code.co_filename,
-        first_line=code.co_firstlineno,
-        flags=body.editable.flags,
-        argument_names=arguments,
-        positional_count=len(arguments),
-        freevars=freevars,
-        docstring=None,
-        instructions=drop_unreachable([*prologue([], freevars), *emitter.instructions, *body.items()]),
-    )
-    entered.take_plain_arguments()
-    return assemble(entered)
+    return function_code(body, arguments, [*emitter.instructions, *body.ready], start)

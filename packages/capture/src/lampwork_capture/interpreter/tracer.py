@@ -18,7 +18,7 @@ from ..graph.scalar_inputs import ScalarInputs
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, SameObject, UserLine
 from ..guards.global_state import read_global_state
-from ..skip_policy import CallPolicy, SkipPolicy
+from ..skip_policy import PROTECTED_MARK, CallPolicy, SkipPolicy
 from ..source import CellObjectSource, CellSource, FrameScope, LocalSource, Source
 from ..variables import builder
 from ..variables.base import ObservedException, Value
@@ -230,6 +230,8 @@ class FrameTracer:
     def _is_handled(self) -> bool:
         """Whether the program would see an exception raised here: a handler that does more than restore torch's state
         covers the instruction in an open frame."""
+        if PROTECTED_MARK in self.code.co_varnames:
+            return True
         frame: SymbolicFrame | None = self.frame
         while frame is not None:
             entry = frame.decoded.handler_at(frame.index)
