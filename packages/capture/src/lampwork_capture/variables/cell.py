@@ -134,13 +134,18 @@ class CellValue(Value):
     def write_back(self, emitter: ValueEmitter) -> None:
         contents = self._contents
         if isinstance(self.source, CellObjectSource):
-            if contents is None:
+            if contents is None:  # it may be empty already, which no deletion takes
+                emitter.load_constant(None)
+                emitter.store_cell(self.source.name)
                 emitter.delete_local(self.source.name)
             else:
                 emitter.load_value(contents)
                 emitter.store_cell(self.source.name)
             return
         if contents is None:
+            emitter.load_constant(None)
+            emitter.load_value(self)
+            emitter.store_attribute("cell_contents")
             emitter.load_value(self)
             emitter.delete_attribute("cell_contents")
         else:
