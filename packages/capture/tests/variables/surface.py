@@ -94,7 +94,7 @@ class Observer:
         if t.is_quantized or t.device.type == "meta" or torch._C._functorch.is_functorch_wrapped_tensor(t):
             return (*facts, repr(t))
         storage = t.untyped_storage()
-        facts += [t.stride(), t.storage_offset(), self._number("storage", storage._cdata, storage), storage.nbytes()]
+        facts += [t.stride(), t.storage_offset(), self._number("storage", storage._cdata, storage)]
         facts += [t._is_view(), repr(t.detach().tolist())]
         if t.is_leaf and t.grad is not None:
             facts.append(self.see(t.grad, depth + 1))
