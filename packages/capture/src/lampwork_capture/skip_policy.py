@@ -43,6 +43,7 @@ _TORCH_INLINED = (
     "nn/modules/",
     "nn/functional.py",
     "nn/init.py",
+    "overrides.py",
     "nn/utils/parametriz",
     "nn/attention/",
     "autograd/grad_mode.py",

@@ -73,6 +73,7 @@ class FrameTracer:
         self.guards = GuardSetBuilder()
         self.guards.add_late(scalars.guards)
         self.handled: Value | None = None
+        self.function_modes: Sequence[Value] = ()
         self.visited: set[int] = set()
         self._scopes: dict[int, GlobalScope] = {}
         self._cells: dict[int, CellValue] = {}
@@ -380,6 +381,8 @@ class FrameTracer:
 
     def close_state(self) -> None:
         """End of the trace: the graph leaves torch's state as it found it; the emitted code enters what stays open."""
+        if self.function_modes:
+            raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, "a break, or the end of the frame, inside a function mode")
         for context in reversed(self._open):
             context.close_in_graph(self)
             self.side_effects.at_replay(f"context {id(context)}", None)

@@ -173,6 +173,7 @@ class Tracer(Protocol):
 
     graph: GraphBuilder
     side_effects: SideEffects
+    function_modes: Sequence[Value]  # modes of the traced program that take over calls of torch, outermost first
 
     @property
     def user_line(self) -> UserLine:

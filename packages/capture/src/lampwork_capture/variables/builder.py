@@ -30,6 +30,7 @@ from . import (
     context_manager,
     control_flow,
     deque,
+    function_override,
     generator,
     graph_context,
     library,

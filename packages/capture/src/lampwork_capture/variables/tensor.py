@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from types import FunctionType
+from types import FunctionType, GetSetDescriptorType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,7 @@ from ..interpreter.side_effects import emit_attribute_write
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value, graph_arguments
 from .constant import snapshot
+from .function_override import overridden, overrides
 from .method import BoundMethodValue, missing_attribute
 from .operators import BINARY_METHODS, INPLACE_METHODS
 
@@ -103,6 +104,7 @@ class TensorValue(Value):
         return TensorIdentity(self)
 
     def length(self, tracer: Tracer) -> int:
+        _refuse_modes(tracer)
         if self.fake.dim() == 0:
             tracer.raise_observed(TypeError, "len() of a 0-d tensor")
         return int(self.fake.shape[0])
@@ -113,6 +115,10 @@ class TensorValue(Value):
     # Attributes
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        if tracer.function_modes and isinstance(getattr(torch.Tensor, name, None), (GetSetDescriptorType, property)):
+            taken = overridden(tracer, operator.attrgetter(name), [self], {})
+            if taken is not None:
+                return taken
         if name in ("shape", "_shape"):
             return tracer.constant(self.fake.shape)
         if name in _METADATA:
@@ -211,6 +217,9 @@ class TensorValue(Value):
     # Operations
 
     def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        taken = overridden(tracer, _method_caller(name), [self, *args], kwargs)
+        if taken is not None:
+            return taken
         if name == "size":
             return self._size(tracer, args, kwargs)
         if name in _METADATA_METHODS:
@@ -263,8 +272,12 @@ class TensorValue(Value):
         if not isinstance(other, TensorValue):
             if other.is_constant() and other.python_type() in (type(None), str) and op in (operator.eq, operator.ne):
                 return tracer.constant(op is operator.ne)
-            if not _is_operand(other):
+            if not _is_operand(other) and not overrides(other):
                 return None
+        left, right = (other, self) if reflected else (self, other)
+        taken = overridden(tracer, op, [left, right], {})
+        if taken is not None:
+            return taken
         if op in INPLACE_METHODS or op in BINARY_METHODS:
             mine, theirs = self.node, other.as_graph_argument()
             names = BINARY_METHODS.get(op) or INPLACE_METHODS[op]
@@ -277,9 +290,14 @@ class TensorValue(Value):
         return None
 
     def get_item(self, tracer: Tracer, key: Value) -> Value:
+        taken = overridden(tracer, operator.getitem, [self, key], {})
+        if taken is not None:
+            return taken
         return tracer.add_node("call_function", operator.getitem, (self.node, key.as_graph_argument()), {})
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
+        if overridden(tracer, operator.setitem, [self, key, item], {}) is not None:
+            return
         args = (self.node, key.as_graph_argument(), item.as_graph_argument())
         tracer.add_node("call_function", operator.setitem, args, {})
 
@@ -287,6 +305,7 @@ class TensorValue(Value):
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "tensors do not support deleting items: eager raises")
 
     def unpack(self, tracer: Tracer) -> list[Value]:
+        _refuse_modes(tracer)
         if self.fake.dim() == 0:
             tracer.raise_observed(TypeError, "iteration over a 0-d tensor")
         return tracer.add_node("call_method", "unbind", (self.node, 0), {}).unpack(tracer)
@@ -327,6 +346,18 @@ class GradFunctionValue(Value):
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.load_value(self.tensor)
         emitter.load_attribute("grad_fn")
+
+
+def _method_caller(name: str) -> Callable[..., Any]:
+    def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(tensor, name)(*args, **kwargs)
+
+    return call
+
+
+def _refuse_modes(tracer: Tracer) -> None:
+    if tracer.function_modes:
+        raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, "the length of a tensor, or its rows, under a function mode")
 
 
 def is_users(raw: Any) -> bool:

@@ -24,6 +24,7 @@ from ..guards.global_state import reader_of
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value, graph_arguments
 from .constant import fold, snapshot
+from .function_override import overridden
 from .registry import handles
 from .tensor import TensorValue
 
@@ -104,6 +105,9 @@ class TorchFunctionValue(Value):
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         args = [arg.realize() for arg in args]
+        taken = overridden(tracer, self.obj, args, kwargs)
+        if taken is not None:
+            return taken
         if id(self.obj) in _TENSOR_METHODS and args and isinstance(args[0], TensorValue):
             if getattr(torch.Tensor, self.obj.__name__, None) is self.obj:
                 return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
@@ -243,12 +247,6 @@ for _function in (
     _TORCH._jit_internal.is_scripting,
 ):
     _answer(_function, None if _function is torch._C._get_tracing_state else False)
-for _function in (
-    torch.overrides.has_torch_function,
-    torch.overrides.has_torch_function_unary,
-    torch.overrides.has_torch_function_variadic,
-):
-    _answer(_function, False)  # tensor subclasses never become values of the graph
 _answer(torch._C._log_api_usage_once, None)
 
 
