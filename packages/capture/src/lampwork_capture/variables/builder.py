@@ -68,6 +68,7 @@ MODELS: tuple[ModuleType, ...] = (
     control_flow,
     deque,
     generator,
+    function_override,
     graph_context,
     library,
     logger,
