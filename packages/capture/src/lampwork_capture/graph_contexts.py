@@ -7,7 +7,7 @@ Invariants: leaving restores exactly what entering found; what an exception leav
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -45,7 +45,9 @@ def enter_attention(backends: tuple[int, ...], set_priority: bool) -> EnteredCon
 
 
 def enter_record(name: str, argument: str | None) -> EnteredContext:
-    """`with record_function(name, argument)`."""
+    """`with record_function(name, argument)`; nothing while a backend traces the graph, which profiles nothing then."""
+    if torch._C._len_torch_dispatch_stack():
+        return EnteredContext(nullcontext())
     return EnteredContext(record_function(name, argument))
 
 

@@ -44,6 +44,7 @@ _TORCH_INLINED = (
     "nn/functional.py",
     "nn/init.py",
     "overrides.py",
+    "_functorch/functional_call.py",
     "nn/utils/parametriz",
     "nn/attention/",
     "autograd/grad_mode.py",

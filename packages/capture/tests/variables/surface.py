@@ -98,7 +98,7 @@ class Observer:
         facts += [t._is_view(), repr(t.detach().tolist())]
         if t.is_leaf and t.grad is not None:
             facts.append(self.see(t.grad, depth + 1))
-        extra = {k: v for k, v in vars(t).items() if k != "_lampwork"}
+        extra = {k: v for k, v in vars(t).items() if "dynamo" not in k}  # marks that torch itself puts
         if extra:
             facts.append(self.see(extra, depth + 1))
         return tuple(facts)

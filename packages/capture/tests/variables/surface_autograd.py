@@ -107,7 +107,7 @@ class Counted(torch.autograd.Function):
         return g * 5
 
 
-@any_graphs
+@whole
 def function_applied():
     def f(x):
         return Cube.apply(x).sum() + x.sum()
@@ -116,7 +116,7 @@ def function_applied():
     return f, (x,), lambda r: r[-1].backward(), (x,), lambda r: r[-1].backward(), (vec(),)
 
 
-@any_graphs
+@whole
 def function_with_two_outputs():
     def f(x, y):
         a, b = Scale.apply(x, y, 3.0)
@@ -127,7 +127,7 @@ def function_with_two_outputs():
     return f, (x, y), lambda r: sum(t.sum() for t in r[-1]).backward(), (x, y), (x, vec())
 
 
-@any_graphs
+@whole
 def function_with_setup_context():
     def f(x):
         return Split.apply(x, 4) + 1
@@ -147,7 +147,7 @@ def function_that_writes_its_input():
     return f, (x,), lambda r: r[-1][0].sum().backward(), (x,)
 
 
-@any_graphs
+@whole
 def function_partly_differentiable():
     def f(x):
         y, i = Counted.apply(x)
@@ -157,7 +157,7 @@ def function_partly_differentiable():
     return f, (x,), lambda r: r[-1][0].backward(), (x,)
 
 
-@any_graphs
+@whole
 def function_through_apply_alias():
     cube = Cube.apply
 
@@ -168,7 +168,7 @@ def function_through_apply_alias():
     return f, (x,), lambda r: r[-1].sum().backward(), (x,)
 
 
-@any_graphs
+@whole
 def function_in_module():
     class M(nn.Module):
         def __init__(self):
@@ -182,7 +182,7 @@ def function_in_module():
     return m, (vec(),), lambda r: r[-1].sum().backward(), (vec(),)
 
 
-@any_graphs
+@whole
 def function_backward_replaced():
     class Twice(torch.autograd.Function):
         @staticmethod
@@ -204,7 +204,7 @@ def function_backward_replaced():
     return f, (x,), lambda r: r[-1].backward(), change, (x,), lambda r: r[-1].backward(), (x,)
 
 
-@any_graphs
+@whole
 def function_without_gradients():
     def f(x):
         with torch.no_grad():
@@ -213,7 +213,7 @@ def function_without_gradients():
     return f, (leaf(),), (vec(),)
 
 
-@any_graphs
+@whole
 def straight_through_estimator():
     class Round(torch.autograd.Function):
         @staticmethod
@@ -329,7 +329,7 @@ def hook_removed_in_frame():
     return f, (x,), lambda r: r[-1].backward(), (x,)
 
 
-@any_graphs
+@whole
 def post_accumulate_hook():
     log: list[Any] = []
     p = nn.Parameter(vec())
@@ -376,7 +376,7 @@ def graph_kept_between_calls():
     return f, (h, x), again, (h, x)
 
 
-@any_graphs
+@whole
 def grad_of_grad_outside():
     def f(x):
         return (x**3).sum()
@@ -403,7 +403,7 @@ def gradient_edges_and_nodes():
 # checkpoint
 
 
-@any_graphs
+@whole
 def checkpoint_without_reentry():
     lin = nn.Linear(3, 3)
 
@@ -428,7 +428,7 @@ def checkpoint_with_reentry():
     return f, (x,), lambda r: r[-1].backward(), (x,)
 
 
-@any_graphs
+@whole
 def checkpoint_of_modules_in_order():
     m = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
 
@@ -442,7 +442,7 @@ def checkpoint_of_modules_in_order():
 # torch.func
 
 
-@any_graphs
+@whole
 def func_vmap():
     def f(x):
         return torch.vmap(lambda r: r * r.sum())(x), torch.func.vmap(torch.dot)(x, x)
@@ -450,7 +450,7 @@ def func_vmap():
     return f, (torch.ones(2, 3),), (torch.ones(4, 3),)
 
 
-@any_graphs
+@whole
 def func_grad():
     def f(x):
         return torch.func.grad(lambda t: (t**3).sum())(x), torch.func.grad_and_value(lambda t: t.sum())(x)
@@ -468,7 +468,7 @@ def func_jvp_and_vjp():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def func_jacobians():
     def f(x):
         return (
@@ -480,7 +480,7 @@ def func_jacobians():
     return f, (vec(),)
 
 
-@any_graphs
+@whole
 def called_inside_vmap():
     def f(x):
         return x * 2 + x.sum()
@@ -491,7 +491,7 @@ def called_inside_vmap():
     return outer, (torch.ones(2, 3),), (torch.ones(2, 3) * 2,)
 
 
-@any_graphs
+@whole
 def optimized_called_by_vmap():
     def f(x, y):
         return torch.vmap(lambda a: torch.func.grad(lambda b: (b * y).sum())(a))(x)
@@ -499,7 +499,7 @@ def optimized_called_by_vmap():
     return f, (torch.ones(2, 3), vec()), (torch.ones(2, 3), vec() * 2)
 
 
-@any_graphs
+@whole
 def ensemble_by_stack_module_state():
     models = [nn.Linear(3, 2) for _ in range(3)]
     params, buffers = torch.func.stack_module_state(models)
@@ -517,7 +517,7 @@ def ensemble_by_stack_module_state():
 # Higher-order operators
 
 
-@any_graphs
+@whole
 def cond_operator():
     def f(x):
         return torch.cond(x.sum() > 0, lambda t: t + 1, lambda t: t - 1, (x,))
@@ -662,7 +662,7 @@ def subclass_made_in_frame():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def duck_array_with_function():
     def f(x, d):
         return torch.add(x, d), torch.mul(d, 3)
@@ -683,7 +683,7 @@ def parameter_of_subclass():
 # Modes in the frame
 
 
-@any_graphs
+@whole
 def function_mode_in_frame():
     from torch.overrides import TorchFunctionMode
 
@@ -700,7 +700,7 @@ def function_mode_in_frame():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def function_modes_nested_and_stateful():
     from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
@@ -794,7 +794,7 @@ def jagged_argument():
     return call, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def meta_tensors():
     def f(x):
         return x * 2, x.device.type, torch.empty(2, device="meta").shape
@@ -830,7 +830,7 @@ class Pair(NamedTuple):
     b: torch.Tensor
 
 
-@any_graphs
+@whole
 def pytree_functions():
     def f(x, y):
         tree = {"p": Pair(x, y), "l": [x, (y, 3)]}
@@ -847,7 +847,7 @@ def pytree_functions():
     return f, (vec(), vec() * 2)
 
 
-@any_graphs
+@whole
 def pytree_map_only_and_paths():
     def f(x):
         return pytree.tree_map_only(torch.Tensor, lambda t: t + 1, [x, {"k": 2}]), pytree.tree_all(lambda t: True, [x])
@@ -921,7 +921,7 @@ def assertion_on_data():
     return f, (vec(),), (-vec(),), (torch.tensor([5.0, -1.0]),)
 
 
-@any_graphs
+@whole
 def distributed_not_available():
     def f(x):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -939,7 +939,7 @@ def overrides_helpers():
     return f, (vec(),)
 
 
-@any_graphs
+@whole
 def custom_operator():
     @torch.library.custom_op("lampwork_tests::double", mutates_args=())
     def double(x: torch.Tensor) -> torch.Tensor:
@@ -976,7 +976,7 @@ def storages_and_pointers():
     return f, (vec(),), (vec()[1:],)
 
 
-@any_graphs
+@whole
 def distributions():
     def f(x):
         d = torch.distributions.Normal(x, 1.0)

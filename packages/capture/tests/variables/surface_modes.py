@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from surface import Surface
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 S = Surface()
 whole, any_graphs = S.whole, S.any_graphs
@@ -159,7 +160,7 @@ def grad_mode_raised_through():
     return f, (leaf(),), (vec(),), (leaf(),)
 
 
-@any_graphs
+@whole
 def grad_mode_raised_and_caught():
     def f(x):
         try:
@@ -428,7 +429,7 @@ def autocast_with_gradients():
     return f, (torch.ones(2, 2),), lambda r: r[-1].backward(), (torch.ones(2, 2),), (lin.weight,)
 
 
-@any_graphs
+@whole
 def custom_fwd_bwd():
     class Double(torch.autograd.Function):
         @staticmethod
@@ -532,7 +533,7 @@ def set_default_dtype_in_frame():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def device_context():
     def f(x):
         with torch.device("cpu"):
@@ -544,7 +545,7 @@ def device_context():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def device_context_around_the_call():
     def f(x):
         return torch.ones(3), x + 1
@@ -556,7 +557,7 @@ def device_context_around_the_call():
     return outer, (vec(), "cpu"), (vec(), "meta"), (vec(), "cpu")
 
 
-@any_graphs
+@whole
 def set_default_device_between_calls():
     def f(x):
         return torch.ones(3).device.type, x + 1
@@ -571,7 +572,7 @@ def set_default_device_between_calls():
     )
 
 
-@any_graphs
+@whole
 def deterministic_flags():
     def f(x):
         return x + 1, torch.are_deterministic_algorithms_enabled()
@@ -628,7 +629,7 @@ def cuda_contexts_on_cpu():
     return f, (vec(),)
 
 
-@any_graphs
+@whole
 def num_threads_read():
     def f(x):
         return x + 1, torch.get_num_threads() > 0
@@ -636,7 +637,7 @@ def num_threads_read():
     return f, (vec(),)
 
 
-@any_graphs
+@whole
 def matmul_precision_read():
     def f(x):
         return x + 1, torch.get_float32_matmul_precision()
@@ -833,7 +834,7 @@ def disabled_with_reason_and_recursion():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def assume_constant():
     class Box:
         pass
@@ -851,7 +852,7 @@ def assume_constant():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def allowed_in_graph():
     @torch.compiler.allow_in_graph
     def g(x):
@@ -873,7 +874,7 @@ def graph_break_call():
     return f, (vec(),), (leaf(),)
 
 
-@any_graphs
+@whole
 def stance_set():
     def f(x):
         return x + 1
@@ -881,7 +882,7 @@ def stance_set():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def function_mode_around():
     from torch.overrides import TorchFunctionMode
 
@@ -930,7 +931,7 @@ def dispatch_mode_around():
     return outer, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def mode_entered_outside_optimized():
     from torch.overrides import TorchFunctionMode
 
@@ -982,7 +983,7 @@ def patched_functional():
     return f, (vec(),), patch, (vec(),), patch_sin, (vec(),), undo, (vec(),)
 
 
-@any_graphs
+@whole
 def patched_tensor_method():
     def f(x):
         return x.sin() + x.abs()
@@ -998,7 +999,7 @@ def patched_tensor_method():
     return f, (vec(),), patch, (vec(),), undo, (vec(),)
 
 
-@any_graphs
+@whole
 def patched_tensor_operator():
     def f(x):
         return x + 1
@@ -1014,7 +1015,7 @@ def patched_tensor_operator():
     return f, (vec(),), patch, (vec(),), undo, (vec(),)
 
 
-@any_graphs
+@whole
 def method_added_to_tensor():
     def f(x):
         return x.doubled() if hasattr(x, "doubled") else x + 1
@@ -1031,7 +1032,7 @@ def method_added_to_tensor():
     return f, (vec(),), add, (vec(),), change, (vec(),), remove, (vec(),)
 
 
-@any_graphs
+@whole
 def patched_module_forward_class():
     class M(torch.nn.Module):
         def forward(self, x):
@@ -1058,3 +1059,145 @@ def wrapped_with_functools():
         return x * 2
 
     return f, (leaf(),)
+
+
+# Function modes of the program
+
+
+class _Doubling(TorchFunctionMode):
+    """Doubles what one function gives, and counts."""
+
+    def __init__(self, target=torch.sin):
+        super().__init__()
+        self.target = target
+        self.count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        out = func(*args, **(kwargs or {}))
+        return out * 2 if func is self.target else out
+
+
+@whole
+def function_mode_made_before():
+    mode = _Doubling()
+
+    def f(x):
+        with mode:
+            y = torch.sin(x) + x.cos()
+        return y, mode.count
+
+    return f, (vec(),), (vec(),), lambda: setattr(mode, "target", torch.Tensor.cos), (vec(),)
+
+
+@whole
+def function_mode_over_operators_and_properties():
+    class Log(TorchFunctionMode):
+        def __init__(self, seen):
+            super().__init__()
+            self.seen = seen
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            self.seen.append((func.__name__, len(args), [t.__name__ for t in types], sorted(kwargs or {})))
+            return func(*args, **(kwargs or {}))
+
+    def g(x):
+        seen = []
+        with Log(seen):
+            a = 1 - x + x * 2
+            b = x.shape, x.dtype, x.dim(), x.requires_grad
+            c = F.relu(x), F.softmax(x, dim=0), torch.ones(2), torch.cat([x, x]), x.sum(dim=0), x.norm()
+            d = -x, abs(x), ~(x > 1), x[0], x == 1, x**2, 2**x, x / 2, x // 2, x @ x, x.T, x.split(1)
+            x[0] = 5
+            x += 1
+            e = F.linear(x, torch.ones(2, 3)), F.dropout(x, training=False), torch.tensor([1, 2])
+        return a, b, c, d, e, seen, x
+
+    return g, (vec(),), (vec(),)
+
+
+@whole
+def function_modes_over_modules():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU(), torch.nn.LayerNorm(3))
+
+    def f(x):
+        mode = _Doubling(F.relu)
+        with mode:
+            y = net(x)
+        return y, mode.count, net(x)
+
+    return f, (vec(),), (vec(),)
+
+
+@whole
+def function_mode_raised_through():
+    class Strict(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func is torch.cos:
+                raise ValueError("no cosines")
+            return func(*args, **(kwargs or {}))
+
+    def f(x):
+        try:
+            with Strict():
+                y = torch.sin(x)
+                z = torch.cos(y)
+        except ValueError as error:
+            return torch.cos(x), str(error)
+        return z, ""
+
+    return f, (vec(),), (vec(),)
+
+
+@any_graphs
+def function_mode_across_a_break():
+    def f(x):
+        mode = _Doubling()
+        with mode:
+            y = torch.sin(x)
+            print("in")
+            z = torch.sin(y)
+        return y, z, mode.count > 0
+
+    return f, (vec(),), (vec(),)
+
+
+@any_graphs
+def function_mode_left_open():
+    mode = _Doubling()
+
+    def f(x):
+        mode.__enter__()
+        return torch.sin(x)
+
+    def close():
+        mode.__exit__(None, None, None)
+
+    return f, (vec(),), close, (vec(),), close
+
+
+@whole
+def device_mode_of_the_program():
+    class OnMeta(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            kwargs = dict(kwargs or {})
+            if func in (torch.ones, torch.zeros, torch.empty):
+                kwargs.setdefault("dtype", torch.float64)
+            return func(*args, **kwargs)
+
+    def f(x):
+        with OnMeta():
+            y = torch.ones(3) + torch.zeros(3, dtype=torch.float32)
+        return y + x, torch.ones(1)
+
+    return f, (vec(),), (vec(),)
+
+
+@any_graphs
+def function_mode_skipping_itself():
+    def f(x):
+        with _Doubling(torch.exp), torch._C.DisableTorchFunction():
+            y = torch.exp(x)
+        return y
+
+    return f, (vec(),)

@@ -123,7 +123,7 @@ def parameter_containers():
     return M(), (vec(),), lambda r: r[-1][0].sum().backward(), (vec(),)
 
 
-@any_graphs
+@whole
 def parameter_list_slices():
     class M(nn.Module):
         def __init__(self):
@@ -162,7 +162,7 @@ def listings_of_members():
     return m, (vec(),), lambda: m.a.requires_grad_(False), (vec(),)
 
 
-@any_graphs
+@whole
 def listings_with_prefix():
     class M(nn.Module):
         def __init__(self):
@@ -193,7 +193,7 @@ def state_dict_in_forward():
     return M(), (vec(),)
 
 
-@any_graphs
+@whole
 def get_by_name():
     class M(nn.Module):
         def __init__(self):
@@ -326,7 +326,7 @@ def submodule_replaced_in_forward():
     return M(), (vec(),), (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def buffer_registered_in_forward():
     class M(nn.Module):
         def forward(self, x):
@@ -509,7 +509,7 @@ def class_attribute_shadows():
     )
 
 
-@any_graphs
+@whole
 def instance_attribute_shadows_member():
     m = Simple()
 
@@ -618,7 +618,7 @@ def forward_hooks():
     return f, (vec(),), add, (vec(),), lambda: handle[0].remove(), (vec(),), first, (vec(),)
 
 
-@any_graphs
+@whole
 def hooks_on_the_root():
     m = Simple()
     log: list[Any] = []
@@ -654,7 +654,7 @@ def hook_registered_in_frame():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def hooks_always_called():
     lin = nn.Linear(3, 3)
     lin.register_forward_hook(lambda m, a, o: None, always_call=True)
@@ -740,25 +740,25 @@ def weight_norm_parametrization():
     return m, (vec(),), lambda r: r[-1].sum().backward(), (vec(),)
 
 
-@any_graphs
+@whole
 def spectral_norm_parametrization():
     m = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))
     return m, (vec(),), (vec(),), lambda: m.eval() and None, (vec(),)
 
 
-@any_graphs
+@whole
 def old_weight_norm():
     m = nn.utils.weight_norm(nn.Linear(3, 3))
     return m, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def old_spectral_norm():
     m = nn.utils.spectral_norm(nn.Linear(3, 3))
     return m, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def orthogonal_parametrization():
     m = nn.utils.parametrizations.orthogonal(nn.Linear(3, 3))
     return m, (vec(),), (vec(),)
@@ -803,7 +803,7 @@ def module_made_in_frame():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def activation_modules_made_in_frame():
     def f(x):
         return (
@@ -817,7 +817,7 @@ def activation_modules_made_in_frame():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def losses_made_in_frame():
     def f(x, y):
         return (
@@ -830,7 +830,7 @@ def losses_made_in_frame():
     return f, (vec(), vec() * 0)
 
 
-@any_graphs
+@whole
 def user_module_made_in_frame():
     class M(nn.Module):
         def __init__(self, k):
@@ -850,7 +850,7 @@ def user_module_made_in_frame():
 # Lazy, recurrent, attention, transformer
 
 
-@any_graphs
+@whole
 def lazy_linear():
     m = nn.LazyLinear(2)
     return m, (vec(),), (vec(),), lambda r: r[-1].sum().backward(), (vec(),)
@@ -945,7 +945,7 @@ def attention_fast_path():
     return f, (torch.ones(2, 3, 4),), (torch.ones(2, 3, 4),)
 
 
-@any_graphs
+@whole
 def transformer_layers():
     enc = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, dropout=0.1, batch_first=True), 2)
     dec = nn.TransformerDecoderLayer(4, 2, 8, batch_first=True)
@@ -958,7 +958,7 @@ def transformer_layers():
     return f, (x, y), lambda: (enc.eval(), dec.eval()) and None, (x, y)
 
 
-@any_graphs
+@whole
 def transformer_encoder_fast_path():
     enc = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2).eval()
 
@@ -969,7 +969,7 @@ def transformer_encoder_fast_path():
     return f, (torch.ones(2, 3, 4),), (torch.ones(2, 3, 4),)
 
 
-@any_graphs
+@whole
 def whole_transformer():
     m = nn.Transformer(4, 2, 1, 1, 8, batch_first=True)
     return m, (torch.ones(2, 3, 4), torch.ones(2, 3, 4)), lambda r: r[-1].sum().backward()
@@ -1006,7 +1006,7 @@ def convolutions_and_pools():
 # functional_call, copies, pickles
 
 
-@any_graphs
+@whole
 def functional_call():
     m = Simple()
 
@@ -1027,7 +1027,7 @@ def deepcopy_of_module_in_frame():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def module_methods_called_in_frame():
     m = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
 
@@ -1068,7 +1068,7 @@ def zero_grad_and_step():
     return f, (vec(),), (vec(),), (m.weight[0],)
 
 
-@any_graphs
+@whole
 def optimizer_steps_between_calls():
     m = Simple()
     opt = torch.optim.Adam(m.parameters(), lr=0.1)
@@ -1092,7 +1092,7 @@ def clip_grad_norm():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def init_in_frame():
     def f(x):
         w = torch.empty(3, 3)
@@ -1103,7 +1103,7 @@ def init_in_frame():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def module_equality_and_dict_keys():
     a, b = nn.Linear(3, 3), nn.Linear(3, 3)
     scales = {a: 2.0, b: 3.0}
@@ -1145,7 +1145,7 @@ def extra_repr_and_names():
     return f, (vec(),)
 
 
-@any_graphs
+@whole
 def module_repr():
     m = Simple()
 
@@ -1188,7 +1188,7 @@ def module_iterated_like_a_sequence():
     return f, (vec(),), lambda: s.append(nn.Tanh()) and None, (vec(),)
 
 
-@any_graphs
+@whole
 def uninitialized_and_meta_modules():
     with torch.device("meta"):
         m = nn.Linear(3, 3)

@@ -65,7 +65,7 @@ def parameter_data_written():
     return f, (vec(),), (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def parameter_data_updated_in_place():
     p = torch.nn.Parameter(vec())
 
@@ -77,7 +77,7 @@ def parameter_data_updated_in_place():
     return f, (vec(),), lambda r: r[-1].backward(), (vec(),), (p,)
 
 
-@any_graphs
+@whole
 def grad_read():
     p = torch.nn.Parameter(vec())
 
@@ -89,7 +89,7 @@ def grad_read():
     return f, (vec(),), lambda r: r[-1].sum().backward(), (vec(),), lambda: setattr(p, "grad", None), (vec(),)
 
 
-@any_graphs
+@whole
 def grad_cleared():
     p = torch.nn.Parameter(vec())
 
@@ -100,7 +100,7 @@ def grad_cleared():
     return f, (vec(),), lambda r: r[-1].backward(), (vec(),), (p,)
 
 
-@any_graphs
+@whole
 def grad_zeroed_in_place():
     p = torch.nn.Parameter(vec())
 
@@ -112,7 +112,7 @@ def grad_zeroed_in_place():
     return f, (vec(),), lambda r: r[-1].backward(), (vec(),), lambda r: r[-1].backward(), (vec(),)
 
 
-@any_graphs
+@whole
 def grad_assigned():
     p = torch.nn.Parameter(vec())
 
@@ -172,7 +172,7 @@ def is_leaf_of_all():
     return f, (vec(), p), (vec().requires_grad_(), p), (vec().requires_grad_() * 1, p)
 
 
-@any_graphs
+@whole
 def grad_fn_presence():
     def f(x):
         y = x * 2
@@ -329,7 +329,7 @@ def attribute_written_on_tensor():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def attribute_written_on_new_tensor():
     def f(x):
         y = x * 2
@@ -339,7 +339,7 @@ def attribute_written_on_new_tensor():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def attribute_written_on_new_tensor_and_read():
     def f(x):
         y = x * 2
@@ -393,7 +393,7 @@ def enumerate_zip_reversed():
     return f, (mat(), mat() + 1)
 
 
-@any_graphs
+@whole
 def reversed_tensor():
     def f(x):
         return [r + 1 for r in reversed(x)]
@@ -489,7 +489,7 @@ def comparisons_with_none_and_str():
     return f, (vec(),)
 
 
-@any_graphs
+@whole
 def comparison_with_str():
     def f(x):
         return x == "a", x != "a", x + 1
@@ -624,7 +624,7 @@ def matmul_reflected_with_lists_raises():
     return f, (vec(),)
 
 
-@any_graphs
+@whole
 def operators_with_sequences():
     def f(x):
         return x + 1, x == [1, 2, 3]
@@ -632,7 +632,7 @@ def operators_with_sequences():
     return f, (vec(),)
 
 
-@any_graphs
+@whole
 def operator_with_unknown_object():
     class Odd:
         def __radd__(self, other):
@@ -865,7 +865,7 @@ def tensor_of_zero_dim_tensors():
     return f, (vec(),), (vec(4, 5, 6),)
 
 
-@any_graphs
+@whole
 def tensor_of_tensor_copies():
     def f(x):
         y = torch.tensor(x)

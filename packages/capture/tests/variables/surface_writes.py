@@ -133,7 +133,7 @@ def in_place_on_argument_makes_it_require_grad():
     return f, (vec(),), (vec(),)
 
 
-@any_graphs
+@whole
 def shape_changed_in_place_on_new():
     def f(x):
         y = x * 1
@@ -184,7 +184,7 @@ def set_storage():
     return f, (vec(), vec(4, 5, 6)), (vec(), vec(7, 8, 9))
 
 
-@any_graphs
+@whole
 def detached_in_place():
     def f(x):
         y = x * 2
@@ -238,7 +238,7 @@ def to_other_and_non_blocking():
     return f, (mat(), mat().int()), (mat(), mat())
 
 
-@any_graphs
+@whole
 def type_method():
     def f(x):
         return x.type(), x.type("torch.DoubleTensor"), x + 1
@@ -258,7 +258,7 @@ def out_of_same_size():
     return f, (vec(), torch.zeros(3)), (vec(4, 5, 6), torch.zeros(3))
 
 
-@any_graphs
+@whole
 def out_is_resized():
     def f(x, buffer):
         r = torch.mul(x, 2, out=buffer)
@@ -267,7 +267,7 @@ def out_is_resized():
     return f, (vec(), torch.empty(0)), (vec(4, 5, 6), torch.empty(0))
 
 
-@any_graphs
+@whole
 def out_resized_local():
     def f(x):
         buffer = torch.empty(0)

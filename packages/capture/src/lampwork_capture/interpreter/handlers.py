@@ -10,9 +10,12 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from torch.overrides import TorchFunctionMode
+
 from ..bytecode.version import PY311
 from ..variables.base import Value
 from ..variables.context_manager import ContextMethodValue
+from ..variables.function import MethodValue
 
 if TYPE_CHECKING:
     from .frame import SymbolicFrame
@@ -36,6 +39,8 @@ def undoes_only(frame: SymbolicFrame, entry: HandlerEntry) -> bool:
         first += 1
     if instructions[first].name == "WITH_EXCEPT_START":
         leave = frame.stack[entry.depth - 1] if 0 < entry.depth <= len(frame.stack) else None
+        if isinstance(leave, MethodValue):  # a function mode is no more than a place on a stack
+            return getattr(leave.function.realize(), "function", None) is TorchFunctionMode.__exit__
         return isinstance(leave, ContextMethodValue)
     return _reraises_only(frame, first)
 

@@ -74,6 +74,7 @@ class FrameTracer:
         self.guards.add_late(scalars.guards)
         self.handled: Value | None = None
         self.function_modes: Sequence[Value] = ()
+        self.given_members: dict[tuple[int, str], Value] = {}
         self.visited: set[int] = set()
         self._scopes: dict[int, GlobalScope] = {}
         self._cells: dict[int, CellValue] = {}

@@ -173,6 +173,7 @@ class Tracer(Protocol):
 
     graph: GraphBuilder
     side_effects: SideEffects
+    given_members: dict[tuple[int, str], Value]  # by id of a module and name: `torch.func.functional_call` runs
     function_modes: Sequence[Value]  # modes of the traced program that take over calls of torch, outermost first
 
     @property

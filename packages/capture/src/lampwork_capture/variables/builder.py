@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from torch._library.custom_ops import CustomOpDef
 from torch.nn.attention import SDPBackend
 
 from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
@@ -31,6 +32,7 @@ from . import (
     control_flow,
     deque,
     function_override,
+    functional_call,
     generator,
     graph_context,
     library,
@@ -46,7 +48,7 @@ from .class_value import ClassValue, is_immutable
 from .constant import DERIVED_TYPES, ConstantValue, is_literal
 from .construction import wrap_object
 from .dict import DictValue, key_of_object
-from .function import SourcedFunctionValue
+from .function import SourcedFunctionValue, behind_tags
 from .list import ListValue
 from .method import BoundMethodValue
 from .opaque import LruCacheValue, OpaqueValue
@@ -67,8 +69,9 @@ MODELS: tuple[ModuleType, ...] = (
     context_manager,
     control_flow,
     deque,
-    generator,
     function_override,
+    functional_call,
+    generator,
     graph_context,
     library,
     logger,
@@ -174,6 +177,9 @@ def _known_callable(tracer: Tracer, obj: Any, source: Source | None) -> Value | 
         return BuiltinValue(obj, source)
     if is_graph_function(obj):
         return TorchFunctionValue(obj, source)
+    if isinstance(obj, CustomOpDef):  # its call is that of its operator
+        operator: Any = obj._opoverload
+        return TorchFunctionValue(operator)
     if isinstance(obj, _METHOD_TYPES):
         return BuiltinValue(obj, source)
     if isinstance(obj, BuiltinFunctionType) and (obj.__self__ is None or isinstance(obj.__self__, (ModuleType, type))):
@@ -240,6 +246,7 @@ def _constant_object(tracer: Tracer, obj: Any) -> Value:
         if function is not None:
             return function
     if isinstance(obj, FunctionType):
+        obj = behind_tags(obj)
         return SourcedFunctionValue(obj, _source_by_name(obj), by_identity=True)
     source = None
     if type(obj) is _LRU_CACHE:

@@ -30,6 +30,7 @@ from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AttributePresent, ByIdentity, IdentityIs, InstanceDictLacks, TypeIs
 from ..source import AttributeSource, ClassAttributeSource, ItemSource, ModuleSource, Source
 from .base import Tracer, Value
+from .constant import is_known, snapshot
 from .construction import new_object
 from .exception import make_exception
 from .registry import handler_of
@@ -249,9 +250,9 @@ class ClassValue(Value):
                 return tracer.constant(self.obj[key.as_constant()])
             except KeyError as error:
                 return tracer.raise_observed(KeyError, *error.args)
-        if hasattr(self.obj, "__class_getitem__") and key.is_constant():
+        if hasattr(self.obj, "__class_getitem__") and is_known(key):
             generic: Any = self.obj
-            return tracer.constant(generic[key.as_constant()])
+            return tracer.constant(generic[snapshot(key)])
         return super().get_item(tracer, key)
 
     def unpack(self, tracer: Tracer) -> list[Value]:

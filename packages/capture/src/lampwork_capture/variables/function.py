@@ -398,9 +398,24 @@ class MethodValue(Value):
         emitter.call(2)
 
 
+_TAGGING = "torch._dynamo.mutation_guard"
+
+
+def behind_tags(function: FunctionType) -> FunctionType:
+    """What `Module.__init__` was before torch's own capture, once it is used, put a function around it that notes which
+    modules are new: nothing of the program."""
+    if function.__module__ != _TAGGING or not function.__closure__:
+        return function
+    (inner,) = (cell.cell_contents for cell in function.__closure__)
+    return inner
+
+
 @wraps_type(FunctionType)
 def wrap_function(tracer: Tracer, obj: Any, source: Source) -> Value:
     """A function with a source: guarded by code where each call may bring a new one, else by identity."""
+    if behind_tags(obj) is not obj:
+        tracer.guard(IdentityIs(source, ByIdentity(obj)))
+        return SourcedFunctionValue(behind_tags(obj), ClosureSource(source, 0), by_identity=True)
     if (
         obj.__closure__ is not None
         or isinstance(source.root, (LocalSource, CellSource))

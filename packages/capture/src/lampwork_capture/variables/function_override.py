@@ -1,14 +1,14 @@
 """`__torch_function__`: calls of torch that a mode of the program, or an argument that is no tensor, takes over.
 
 Which function an operator or a method stands for, and how its arguments are bound, is asked of torch: the call is begun
-on fake tensors under a recorder and stopped where torch asks for an override. What the program then does is traced.
+on empty tensors under a recorder and stopped where torch asks for an override. What the program then does is traced.
 Invariants: a real mode is never entered while tracing; a mode is not active in its own `__torch_function__`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MethodWrapperType
+from types import FunctionType, MethodWrapperType
 from typing import Any, NoReturn
 
 import torch
@@ -65,23 +65,38 @@ def overridden(
     objects = [value for value in (*args, *named.values()) if overrides(value)]
     if not tracer.function_modes and not objects:
         return None
-    call = _intercept(tracer, target, [_example(arg) for arg in args], {k: _example(v) for k, v in named.items()})
+    examples = _Examples()
+    call = _intercept(target, [examples.of(arg) for arg in args], {k: examples.of(v) for k, v in named.items()})
     if call is None:
         return None
+    if isinstance(target, FunctionType) and target is not call.function and target.__module__ != __name__:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{target.__name__}`, whose parts are overridden one by one")
     if not tracer.function_modes:
-        return _by_object(tracer, call, objects)
+        return _by_object(tracer, call, objects, examples)
     *below, mode = tracer.function_modes
-    types = tracer.make_tuple([_value(tracer, cls) for cls in call.types])
+    types = tracer.make_tuple([tracer.constant(cls) for cls in call.types])
     before, tracer.function_modes = tracer.function_modes, below
     try:
-        return mode.call_method(tracer, "__torch_function__", [*_function_and(tracer, call, types)], {})
+        return mode.call_method(tracer, "__torch_function__", _passed(tracer, call, types, examples), {})
     finally:
         tracer.function_modes = before
 
 
-def _intercept(tracer: Tracer, target: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+def method_caller(name: str) -> Callable[..., Any]:
+    """A call of the method of that name."""
+    raw = getattr(torch.Tensor, name, None)
+    if isinstance(raw, FunctionType):
+        return raw
+
+    def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(tensor, name)(*args, **kwargs)
+
+    return call
+
+
+def _intercept(target: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> _Intercepted | None:
     try:
-        with tracer.graph.fake_mode, _Recorder():
+        with _Recorder():
             target(*args, **kwargs)
     except _Intercepted as call:
         return call
@@ -90,53 +105,70 @@ def _intercept(tracer: Tracer, target: Callable[..., Any], args: list[Any], kwar
     return None
 
 
-def _by_object(tracer: Tracer, call: _Intercepted, objects: Sequence[Value]) -> Value:
+def _by_object(tracer: Tracer, call: _Intercepted, objects: Sequence[Value], examples: _Examples) -> Value:
     classes = {id(value.class_value): value.class_value for value in objects}  # type: ignore[attr-defined]
     if len(classes) != 1:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "objects of several classes with `__torch_function__`")
     (cls,) = classes.values()
-    result = cls.call_method(tracer, "__torch_function__", [*_function_and(tracer, call, tracer.make_tuple([cls]))], {})
+    types = tracer.make_tuple([cls])
+    result = cls.call_method(tracer, "__torch_function__", _passed(tracer, call, types, examples), {})
     if result.is_constant() and result.as_constant() is NotImplemented:
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "`__torch_function__` is not implemented: eager raises")
     return result
 
 
-def _function_and(tracer: Tracer, call: _Intercepted, types: Value) -> Sequence[Value]:
+def _passed(tracer: Tracer, call: _Intercepted, types: Value, examples: _Examples) -> list[Value]:
     """(function, types, args, kwargs) as `__torch_function__` is given them; torch leaves out kwargs that are none."""
-    given = [_value(tracer, call.function), types, _value(tracer, tuple(call.args_given))]
-    return given if call.kwargs_given is None else [*given, _value(tracer, call.kwargs_given)]
+    given = [examples.value(tracer, call.function), types, examples.value(tracer, tuple(call.args_given))]
+    return given if call.kwargs_given is None else [*given, examples.value(tracer, call.kwargs_given)]
 
 
-def _example(value: Value) -> Any:
-    """What stands for an argument while torch is asked."""
-    value = value.realize()
-    fake = getattr(value, "fake", None)
-    if isinstance(fake, torch.Tensor):
-        return fake
-    if overrides(value):
-        return _StandIn(value)
-    if value.is_constant():
-        return value.as_constant()
-    if value.kind in ("a list", "a tuple"):
-        parts = [_example(item) for item in value.children()]
-        return parts if value.kind == "a list" else tuple(parts)
-    raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{value.describe()} in a call of torch that is overridden")
+class _Examples:
+    """What stands for the arguments of one call while torch is asked, and the way back."""
 
+    def __init__(self) -> None:
+        self._values: dict[int, tuple[Any, Value]] = {}
 
-def _value(tracer: Tracer, leaf: Any) -> Value:
-    if isinstance(leaf, torch.Tensor):
-        return tracer.graph.values_of_fakes[id(leaf)]
-    if isinstance(leaf, _StandIn):
-        return leaf.value
-    if type(leaf) is tuple:
-        return tracer.make_tuple([_value(tracer, item) for item in leaf])
-    if type(leaf) is list:
-        return tracer.constant(list).call(tracer, [tracer.make_tuple([_value(tracer, item) for item in leaf])], {})
-    if type(leaf) is dict:
-        return tracer.make_dict([(tracer.constant(key), _value(tracer, item)) for key, item in leaf.items()])
-    if isinstance(leaf, MethodWrapperType) and leaf.__name__ == "__get__":
-        return PropertyGetterValue(leaf)
-    return tracer.constant(leaf)
+    def of(self, value: Value) -> Any:
+        """A tensor without data for a tensor; anything else as it is."""
+        value = value.realize()
+        fake = getattr(value, "fake", None)
+        if isinstance(fake, torch.Tensor):
+            return self._tensor(value, fake)
+        if overrides(value):
+            return _StandIn(value)
+        if value.is_constant():
+            return value.as_constant()
+        if value.kind in ("a list", "a tuple"):
+            parts = [self.of(item) for item in value.children()]
+            return parts if value.kind == "a list" else tuple(parts)
+        raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{value.describe()} in a call of torch that is overridden")
+
+    def _tensor(self, value: Value, fake: torch.Tensor) -> torch.Tensor:
+        for example, known in self._values.values():
+            if known is value:
+                return example
+        example = torch.empty(tuple(int(size) for size in fake.shape), dtype=fake.dtype, device="meta")
+        if value.python_type() is torch.nn.Parameter:
+            example = torch.nn.Parameter(example, requires_grad=False)
+        self._values[id(example)] = (example, value)
+        return example
+
+    def value(self, tracer: Tracer, leaf: Any) -> Value:
+        """The value that an example stands for, or of what torch made itself."""
+        if id(leaf) in self._values:
+            return self._values[id(leaf)][1]
+        if isinstance(leaf, _StandIn):
+            return leaf.value
+        if type(leaf) is tuple:
+            return tracer.make_tuple([self.value(tracer, item) for item in leaf])
+        if type(leaf) is list:
+            return tracer.constant(list).call(tracer, [self.value(tracer, tuple(leaf))], {})
+        if type(leaf) is dict:
+            return tracer.make_dict([(tracer.constant(key), self.value(tracer, item)) for key, item in leaf.items()])
+        if isinstance(leaf, MethodWrapperType) and leaf.__name__ == "__get__":
+            return PropertyGetterValue(leaf)
+        return tracer.constant(leaf)
 
 
 class PropertyGetterValue(Value):

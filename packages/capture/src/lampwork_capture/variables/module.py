@@ -83,6 +83,9 @@ class ModuleValue(ObjectValue):
 
     def member(self, tracer: Tracer, name: str) -> Value | None:
         """The parameter, buffer or submodule of that name, or None."""
+        given = tracer.given_members.get((id(self.obj), name))
+        if given is not None:
+            return given
         pending = tracer.side_effects.pending_attribute(self, name)
         if pending is DELETED:
             return None
@@ -133,6 +136,9 @@ class ModuleValue(ObjectValue):
     def set_member(self, tracer: Tracer, name: str, value: Value) -> None:
         """`nn.Module.__setattr__`: a buffer may be replaced; parameters and submodules may not, while tracing."""
         kind = value.python_type()
+        if (id(self.obj), name) in tracer.given_members and isinstance(value, TensorValue):
+            tracer.given_members[id(self.obj), name] = value
+            return
         if self.obj is None and isinstance(value, (ModuleValue, TensorValue)) and self._register(tracer, name, value):
             return
         if issubclass(kind, (torch.nn.Parameter, torch.nn.Module)):

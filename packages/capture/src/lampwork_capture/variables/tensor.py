@@ -21,7 +21,7 @@ from ..interpreter.side_effects import emit_attribute_write
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value, graph_arguments
 from .constant import snapshot
-from .function_override import overridden, overrides
+from .function_override import method_caller, overridden, overrides
 from .method import BoundMethodValue, missing_attribute
 from .operators import BINARY_METHODS, INPLACE_METHODS
 
@@ -217,7 +217,7 @@ class TensorValue(Value):
     # Operations
 
     def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        taken = overridden(tracer, _method_caller(name), [self, *args], kwargs)
+        taken = overridden(tracer, method_caller(name), [self, *args], kwargs)
         if taken is not None:
             return taken
         if name == "size":
@@ -346,13 +346,6 @@ class GradFunctionValue(Value):
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.load_value(self.tensor)
         emitter.load_attribute("grad_fn")
-
-
-def _method_caller(name: str) -> Callable[..., Any]:
-    def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-        return getattr(tensor, name)(*args, **kwargs)
-
-    return call
 
 
 def _refuse_modes(tracer: Tracer) -> None:

@@ -7,6 +7,7 @@ a constant. Invariant: a function that is in neither set breaks the graph or is 
 
 from __future__ import annotations
 
+import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -62,9 +63,13 @@ def _graph_functions() -> frozenset[int]:
 
 
 _GRAPH_FUNCTIONS = _graph_functions()
-_TENSOR_METHODS = frozenset(
-    id(value) for base in (torch.Tensor, torch._C.TensorBase) for value in vars(base).values() if callable(value)
-)
+# By id of a method of tensors: its name, which its `__name__` need not be
+_TENSOR_METHODS = {
+    id(value): name
+    for base in (torch._C.TensorBase, torch.Tensor)
+    for name, value in vars(base).items()
+    if callable(value)
+}
 _OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 
 
@@ -109,8 +114,9 @@ class TorchFunctionValue(Value):
         if taken is not None:
             return taken
         if id(self.obj) in _TENSOR_METHODS and args and isinstance(args[0], TensorValue):
-            if getattr(torch.Tensor, self.obj.__name__, None) is self.obj:
-                return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
+            name = _TENSOR_METHODS[id(self.obj)]
+            if getattr(torch.Tensor, name, None) is self.obj:
+                return args[0].call_method(tracer, name, args[1:], kwargs)
         elif id(self.obj) in _TENSOR_METHODS:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the tensor method {self.describe()} without a tensor")
         if self.obj is torch.nn.functional.scaled_dot_product_attention:
@@ -122,6 +128,11 @@ class TorchFunctionValue(Value):
         if out is not None and isinstance(out.realize(), TensorValue) and isinstance(result, TensorValue):
             return out.realize()
         return result
+
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if op in (operator.eq, operator.ne) and other.is_constant():
+            return tracer.constant(op(self.obj, other.as_constant()))
+        return None
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         found = fold(tracer, getattr, self.obj, name)
