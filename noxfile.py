@@ -89,7 +89,7 @@ def unit(session: nox.Session, package: str) -> None:
     session.run("pytest", str(PACKAGES[package].folder / "tests"), *session.posargs, env=STRICT)
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
 def capture_on(session: nox.Session) -> None:
     """capture's tests on every interpreter that it supports (not part of CI: each brings its own torch)."""
     _install(session, "lampwork-capture")
