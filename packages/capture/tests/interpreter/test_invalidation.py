@@ -526,6 +526,30 @@ def view_of_an_ordered_dict():
     return f, (OrderedDict(a=1), X), None, (OrderedDict(a=1), X)
 
 
+class Annotated:
+    a: int = 1
+    b = 2
+
+
+@case
+def namespace_of_a_class():
+    def f(cls, x):
+        annotations = cls.__dict__.get("__annotations__", {})
+        return len(annotations), "b" in cls.__dict__, x + cls.__dict__["b"]
+
+    UNDO.append(lambda: setattr(Annotated, "b", 2))
+    return f, (Annotated, X), lambda: setattr(Annotated, "b", 9), (Annotated, X)
+
+
+@case
+def name_made_in_a_class():
+    def f(cls, x):
+        return "late" in cls.__dict__, list(cls.__dict__)[-1], x + 1
+
+    UNDO.append(lambda: delattr(Annotated, "late"))
+    return f, (Annotated, X), lambda: setattr(Annotated, "late", 9), (Annotated, X)
+
+
 @pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
 def test_change_is_seen(make):
     check_invalidation(make)

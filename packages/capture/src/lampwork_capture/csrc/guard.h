@@ -55,6 +55,7 @@ typedef struct {
 PyObject *lw_read_attribute(lw_object_view *view, PyObject *object, PyObject *name);
 PyObject *lw_read_item(PyObject *object, Py_ssize_t index);
 PyObject *lw_read_key(PyObject *object, PyObject *key);
+PyObject *lw_plain_mapping(PyObject *object); /* borrowed: the dict that a read-only view of one shows, else the object */
 
 /* When an object's attributes need not be looked up again: type and dictionaries are as they were. Dictionary versions are
  * unique over all dictionaries, so an equal one means the same dictionary in the same state. */

@@ -343,8 +343,24 @@ dict_get(PyObject *dict, PyObject *key)
 }
 
 PyObject *
+lw_plain_mapping(PyObject *object)
+{
+    /* CPython exports no way to what a mappingproxy shows; since 3.3 it is its first and only field. */
+    struct proxy {
+        PyObject_HEAD
+        PyObject *mapping;
+    };
+    if (!Py_IS_TYPE(object, &PyDictProxy_Type)) {
+        return object;
+    }
+    PyObject *mapping = ((struct proxy *)object)->mapping;
+    return PyDict_CheckExact(mapping) ? mapping : object;
+}
+
+PyObject *
 lw_read_key(PyObject *object, PyObject *key)
 {
+    object = lw_plain_mapping(object);
     if (PyDict_Check(object)) {
         return dict_get(object, key);
     }
@@ -362,6 +378,7 @@ lw_read_key(PyObject *object, PyObject *key)
 Py_ssize_t
 lw_length(PyObject *object)
 {
+    object = lw_plain_mapping(object);
     if (PyDict_Check(object)) {
         return PyDict_GET_SIZE(object);
     }

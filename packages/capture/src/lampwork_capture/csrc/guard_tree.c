@@ -33,6 +33,7 @@ nth_of(PyObject *dict, Py_ssize_t index, bool want_key)
 {
     PyObject *key, *value;
     Py_ssize_t position = 0;
+    dict = lw_plain_mapping(dict);
     if (!PyDict_Check(dict)) {
         return NULL;
     }
@@ -147,6 +148,7 @@ read_child(const lw_node *node, PyObject *base)
 static bool
 keys_are(PyObject *dict, PyObject *wanted)
 {
+    dict = lw_plain_mapping(dict);
     Py_ssize_t n = PyTuple_GET_SIZE(wanted);
     if (!PyDict_Check(dict) || PyDict_GET_SIZE(dict) != n) {
         return false;
@@ -201,6 +203,7 @@ check_holds(const lw_check *check, PyObject *value)
     case LW_CHECK_DICT_KEYS:
         return keys_are(value, check->object);
     case LW_CHECK_DICT_CONTAINS:
+        value = lw_plain_mapping(value);
         if (PyAnySet_Check(value)) {
             return PySet_Contains(value, check->object) == (int)check->flag;
         }

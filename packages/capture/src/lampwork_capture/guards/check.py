@@ -6,7 +6,7 @@ Invariant: a fact whose source cannot be read does not hold. Slow and simple; un
 
 from __future__ import annotations
 
-from types import WrapperDescriptorType
+from types import MappingProxyType, WrapperDescriptorType
 from typing import Any, cast
 
 import torch
@@ -61,10 +61,12 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
         case LengthIs(_, length):
             return _length(value) == length
         case DictKeysAre(_, keys):
-            return isinstance(value, dict) and _keys_are(list(value), keys)
+            return isinstance(value, (dict, MappingProxyType)) and _keys_are(list(value), keys)
         case DictContains(_, key, present):
             key = key.value if isinstance(key, ByIdentity) else key
             if isinstance(value, (set, frozenset)):
+                return (key in value) == present
+            if isinstance(value, MappingProxyType):
                 return (key in value) == present
             return isinstance(value, dict) and dict.__contains__(value, key) == present
         case AttributePresent(_, name, present):

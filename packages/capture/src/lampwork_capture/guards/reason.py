@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -164,7 +165,7 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
             found = len(value) if hasattr(type(value), "__len__") else "no length"
             return f"{name} has length {found}, the graph was made for {length}"
         case DictKeysAre(_, keys):
-            found = list(value) if isinstance(value, dict) else _short(value)
+            found = list(value) if isinstance(value, (dict, MappingProxyType)) else _short(value)
             wanted = [key.value if isinstance(key, ByIdentity) else key for key in keys]
             return f"{name} has keys {_short(found)}, the graph was made for {_short(wanted)}"
         case DictContains(_, key, present):
