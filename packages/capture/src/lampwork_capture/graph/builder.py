@@ -465,10 +465,11 @@ _RAISING = frozenset(
      "multi_margin_loss", "multilabel_margin_loss_forward", "_ctc_loss", "binary_cross_entropy", "multinomial",
      "repeat_interleave", "bincount", "histc", "histogram", "inverse", "cholesky", "cholesky_inverse",
      "cholesky_solve", "lu_unpack", "lu_solve", "triangular_solve", "geqrf", "ormqr", "logdet", "slogdet", "det",
-     "pinverse", "svd", "qr", "bernoulli", "bernoulli_", "binomial", "poisson", "normal", "normal_", "quantile",
+     "pinverse", "svd", "qr", "bernoulli", "bernoulli_", "binomial", "poisson", "normal", "quantile",
      "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
      "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
 )  # fmt: skip
+_GIVEN_NUMBERS = frozenset({"float", "p", "float_float"})  # overloads of distributions that check numbers, not data
 _INTEGER_DIVISION = frozenset(
     {"div", "div_", "floor_divide", "floor_divide_", "remainder", "remainder_", "fmod", "fmod_"}
 )
@@ -477,6 +478,8 @@ _INTEGER_DIVISION = frozenset(
 def _may_raise(operator: Any, result: Any) -> bool:
     """Whether an operator can raise depending on the data of its inputs."""
     name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
+    if getattr(operator, "_overloadname", "") in _GIVEN_NUMBERS:
+        return False
     if name in _INTEGER_DIVISION:
         return isinstance(result, torch.Tensor) and not (result.is_floating_point() or result.is_complex())
     return name in _RAISING or name.startswith(("linalg_", "_linalg_", "_assert", "_functional_assert"))
