@@ -245,7 +245,8 @@ class SymbolicFrame:
     def cell_contents(self, slot: int) -> Value:
         """What a slot holds, through its cell if it has one."""
         value = self.slots[slot]
-        if isinstance(value, CellValue):
+        name = self.decoded.slot_names[slot]
+        if isinstance(value, CellValue) and (name in self.code.co_cellvars or name in self.code.co_freevars):
             value = value.load(self.tracer)
         if value is None:
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{self.decoded.slot_names[slot]}` is not bound")

@@ -269,6 +269,8 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)
     if isinstance(classes, abc.ABCMeta):
         guard_registrations(tracer, cls, classes)
+    if classes not in cls.__mro__ and (is_overridden(cls, "__getattribute__") or _has_own_class_attribute(cls)):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance asks {value.describe()} for its `__class__`")
     if check is type.__instancecheck__ or check is abc.ABCMeta.__instancecheck__:
         return issubclass(cls, classes)
     if value.is_constant() or getattr(value, "obj", None) is not None:
@@ -276,6 +278,11 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
     if cls.__module__ == "builtins" or type(classes).__module__.startswith("torch"):
         return issubclass(cls, classes)
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance with the metaclass of {classes.__name__} is not modelled")
+
+
+def _has_own_class_attribute(cls: type) -> bool:
+    """Whether instances may answer `__class__` with something else than their type."""
+    return any("__class__" in base.__dict__ for base in cls.__mro__ if base is not object)
 
 
 _STANDARD_ABSTRACT = frozenset({"collections.abc", "typing", "numbers", "abc", "os", "io", "contextlib"})
@@ -301,7 +308,11 @@ def isinstance_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
 
 @handles(issubclass)
 def issubclass_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(fold(tracer, issubclass, args[0].as_constant(), args[1].as_constant()))
+    wanted = args[1].as_constant()
+    for cls in wanted if isinstance(wanted, tuple) else (wanted,):
+        if isinstance(getattr(type(cls), "__subclasscheck__", None), FunctionType) and type(cls) is not abc.ABCMeta:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`__subclasscheck__` of {args[1].describe()}")
+    return tracer.constant(fold(tracer, issubclass, args[0].as_constant(), wanted))
 
 
 @handles(callable)

@@ -33,7 +33,7 @@ from .set import make_set
 from .sym_scalar import convert_number, is_symbolic
 from .tensor import TensorValue
 from .tuple import TupleValue
-from .user_object import ObjectValue, is_overridden
+from .user_object import MISSING, ObjectValue, find_in_class, is_overridden
 
 
 @handles(list)
@@ -104,9 +104,17 @@ def _converted(tracer: Tracer, value: Value, name: str) -> Value | None:
     """`value.__int__()` and the like, where a class in Python has it."""
     if isinstance(value, TensorValue):
         raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"a Python number from {value.describe()} needs its data")
-    if isinstance(value, ObjectValue) and is_overridden(value.cls, name):
-        return value.call_method(tracer, name, [], {})
-    return None
+    if not isinstance(value, ObjectValue) or find_in_class(value.cls, name)[0] is MISSING:
+        return None
+    if not is_overridden(value.cls, name):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{name}` of {value.describe()} is not modelled")
+    made = value.call_method(tracer, name, [], {})
+    if made.python_type() is not _RESULTS[name]:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{name}` returned {made.describe()}: eager warns or raises")
+    return made
+
+
+_RESULTS: dict[str, type] = {"__int__": int, "__index__": int, "__float__": float, "__complex__": complex}
 
 
 @handles(int)

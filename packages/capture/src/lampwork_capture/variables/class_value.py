@@ -29,12 +29,13 @@ import torch
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AttributePresent, ByIdentity, IdentityIs, InstanceDictLacks, TypeIs
 from ..source import AttributeSource, ClassAttributeSource, ItemSource, ModuleSource, Source
+from . import operators
 from .base import Tracer, Value
 from .constant import is_known, snapshot
 from .construction import new_object
 from .exception import make_exception
 from .registry import handler_of
-from .user_object import MISSING, ObjectValue, bind, call_descriptor_get, find_in_class
+from .user_object import MISSING, ObjectValue, bind, call_descriptor_get, check_class_method, find_in_class
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -184,6 +185,7 @@ class ClassValue(Value):
         if isinstance(self.obj, enum.EnumMeta) and name in self.obj.__members__:
             return tracer.constant(self.obj.__members__[name])
         if isinstance(raw, classmethod):
+            check_class_method(raw, name)
             return bind(tracer, self.class_attribute(tracer, name, raw, owner), self)
         if isinstance(raw, ClassMethodDescriptorType):
             return ClassMethodValue(self, name)
@@ -225,7 +227,7 @@ class ClassValue(Value):
         meta_call, _ = find_in_class(type(self.obj), "__call__")
         if issubclass(self.obj, enum.Enum):
             return self._enum_member(tracer, args, kwargs)
-        if isinstance(meta_call, FunctionType):
+        if meta_call is not type.__call__ and not issubclass(self.obj, torch.Tensor):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the metaclass of {self.describe()} has its own `__call__`")
         if issubclass(self.obj, BaseException):
             return make_exception(tracer, self.obj, args, kwargs, self)
@@ -250,8 +252,13 @@ class ClassValue(Value):
                 return tracer.constant(self.obj[key.as_constant()])
             except KeyError as error:
                 return tracer.raise_observed(KeyError, *error.args)
+        if isinstance(getattr(type(self.obj), "__getitem__", None), FunctionType):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the metaclass of {self.describe()} has its own `__getitem__`")
+        generic: Any = self.obj
+        maker = getattr(getattr(generic, "__class_getitem__", None), "__func__", None)
+        if isinstance(maker, FunctionType) and maker.__module__ != "typing":
+            return self.call_method(tracer, "__class_getitem__", [key], {})
         if hasattr(self.obj, "__class_getitem__") and is_known(key):
-            generic: Any = self.obj
             return tracer.constant(generic[snapshot(key)])
         return super().get_item(tracer, key)
 
@@ -272,6 +279,8 @@ class ClassValue(Value):
         return None
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if isinstance(find_in_class(type(self.obj), operators.method_name(op, reflected))[0], FunctionType):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"an operator of the metaclass of {self.describe()}")
         if op in (operator.eq, operator.ne) and isinstance(other, ClassValue):
             return tracer.constant((self.obj is other.obj) is (op is operator.eq))
         if op is operator.or_ and other.is_constant():

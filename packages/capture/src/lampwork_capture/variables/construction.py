@@ -43,6 +43,8 @@ def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], k
             return made
     else:
         made = bare_object(tracer, class_value, args)
+    if isinstance(made, ObjectValue):
+        class_value, cls = made.class_value, made.cls  # a subclass, if `__new__` made one
     init, init_owner = find_in_class(cls, "__init__")
     if isinstance(init, FunctionType):
         initializer = class_value.class_attribute(tracer, "__init__", init, init_owner)

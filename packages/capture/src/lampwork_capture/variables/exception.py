@@ -144,6 +144,8 @@ class ExceptionValue(Value):
             case "__suppress_context__":
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "`__suppress_context__` is assigned")
             case _:
+                if hasattr(type(_lookup(self.cls, name)), "__set__"):
+                    super().set_attribute(tracer, name, value)
                 tracer.side_effects.store_attribute(self, name, value, raw=True)
 
     def _linked(self, tracer: Tracer, name: str, value: Value) -> Value | None:

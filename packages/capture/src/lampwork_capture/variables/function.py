@@ -79,8 +79,10 @@ class FunctionValue(Value):
         return tracer.inline(self, bind_arguments(tracer, self, args, kwargs))
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        if name in ("__code__", "__defaults__", "__kwdefaults__", "__closure__", "__globals__", "__dict__"):
-            super().set_attribute(tracer, name, value)
+        if hasattr(FunctionType, name) and name not in ("__doc__", "__module__"):
+            is_text = value.is_constant() and type(value.as_constant()) is str
+            if name not in ("__name__", "__qualname__") or not is_text:
+                super().set_attribute(tracer, name, value)
         tracer.side_effects.store_attribute(self, name, value)
 
     def delete_attribute(self, tracer: Tracer, name: str) -> None:

@@ -159,6 +159,11 @@ def unary(tracer: Tracer, op: Callable[..., Any], operand: Value) -> Value:
     return operand.call_method(tracer, name, [], {})
 
 
+def method_name(op: Callable[..., Any], reflected: bool) -> str:
+    """The special method behind an operator of `BINARY_METHODS` or `INPLACE_METHODS`."""
+    return BINARY_METHODS[op][reflected] if op in BINARY_METHODS else INPLACE_METHODS[op][0]
+
+
 def is_same(tracer: Tracer, left: Value, right: Value) -> bool:
     """`left is right`, guarded where both existed before the frame."""
     left, right = left.realize(), right.realize()
@@ -173,6 +178,8 @@ def is_same(tracer: Tracer, left: Value, right: Value) -> bool:
         if type(left) is ConstantValue and type(right) is ConstantValue:
             return _is_same_constant(left, right, mine, other)
         is_compound = mine is not other and isinstance(mine, (tuple, frozenset))
+        if is_compound and type(mine) is type(other) and (left.source is None or right.source is None) and mine == other:
+            raise GraphBreak(BreakId.NOT_A_CONSTANT, "`is` of equal constants, which may be one object or two")
         if is_compound and left.source is not None and right.source is not None and left.source != right.source:
             tracer.guard(AllDistinct(left.source, (right.source,)))
         return mine is other
@@ -191,8 +198,8 @@ def _is_same_constant(left: Value, right: Value, mine: Any, other: Any) -> bool:
     if isinstance(mine, (int, str, float, complex, bytes)) and not isinstance(mine, (bool, enum.Enum)):
         if exact_key(mine) != exact_key(other):
             return False
-        # Small ints and strings that look like names are the same object whenever they are equal
-        shared = (isinstance(mine, int) and -5 <= mine <= 256) or (isinstance(mine, str) and mine.isidentifier())
+        # Small ints and single characters are the same object whenever they are equal
+        shared = (isinstance(mine, int) and -5 <= mine <= 256) or (isinstance(mine, str) and len(mine) == 1)
         if shared or mine in ("", b"") or (left.source is not None and left.source == right.source):
             return True
         raise GraphBreak(BreakId.NOT_A_CONSTANT, "`is` of equal numbers or strings, which may be one object or two")
@@ -242,7 +249,10 @@ def index_of(tracer: Tracer, value: Value) -> int:
         return fold(tracer, operator.index, value.as_constant())
     if not hasattr(value.python_type(), "__index__"):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object cannot be interpreted as an integer")
-    return index_of(tracer, value.call_method(tracer, "__index__", [], {}))
+    made = value.call_method(tracer, "__index__", [], {})
+    if made.python_type() is not int:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`__index__` returned {made.describe()}: eager warns or raises")
+    return index_of(tracer, made)
 
 
 def get_item(tracer: Tracer, container: Value, key: Value) -> Value:

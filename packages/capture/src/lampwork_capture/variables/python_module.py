@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.backends import ContextProp, PropModule
 
+from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, IdentityIs
 from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value
 from .constant import LITERAL_TYPES
+from .user_object import is_overridden
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
 _MISSING: Any = object()
+_SPECIAL_NAMES = frozenset({"__class__", "__dict__", "__annotations__"})
 # Modules whose classes and constants are not guarded, and whose functions are by identity only
 _STABLE = ("torch", "math", "operator", "functools", "itertools", "collections", "typing", "builtins", "inspect",
            "dataclasses", "contextlib", "copy", "enum", "abc", "types", "string", "re", "os")  # fmt: skip
@@ -72,6 +75,7 @@ class PythonModuleValue(Value):
             if isinstance(prop, ContextProp):  # a setting that C++ holds
                 getter: Any = prop.getter
                 return tracer.constant(getter).call(tracer, [], {})
+        self._check_lookup(tracer, name)
         obj = getattr(self.obj, name, _MISSING)
         if obj is _MISSING:
             self._missing(tracer, name)
@@ -81,6 +85,19 @@ class PythonModuleValue(Value):
             return tracer.constant(obj)
         assert self.source is not None
         return tracer.wrap(obj, AttributeSource(self.source, name))
+
+    def _check_lookup(self, tracer: Tracer, name: str) -> None:
+        """Raise GraphBreak where reading the attribute runs code of the user's."""
+        if name in vars(self.obj) and type(self.obj).__getattribute__ is ModuleType.__getattribute__:
+            return
+        if name == "__annotations__" or is_overridden(type(self.obj), "__getattribute__"):
+            raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is made when it is read")
+        if "__getattr__" in vars(self.obj) and self.obj.__name__.partition(".")[0] not in _STABLE:
+            raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`__getattr__` of {self.describe()} is not modelled")
+
+    def snapshot(self) -> Any:
+        """A module is known, its contents (which its text shows) are not."""
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, f"what {self.describe()} contains is not known while tracing")
 
     def _guard_function(self, tracer: Tracer, name: str, obj: Any) -> None:
         """Record that a library's function was not replaced. Read by the module's own name: one fact for a function."""
@@ -100,6 +117,8 @@ class PythonModuleValue(Value):
         tracer.raise_observed(AttributeError, f"module '{self.obj.__name__}' has no attribute '{name}'")
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        if hasattr(type(type(self.obj).__dict__.get(name)), "__set__") or name in _SPECIAL_NAMES:
+            super().set_attribute(tracer, name, value)
         if self._is_namespace():
             tracer.side_effects.store_global(tracer.scope_of(vars(self.obj), None), name, value)
         else:

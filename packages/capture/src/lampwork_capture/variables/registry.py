@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity
 from ..source import Source
 from .base import Tracer, Value
+from .call_shape import takes
 
 
 class CallHandler(Protocol):
@@ -32,10 +34,22 @@ def handles(*callables: Any) -> Callable[[CallHandler], CallHandler]:
 
     def register(handler: CallHandler) -> CallHandler:
         for function in callables:
-            _CALLS[ByIdentity(function)] = handler
+            _CALLS[ByIdentity(function)] = _checked(function, handler)
         return handler
 
     return register
+
+
+def _checked(function: Any, handler: CallHandler) -> CallHandler:
+    """The handler, for calls that eager does not refuse."""
+
+    def call(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if not takes(function, len(args), kwargs.keys()):
+            cause = f"eager refuses these arguments of `{getattr(function, '__name__', function)}`"
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
+        return handler(tracer, args, kwargs)
+
+    return call
 
 
 def handler_of(function: Any) -> CallHandler | None:

@@ -6,13 +6,7 @@ Invariant: the look-up starts behind `cls` in the MRO of the instance's exact cl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import (
-    BuiltinFunctionType,
-    ClassMethodDescriptorType,
-    FunctionType,
-    MethodDescriptorType,
-    WrapperDescriptorType,
-)
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
@@ -21,8 +15,8 @@ from .builtin import BuiltinValue
 from .class_value import ClassValue
 from .construction import bare_object
 from .exception import ExceptionValue
-from .registry import handles
-from .user_object import MISSING, ObjectValue, SlotMethodValue, bind
+from .registry import CallHandler, handles
+from .user_object import MISSING, ObjectValue, SlotMethodValue, bind, is_overridden, payload_base
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -55,8 +49,6 @@ class SuperValue(Value):
         class_value = self._class_value(tracer)
         cls = class_value.obj
         mro = cls.__mro__
-        if self.after not in mro:
-            tracer.raise_observed(TypeError, "super(type, obj): obj must be an instance or subtype of type")
         raw: Any = MISSING
         owner: type = object
         for owner in mro[mro.index(self.after) + 1 :]:
@@ -82,8 +74,6 @@ class SuperValue(Value):
             if isinstance(self.receiver, ExceptionValue):
                 return self.receiver.builtin_method(name)
             return BuiltinValue(raw) if of_class else SlotMethodValue(raw, owner, self.receiver)
-        if isinstance(raw, ClassMethodDescriptorType):
-            return BuiltinValue(raw)
         if isinstance(raw, property) and not of_class and isinstance(self.receiver, ObjectValue):
             getter = self.receiver._part(tracer, name, raw, owner, "fget")
             return tracer.call(getter, [self.receiver])
@@ -105,12 +95,27 @@ class SuperValue(Value):
 def make_super(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if len(args) != 2 or not args[0].realize().is_constant():
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "this form of super() is not modelled")
-    return SuperValue(args[0].realize().as_constant(), args[1].realize())
+    after, receiver = args[0].realize().as_constant(), args[1].realize()
+    classes = receiver.obj.__mro__ if isinstance(receiver, ClassValue) else receiver.python_type().__mro__
+    if not isinstance(after, type) or after not in classes:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "super() of something that is no subtype of the class")
+    return SuperValue(after, receiver)
 
 
-@handles(object.__new__, dict.__new__, list.__new__, tuple.__new__, set.__new__)
-def make_bare(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    cls = args[0].realize()
-    if not isinstance(cls, ClassValue):
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`__new__` of an unknown class")
-    return bare_object(tracer, cls, args[1:])
+def _make_bare(base: type) -> CallHandler:
+    def make_bare(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        cls = args[0].realize() if args else None
+        if not isinstance(cls, ClassValue):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`__new__` of an unknown class")
+        expected = payload_base(cls.obj) or object
+        refused = len(args) > 1 or kwargs
+        refused = refused and (is_overridden(cls.obj, "__new__") or not is_overridden(cls.obj, "__init__"))
+        if base is not expected or (base is object and refused):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{base.__name__}.__new__` of {cls.describe()}")
+        return bare_object(tracer, cls, args[1:])
+
+    return make_bare
+
+
+for _base in (object, dict, list, tuple, set):
+    handles(_base.__new__)(_make_bare(_base))

@@ -94,7 +94,7 @@ class ObjectValue(Value):
     """An instance of `cls`. `obj` is the real one if it existed before the frame."""
 
     kind = "an object"
-    __slots__ = ("class_value", "cls", "obj", "payload")
+    __slots__ = ("class_value", "cls", "is_asked", "obj", "payload")
 
     def __init__(
         self, class_value: ClassValue, source: Source | None = None, obj: Any = None, payload: Value | None = None
@@ -104,6 +104,7 @@ class ObjectValue(Value):
         self.cls: type = class_value.obj
         self.obj = obj
         self.payload = payload
+        self.is_asked = False  # for its `__dict__`, by `check_own_dict`
 
     def describe(self) -> str:
         return f"an object of class {self.cls.__name__}" + (f" `{self.source}`" if self.source is not None else "")
@@ -172,6 +173,8 @@ class ObjectValue(Value):
         namespace = object.__getattribute__(self.obj, "__dict__")
         if name in namespace:
             source = self.instance_source(name)
+            if is_overridden(self.cls, "__getattribute__"):
+                self.check_own_dict(tracer, name)
             if isinstance(source, ItemSource):  # that reads past what the class may get
                 self.class_value.guard_kind(tracer, name)
             return tracer.wrap(namespace[name], source)
@@ -186,9 +189,22 @@ class ObjectValue(Value):
     def instance_source(self, name: str) -> Source:
         """Where an attribute that the instance itself holds comes from."""
         assert self.source is not None
-        if is_overridden(self.cls, "__getattribute__") or is_overridden(self.cls, "__getattr__"):
+        if is_overridden(self.cls, "__getattribute__"):
+            return ItemSource(AttributeSource(self.source, "__dict__"), name)
+        if is_overridden(self.cls, "__getattr__"):
             return ItemSource(AttributeSource(self.source, "__dict__"), name)
         return AttributeSource(self.source, name)
+
+    def check_own_dict(self, tracer: Tracer, name: str) -> None:
+        """Raise GraphBreak unless `__getattribute__` gives the instance's own `__dict__`, through which it is read."""
+        if not self.is_asked:
+            self.is_asked = True
+            own = self._through_getattribute(tracer, "__dict__")
+            self.is_asked = False
+            if isinstance(own, InstanceDictValue) and own.owner is self:
+                return
+        cause = f"`{name}` of {self.describe()}, whose `__getattribute__` hides its `__dict__`"
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, cause)
 
     def _from_descriptor(self, tracer: Tracer, name: str, raw: Any, owner: type) -> Value | None:
         if isinstance(raw, property):
@@ -230,6 +246,7 @@ class ObjectValue(Value):
         if isinstance(raw, FunctionType):
             return bind(tracer, self.class_value.class_attribute(tracer, name, raw, owner), self)
         if isinstance(raw, classmethod):
+            check_class_method(raw, name)
             return bind(tracer, self.class_value.class_attribute(tracer, name, raw, owner), self.class_value)
         if isinstance(raw, staticmethod):
             return self.class_value.class_attribute(tracer, name, raw, owner)
@@ -528,7 +545,7 @@ def _call_object_slot(
             case "__delattr__", 1:
                 receiver.remove_attribute(tracer, args[0].as_constant())
                 return tracer.constant(None)
-            case "__init__", _:
+            case "__init__", 0 if not kwargs:
                 return tracer.constant(None)
             case "__eq__" | "__ne__", 1:
                 same = operators.is_same(tracer, receiver, args[0])
@@ -542,11 +559,17 @@ def _call_object_slot(
     elif name == "__setattr__" and len(args) == 2:
         receiver.set_attribute(tracer, args[0].as_constant(), args[1])
         return tracer.constant(None)
-    elif name == "__init__":
+    elif name == "__init__" and not args and not kwargs:
         return tracer.constant(None)
     elif name == "__getattribute__" and len(args) == 1:
         return receiver.get_attribute(tracer, args[0].as_constant())
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`object.{name}` of {receiver.describe()} is not modelled")
+
+
+def check_class_method(raw: Any, name: str) -> None:
+    """Raise GraphBreak for a class method around something else than a function, which may bind in its own way."""
+    if not isinstance(raw.__func__, FunctionType):
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"the class method `{name}` around an object")
 
 
 def call_descriptor_get(tracer: Tracer, descriptor: Value, instance: Value, owner: Value) -> Value:

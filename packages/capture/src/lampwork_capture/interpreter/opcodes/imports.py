@@ -6,8 +6,10 @@ Invariant: tracing imports nothing.
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ...graph_break import BreakId, GraphBreak
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from ..instructions import Instruction
 
 
+_IMPORT = builtins.__import__
+
+
 @opcode("IMPORT_NAME")
 def import_name(frame: SymbolicFrame, instruction: Instruction) -> None:
     level, names = (value.as_constant() for value in frame.pop_many(2))
@@ -30,6 +35,14 @@ def import_name(frame: SymbolicFrame, instruction: Instruction) -> None:
         name = importlib.util.resolve_name("." * level + name, package)
     if name not in sys.modules or is_being_imported(name):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the module `{name}` is imported for the first time")
+    if frame.tracer.frame_scope.builtin_values.get("__import__") is not _IMPORT:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`__import__` was replaced")
+    module = sys.modules[name]
+    if not isinstance(module, ModuleType):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{name}` is no module")
+    for part in names or () if hasattr(module, "__path__") else ():
+        if part not in vars(module) and f"{name}.{part}" not in sys.modules:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{name}.{part}` may be imported for the first time")
     if not names and not level:
         name = name.partition(".")[0]
     frame.push(frame.tracer.wrap(sys.modules[name], ModuleSource(name)))
