@@ -7,7 +7,9 @@ their identity; stack size and exception depths are computed and checked, never 
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import weakref
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, cast
@@ -67,8 +69,30 @@ def argument_slots(code: CodeType) -> int:
     return code.co_argcount + code.co_kwonlyargcount + stars
 
 
+_listings: dict[int, tuple[weakref.ref[CodeType], EditableCode]] = {}
+
+
 def disassemble(code: CodeType) -> EditableCode:
-    """An editable copy of a code object."""
+    """An editable copy of a code object; reading the code is done once while it lives, its instructions are shared."""
+    key = id(code)
+    known = _listings.get(key)
+    if known is None or known[0]() is not code:
+
+        def forget(_: object, listings: dict[int, Any] = _listings) -> None:
+            listings.pop(key, None)  # bound early: at exit the module may be empty already
+
+        known = _listings[key] = (weakref.ref(code, forget), _disassemble(code))
+    listing = known[1]
+    return dataclasses.replace(
+        listing,
+        argument_names=list(listing.argument_names),
+        cellvars=list(listing.cellvars),
+        freevars=list(listing.freevars),
+        instructions=list(listing.instructions),
+    )
+
+
+def _disassemble(code: CodeType) -> EditableCode:
     version.require_supported()
     concrete = ConcreteBytecode.from_code(code)
     concrete.varnames = list(version.local_names(code))

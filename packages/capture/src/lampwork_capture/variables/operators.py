@@ -178,7 +178,12 @@ def is_same(tracer: Tracer, left: Value, right: Value) -> bool:
         if type(left) is ConstantValue and type(right) is ConstantValue:
             return _is_same_constant(left, right, mine, other)
         is_compound = mine is not other and isinstance(mine, (tuple, frozenset))
-        if is_compound and type(mine) is type(other) and (left.source is None or right.source is None) and mine == other:
+        if (
+            is_compound
+            and type(mine) is type(other)
+            and (left.source is None or right.source is None)
+            and mine == other
+        ):
             raise GraphBreak(BreakId.NOT_A_CONSTANT, "`is` of equal constants, which may be one object or two")
         if is_compound and left.source is not None and right.source is not None and left.source != right.source:
             tracer.guard(AllDistinct(left.source, (right.source,)))
@@ -251,7 +256,9 @@ def index_of(tracer: Tracer, value: Value) -> int:
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object cannot be interpreted as an integer")
     made = value.call_method(tracer, "__index__", [], {})
     if made.python_type() is not int:
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`__index__` returned {made.describe()}: eager warns or raises")
+        raise GraphBreak(
+            BreakId.EXCEPTION_NOT_MODELLED, f"`__index__` returned {made.describe()}: eager warns or raises"
+        )
     return index_of(tracer, made)
 
 
