@@ -185,10 +185,11 @@ def function_code(body: BodyCopy, arguments: list[str], prefix: list[CodeItem], 
     code = body.code
     cells = sorted(body.in_cells)
     freevars = [*body.shared, *code.co_cellvars, *code.co_freevars]
-    mark: list[CodeItem] = []
+    mark = Emitter()
     if PROTECTED_MARK in code.co_varnames or body.is_protected:
-        mark = [Instr("LOAD_CONST", None), Instr("STORE_FAST", PROTECTED_MARK)]
-    begin = body.adapted([*mark, *prefix, Instr("JUMP_FORWARD", start)])
+        mark.load_constant(None)
+        mark.emit("STORE_FAST", PROTECTED_MARK)
+    begin = body.adapted([*mark.instructions, *prefix, Instr("JUMP_FORWARD", start)])
     entered = EditableCode(
         name=code.co_name,
         qualified_name=qualified_name(code),
