@@ -530,3 +530,51 @@ def chained_and_walrus(x):
     a = b = [pause(n)]
     a.append(m)
     return 1 < n < 5 != m, b, y, [k for i in range(3) if (k := i * 2)], k
+
+
+def own_names(x, y=2):
+    a = x + 1
+    pause(y)
+    b = a * y
+    return sorted(locals()), b
+
+
+@program
+def names_of_an_inlined_frame(x):
+    """What shows the locals of a frame sees those of the program and no others."""
+    names, y = own_names(x)
+    pause(1)
+    return names, y, [k for k in sorted(locals()) if k != "k"]
+
+
+@program
+def locals_are_a_snapshot_in_a_function(x):
+    y, z = x + 1, 3
+    shown = locals()
+    shown["z"] = 5
+    pause(1)
+    return z, sorted(shown), y
+
+
+@program
+def throwing_into_generators_that_delegate(x):
+    def inner():
+        try:
+            while True:
+                state_layout_log.append((yield x))
+        except ValueError as error:
+            yield x * 2, str(error)
+        finally:
+            state_layout_log.append("inner")
+
+    def outer():
+        try:
+            yield from inner()
+        finally:
+            state_layout_log.append("outer")
+
+    g = outer()
+    a, b = next(g), g.send(3)
+    pause(1)
+    c = g.throw(ValueError("v"))
+    return a, b, c, next(g, "end")

@@ -293,7 +293,7 @@ class FrameTracer:
         is_plain, caller.callee = caller.callee is function, None
         self._entered += 1
         frame = SymbolicFrame(self, code, function.scope(self), caller, function, self._entered)
-        frame.is_plain = is_plain and not code.co_flags & _GENERATOR
+        frame.is_plain = is_plain and not code.co_flags & _GENERATOR and not _looks_at_its_frame(code)
         if self._stop is not None and self._stop.serial == frame.serial:
             frame.stop_at = self._stop.index
         slot_of = frame.decoded.slot_of
@@ -526,12 +526,14 @@ def refuse_frame(code: CodeType) -> None:
         raise SkipFrame(BreakId.GENERATOR_FRAME, f"`{code.co_name}` is a generator or coroutine")
     if not code.co_flags & 0x02:  # CO_NEWLOCALS
         raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` is no function")
-    if _LOOKS_AT_FRAMES.intersection(code.co_names) and _looks_at_its_frame(code):
+    if _looks_at_its_frame(code):
         raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` looks at its own frame")
 
 
 def _looks_at_its_frame(code: CodeType) -> bool:
     """Whether it uses what shows all locals of the running frame, of which a break keeps only those still needed."""
+    if not _LOOKS_AT_FRAMES.intersection(code.co_names):
+        return False
     instructions = decode(code).instructions
     for instruction in instructions:
         if not isinstance(instruction.value, str) or instruction.value not in _LOOKS_AT_FRAMES:
