@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import surface_autograd
+import surface_changes
 import surface_modes
 import surface_modules
 import surface_tensors
@@ -12,7 +13,7 @@ from surface import check
 
 PROGRAMS = [
     program
-    for module in (surface_tensors, surface_writes, surface_modes, surface_modules, surface_autograd)
+    for module in (surface_tensors, surface_writes, surface_modes, surface_modules, surface_changes, surface_autograd)
     for program in module.S.programs
 ]
 

@@ -280,8 +280,7 @@ class TensorValue(Value):
             return taken
         if op in INPLACE_METHODS or op in BINARY_METHODS:
             mine, theirs = self.node, other.as_graph_argument()
-            names = BINARY_METHODS.get(op) or INPLACE_METHODS[op]
-            name = names[1] if reflected and op in BINARY_METHODS else names[0]
+            name = BINARY_METHODS[op][reflected] if op in BINARY_METHODS else INPLACE_METHODS[op][0]
             if is_users(getattr(torch.Tensor, name, None)):
                 return self.call_method(tracer, name, [other], {})
             self.guard_method(tracer, name)
