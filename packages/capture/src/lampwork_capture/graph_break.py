@@ -76,8 +76,7 @@ class BreakId(enum.Enum):
     RECOMPILE_LIMIT = (
         "LW103",
         "recompiled too often",
-        "See the reasons: make a varying number a tensor; sizes are static in this version: pad or bucket the "
-        "dimension that varies.",
+        "See the cause: keep what varies out of the compiled function, or make it a tensor; pad or bucket sizes.",
     )
     INTERNAL_ERROR = ("LW104", "error inside Lampwork", "Please report it with the message; the frame ran eagerly.")
     FRAME_NOT_MODELLED = ("LW105", "frame not modelled", "Move the construct into a function that is not compiled.")
