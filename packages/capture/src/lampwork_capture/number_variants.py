@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from .guards.exact import exact_key
 
-GraphBackend = Callable[[torch.fx.GraphModule, Sequence[Any]], Callable[..., Any]]
+GraphBackend = Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Any]]
 DEFAULT_LIMIT = 8
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
@@ -36,7 +36,7 @@ def with_number_variants(backend: GraphBackend, limit: int = DEFAULT_LIMIT) -> G
     At most `limit` variants are compiled for one graph.
     """
 
-    def compile_variants(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+    def compile_variants(graph: torch.fx.GraphModule, example_inputs: list[Any]) -> Callable[..., Any]:
         if not any(is_number(example) for example in example_inputs):
             return backend(graph, example_inputs)
         variants = NumberVariants(backend, graph, example_inputs, limit)

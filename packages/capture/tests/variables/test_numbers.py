@@ -320,3 +320,24 @@ def test_reset_forgets_what_varied():
     lampwork_capture.reset()
     optimized(X, 4)
     assert graphs == [1, 2, 1]
+
+
+def test_conditions_over_many_numbers():
+    """More numbers than a native program takes: they are guarded one by one."""
+
+    def f(x, numbers):
+        return x + 1 if sum(numbers) > 100 else x - 1
+
+    calls = [(X, [step + k for k in range(40)]) for step in (0, 1, 2, -30)]
+    calls += [(X, [step] * 40) for step in (0, 2, 3)]
+    check(f, calls)
+
+
+def test_deep_arithmetic():
+    def f(x, n, s):
+        for step in range(100):
+            s = s * 0.5 + step
+            n = n * 3 % 1000003 + step
+        return x * s + n, s, n
+
+    check(f, [(X, n, n / 3) for n in range(5)])

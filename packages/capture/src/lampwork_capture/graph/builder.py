@@ -88,6 +88,11 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         self.operators: list[Any] = []
         self.written: set[int] = set()  # the storages that the node wrote to
 
+    def take_symbols(self, env: Any) -> None:
+        """Symbolic numbers of this environment are among the arguments from now on."""
+        self.shape_env = env
+        self.static_shapes = False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -190,8 +195,7 @@ class GraphBuilder:
         if len(self._open) > 1:
             return self.scalars.env.decide_scalar(term)  # a subgraph takes tensors only
         if self.fake_mode.shape_env is None:
-            self.fake_mode.shape_env = self.scalars.env
-            self.fake_mode.static_shapes = False
+            self.fake_mode.take_symbols(self.scalars.env)
         return self.scalars.argument(term, self._add_number, self._add_arithmetic)
 
     def _add_number(self, source: Source, value: int | float, symbol: Any) -> torch.fx.Node:

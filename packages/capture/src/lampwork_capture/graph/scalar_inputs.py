@@ -20,8 +20,8 @@ from lampwork_symshape.shape_guard import Quantity, SizeSource, shape_guards
 from lampwork_symshape.shape_symbol import UserFrame
 from lampwork_symshape.sym_node import TorchShapeEnv, term_of_symbol
 
-from ..guards.facts import ByIdentity, ConstantIs, Fact, Guard, IntegerWithin, ScalarIs, TypeIs, UserLine
-from ..guards.scalar_program import program_of
+from ..guards.facts import ByIdentity, ConstantIs, Guard, IntegerWithin, ScalarIs, TypeIs, UserLine
+from ..guards.scalar_program import DEEPEST, MOST_NUMBERS, program_of
 from ..source import Source
 
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
@@ -126,25 +126,27 @@ class ScalarInputs:
             if isinstance(s, Symbol)
         }
         for check in shape_guards(self.env, ints).checks:
-            yield Guard(self._condition(check.condition), _line(check.frame))
+            yield from self._guards_of(check.condition, True, check.frame)
         for fact in self.env.scalar_facts:
-            if isinstance(fact.expr, FloatSymbol):
-                yield Guard(ConstantIs(self._source_of[fact.expr], ByIdentity(fact.value)), _line(fact.frame))
-            else:
-                yield Guard(self._fact(fact.expr, fact.value), _line(fact.frame))
+            yield from self._guards_of(fact.expr, fact.value, fact.frame)
 
-    def _condition(self, condition: BoolExpr) -> Fact:
-        if condition.kind is Kind.EQ:
-            for symbol in condition.free_symbols:
-                value = self._value_of[symbol]
-                if condition is eq(symbol, int(value)):
-                    return ConstantIs(self._source_of[symbol], ByIdentity(value))
-        return self._fact(condition, True)
-
-    def _fact(self, term: ScalarTerm | BoolExpr, expected: Any) -> Fact:
+    def _guards_of(self, term: ScalarTerm | BoolExpr, expected: Any, frame: UserFrame | None) -> Iterator[Guard]:
+        """That a term is what it is in this call; where that is too long to check, that its numbers are."""
+        line = _line(frame)
         program, symbols = program_of(term)
+        alone = isinstance(term, FloatSymbol) or self._is_value(term)
+        if alone or len(symbols) > MOST_NUMBERS or program.depth > DEEPEST:
+            for symbol in symbols:
+                yield Guard(ConstantIs(self._source_of[symbol], ByIdentity(self._value_of[symbol])), line)
+            return
         first, *others = (self._source_of[symbol] for symbol in symbols)
-        return ScalarIs(first, tuple(others), program, ByIdentity(expected))
+        yield Guard(ScalarIs(first, tuple(others), program, ByIdentity(expected)), line)
+
+    def _is_value(self, term: ScalarTerm | BoolExpr) -> bool:
+        """Whether it says of one integer that it is the value of this call."""
+        if not isinstance(term, BoolExpr) or term.kind is not Kind.EQ:
+            return False
+        return any(term is eq(symbol, int(self._value_of[symbol])) for symbol in term.free_symbols)
 
 
 def _line(frame: UserFrame | None) -> UserLine | None:

@@ -18,6 +18,9 @@ from lampwork_symshape.condition import BoolExpr
 from lampwork_symshape.expr import Symbol
 from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied, select
 
+MOST_NUMBERS = 32  # of one program, as csrc/guard.h has it
+DEEPEST = 64  # values on the stack, as csrc/guard_scalar.c has it
+
 
 class StepKind(enum.IntEnum):
     """What a step does; the numbers are those of csrc/guard_scalar.c."""
@@ -78,6 +81,15 @@ class ScalarProgram:
 
     steps: tuple[Step, ...]
     text: str
+
+    @property
+    def depth(self) -> int:
+        """How many values are on the stack at most."""
+        now = most = 0
+        for step in self.steps:
+            now += 1 - (step.count if step.kind is not StepKind.LOAD else 0)
+            most = max(most, now)
+        return most
 
     def evaluate(self, numbers: Sequence[int | float]) -> Any:
         """The value for these numbers. Raises what Python raises."""
