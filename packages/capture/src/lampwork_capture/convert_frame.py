@@ -77,35 +77,40 @@ def convert(
         attempt.guards = tracer.guards
         try:
             try:
-                signal = tracer.run()
-                emitter = ValueEmitter(code, tracer.side_effects)
-                tracer.check_generators()
-                tracer.close_state()
-                if signal is Signal.STOPPED:
-                    assert point is not None
-                    return _finish_break(tracer, emitter, point, compile_graph, state)
-                if not (tracer.graph.has_operations or config.convert_without_tensor_work):
-                    raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{code.co_name}` does no tensor work")
-                return _finish_return(tracer, emitter, compile_graph, state)
-            except ObservedException as error:
-                raised = error.value
-                cause = f"{error.value.describe()} is not caught in the frame"
-                broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
-            except GraphBreak as error:
-                broken = error
+                try:
+                    signal = tracer.run()
+                    emitter = ValueEmitter(code, tracer.side_effects)
+                    tracer.check_generators()
+                    tracer.close_state()
+                    if signal is Signal.STOPPED:
+                        assert point is not None
+                        return _finish_break(tracer, emitter, point, compile_graph, state)
+                    if not (tracer.graph.has_operations or config.convert_without_tensor_work):
+                        raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{code.co_name}` does no tensor work")
+                    return _finish_return(tracer, emitter, compile_graph, state)
+                except ObservedException as error:
+                    raised = error.value
+                    cause = f"{error.value.describe()} is not caught in the frame"
+                    broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
+                except GraphBreak as error:
+                    broken = error
+                    broken.__traceback__ = None  # its frames hold the program's objects
+            finally:
+                tracer.abandon_state()
+                state.restore()
+            record = _record(tracer, broken)
+            if config.fullgraph:
+                if not _is_users_error(broken, raised):
+                    raise GraphBreakError(record)
+                # Eager raises the real error; nothing below this frame may ask for a whole graph meanwhile.
+                guards = tracer.guards.freeze()
+                return CapturedFrame(qualified_name(code), code, code_of_eager(code), None, guards, record)
+            point = place_break(_broken_frames(tracer, broken, raised, tried), record, tried)
+            tried.append(point)
+            if len(tried) > config.longest_chain:
+                raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
         finally:
-            tracer.abandon_state()
-            state.restore()
-        record = _record(tracer, broken)
-        if config.fullgraph:
-            if not _is_users_error(broken, raised):
-                raise GraphBreakError(record)
-            # Eager raises the real error; nothing below this frame may ask for a whole graph meanwhile.
-            return CapturedFrame(qualified_name(code), code, code_of_eager(code), None, tracer.guards.freeze(), record)
-        point = place_break(_broken_frames(tracer, broken, raised, tried), record, tried)
-        tried.append(point)
-        if len(tried) > config.longest_chain:
-            raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
+            tracer.release()
 
 
 def _is_users_error(broken: GraphBreak, raised: Value | None) -> bool:

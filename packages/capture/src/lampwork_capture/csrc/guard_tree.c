@@ -150,12 +150,13 @@ keys_are(PyObject *dict, PyObject *wanted)
 {
     dict = lw_plain_mapping(dict);
     Py_ssize_t n = PyTuple_GET_SIZE(wanted);
-    if (!PyDict_Check(dict) || PyDict_GET_SIZE(dict) != n) {
+    bool is_set = PyAnySet_Check(dict);
+    if (is_set ? PySet_GET_SIZE(dict) != n : !PyDict_Check(dict) || PyDict_GET_SIZE(dict) != n) {
         return false;
     }
-    PyObject *ordered = NULL; /* an OrderedDict keeps an order of its own */
-    if (n > 1 && PyODict_Check(dict)) {
-        PyObject *iterator = PyODict_Type.tp_iter(dict);
+    PyObject *ordered = NULL; /* an OrderedDict keeps an order of its own; a set has no PyDict_Next */
+    if (is_set || (n > 1 && PyODict_Check(dict))) {
+        PyObject *iterator = is_set ? PySet_Type.tp_iter(dict) : PyODict_Type.tp_iter(dict);
         ordered = iterator != NULL ? PySequence_Tuple(iterator) : NULL;
         Py_XDECREF(iterator);
         if (ordered == NULL) {

@@ -61,6 +61,8 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
         case LengthIs(_, length):
             return _length(value) == length
         case DictKeysAre(_, keys):
+            if isinstance(value, (set, frozenset)):
+                return _keys_are(list(value), keys)
             return isinstance(value, (dict, MappingProxyType)) and _keys_are(list(value), keys)
         case DictContains(_, key, present):
             key = key.value if isinstance(key, ByIdentity) else key

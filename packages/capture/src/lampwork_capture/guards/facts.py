@@ -103,7 +103,7 @@ class LengthIs(Fact):
 
 @dataclass(frozen=True, slots=True)
 class DictKeysAre(Fact):
-    """`list(source) == keys` in order; `keys` are constants or ByIdentity holders."""
+    """`list(source) == keys` in order, of a dict or a set; `keys` are constants or ByIdentity holders."""
 
     keys: tuple[Any, ...]
 

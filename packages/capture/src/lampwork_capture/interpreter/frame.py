@@ -17,6 +17,7 @@ from ..source import Source
 from ..variables.base import ObservedException, Value
 from ..variables.cell import CellValue
 from ..variables.exception import ExceptionValue, TracebackValue
+from ..variables.generator import GeneratorValue, drop
 from .dispatch import Signal
 from .instructions import Instruction, decode
 
@@ -107,6 +108,7 @@ class SymbolicFrame:
         "index",
         "is_plain",
         "keyword_names",
+        "namespace",
         "parent",
         "pc",
         "raised",
@@ -142,6 +144,7 @@ class SymbolicFrame:
         self.pc = 0
         self.index = 0
         self.keyword_names: tuple[str, ...] = ()
+        self.namespace: Value | None = None  # of a class body: what its names are looked up in first
         self.result: Value | None = None
         self.stop_at = -1
         self.handler_origins: list[int] = []  # instructions whose exceptions are being handled now, outermost first
@@ -206,6 +209,7 @@ class SymbolicFrame:
             if not PY311:
                 self._leave_handlers(0)
             raise error
+        dropped = self.stack[entry.depth :]
         if PY311:
             del self.stack[entry.depth :]
             if entry.push_lasti:
@@ -215,6 +219,10 @@ class SymbolicFrame:
             self._leave_handlers(entry.depth)
             del self.stack[entry.depth :]
             self._begin_handling(error.value)
+        while dropped:
+            value = dropped.pop()
+            if isinstance(value, GeneratorValue):
+                drop(self.tracer, value, 2)
         self.pc = entry.target
 
     # Before 3.11 the interpreter itself saves and restores what is being handled, in three values each

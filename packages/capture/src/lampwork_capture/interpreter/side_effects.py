@@ -84,6 +84,7 @@ class SideEffects:
         self._namespaces: dict[tuple[int, str], Namespace] = {}
         self._order: dict[tuple[str, Any], None] = {}
         self._actions: dict[str, Callable[[ValueEmitter], None]] = {}
+        self.class_writes: dict[type, dict[str, Value | Deleted]] = {}  # attributes of classes, by class
         self.count = 0  # grows with every recorded change: tells whether anything happened between two moments
         self.changed_values: list[Value] = []  # the objects of all changes so far, in order
         self.changes_elsewhere = 0  # changes of what is no object: globals, torch's state
@@ -147,6 +148,25 @@ class SideEffects:
     def attribute_writes(self, value: Value) -> Mapping[str, AttributeWrite]:
         """All pending writes of one object, in order of the last write of each."""
         return self._attributes.get(id(value), {})
+
+    # Classes
+
+    def write_class_attribute(self, value: Value, cls: type, name: str, new: Value | Deleted) -> None:
+        """`cls.name = new`, or its deletion; `value` is the class."""
+        self.class_writes.setdefault(cls, {})[name] = new
+        self._write_attribute(value, name, AttributeWrite(new, raw=False))
+
+    def pending_class_attribute(self, cls: type, name: str) -> tuple[type, Value | Deleted] | None:
+        """What the frame wrote to the first class in the MRO that has the name, if it wrote to that one."""
+        if not self.class_writes:
+            return None
+        for owner in cls.__mro__:
+            written = self.class_writes.get(owner, {}).get(name)
+            if written is not None and not isinstance(written, Deleted):
+                return owner, written
+            if written is None and name in owner.__dict__:
+                return None
+        return (cls, DELETED) if any(name in self.class_writes.get(owner, {}) for owner in cls.__mro__) else None
 
     # Globals
 

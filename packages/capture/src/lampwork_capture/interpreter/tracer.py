@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from ..bytecode.version import PY311
+from ..bytecode.version import PY311, PYTHON
 from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
 from ..graph.scalar_inputs import ScalarInputs
 from ..graph_break import BreakId, GraphBreak, SkipFrame
@@ -25,9 +25,9 @@ from ..variables.base import ObservedException, Value
 from ..variables.cell import CellValue
 from ..variables.context_manager import emit_grad_mode
 from ..variables.dict import DictValue, dict_contents
-from ..variables.exception import ExceptionValue
+from ..variables.exception import ExceptionValue, raise_value, stop_iteration_value
 from ..variables.function import FunctionValue, MethodValue
-from ..variables.generator import GeneratorValue
+from ..variables.generator import GeneratorValue, drop
 from ..variables.graph_context import GraphContextValue
 from ..variables.list import ListValue
 from ..variables.operators import hash_key
@@ -43,6 +43,7 @@ from .scope import GlobalScope
 from .side_effects import SideEffects
 
 _DEEPEST = 60
+SKIPS_END_FOR = PYTHON >= (3, 12)
 _MOST_ITERATIONS = 5_000
 _GENERATOR = 0x20
 _AUTOGRAD: Any = torch._C._autograd
@@ -87,6 +88,7 @@ class FrameTracer:
         self.stopped: SymbolicFrame | None = None
         self._broken: tuple[GraphBreak, tuple[FramePlace, ...]] | None = None
         self._raised: dict[int, tuple[Value, tuple[FramePlace, ...]]] = {}
+        self._at_release: list[Callable[[], None]] = []
         self._grad_at_start = torch.is_grad_enabled()
         global_values: Any = scope.global_values
         root_scope = GlobalScope(global_values, None, is_root=True)
@@ -245,9 +247,8 @@ class FrameTracer:
         return False
 
     def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
-        error = ExceptionValue(exception_type, [self.constant(arg) for arg in args])
-        error.chain(self.handled)
-        raise ObservedException(error)
+        values = [arg if isinstance(arg, Value) else self.constant(arg) for arg in args]
+        raise_value(self, ExceptionValue.of(exception_type, values))
 
     def is_tracing_through(self, code: Any) -> bool:
         return self.policy.of_code(code) is CallPolicy.INLINE
@@ -310,7 +311,45 @@ class FrameTracer:
             return GeneratorValue(suspended, function, dict(code_locals))
         self.continue_frame(frame)
         assert frame.result is not None
+        self.drop_locals(frame)
         return frame.result
+
+    def drop_locals(self, frame: SymbolicFrame) -> None:
+        """A frame has ended: a generator that only its locals held is closed."""
+        for index, value in enumerate(frame.slots):
+            if isinstance(value, GeneratorValue):
+                frame.slots[index] = None
+                drop(self, value, 2)
+
+    def run_class_body(self, function: Value, namespace: Value) -> Value:
+        """Trace the body of a `class` statement over its namespace; what the body returns."""
+        assert isinstance(function, FunctionValue)
+        frame = SymbolicFrame(self, function.code, function.scope(self), self.frame, function)
+        frame.namespace = namespace
+        if function.code.co_freevars:
+            frame.slots[frame.decoded.first_free :] = function.cells(self)
+        self.continue_frame(frame)
+        assert frame.result is not None
+        return frame.result
+
+    def when_released(self, action: Callable[[], None]) -> None:
+        """Run `action` when the trace is over."""
+        self._at_release.append(action)
+
+    def release(self) -> None:
+        """The trace is over: let go of the program's objects, which may be waited for."""
+        for action in self._at_release:
+            action()
+        for frame in (self.root, self.frame):
+            frame.slots.clear()
+            frame.stack.clear()
+        self._at_release.clear()
+        self._generators.clear()
+        self._cells.clear()
+        self.frame_scope = FrameScope({}, {}, {}, {})
+        self.graph.values_of_objects.clear()
+        self.graph.values_of_fakes.clear()
+        self.handled = None
 
     def count_iteration(self) -> None:
         """A loop goes round again. Raises GraphBreak when loops would make the trace too long."""
@@ -321,12 +360,14 @@ class FrameTracer:
     def check_generators(self) -> None:
         """Raise SkipFrame if closing a generator that was left in a `try` or `with` does anything that can be seen:
         Python closes it at the moment when it is dropped, which is not modelled."""
+        if self.root.result is not None:
+            self.drop_locals(self.root)
         for suspended in self._generators:
             if not suspended.waits_for_cleanup():
                 continue
             before = self.side_effects.count, len(self.graph.graph.nodes)
             try:
-                suspended.throw(ExceptionValue(GeneratorExit, []))
+                suspended.throw(ExceptionValue.of(GeneratorExit))
             except ObservedException as error:
                 silent = issubclass(error.value.python_type(), GeneratorExit)
             except GraphBreak:
@@ -460,9 +501,43 @@ class SuspendedGenerator:
 
     def throw(self, error: Value) -> tuple[bool, Value]:
         frame = self._frame
-        if is_delegating(frame.decoded, frame.index):
+        if not is_delegating(frame.decoded, frame.index):
+            return self._raise(error)
+        if not PY311:
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "throwing into a generator that delegates")
-        frame.unwind(ObservedException(error))
+        try:
+            answer = self._throw_below(frame.stack[-1].realize(), error)
+        except ObservedException as raised:
+            if not isinstance(raised.value, ExceptionValue) or not issubclass(raised.value.cls, StopIteration):
+                return self._raise(raised.value)
+            answer = None
+            if not SKIPS_END_FOR:
+                frame.stack.pop()  # from 3.12 END_SEND pops the receiver
+            frame.stack.append(stop_iteration_value(self._tracer, raised.value))
+            frame.pc = frame.decoded.instructions[frame.index - 1].target
+        return self._run() if answer is None else (False, answer)
+
+    def _throw_below(self, receiver: Value, error: Value) -> Value:
+        """Throw into what the generator delegates to; what that yields."""
+        tracer = self._tracer
+        is_exit = issubclass(error.python_type(), GeneratorExit)
+        if isinstance(receiver, GeneratorValue) and isinstance(error, ExceptionValue):
+            if not is_exit:
+                return receiver.throw(tracer, error)
+            receiver.close(tracer)
+        elif hasattr(receiver.python_type(), "close" if is_exit else "throw"):
+            answer = receiver.call_method(tracer, "close" if is_exit else "throw", [] if is_exit else [error], {})
+            if not is_exit:
+                return answer
+        raise ObservedException(error)
+
+    def _raise(self, error: Value) -> tuple[bool, Value]:
+        """Continue by raising at the yield."""
+        try:
+            self._frame.unwind(ObservedException(error))
+        except ObservedException:
+            self._finished = True
+            raise
         return self._run()
 
     def _run(self) -> tuple[bool, Value]:

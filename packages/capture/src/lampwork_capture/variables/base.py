@@ -111,14 +111,21 @@ class Value:
 
     def get_item(self, tracer: Tracer, key: Value) -> Value:
         """`value[key]`."""
+        if not hasattr(self.python_type(), "__getitem__"):
+            tracer.raise_observed(TypeError, f"'{self.python_type().__name__}' object is not subscriptable")
         return self.call_method(tracer, "__getitem__", [key], {})
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
         """`value[key] = item`."""
+        if not hasattr(self.python_type(), "__setitem__"):
+            name = self.python_type().__name__
+            tracer.raise_observed(TypeError, f"'{name}' object does not support item assignment")
         self.call_method(tracer, "__setitem__", [key, item], {})
 
     def delete_item(self, tracer: Tracer, key: Value) -> None:
         """`del value[key]`."""
+        if not hasattr(self.python_type(), "__delitem__"):
+            tracer.raise_observed(TypeError, f"'{self.python_type().__name__}' object doesn't support item deletion")
         self.call_method(tracer, "__delitem__", [key], {})
 
     def contains(self, tracer: Tracer, item: Value) -> bool | None:
@@ -175,6 +182,7 @@ class Tracer(Protocol):
     side_effects: SideEffects
     given_members: dict[tuple[int, str], Value]  # by id of a module and name: `torch.func.functional_call` runs
     function_modes: Sequence[Value]  # modes of the traced program that take over calls of torch, outermost first
+    handled: Value | None  # the exception that is being handled, as `sys.exception()` would give it
 
     @property
     def user_line(self) -> UserLine:
@@ -205,6 +213,14 @@ class Tracer(Protocol):
         """Trace the body of a Python function with its arguments bound; the value it returns. Raises what it raises."""
         ...
 
+    def run_class_body(self, function: Value, namespace: Value) -> Value:
+        """Trace the body of a `class` statement over its namespace; what the body returns."""
+        ...
+
+    def when_released(self, action: Callable[[], None]) -> None:
+        """Run `action` when the trace is over."""
+        ...
+
     def add_node(
         self,
         op: str,
@@ -219,7 +235,7 @@ class Tracer(Protocol):
         ...
 
     def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
-        """Raise the user's own exception inside the traced program."""
+        """Raise the user's own exception inside the traced program; arguments are values or known objects."""
         ...
 
     # Containers

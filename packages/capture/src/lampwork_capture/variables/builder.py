@@ -35,10 +35,15 @@ from . import (
     functional_call,
     generator,
     graph_context,
+    identity,
+    itertool,
     library,
     logger,
+    made_class,
     module,
     module_conversion,
+    namespace,
+    regex,
     super_value,
     transform,
 )
@@ -55,7 +60,7 @@ from .opaque import LruCacheValue, OpaqueValue
 from .python_module import PythonModuleValue
 from .range import SliceValue
 from .registry import handler_of, wrapper_of
-from .set import make_set
+from .set import constant_set
 from .sym_scalar import SYMBOLIC_TYPES, SymScalarValue, symbolic_number
 from .tensor import TensorValue
 from .torch_function import TorchFunctionValue, is_graph_function
@@ -63,6 +68,7 @@ from .tuple import TupleValue, is_struct_sequence
 
 # Imported because they register what they model
 MODELS: tuple[ModuleType, ...] = (
+    regex,
     autograd_function,
     builtin_types,
     checkpoint,
@@ -73,10 +79,14 @@ MODELS: tuple[ModuleType, ...] = (
     functional_call,
     generator,
     graph_context,
+    identity,
+    itertool,
     library,
     logger,
+    made_class,
     module,
     module_conversion,
+    namespace,
     super_value,
     transform,
 )
@@ -162,7 +172,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
         fields: Any = obj
         parts = [wrap(tracer, item, AttributeSource(source, name)) for name, item in zip(_names_of(cls), fields)]
         return TupleValue(parts, cls, source, fields)
-    if is_immutable(cls):
+    if is_immutable(cls) and not isinstance(obj, BaseException):
         return OpaqueValue(obj, source, GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is of class {cls.__name__}"))
     return wrap_object(tracer, obj, source)
 
@@ -227,7 +237,7 @@ def constant(tracer: Tracer, obj: Any) -> Value:
         pairs = {key_of_object(k): (constant(tracer, k), constant(tracer, v)) for k, v in obj.items()}
         return DictValue(pairs)
     if cls in (set, frozenset):
-        return make_set(tracer, [constant(tracer, item) for item in obj], cls)
+        return constant_set(tracer, obj)
     if cls is slice:
         return SliceValue(constant(tracer, obj.start), constant(tracer, obj.stop), constant(tracer, obj.step))
     known = tracer.graph.values_of_objects.get(id(obj))

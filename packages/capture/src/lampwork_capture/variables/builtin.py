@@ -24,17 +24,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..graph_break import BreakId, GraphBreak
-from ..source import Source
+from ..source import Source, TypeSource
 from . import operators
 from .base import ObservedException, Tracer, Value
 from .constant import ConstantValue, fold, fold_call, is_known, snapshot
-from .iterator import step
+from .iterator import ComputedIterator, step
 from .list import sort_values
 from .registry import handler_of, handles
+from .set import set_contents
 from .sym_scalar import compute_number, is_symbolic
 from .tensor import TensorValue, is_users
 from .torch_function import guarded_state
-from .user_object import ObjectValue, call_slot, is_overridden
+from .user_object import MISSING, ObjectValue, call_slot, find_in_class, is_overridden
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -136,9 +137,11 @@ class BuiltinValue(Value):
         emitter.load_constant(self.obj)
 
 
-def _one(args: Sequence[Value], kwargs: Mapping[str, Value], what: str) -> Value:
+def _one(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value], what: Callable[..., Any]) -> Value:
     if len(args) != 1 or kwargs:
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{what}` with these arguments: eager raises")
+        if all(map(is_known, (*args, *kwargs.values()))):
+            fold_call(tracer, what, args, kwargs)
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{what.__name__}` with these arguments: eager raises")
     return args[0].realize()
 
 
@@ -183,7 +186,7 @@ def power(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(abs)
 def absolute(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return operators.unary(tracer, operator.abs, _one(args, kwargs, "abs"))
+    return operators.unary(tracer, operator.abs, _one(tracer, args, kwargs, abs))
 
 
 @handles(operator.is_)
@@ -233,14 +236,7 @@ def index(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(len)
 def length(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.length(tracer, _one(args, kwargs, "len")))
-
-
-@handles(type)
-def type_of(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) != 1:
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "making a class inside the compiled function is not modelled")
-    return class_of(tracer, args[0].realize())
+    return tracer.constant(operators.length(tracer, _one(tracer, args, kwargs, len)))
 
 
 def class_of(tracer: Tracer, value: Value) -> Value:
@@ -264,9 +260,10 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
     check = getattr(type(classes), "__instancecheck__", None)
     if check is None or not isinstance(classes, type):
         tracer.raise_observed(TypeError, "isinstance() arg 2 must be a type, a tuple of types, or a union")
+    if cls is classes:
+        return True
     if isinstance(check, FunctionType) and not type(classes).__module__.startswith(("torch", "typing", "abc")):
-        cause = f"isinstance with `__instancecheck__` of the metaclass of {classes.__name__}"
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)
+        return _ask_metaclass(tracer, classes, "__instancecheck__", value)
     if isinstance(classes, abc.ABCMeta):
         guard_registrations(tracer, cls, classes)
     if classes not in cls.__mro__ and (is_overridden(cls, "__getattribute__") or _has_own_class_attribute(cls)):
@@ -289,15 +286,14 @@ _STANDARD_ABSTRACT = frozenset({"collections.abc", "typing", "numbers", "abc", "
 
 
 def guard_registrations(tracer: Tracer, cls: type, abstract: type) -> None:
-    """Record what `issubclass(cls, abstract)` relies on: that no class is registered later."""
+    """Record what `issubclass(cls, abstract)` relies on: that no class is registered later.
+
+    What a `__subclasshook__` answers is kept by Python itself until then, so that it may be asked here."""
     if abstract in cls.__mro__:
         return
-    hook = next(base.__dict__["__subclasshook__"] for base in abstract.__mro__ if "__subclasshook__" in vars(base))
-    if abstract.__module__ in _STANDARD_ABSTRACT:
-        if cls.__module__.partition(".")[0] in ("builtins", "torch", "collections"):
-            return
-    elif isinstance(getattr(hook, "__func__", None), FunctionType):
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`__subclasshook__` of {abstract.__name__} is not modelled")
+    is_library = cls.__module__.partition(".")[0] in ("builtins", "torch", "collections")
+    if abstract.__module__ in _STANDARD_ABSTRACT and is_library:
+        return
     guarded_state(tracer, "registrations of abstract classes")
 
 
@@ -308,31 +304,56 @@ def isinstance_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
 
 @handles(issubclass)
 def issubclass_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    wanted = args[1].as_constant()
-    for cls in wanted if isinstance(wanted, tuple) else (wanted,):
-        if isinstance(getattr(type(cls), "__subclasscheck__", None), FunctionType) and type(cls) is not abc.ABCMeta:
-            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`__subclasscheck__` of {args[1].describe()}")
-    return tracer.constant(fold(tracer, issubclass, args[0].as_constant(), wanted))
+    return tracer.constant(_is_subclass(tracer, args[0].realize(), args[1].realize().as_constant()))
+
+
+def _is_subclass(tracer: Tracer, value: Value, classes: Any) -> bool:
+    """`issubclass(value, classes)`."""
+    if isinstance(classes, tuple):
+        return any(_is_subclass(tracer, value, cls) for cls in classes)
+    cls = value.as_constant() if value.is_constant() else None
+    check = getattr(type(classes), "__subclasscheck__", None)
+    if isinstance(classes, type) and isinstance(check, FunctionType):
+        if not type(classes).__module__.startswith(("torch", "typing", "abc")):
+            return _ask_metaclass(tracer, classes, "__subclasscheck__", value)
+        if isinstance(classes, abc.ABCMeta) and isinstance(cls, type):
+            guard_registrations(tracer, cls, classes)
+    return fold(tracer, issubclass, cls, classes)
+
+
+def _ask_metaclass(tracer: Tracer, cls: type, method: str, value: Value) -> bool:
+    """What a metaclass written in Python answers about its class and a value."""
+    function, _ = find_in_class(type(cls), method)
+    if not isinstance(function, FunctionType):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{method}` of the metaclass of {cls.__name__} is not modelled")
+    meta = tracer.wrap(type(cls), TypeSource(_source_of_class(tracer, cls)))
+    return meta.get_attribute(tracer, method).call(tracer, [tracer.constant(cls), value], {}).truth(tracer)
+
+
+def _source_of_class(tracer: Tracer, cls: type) -> Source:
+    found: Any = tracer.constant(cls)
+    source: Source | None = found.known_source()
+    if source is None:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the class {cls.__name__} has no known origin")
+    return source
 
 
 @handles(callable)
 def callable_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    cls = _one(args, kwargs, "callable").python_type()  # looked up on the class alone, not on its metaclass
-    return tracer.constant(any("__call__" in base.__dict__ for base in cls.__mro__))
-
-
-@handles(id)
-def identity(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    raise GraphBreak(BreakId.NOT_A_CONSTANT, "`id` is not modelled: it may be another object in the next call")
+    cls = _one(tracer, args, kwargs, callable).python_type()
+    return tracer.constant(find_in_class(cls, "__call__")[0] is not MISSING)
 
 
 @handles(hash)
 def hash_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    value = _one(args, kwargs, "hash")
+    value = _one(tracer, args, kwargs, hash)
     if value.python_type().__hash__ is None:
         tracer.raise_observed(TypeError, f"unhashable type: '{value.python_type().__name__}'")
     if is_overridden(value.python_type(), "__hash__"):
         return value.call_method(tracer, "__hash__", [], {})
+    contents = getattr(value, "payload", None)
+    if contents is not None and is_known(contents):
+        return fold_call(tracer, hash, [contents], {})
     return fold_call(tracer, hash, args, kwargs)
 
 
@@ -384,7 +405,7 @@ def delattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value])
 
 @handles(vars)
 def vars_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return _one(args, kwargs, "vars").get_attribute(tracer, "__dict__")
+    return _one(tracer, args, kwargs, vars).get_attribute(tracer, "__dict__")
 
 
 # Iteration
@@ -392,11 +413,35 @@ def vars_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(iter)
 def iter_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return _one(args, kwargs, "iter").iterate(tracer)
+    if len(args) == 2 and not kwargs:
+        return _until(args[0].realize(), args[1].realize())
+    value = _one(tracer, args, kwargs, iter)
+    if not hasattr(value.python_type(), "__iter__") and not hasattr(value.python_type(), "__getitem__"):
+        tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not iterable")
+    return value.iterate(tracer)
+
+
+def _until(function: Value, sentinel: Value) -> Value:
+    """`iter(function, sentinel)`."""
+
+    def produce(tracer: Tracer) -> Value | None:
+        item = tracer.call(function, [])
+        return None if operators.equal(tracer, sentinel, item) else item
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(iter)
+        emitter.load_value(function)
+        emitter.load_value(sentinel)
+        emitter.call(2)
+
+    return ComputedIterator(type(iter(int, 1)), [function, sentinel], produce, rebuild)
 
 
 @handles(next)
 def next_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    cls = args[0].realize().python_type()
+    if not hasattr(cls, "__next__"):
+        tracer.raise_observed(TypeError, f"'{cls.__name__}' object is not an iterator")
     if len(args) == 1:
         return args[0].realize().next(tracer)
     item = step(tracer, args[0].realize())
@@ -405,7 +450,7 @@ def next_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(any)
 def any_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    iterator = _one(args, kwargs, "any").iterate(tracer)
+    iterator = _one(tracer, args, kwargs, any).iterate(tracer)
     while (item := step(tracer, iterator)) is not None:
         if item.truth(tracer):
             return tracer.constant(True)
@@ -414,7 +459,7 @@ def any_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
 
 @handles(all)
 def all_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    iterator = _one(args, kwargs, "all").iterate(tracer)
+    iterator = _one(tracer, args, kwargs, all).iterate(tracer)
     while (item := step(tracer, iterator)) is not None:
         if not item.truth(tracer):
             return tracer.constant(False)
@@ -431,7 +476,7 @@ def sum_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
 
 def _extreme(op: Callable[..., Any], name: str) -> Callable[..., Value]:
     def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        items = [arg.realize() for arg in args] if len(args) > 1 else args[0].realize().unpack(tracer)
+        items = [arg.realize() for arg in args] if len(args) > 1 else _items_in_any_order(tracer, args[0], kwargs)
         if not items:
             if "default" in kwargs:
                 return kwargs["default"]
@@ -460,7 +505,19 @@ handles(min)(_extreme(operator.lt, "min"))
 def sorted_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     descending = "reverse" in kwargs and kwargs["reverse"].truth(tracer)
     made: Any = tracer.constant([])
-    return made.like(sort_values(tracer, args[0].realize().unpack(tracer), kwargs.get("key"), descending))
+    items = _items_in_any_order(tracer, args[0], kwargs)
+    return made.like(sort_values(tracer, items, kwargs.get("key"), descending))
+
+
+def _items_in_any_order(tracer: Tracer, value: Value, kwargs: Mapping[str, Value]) -> list[Value]:
+    """The items of an iterable for what does not depend on their order: sorting literals of one type by themselves."""
+    contents = set_contents(value)
+    if contents is not None and "key" not in kwargs:
+        items = contents.elements()
+        kinds = {item.python_type() for item in items}
+        if len(kinds) == 1 and kinds <= {int, str, bytes} and not is_overridden(value.python_type(), "__iter__"):
+            return items
+    return value.realize().unpack(tracer)
 
 
 # Text and numbers
@@ -468,12 +525,12 @@ def sorted_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) 
 
 @handles(repr, ascii)
 def repr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.text_of(tracer, _one(args, kwargs, "repr"), repr))
+    return tracer.constant(operators.text_of(tracer, _one(tracer, args, kwargs, repr), repr))
 
 
 @handles(ascii)
 def ascii_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.text_of(tracer, _one(args, kwargs, "ascii"), ascii))
+    return tracer.constant(operators.text_of(tracer, _one(tracer, args, kwargs, ascii), ascii))
 
 
 @handles(format)

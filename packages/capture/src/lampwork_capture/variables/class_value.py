@@ -1,8 +1,8 @@
 """ClassValue: a class as a value: its attributes, its instances, calls of it.
 
 Attributes are found through the real MRO; what is read from a user's class is guarded once per class, through the first
-source by which the class was reached. Invariant: the class itself is exactly known; classes are never changed while
-tracing.
+source by which the class was reached. Invariant: the class itself is exactly known; no real class is changed while
+tracing: what the frame writes to one is kept with the side effects.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from types import (
     ClassMethodDescriptorType,
     FunctionType,
     GetSetDescriptorType,
+    MappingProxyType,
     MemberDescriptorType,
     MethodDescriptorType,
     WrapperDescriptorType,
@@ -28,12 +29,14 @@ import torch
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AttributePresent, ByIdentity, IdentityIs, InstanceDictLacks, TypeIs
-from ..source import AttributeSource, ClassAttributeSource, ItemSource, ModuleSource, Source
+from ..interpreter.side_effects import DELETED, Deleted
+from ..source import AttributeSource, ClassAttributeSource, ItemSource, ModuleSource, Source, TypeSource
 from . import operators
 from .base import Tracer, Value
-from .constant import is_known, snapshot
+from .constant import fold, is_known, snapshot
 from .construction import new_object
-from .exception import make_exception
+from .itertool import chain_of
+from .method import BuiltinObject
 from .registry import handler_of
 from .user_object import MISSING, ObjectValue, bind, call_descriptor_get, check_class_method, find_in_class
 
@@ -75,7 +78,11 @@ class ClassValue(Value):
 
     def truth(self, tracer: Tracer) -> bool:
         if type(self.obj) is type or not hasattr(type(self.obj), "__bool__"):
-            return True
+            sized = self.of_metaclass(tracer, "__len__")
+            return sized is None or sized.call(tracer, [], {}).truth(tracer)
+        asked = self.of_metaclass(tracer, "__bool__")
+        if asked is not None:
+            return asked.call(tracer, [], {}).truth(tracer)
         return bool(self.obj) if issubclass(self.obj, enum.Enum) else super().truth(tracer)
 
     def hash_key(self, tracer: Tracer) -> Hashable:
@@ -158,6 +165,10 @@ class ClassValue(Value):
     def _owner_source(self, source: Source, owner: type) -> Source:
         if owner is self.obj:
             return source
+        if type(self.obj) not in _PLAIN_METACLASSES:  # whose `__getattr__` may stand before `__mro__`
+            named = ClassValue(owner).known_source()
+            if named is not None:
+                return named
         return ItemSource(AttributeSource(source, "__mro__"), self.obj.__mro__.index(owner))
 
     def _unguarded(self, tracer: Tracer, name: str, raw: Any) -> Value:
@@ -166,9 +177,11 @@ class ClassValue(Value):
         return tracer.constant(raw)
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
-        pending = tracer.side_effects.pending_attribute(self, name)
-        if isinstance(pending, Value):
-            return pending
+        written = self.written(tracer, name, None)
+        if isinstance(written, Value):
+            return written
+        if isinstance(written, Deleted):
+            return self._from_metaclass(tracer, name)
         if name == "__class__":
             return tracer.constant(type(self.obj))
         if name in ("__name__", "__qualname__", "__module__", "__doc__", "__mro__", "__bases__", "__base__"):
@@ -177,7 +190,9 @@ class ClassValue(Value):
             source = self.known_source()
             if source is None:
                 raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`__dict__` of {self.describe()} is not modelled")
-            return tracer.wrap(self.obj.__dict__, AttributeSource(source, "__dict__"))
+            return ClassNamespaceValue(self)
+        if name == "__members__" and isinstance(self.obj, enum.EnumMeta):
+            return tracer.constant(MappingProxyType).call(tracer, [tracer.constant(dict(self.obj.__members__))], {})
         raw, owner = find_in_class(self.obj, name)
         if raw is MISSING:
             self.guard_missing(tracer, name)
@@ -206,17 +221,70 @@ class ClassValue(Value):
         meta = type(self.obj)
         raw, owner = find_in_class(meta, name)
         if raw is MISSING:
-            if isinstance(find_in_class(meta, "__getattr__")[0], FunctionType):
-                raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`__getattr__` of the metaclass {meta.__name__}")
+            getter = self.of_metaclass(tracer, "__getattr__")
+            if getter is not None:
+                return getter.call(tracer, [tracer.constant(name)], {})
             tracer.raise_observed(AttributeError, f"type object '{self.obj.__name__}' has no attribute '{name}'")
         if is_immutable(owner):
             return ClassMethodValue(self, name)
         if isinstance(raw, FunctionType):
-            return bind(tracer, tracer.constant(raw), self)
+            return bind(tracer, self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
+        if isinstance(raw, property) and raw.fget is not None:
+            found: Any = self.metaclass(tracer).class_attribute(tracer, name, raw, owner)
+            source = getattr(found, "source", None)
+            if source is not None:
+                getter = tracer.wrap(raw.fget, AttributeSource(source, "fget"))
+                return getter.call(tracer, [self], {})
+        if not hasattr(type(raw), "__get__"):
+            return self.metaclass(tracer).class_attribute(tracer, name, raw, owner)
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
+        value = value.realize()
+        self._write(tracer, name, value, "setting")
+
+    def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        pending = tracer.side_effects.class_writes.get(self.obj, {}).get(name)
+        if isinstance(pending, Deleted) or (pending is None and name not in self.obj.__dict__):
+            tracer.raise_observed(AttributeError, name)
+        self._write(tracer, name, DELETED, "deleting")
+
+    def _write(self, tracer: Tracer, name: str, new: Value | Deleted, what: str) -> None:
+        """`cls.name = new` for a plain attribute: what is neither a descriptor nor a special method."""
+        if is_immutable(self.obj):
+            cause = f"cannot set '{name}' attribute of immutable type '{self.obj.__name__}'"
+            tracer.raise_observed(TypeError, cause)
+        old = find_in_class(self.obj, name)[0]
+        is_plain = type(self.obj) in _PLAIN_METACLASSES and not (name.startswith("__") and name.endswith("__"))
+        kinds = [type(old)] if isinstance(new, Deleted) else [type(old), new.python_type()]
+        if not is_plain or any(hasattr(kind, "__get__") and kind is not FunctionType for kind in kinds):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"{what} `{name}` of {self.describe()} is not modelled")
+        source = self.known_source()
+        if source is None:
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"{self.describe()} has no known origin")
+        known: Any = self if self.source is not None else tracer.wrap(self.obj, source)
+        if known.source is None:
+            known.source = source
+            tracer.guard(IdentityIs(source, ByIdentity(self.obj)))
+        tracer.side_effects.write_class_attribute(known, self.obj, name, new)
+
+    def written(self, tracer: Tracer, name: str, instance: Value | None) -> Value | Deleted | None:
+        """What the frame wrote where a look-up of `name` ends, bound as Python does; None if it wrote nothing there."""
+        pending = tracer.side_effects.pending_class_attribute(self.obj, name)
+        if pending is None:
+            return None
+        owner, found = pending
+        for cls in self.obj.__mro__[: self.obj.__mro__.index(owner)]:
+            if not is_immutable(cls) and self.known_source() is not None:
+                tracer.guard(InstanceDictLacks(self._owner_source(self._source(), cls), name))
+        if isinstance(found, Value) and found.python_type() is FunctionType and instance is not None:
+            return bind(tracer, found, instance)
+        return found
+
+    def _source(self) -> Source:
+        source = self.known_source()
+        assert source is not None
+        return source
 
     # Calls
 
@@ -224,16 +292,38 @@ class ClassValue(Value):
         handler = handler_of(self.obj)
         if handler is not None:
             return handler(tracer, args, kwargs)
-        meta_call, _ = find_in_class(type(self.obj), "__call__")
         if issubclass(self.obj, enum.Enum):
             return self._enum_member(tracer, args, kwargs)
-        if meta_call is not type.__call__ and not issubclass(self.obj, torch.Tensor):
+        maker = self.of_metaclass(tracer, "__call__")
+        replaced = find_in_class(type(self.obj), "__call__")[0]
+        if isinstance(replaced, type):  # as the metaclass of TypedDict has it: classes do not bind
+            return tracer.constant(replaced).call(tracer, args, kwargs)
+        if maker is None and replaced is not type.__dict__["__call__"] and not issubclass(self.obj, torch.Tensor):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the metaclass of {self.describe()} has its own `__call__`")
-        if issubclass(self.obj, BaseException):
-            return make_exception(tracer, self.obj, args, kwargs, self)
+        return self.instantiate(tracer, args, kwargs) if maker is None else maker.call(tracer, args, kwargs)
+
+    def instantiate(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        """`type.__call__(cls, *args, **kwargs)`."""
         if inspect.isabstract(self.obj):
+            fold(tracer, object.__new__, self.obj)
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{self.describe()} is abstract: eager raises")
         return new_object(tracer, self, args, kwargs)
+
+    def of_metaclass(self, tracer: Tracer, name: str) -> Value | None:
+        """A method of the metaclass that is written in Python, bound to the class; None if there is none."""
+        meta = type(self.obj)
+        if meta in _PLAIN_METACLASSES or issubclass(self.obj, enum.Enum):
+            return None
+        raw, owner = find_in_class(meta, name)
+        if not isinstance(raw, FunctionType):
+            return None
+        return bind(tracer, self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
+
+    def metaclass(self, tracer: Tracer) -> ClassValue:
+        """The value of `type(cls)`."""
+        source = self.known_source()
+        found: Any = tracer.constant(type(self.obj)) if source is None else None
+        return found or tracer.wrap(type(self.obj), TypeSource(self._source()))
 
     def _enum_member(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if len(args) != 1 or kwargs or not args[0].is_constant():
@@ -247,6 +337,12 @@ class ClassValue(Value):
         return self.get_attribute(tracer, name).call(tracer, args, kwargs)
 
     def get_item(self, tracer: Tracer, key: Value) -> Value:
+        getter = self.of_metaclass(tracer, "__getitem__")
+        if getter is not None:
+            return getter.call(tracer, [key], {})
+        raw, owner = find_in_class(self.obj, "__class_getitem__")
+        if isinstance(raw, classmethod) and isinstance(raw.__func__, FunctionType) and owner.__module__ != "typing":
+            return self.get_attribute(tracer, "__class_getitem__").call(tracer, [key], {})
         if isinstance(self.obj, enum.EnumMeta) and key.is_constant():
             try:
                 return tracer.constant(self.obj[key.as_constant()])
@@ -265,17 +361,28 @@ class ClassValue(Value):
     def unpack(self, tracer: Tracer) -> list[Value]:
         if isinstance(self.obj, enum.EnumMeta):
             return [tracer.constant(member) for member in self.obj]
-        return super().unpack(tracer)
+        return self.iterate(tracer).unpack(tracer)
 
     def iterate(self, tracer: Tracer) -> Value:
+        iterator = self.of_metaclass(tracer, "__iter__")
+        if iterator is not None:
+            return iterator.call(tracer, [], {})
+        if not isinstance(self.obj, enum.EnumMeta):
+            tracer.raise_observed(TypeError, f"'{type(self.obj).__name__}' object is not iterable")
         return tracer.constant(tuple).call(tracer, [self], {}).iterate(tracer)
 
     def length(self, tracer: Tracer) -> int | None:
+        sized = self.of_metaclass(tracer, "__len__")
+        if sized is not None:
+            return operators.index_of(tracer, sized.call(tracer, [], {}))
         return len(self.obj) if isinstance(self.obj, enum.EnumMeta) else None
 
     def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        asked = self.of_metaclass(tracer, "__contains__")
+        if asked is not None:
+            return asked.call(tracer, [item], {}).truth(tracer)
         if isinstance(self.obj, enum.EnumMeta) and item.is_constant():
-            return item.as_constant() in self.obj
+            return fold(tracer, operator.contains, self.obj, item.as_constant())
         return None
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
@@ -290,6 +397,48 @@ class ClassValue(Value):
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.load_constant(self.obj)
+
+
+class ClassNamespaceValue(BuiltinObject):
+    """`cls.__dict__`: what the class itself holds, without descriptors; each name that is read is guarded."""
+
+    kind = "the namespace of a class"
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: ClassValue) -> None:
+        super().__init__()
+        self.owner = owner
+
+    def python_type(self) -> type:
+        return MappingProxyType
+
+    def lookup(self, tracer: Tracer, key: Value) -> Value | None:
+        """What stands under a name, or None."""
+        name = key.as_constant()
+        cls = self.owner.obj
+        written = tracer.side_effects.class_writes.get(cls, {}).get(name)
+        if written is not None:
+            return None if isinstance(written, Deleted) else written
+        source = self.owner.known_source()
+        assert source is not None
+        if name not in cls.__dict__:
+            tracer.guard(InstanceDictLacks(source, name))
+            return None
+        return tracer.wrap(cls.__dict__[name], ClassAttributeSource(source, name))
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        return self.lookup(tracer, item) is not None
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        found = self.lookup(tracer, key)
+        return tracer.raise_observed(KeyError, key) if found is None else found
+
+    def m_get(self, tracer: Tracer, key: Value, default: Value | None = None) -> Value:
+        return self.lookup(tracer, key) or default or tracer.constant(None)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.load_value(self.owner)
+        emitter.load_attribute("__dict__")
 
 
 class ClassMethodValue(Value):
@@ -308,6 +457,8 @@ class ClassMethodValue(Value):
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         cls = self.owner.obj
+        if self.name == "__call__":
+            return self.owner.instantiate(tracer, args, kwargs)
         if self.name == "fromkeys" and issubclass(cls, dict):
             made = self.owner.call(tracer, [], {})
             value = args[1] if len(args) > 1 else tracer.constant(None)
@@ -315,7 +466,7 @@ class ClassMethodValue(Value):
                 made.set_item(tracer, key, value)
             return made
         if self.name == "from_iterable" and cls is itertools.chain:
-            return tracer.constant(itertools.chain).call(tracer, args[0].unpack(tracer), {})
+            return chain_of(args[0].realize().iterate(tracer))
         if self.name in ("mro", "__subclasses__") and not args:
             return tracer.constant(getattr(cls, self.name)())
         if self.name in ("__instancecheck__", "__subclasscheck__"):

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import enum
 import operator
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from types import CodeType, EllipsisType, NoneType, NotImplementedType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, EllipsisType, FunctionType, NoneType, NotImplementedType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from ..graph_break import BreakId, GraphBreak
-from ..source import Source
+from ..source import AttributeSource, Source
 from .base import ObservedException, Tracer, Value
 from .iterator import End, StepIterator, iterator_at
 
 if TYPE_CHECKING:
     from ..bytecode.emitter import Emitter
 
+_HEAP_FLAG = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 LITERAL_TYPES: frozenset[type] = frozenset(
     {
         int, float, complex, bool, str, bytes, NoneType, EllipsisType, NotImplementedType, CodeType,
@@ -29,7 +31,7 @@ LITERAL_TYPES: frozenset[type] = frozenset(
     }
 )  # fmt: skip
 # Objects that stand for constants once made inside the frame, though no guard could compare them
-DERIVED_TYPES: frozenset[type] = frozenset({range, torch.finfo, torch.iinfo})
+DERIVED_TYPES: frozenset[type] = frozenset({range, torch.finfo, torch.iinfo, re.Pattern, re.Match})
 
 
 def is_literal(obj: Any) -> bool:
@@ -42,6 +44,7 @@ class ConstantValue(Value):
 
     kind = "a constant"
     __slots__ = ("obj",)
+    of_pattern: ClassVar[Callable[..., Value | None] | None] = None  # `regex.call_pattern`, put there by that file
 
     def __init__(self, obj: Any, source: Source | None = None) -> None:
         super().__init__(source)
@@ -60,7 +63,7 @@ class ConstantValue(Value):
         return self.obj
 
     def as_graph_argument(self) -> Any:
-        if type(self.obj) in (torch.finfo, torch.iinfo, CodeType, NotImplementedType):
+        if type(self.obj) in (torch.finfo, torch.iinfo, CodeType, NotImplementedType, re.Pattern, re.Match):
             raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{self.describe()} cannot be passed to a torch operation")
         return self.obj
 
@@ -82,6 +85,10 @@ class ConstantValue(Value):
             return tracer.constant(type(self.obj))
         if name in ("__enter__", "__exit__") and type(self.obj) is torch.device:
             return DeviceMethodValue(self, name)
+        if isinstance(self.obj, enum.Enum):
+            written = self._written_in_python(tracer, name)
+            if written is not None:
+                return written
         result = fold(tracer, getattr, self.obj, name)
         if callable(result) and not isinstance(result, type):
             return ConstantMethodValue(self, name)
@@ -90,14 +97,49 @@ class ConstantValue(Value):
     def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if name in ("__enter__", "__exit__", "__call__") and type(self.obj) is torch.device:
             return DeviceMethodValue(self, name).call(tracer, args, kwargs)
+        if isinstance(self.obj, enum.Enum):
+            written = self._written_in_python(tracer, name)
+            if written is not None:
+                return written.call(tracer, args, kwargs)
         method = fold(tracer, getattr, self.obj, name)
-        code = getattr(method, "__func__", None)
-        if code is not None and isinstance(self.obj, enum.Enum):
-            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"method `{name}` of {self.describe()} is not modelled")
+        if isinstance(self.obj, re.Pattern) and self.of_pattern is not None:
+            answer = self.of_pattern(tracer, self.obj, name, args, kwargs)
+            if answer is not None:
+                return answer
         if name == "join" and len(args) == 1 and not is_known(args[0]):
             parts = [snapshot(part) for part in args[0].realize().unpack(tracer)]
             return tracer.constant(fold(tracer, method, parts))
         return fold_call(tracer, method, args, kwargs)
+
+    def _written_in_python(self, tracer: Tracer, name: str) -> Value | None:
+        """A method, property or attribute that the class of an enum member has from its author; else None."""
+        cls = type(self.obj)
+        if name in vars(self.obj) or name in cls.__members__:
+            return None
+        owner = next((base for base in cls.__mro__ if name in base.__dict__), None)
+        if owner is None or owner.__module__ == "enum" or not owner.__flags__ & _HEAP_FLAG:
+            return None
+        raw = owner.__dict__[name]
+        class_value: Any = tracer.constant(cls)
+        if isinstance(raw, property):
+            source = class_value.attribute_source(name, owner)
+            class_value.guard_found(tracer, name, raw, owner)
+            getter = (
+                tracer.constant(raw.fget) if source is None else tracer.wrap(raw.fget, AttributeSource(source, "fget"))
+            )
+            return getter.call(tracer, [self], {})
+        if isinstance(raw, classmethod):
+            return tracer.bind_method(class_value.class_attribute(tracer, name, raw, owner), class_value)
+        if isinstance(raw, FunctionType) and not raw.__module__.startswith("enum"):
+            return tracer.bind_method(class_value.class_attribute(tracer, name, raw, owner), self)
+        if isinstance(raw, staticmethod) and isinstance(raw.__func__, FunctionType):
+            return class_value.class_attribute(tracer, name, raw, owner)
+        return None
+
+    def text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
+        """`str` or `repr` of an enum member whose class defines it."""
+        method = self._written_in_python(tracer, "__str__" if convert is str else "__repr__")
+        return fold(tracer, convert, self.obj) if method is None else method.call(tracer, [], {}).as_constant()
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{self.describe()} takes no attributes: eager raises")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import LengthIs
 from ..source import ItemSource, Source, TypeSource
-from . import operators
 from .base import Tracer, Value
 from .dict import DictValue
+from .function import bind_arguments
 from .lazy import LazyValue
 from .list import ListValue
-from .set import SetValue
+from .set import SetValue, convert_set
 from .tuple import TupleValue
 from .user_object import ObjectValue, find_in_class, is_overridden, payload_base
 
@@ -51,8 +51,11 @@ def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], k
         result = tracer.call(initializer, [made, *args], kwargs)
         if not (result.is_constant() and result.as_constant() is None):
             tracer.raise_observed(TypeError, "__init__() should return None")
-    elif isinstance(made, ObjectValue) and isinstance(made.payload, (DictValue, ListValue)):
-        made.payload.call_method(tracer, "__init__", args, kwargs)
+    elif isinstance(made, ObjectValue) and issubclass(cls, BaseException):
+        made.initialized_by_base(tracer, args, kwargs)
+    elif isinstance(made, ObjectValue) and isinstance(made.payload, (DictValue, ListValue, SetValue)):
+        if made.payload.python_type() is not frozenset:
+            made.payload.call_method(tracer, "__init__", args, kwargs)
     elif init is object.__init__ and (args or kwargs) and not isinstance(new_function, FunctionType):
         if not isinstance(made, ObjectValue) or made.payload is None:
             tracer.raise_observed(TypeError, f"{cls.__name__}() takes no arguments")
@@ -65,6 +68,10 @@ def bare_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value] =
     """`cls.__new__(cls)` where the builtin base does it."""
     cls = class_value.obj
     base = payload_base(cls)
+    if issubclass(cls, BaseException):
+        error = value_class_for(cls)(class_value)
+        error.made_by_base(tracer, args)
+        return error
     if base is None:
         makers = [base.__dict__["__new__"] for base in cls.__mro__ if "__new__" in base.__dict__]
         in_c = [maker for maker in makers if not isinstance(maker, (staticmethod, FunctionType))]
@@ -80,10 +87,9 @@ def bare_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value] =
     elif base is tuple:
         made.payload = TupleValue(args[0].unpack(tracer) if args else [], owner=made)
     else:
-        made.payload = SetValue({}, base, owner=made)
-        if args:
-            for item in args[0].unpack(tracer):
-                made.payload.elements.setdefault(operators.hash_key(tracer, item), item.realize())
+        contents = convert_set(tracer, args[0], base) if args and base is frozenset else SetValue((), None, base)
+        contents.owner = made
+        made.payload = contents
     return made
 
 
@@ -101,13 +107,14 @@ def _new_named_tuple(
     cls: Any = class_value.obj
     fields: tuple[str, ...] = cls._fields
     bound = dict(zip(fields, args))
-    if len(args) > len(fields) or set(kwargs) - set(fields) or set(kwargs) & set(bound):
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{class_value.describe()} does not take these arguments")
+    is_wrong = len(args) > len(fields) or set(kwargs) - set(fields) or set(kwargs) & set(bound)
     bound.update(kwargs)
+    if is_wrong or any(name not in bound and name not in cls._field_defaults for name in fields):
+        new, owner = find_in_class(cls, "__new__")
+        maker: Any = class_value.class_attribute(tracer, "__new__", new, owner)
+        bind_arguments(tracer, maker, [class_value, *args], kwargs)
     for name in fields:
         if name not in bound:
-            if name not in cls._field_defaults:
-                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{class_value.describe()} needs the field `{name}`")
             bound[name] = tracer.constant(cls._field_defaults[name])
     made = ObjectValue(class_value)
     made.payload = TupleValue([bound[name] for name in fields], owner=made)

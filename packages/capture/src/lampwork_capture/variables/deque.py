@@ -15,6 +15,7 @@ from ..guards.facts import LengthIs, TypeIs
 from ..source import AttributeSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
+from .iterator import SequenceIteratorValue
 from .lazy import LazyValue
 from .list import ListValue
 from .registry import handles, wraps_type
@@ -27,13 +28,14 @@ class DequeValue(ListValue):
     """A deque; `bound` is its maxlen or None."""
 
     kind = "a deque"
-    __slots__ = ("bound",)
+    __slots__ = ("bound", "version")
 
     def __init__(
         self, items: Sequence[Value], bound: int | None, source: Source | None = None, obj: Any = None
     ) -> None:
         super().__init__(items, source, obj)
         self.bound = bound
+        self.version = 0  # grows with every change: an iterator notices
         self._trim(left=True)
 
     def python_type(self) -> type:
@@ -52,6 +54,13 @@ class DequeValue(ListValue):
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         return tracer.constant(self.bound) if name == "maxlen" else super().get_attribute(tracer, name)
+
+    def changed(self, tracer: Tracer) -> None:
+        self.version += 1
+        super().changed(tracer)
+
+    def iterate(self, tracer: Tracer) -> Value:
+        return DequeIteratorValue(self)
 
     def get_item(self, tracer: Tracer, key: Value) -> Value:
         if key.python_type() is slice:
@@ -83,6 +92,22 @@ class DequeValue(ListValue):
         super().m_append(tracer, item)
         self._trim(left=True)
         return tracer.constant(None)
+
+    def m_remove(self, tracer: Tracer, item: Value) -> Value:
+        for index in range(len(self.items)):
+            if operators.equal(tracer, self.at(index), item):
+                del self.items[index]
+                self.changed(tracer)
+                return tracer.constant(None)
+        return tracer.raise_observed(ValueError, f"{operators.text_of(tracer, item, repr)} is not in deque")
+
+    def m_index(self, tracer: Tracer, item: Value, start: Value | None = None, stop: Value | None = None) -> Value:
+        first = 0 if start is None else operators.index_of(tracer, start)
+        last = len(self.items) if stop is None else operators.index_of(tracer, stop)
+        for index in range(*slice(first, last).indices(len(self.items))):
+            if operators.equal(tracer, self.at(index), item):
+                return tracer.constant(index)
+        return tracer.raise_observed(ValueError, f"{operators.text_of(tracer, item, repr)} is not in deque")
 
     def m_appendleft(self, tracer: Tracer, item: Value) -> Value:
         self.items.insert(0, item)
@@ -147,6 +172,39 @@ class DequeValue(ListValue):
         emitter.build_tuple(len(self.items))
         emitter.call(2)
         emitter.pop()
+
+
+class DequeIteratorValue(SequenceIteratorValue):
+    """An iterator over a deque: that it changes meanwhile is the user's error."""
+
+    __slots__ = ("deque", "version")
+
+    def __init__(self, deque: DequeValue) -> None:
+        super().__init__(deque)
+        self.deque = deque
+        self.version = deque.version
+
+    def python_type(self) -> type:
+        return type(iter(collections.deque()))
+
+    def advance(self, tracer: Tracer) -> Value:
+        if self.version != self.deque.version:
+            tracer.raise_observed(RuntimeError, "deque mutated during iteration")
+        return super().advance(tracer)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(_iterator_past)
+        emitter.load_value(self.deque)
+        emitter.load_constant(len(self.deque.items) if self.ended else self.index)
+        emitter.call(2)
+
+
+def _iterator_past(items: collections.deque[Any], count: int) -> Any:
+    """Run time: an iterator that has already yielded `count` items."""
+    iterator = iter(items)
+    for _ in range(count):
+        next(iterator)
+    return iterator
 
 
 @handles(collections.deque)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import ByIdentity, DictContains, DictKeysAre, TypeIs
+from ..guards.facts import ByIdentity, DictContains, DictKeysAre, LengthIs, TypeIs
 from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
@@ -24,12 +24,10 @@ from .constant import is_literal, snapshot
 from .iterator import End, StepIterator, make_tuple
 from .lazy import LazyValue
 from .method import BuiltinObject
-from .registry import wraps_type
+from .registry import handles, wraps_type
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
-
-_DICT_TYPES: frozenset[type] = frozenset({dict, OrderedDict, defaultdict, MappingProxyType})
 
 
 class DictValue(BuiltinObject):
@@ -54,7 +52,8 @@ class DictValue(BuiltinObject):
         self.factory = factory
         self._entries: dict[Hashable, tuple[Value, Value]] | None = dict(entries or {}) if obj is None else None
         self._looked_up: dict[Hashable, Value] = {}
-        self.original: dict[Hashable, Value] = {}  # what the real dict holds, once all of it was read
+        # What the real dict holds, once all of it was read
+        self.original: dict[Hashable, tuple[Value, Value]] = {}
 
     def python_type(self) -> type:
         return self.cls
@@ -65,7 +64,7 @@ class DictValue(BuiltinObject):
         """All entries in order, guarded; the live dict: who changes it calls `changed`."""
         if self._entries is None:
             self._entries = self._read_all(tracer)
-            self.original = {key: value for key, (_, value) in self._entries.items()}
+            self.original = dict(self._entries)
         return self._entries
 
     def _read_all(self, tracer: Tracer) -> dict[Hashable, tuple[Value, Value]]:
@@ -73,10 +72,17 @@ class DictValue(BuiltinObject):
         keys = list(self.obj)
         if isinstance(self.obj, dict) and type(self.obj) is not dict:
             keys = list(dict.keys(self.obj))
-            if isinstance(self.obj, OrderedDict) and keys != list(OrderedDict.keys(self.obj)):
-                raise GraphBreak(BreakId.GENERIC_OBJECT, f"the order of {self.describe()} was changed in place")
-        symbols = [key_of_object(key) for key in keys]
-        tracer.guard(DictKeysAre(source, tuple(k if is_literal(k) else ByIdentity(k) for k in keys)))
+            if isinstance(self.obj, OrderedDict):
+                stored, keys = keys, list(OrderedDict.keys(self.obj))
+                if stored != keys and not all(map(is_literal, keys)):  # read by position in the order of insertion
+                    raise GraphBreak(BreakId.GENERIC_OBJECT, f"the order of {self.describe()} was changed in place")
+        if all(map(is_simple_key, keys)):
+            symbols = [key_of_object(key) for key in keys]
+            tracer.guard(DictKeysAre(source, tuple(k if is_literal(k) else ByIdentity(k) for k in keys)))
+        else:
+            tracer.guard(LengthIs(source, len(keys)))
+            wrapped = [tracer.wrap(key, DictKeySource(source, index)) for index, key in enumerate(keys)]
+            symbols = [operators.hash_key(tracer, key) for key in wrapped]
         entries: dict[Hashable, tuple[Value, Value]] = {}
         for index, (key, symbol) in enumerate(zip(keys, symbols)):
             known = self._looked_up.get(symbol)
@@ -85,7 +91,7 @@ class DictValue(BuiltinObject):
         return entries
 
     def _key_value(self, tracer: Tracer, key: Any, index: int) -> Value:
-        if is_literal(key) or isinstance(key, type) or type(key) is tuple:
+        if is_literal(key) or isinstance(key, type) or (type(key) is tuple and is_simple_key(key)):
             return tracer.constant(key)
         return LazyValue(tracer, key, DictKeySource(self._contents_source(), index))
 
@@ -174,9 +180,7 @@ class DictValue(BuiltinObject):
             return made
         if self.owner is not None and hasattr(self.owner.python_type(), "__missing__"):
             return self.owner.call_method(tracer, "__missing__", [key], {})
-        if key.is_constant():
-            return tracer.raise_observed(KeyError, key.as_constant())
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{key.describe()} is not a key of {self.describe()}")
+        return tracer.raise_observed(KeyError, key)
 
     def snapshot(self) -> Any:
         """The dict of constants it is now."""
@@ -207,8 +211,6 @@ class DictValue(BuiltinObject):
         tracer.side_effects.mutated(self if self.owner is None else self.owner)
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
-        if self.cls is MappingProxyType:
-            tracer.raise_observed(TypeError, "'mappingproxy' object does not support item assignment")
         entries = self.entries(tracer)
         symbol = operators.hash_key(tracer, key)
         known = entries.get(symbol)
@@ -218,7 +220,7 @@ class DictValue(BuiltinObject):
     def delete_item(self, tracer: Tracer, key: Value) -> None:
         symbol = operators.hash_key(tracer, key)
         if symbol not in self.entries(tracer):
-            tracer.raise_observed(KeyError, key.as_constant())
+            tracer.raise_observed(KeyError, key)
         del self.entries(tracer)[symbol]
         self.changed(tracer)
 
@@ -259,12 +261,14 @@ class DictValue(BuiltinObject):
             pairs = [(key, operators.get_item(tracer, other, key)) for key in keys]
         else:
             pairs = []
-            for pair in other.unpack(tracer):
+            for index, pair in enumerate(other.unpack(tracer)):
+                kind = pair.realize().python_type()
+                what = f"dictionary update sequence element #{index}"
+                if not hasattr(kind, "__iter__") and not hasattr(kind, "__getitem__"):
+                    tracer.raise_observed(TypeError, f"cannot convert {what} to a sequence")
                 parts = pair.realize().unpack(tracer)
                 if len(parts) != 2:
-                    tracer.raise_observed(
-                        ValueError, "dictionary update sequence element has the wrong length; 2 is required"
-                    )
+                    tracer.raise_observed(ValueError, f"{what} has length {len(parts)}; 2 is required")
                 pairs.append((parts[0], parts[1]))
         for key, value in pairs:
             self.set_item(tracer, key, value)
@@ -282,7 +286,7 @@ class DictValue(BuiltinObject):
     def m_pop(self, tracer: Tracer, key: Value, default: Value | None = None) -> Value:
         found = self.lookup(tracer, key.realize())
         if found is None:
-            return default if default is not None else tracer.raise_observed(KeyError, key.as_constant())
+            return default if default is not None else tracer.raise_observed(KeyError, key)
         self.delete_item(tracer, key.realize())
         return found
 
@@ -320,9 +324,7 @@ class DictValue(BuiltinObject):
 
     def m_copy(self, tracer: Tracer) -> Value:
         self.values(tracer)
-        return DictValue(
-            self.entries(tracer), self.cls if self.cls is not MappingProxyType else dict, factory=self.factory
-        )
+        return DictValue(self.entries(tracer), self.cls, factory=self.factory)
 
     def m_move_to_end(self, tracer: Tracer, key: Value, last: Value | None = None) -> Value:
         entries = self.entries(tracer)
@@ -397,8 +399,6 @@ class DictValue(BuiltinObject):
                 emitter.load_value(value)
                 emitter.emit("MAP_ADD", 1)
             return
-        if self.cls is MappingProxyType:
-            raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, f"{self.describe()} cannot be rebuilt")
         emitter.begin_call(self.cls)
         if self.cls is defaultdict:
             emitter.load_constant(None) if self.factory is None else emitter.load_value(self.factory)
@@ -417,7 +417,7 @@ class DictValue(BuiltinObject):
 
 def emit_write_back(emitter: ValueEmitter, target: Value, contents: DictValue) -> None:
     """Emit the changes that bring the real dict of `target` to `contents`, past overridden methods."""
-    base: Any = OrderedDict if issubclass(target.python_type(), OrderedDict) else dict
+    base: Any = dict_base(target.python_type())
     entries = contents._entries or {}
     kept = [symbol for symbol in contents.original if symbol in entries]
     in_order = list(entries)[: len(kept)] == kept
@@ -426,7 +426,7 @@ def emit_write_back(emitter: ValueEmitter, target: Value, contents: DictValue) -
             if symbol not in entries:
                 emitter.begin_call(base.__delitem__)
                 emitter.load_value(target)
-                emitter.load_constant(symbol)
+                emitter.load_value(contents.original[symbol][0])
                 emitter.call(2)
                 emitter.pop()
     else:
@@ -436,7 +436,7 @@ def emit_write_back(emitter: ValueEmitter, target: Value, contents: DictValue) -
         emitter.pop()
     for symbol, (key, value) in entries.items():
         before = contents.original.get(symbol)
-        if in_order and before is not None and before.realize() is value.realize():
+        if in_order and before is not None and before[1].realize() is value.realize():
             continue
         emitter.begin_call(base.__setitem__)
         emitter.load_value(target)
@@ -444,6 +444,11 @@ def emit_write_back(emitter: ValueEmitter, target: Value, contents: DictValue) -
         emitter.load_value(value)
         emitter.call(3)
         emitter.pop()
+
+
+def dict_base(cls: type) -> type:
+    """The builtin class whose methods act on a dict of this class as it is, past what subclasses override."""
+    return OrderedDict if issubclass(cls, OrderedDict) else dict
 
 
 _VIEW_TYPES: dict[str, type] = {"keys": type({}.keys()), "values": type({}.values()), "items": type({}.items())}
@@ -492,12 +497,25 @@ class DictViewValue(BuiltinObject):
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
         if self.what == "values" or (op not in operators.BINARY_METHODS):
             return None
-        mine = tracer.constant(set).call(tracer, [self], {})
-        if isinstance(other, DictViewValue) or (
-            other.kind != "a set" and op in (operator.and_, operator.or_, operator.sub, operator.xor)
-        ):
-            other = tracer.constant(set).call(tracer, [other], {})
-        return mine.binary(tracer, op, other, reflected)
+        is_algebra = op in (operator.and_, operator.or_, operator.sub, operator.xor)
+        if reflected or not is_algebra:
+            mine = tracer.constant(set).call(tracer, [self], {})
+            if isinstance(other, DictViewValue):
+                other = tracer.constant(set).call(tracer, [other], {})
+            return mine.binary(tracer, op, other, reflected)
+        if not hasattr(other.python_type(), "__iter__") and not hasattr(other.python_type(), "__getitem__"):
+            return None
+        if op is operator.and_:
+            longer, shorter = other, self
+            if other.kind == "a set" and operators.length(tracer, other) <= operators.length(tracer, self):
+                longer, shorter = self, other
+            found = [item for item in longer.unpack(tracer) if operators.contains(tracer, shorter, item)]
+            return tracer.constant(set).call(tracer, [tracer.make_tuple(found)], {})
+        whole: Value = self.mapping if self.what == "keys" and self.mapping.owner is None else self
+        mine = tracer.constant(set).call(tracer, [whole], {})
+        method = {operator.or_: "update", operator.sub: "difference_update"}.get(op, "symmetric_difference_update")
+        mine.call_method(tracer, method, [other], {})
+        return mine
 
     def m_isdisjoint(self, tracer: Tracer, other: Value) -> Value:
         return tracer.constant(not any(self.contains(tracer, item) for item in other.unpack(tracer)))
@@ -512,8 +530,9 @@ class DictViewValue(BuiltinObject):
         return (self.mapping,) if self.mapping.owner is None else (self.mapping.owner,)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
-        emitter.begin_call(getattr(dict, self.what))
-        emitter.load_value(self.children()[0])
+        target = self.children()[0]
+        emitter.begin_call(getattr(dict_base(target.python_type()), self.what))
+        emitter.load_value(target)
         emitter.call(1)
 
 
@@ -562,7 +581,7 @@ class DictIteratorValue(StepIterator):
 
 def _iterator_past(mapping: dict[Any, Any], what: str, count: int) -> Any:
     """Run time: an iterator over a view that has already yielded `count` items."""
-    iterator = iter(getattr(dict, what)(mapping))
+    iterator = iter(getattr(dict_base(type(mapping)), what)(mapping))
     for _ in range(count):
         next(iterator)
     return iterator
@@ -571,8 +590,19 @@ def _iterator_past(mapping: dict[Any, Any], what: str, count: int) -> Any:
 def dict_contents(value: Value) -> DictValue | None:
     """The dict that a value is, or holds as an instance of a subclass; None if it is no dict."""
     value = value.realize()
+    if isinstance(value, MappingProxyValue):
+        return dict_contents(value.mapping)
     contents = getattr(value, "payload", value)
     return contents if isinstance(contents, DictValue) else None
+
+
+def is_simple_key(key: Any) -> bool:
+    """Whether `key_of_object` knows what stands for a real dict key, without tracing its `__hash__`."""
+    try:
+        key_of_object(key)
+    except GraphBreak:
+        return False
+    return True
 
 
 def key_of_object(key: Any) -> Hashable:
@@ -589,7 +619,72 @@ def key_of_object(key: Any) -> Hashable:
     raise GraphBreak(BreakId.GENERIC_OBJECT, f"a dict with a key of type {cls.__name__} is not modelled")
 
 
-@wraps_type(dict, OrderedDict, defaultdict, MappingProxyType)
+class MappingProxyValue(BuiltinObject):
+    """`types.MappingProxyType(d)` of a modelled dict: reads go to the dict."""
+
+    kind = "a mapping proxy"
+    __slots__ = ("mapping",)
+
+    def __init__(self, mapping: Value) -> None:
+        super().__init__()
+        self.mapping = mapping
+
+    def python_type(self) -> type:
+        return MappingProxyType
+
+    def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if not hasattr(MappingProxyType, name):
+            return super().call_method(tracer, name, args, kwargs)
+        return self.mapping.call_method(tracer, name, args, kwargs)
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        return operators.get_item(tracer, self.mapping, key)
+
+    def contains(self, tracer: Tracer, item: Value) -> bool | None:
+        return operators.contains(tracer, self.mapping, item)
+
+    def length(self, tracer: Tracer) -> int | None:
+        return operators.length(tracer, self.mapping)
+
+    def truth(self, tracer: Tracer) -> bool:
+        return self.mapping.truth(tracer)
+
+    def unpack(self, tracer: Tracer) -> list[Value]:
+        return self.mapping.unpack(tracer)
+
+    def iterate(self, tracer: Tracer) -> Value:
+        return self.mapping.iterate(tracer)
+
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if op is operator.ior:
+            return None
+        theirs = other.mapping if isinstance(other, MappingProxyValue) else other
+        left, right = (theirs, self.mapping) if reflected else (self.mapping, theirs)
+        return operators.binary(tracer, op, left, right)
+
+    def children(self) -> Sequence[Value]:
+        return (self.mapping,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(MappingProxyType)
+        emitter.load_value(self.mapping)
+        emitter.call(1)
+
+
+@handles(MappingProxyType)
+def make_mapping_proxy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) != 1 or dict_contents(args[0]) is None:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a mapping proxy of another mapping than a dict")
+    return MappingProxyValue(args[0].realize())
+
+
+@wraps_type(MappingProxyType)
+def wrap_mapping_proxy(tracer: Tracer, obj: Any, source: Source) -> Value:
+    """A proxy that existed before: guards cannot look at what it shows."""
+    raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a mapping proxy")
+
+
+@wraps_type(dict, OrderedDict, defaultdict)
 def wrap_dict(tracer: Tracer, obj: Any, source: Source) -> Value:
     """A dict that existed before the frame."""
     cls = type(obj)

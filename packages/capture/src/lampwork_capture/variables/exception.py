@@ -1,23 +1,35 @@
-"""Exceptions of the traced program: raised, caught, chained and inspected while tracing.
+"""Exceptions of the traced program: made, raised, caught, chained and inspected while tracing.
 
-An exception travels through the interpreter as `ObservedException(value)`; one that nobody catches is never compiled:
-the frame breaks before it, so that eager raises the real one. Invariant: an exception's class is exactly known.
+An exception is an object like others, but for what its builtin base class keeps: arguments, cause, context. It travels
+through the interpreter as `ObservedException(value)`; one that nobody catches is never compiled: the frame breaks
+before it, so that eager raises the real one. Invariant: an exception's class is exactly known.
 """
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, Protocol
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..graph_break import BreakId, GraphBreak
-from ..interpreter.side_effects import DELETED, emit_attribute_write
-from .base import Tracer, Value
-from .constant import is_known, snapshot
+from ..interpreter.side_effects import Deleted, emit_attribute_write
+from ..source import AttributeSource, Source
+from . import operators
+from .base import ObservedException, Tracer, Value
+from .class_value import ClassValue, is_immutable
+from .constant import fold, is_known, snapshot
+from .construction import VALUE_CLASSES
+from .keys import IdentityKey
+from .list import ListValue
+from .registry import handles
+from .user_object import ObjectValue, find_in_class, is_overridden
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
+
+# Builtin classes that make more of their arguments than a tuple
+_PARSES_ARGUMENTS = (OSError, UnicodeError, SyntaxError, ImportError, AttributeError, NameError)
 
 
 class TracebackValue(Value):
@@ -30,145 +42,214 @@ class TracebackValue(Value):
         return True
 
 
-class ExceptionValue(Value):
-    """An exception object made by the traced program."""
+class ExceptionValue(ObjectValue):
+    """An exception object."""
 
     kind = "an exception"
-    __slots__ = ("args", "cause", "class_value", "cls", "context", "has_cause", "raised")
+    __slots__ = ("_args", "_initial", "_native", "_related", "raised")
 
-    def __init__(self, cls: type[BaseException], args: Sequence[Value], class_value: ClassLike | None = None) -> None:
-        super().__init__()
-        self.class_value = class_value
-        self.cls = cls
-        self.args = list(args)
-        self.cause: Value | None = None
-        self.context: Value | None = None
-        self.has_cause = False
+    def __init__(self, class_value: ClassValue, source: Source | None = None, obj: Any = None) -> None:
+        super().__init__(class_value, source, obj)
+        self._args: list[Value] | None = None if obj is not None else []
+        self._initial: tuple[Sequence[Value], Mapping[str, Value]] | None = None
+        self._native: BaseException | None = None
+        self._related: dict[str, Value] = {}  # cause, context and suppress_context, once read or written
         self.raised = False  # it has a traceback, which only raising it for real can make
 
-    def chain(self, handled: Value | None) -> None:
-        """It is raised while `handled` is being handled: that becomes its context, and no chain goes round."""
-        if not isinstance(handled, ExceptionValue) or handled is self:
-            return
-        link: Value | None = handled
-        seen: set[Value] = set()
-        while isinstance(link, ExceptionValue) and link not in seen:
-            seen.add(link)
-            if link.context is self:
-                link.context = None
-                break
-            link = link.context
-        self.context = handled
+    @classmethod
+    def of(cls, kind: type[BaseException], args: Sequence[Value] = ()) -> ExceptionValue:
+        """A new exception of a builtin class."""
+        made = cls(ClassValue(kind))
+        made._args = list(args)
+        made._initial = (list(args), {})
+        return made
 
     def describe(self) -> str:
-        shown = ", ".join(repr(arg.as_constant()) if arg.is_constant() else arg.describe() for arg in self.args)
+        args = self._args or []
+        shown = ", ".join(repr(arg.as_constant()) if arg.is_constant() else arg.describe() for arg in args)
         return f"{self.cls.__name__}({shown})"
 
-    def python_type(self) -> type:
-        return self.cls
+    # What the builtin base keeps
 
-    def truth(self, tracer: Tracer) -> bool:
-        if hasattr(self.cls, "__bool__") or hasattr(self.cls, "__len__"):
-            return super().truth(tracer)
-        return True
+    def args(self, tracer: Tracer) -> list[Value]:
+        """`error.args`."""
+        if self._args is None:
+            assert self.source is not None
+            self._args = tracer.wrap(self.obj.args, AttributeSource(self.source, "args")).unpack(tracer)
+        return self._args
 
-    def text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
-        """`str(error)` or `repr(error)`, where its class does not define them and the arguments are known."""
-        name = "__str__" if convert is str else "__repr__"
-        builtin_text = _lookup(self.cls, name) in (BaseException.__dict__[name], KeyError.__dict__.get(name))
-        if convert is ascii or not builtin_text or not all(is_known(arg) for arg in self.args):
-            raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the text of {self.describe()} is not known while tracing")
-        args = tuple(snapshot(arg) for arg in self.args)
-        if convert is repr:
-            return f"{self.cls.__name__}({', '.join(map(repr, args))})"
-        return str(KeyError(*args) if issubclass(self.cls, KeyError) else Exception(*args))
+    def made_by_base(self, tracer: Tracer, args: Sequence[Value]) -> None:
+        self._args = list(args)
 
-    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+    def initialized_by_base(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> None:
+        self._initial = (list(args), dict(kwargs))
+        self._args = list(args)
+        self._native = None
+        base = builtin_base(self.cls)
+        if not issubclass(base, _PARSES_ARGUMENTS):
+            if kwargs:
+                tracer.raise_observed(TypeError, f"{self.cls.__name__}() takes no keyword arguments")
+            return
+        if not kwargs and len(args) <= 1:
+            return
+        real = self.native(tracer)
+        self._args = [tracer.constant(arg) for arg in real.args]
+        if self.cls is OSError and type(real) is not OSError:  # by errno
+            self.cls = type(real)
+            self.class_value = ClassValue(type(real))
+
+    def native(self, tracer: Tracer) -> BaseException:
+        """A real exception of the builtin base class, made of the same arguments."""
+        if self._native is None:
+            args, kwargs = self._initial or (self.args(tracer), {})
+            plain = [snapshot(arg) for arg in args]
+            named = {name: snapshot(arg) for name, arg in kwargs.items()}
+            self._native = fold(tracer, builtin_base(self.cls), *plain, **named)
+        assert self._native is not None
+        return self._native
+
+    def related(self, tracer: Tracer, name: str) -> Value:
+        """`__cause__`, `__context__` or `__suppress_context__`."""
+        found = self._related.get(name)
+        if found is None:
+            if self.source is not None:
+                found = tracer.wrap(getattr(self.obj, name), AttributeSource(self.source, name))
+            else:
+                found = tracer.constant(False if name == "__suppress_context__" else None)
+            self._related[name] = found
+        return found
+
+    def relate(self, tracer: Tracer, name: str, value: Value) -> None:
+        """Set one of these."""
+        self._related[name] = value
+        if name == "__cause__":
+            self._related["__suppress_context__"] = tracer.constant(True)
+        if self.source is not None:
+            tracer.side_effects.store_attribute(self, name, value)
+
+    def raised_while(self, tracer: Tracer, handled: Value | None) -> None:
+        """The exception is raised while another is being handled: that becomes its context."""
+        if not isinstance(handled, ExceptionValue) or handled is self:
+            return
+        link: Value = handled
+        while isinstance(link, ExceptionValue):  # a chain never contains itself
+            further = link.related(tracer, "__context__")
+            if further is self:
+                link.relate(tracer, "__context__", tracer.constant(None))
+                break
+            link = further
+        if self.related(tracer, "__context__") is not handled:
+            self.relate(tracer, "__context__", handled)
+
+    # Attributes
+
+    def set_traceback(self, value: Value) -> None:
+        """`error.__traceback__ = value`."""
+        is_none = value.is_constant() and value.as_constant() is None
+        if self.source is not None or not (is_none or isinstance(value, TracebackValue)):
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{value.describe()} as a traceback")
+        self.raised = not is_none
+
+    def _from_descriptor(self, tracer: Tracer, name: str, raw: Any, owner: type) -> Value | None:
+        if not isinstance(raw, (GetSetDescriptorType, MemberDescriptorType)) or not is_immutable(owner):
+            return super()._from_descriptor(tracer, name, raw, owner)
         pending = tracer.side_effects.pending_attribute(self, name)
-        if pending is DELETED:
-            tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object has no attribute '{name}'")
         if isinstance(pending, Value):
             return pending
         match name:
             case "args":
-                return tracer.make_tuple(self.args)
-            case "__class__":
-                return tracer.constant(self.cls)
-            case "__cause__":
-                return self.cause or tracer.constant(None)
-            case "__context__":
-                return self.context or tracer.constant(None)
-            case "__suppress_context__":
-                return tracer.constant(self.has_cause)
+                return tracer.make_tuple(self.args(tracer))
+            case "__cause__" | "__context__" | "__suppress_context__":
+                return self.related(tracer, name)
             case "__traceback__":
                 return TracebackValue() if self.raised else tracer.constant(None)
-            case "value" if issubclass(self.cls, StopIteration):
-                return self.args[0] if self.args else tracer.constant(None)
-            case "with_traceback" | "add_note":
-                return self.builtin_method(name)
+            case "value" | "code" if issubclass(self.cls, (StopIteration, SystemExit)):
+                args = self.args(tracer)
+                if len(args) > 1 and name == "code":
+                    return tracer.make_tuple(args)
+                return args[0] if args else tracer.constant(None)
+            case _ if self.source is not None:
+                return tracer.wrap(getattr(self.obj, name), AttributeSource(self.source, name))
             case _:
-                return self._class_attribute(tracer, name)
+                kwargs = self._initial[1] if self._initial is not None else {}
+                if name in kwargs:
+                    return kwargs[name].realize()
+                return tracer.constant(getattr(self.native(tracer), name))
 
-    def builtin_method(self, name: str) -> Value:
-        """The method of the builtin exception classes."""
-        return ExceptionMethodValue(self, name)
-
-    def _class_attribute(self, tracer: Tracer, name: str) -> Value:
-        for base in self.cls.__mro__:
-            if name in base.__dict__:
-                found: Any = base.__dict__[name]
-                if isinstance(found, FunctionType):
-                    return bind_function(tracer, found, self, name, base)
-                if base not in _BUILTIN_BASES and isinstance(found, (int, str, float, bool, type(None), tuple)):
-                    if self.class_value is None:
-                        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()}")
-                    return self.class_value.class_attribute(tracer, name, found, base)
-                if name in ("__init__", "__str__", "__repr__"):
-                    return self.builtin_method(name)
-                raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()}")
-        tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object has no attribute '{name}'")
-
-    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        if "__setattr__" in {n for base in self.cls.__mro__ if base not in _BUILTIN_BASES for n in base.__dict__}:
-            super().set_attribute(tracer, name, value)
+    def store_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        raw, owner = find_in_class(self.cls, name)
+        if not isinstance(raw, (GetSetDescriptorType, MemberDescriptorType)) or not is_immutable(owner):
+            super().store_attribute(tracer, name, value)
+            return
+        value = value.realize()
         match name:
             case "args":
-                self.args = value.unpack(tracer)
-            case "__cause__":
-                self.cause = self._linked(tracer, name, value)
-                self.has_cause = True
-            case "__context__":
-                self.context = self._linked(tracer, name, value)
+                self._args = value.unpack(tracer)
+                self._initial = None
+                self._native = None
+                if self.source is not None:
+                    tracer.side_effects.store_attribute(self, name, value)
+            case "__cause__" | "__context__" | "__suppress_context__":
+                self.relate(tracer, name, value)
             case "__traceback__":
-                self.set_traceback(tracer, value)
-            case "__suppress_context__":
-                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "`__suppress_context__` is assigned")
+                self.set_traceback(value)
             case _:
-                if hasattr(type(_lookup(self.cls, name)), "__set__"):
-                    super().set_attribute(tracer, name, value)
-                tracer.side_effects.store_attribute(self, name, value, raw=True)
+                tracer.side_effects.store_attribute(self, name, value)
 
-    def _linked(self, tracer: Tracer, name: str, value: Value) -> Value | None:
-        """What is assigned to `__cause__` or `__context__`."""
-        value = value.realize()
-        if value.is_constant() and value.as_constant() is None:
-            return None
-        if not isinstance(value, ExceptionValue):
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{value.describe()} as `{name}` of an exception")
-        return value
+    def call_base_slot(
+        self, tracer: Tracer, method: Any, args: Sequence[Value], kwargs: Mapping[str, Value]
+    ) -> Value | None:
+        match method.__name__:
+            case "__init__":
+                self.initialized_by_base(tracer, args, kwargs)
+                return tracer.constant(None)
+            case "with_traceback":
+                self.set_traceback(args[0].realize())
+                return self
+            case "__str__" | "__repr__":
+                return tracer.constant(self._builtin_text(tracer, str if method.__name__ == "__str__" else repr))
+            case "add_note":
+                notes = self.instance_attribute(tracer, "__notes__", in_class=False)
+                if notes is None:
+                    tracer.side_effects.store_attribute(self, "__notes__", ListValue([args[0]]))
+                else:
+                    notes.call_method(tracer, "append", [args[0]], {})
+                return tracer.constant(None)
+            case _:
+                return None
 
-    def set_traceback(self, tracer: Tracer, value: Value) -> None:
-        """`error.__traceback__ = value`."""
-        value = value.realize()
-        if isinstance(value, TracebackValue):
-            self.raised = True
-        elif value.is_constant() and value.as_constant() is None:
-            self.raised = False
-        else:
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{value.describe()} as a traceback")
+    def hash_key(self, tracer: Tracer) -> Hashable:
+        if find_in_class(self.cls, "__hash__")[0] is object.__hash__ and self.obj is None:
+            return IdentityKey(self)
+        return super().hash_key(tracer)
+
+    # Text
+
+    def text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
+        name = "__str__" if convert is str else "__repr__"
+        if is_overridden(self.cls, name):
+            shown = self.call_method(tracer, name, [], {})
+            return ascii(shown.as_constant()) if convert is ascii else shown.as_constant()
+        return self._builtin_text(tracer, convert)
+
+    def _builtin_text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
+        args = self.args(tracer)
+        if convert is not str:
+            inner = ascii if convert is ascii else repr
+            return f"{self.cls.__name__}({', '.join(operators.text_of(tracer, arg, inner) for arg in args)})"
+        if issubclass(self.cls, _PARSES_ARGUMENTS) and all(map(is_known, args)):
+            return str(self.native(tracer))
+        if not args:
+            return ""
+        if len(args) == 1:
+            return operators.text_of(tracer, args[0], repr if issubclass(self.cls, KeyError) else str)
+        return operators.text_of(tracer, tracer.make_tuple(args), str)
+
+    # Back into the real world
 
     def children(self) -> Sequence[Value]:
-        return [*self.args, *(link for link in (self.cause, self.context) if link is not None)]
+        initial = () if self._initial is None else (*self._initial[0], *self._initial[1].values())
+        return (*super().children(), *(self._args or ()), *initial, *self._related.values())
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
         if self.raised:
@@ -177,140 +258,78 @@ class ExceptionValue(Value):
             )
             broken.raised_value = self
             raise broken
-        if _has_own_constructor(self.cls):
+        own = is_overridden(self.cls, "__init__") or _has_own_new(self.cls)
+        if self._initial is not None and not own:
+            args, kwargs = self._initial
             emitter.begin_call()
-            emitter.load_constant(self.cls)
-            emitter.load_attribute("__new__")
+            emitter.load_value(self.class_value)
             emitter.callable_ready()
-            emitter.load_constant(self.cls)
-            for arg in self.args:
-                emitter.load_value(arg)
-            emitter.call(1 + len(self.args))
+            for value in (*args, *kwargs.values()):
+                emitter.load_value(value)
+            emitter.call(len(args), tuple(kwargs))
         else:
-            emitter.begin_call(self.cls)
-            for arg in self.args:
+            if issubclass(builtin_base(self.cls), OSError):
+                raise GraphBreak(
+                    BreakId.RECONSTRUCTION_NOT_MODELLED, f"{self.describe()} with a constructor of its own"
+                )
+            emitter.begin_call(builtin_base(self.cls).__new__)
+            emitter.load_value(self.class_value)
+            for arg in self._args or ():
                 emitter.load_value(arg)
-            emitter.call(len(self.args))
-        writes = emitter.side_effects.attribute_writes(self)
-        if writes or self.has_cause or self.context is not None:
-            emitter.remember(self)
-        for name, write in writes.items():
-            emit_attribute_write(emitter, self, name, write)
-        if self.has_cause:
-            if self.cause is None:
-                emitter.load_constant(None)
-            else:
-                emitter.load_value(self.cause)
+            emitter.call(1 + len(self._args or ()))
+        emitter.remember(self)
+        for name, write in emitter.side_effects.attribute_writes(self).items():
+            if not isinstance(write.value, Deleted):
+                emit_attribute_write(emitter, self, name, write)
+        related = dict(self._related)
+        if related:
+            emitter.later(lambda later: self._emit_related(later, related))
+
+    def _emit_related(self, emitter: ValueEmitter, related: Mapping[str, Value]) -> None:
+        for name in ("__cause__", "__context__", "__suppress_context__"):
+            value = related.get(name)
+            if value is None or (name != "__suppress_context__" and value.is_constant() and "__cause__" not in related):
+                continue
+            emitter.load_value(value)
             emitter.load_value(self)
-            emitter.store_attribute("__cause__")
-        if self.context is not None:
-            emitter.load_value(self.context)
-            emitter.load_value(self)
-            emitter.store_attribute("__context__")
+            emitter.store_attribute(name)
 
 
-class ExceptionMethodValue(Value):
-    """`error.with_traceback`, `error.add_note`, and the builtin `__init__` that user classes call through super()."""
-
-    kind = "a method of an exception"
-    __slots__ = ("name", "owner")
-
-    def __init__(self, owner: ExceptionValue, name: str) -> None:
-        super().__init__()
-        self.owner = owner
-        self.name = name
-
-    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        if self.name == "__init__" and not kwargs:
-            self.owner.args = list(args)
-            return tracer.constant(None)
-        if self.name == "with_traceback" and len(args) == 1 and not kwargs:
-            self.owner.set_traceback(tracer, args[0])
-            return self.owner
-        if self.name in ("__str__", "__repr__") and not args:
-            return tracer.constant(self.owner.text(tracer, str if self.name == "__str__" else repr))
-        return super().call(tracer, args, kwargs)
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        emitter.load_value(self.owner)
-        emitter.load_attribute(self.name)
+VALUE_CLASSES.append((BaseException, ExceptionValue))
 
 
-_BUILTIN_BASES = frozenset({object, BaseException, Exception})
-_HEAP_TYPE = 1 << 9
-# Builtin classes whose constructors want certain arguments, or do more than keep them
-_SPECIAL: tuple[type, ...] = (UnicodeEncodeError, UnicodeDecodeError, UnicodeTranslateError)
-_SPECIAL += tuple(vars(builtins)[name] for name in ("BaseExceptionGroup",) if hasattr(builtins, name))
-_KEEPS_MORE = (OSError, SyntaxError, ImportError, StopIteration, SystemExit)
+def builtin_base(cls: type) -> type[BaseException]:
+    """The first class in the MRO of an exception class that is not written in Python."""
+    return next(base for base in cls.__mro__ if is_immutable(base) and issubclass(base, BaseException))
 
 
-def _builtin_base(cls: type) -> Any:
-    """The class of the interpreter's own whose constructor an exception class builds on."""
-    return next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
+def _has_own_new(cls: type) -> bool:
+    return isinstance(getattr(find_in_class(cls, "__new__")[0], "__func__", None), FunctionType)
 
 
-def _has_own_constructor(cls: type) -> bool:
-    return isinstance(_lookup(cls, "__init__"), FunctionType) or isinstance(
-        getattr(_lookup(cls, "__new__"), "__func__", None), FunctionType
-    )
-
-
-def _lookup(cls: type, name: str) -> Any:
-    return next((base.__dict__[name] for base in cls.__mro__ if name in base.__dict__), None)
-
-
-class ClassLike(Protocol):
-    """What an exception needs of the value of its class."""
-
-    def class_attribute(self, tracer: Tracer, name: str, raw: Any, owner: type, /) -> Value: ...
-
-
-def bind_function(tracer: Tracer, function: FunctionType, owner: ExceptionValue, name: str, base: type) -> Value:
-    """The method of a function that stands as `name` in a class of an exception that the frame made."""
-    if owner.class_value is None:
-        return tracer.bind_method(tracer.constant(function), owner)
-    return tracer.bind_method(owner.class_value.class_attribute(tracer, name, function, base), owner)
-
-
-def make_exception(
-    tracer: Tracer,
-    cls: type[BaseException],
-    args: Sequence[Value],
-    kwargs: Mapping[str, Value],
-    class_value: ClassLike | None = None,
-) -> ExceptionValue:
-    """`cls(*args, **kwargs)` for an exception class; a user-defined `__init__` is traced."""
-    new, init = _lookup(cls, "__new__"), _lookup(cls, "__init__")
-    if isinstance(getattr(new, "__func__", new), FunctionType):
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the exception class {cls.__name__} has its own `__new__`")
-    if hasattr(cls, "__del__"):
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the exception class {cls.__name__} has a finalizer")
-    base_cls = _builtin_base(cls)
-    if base_cls.__module__ != "builtins" or issubclass(base_cls, _SPECIAL):
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"making the exception {cls.__name__} is not modelled")
-    error = ExceptionValue(cls, args, class_value)
-    if isinstance(init, FunctionType):
-        base = next(base for base in cls.__mro__ if "__init__" in base.__dict__)
-        bind_function(tracer, init, error, "__init__", base).call(tracer, args, kwargs)
-    elif kwargs:
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"keyword arguments of {cls.__name__}")
-    if issubclass(cls, _KEEPS_MORE) and (len(args) > 1 or isinstance(init, FunctionType)):
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the constructor of {cls.__name__} is not modelled")
-    return error
-
-
-def instantiate(tracer: Tracer, value: Value) -> ExceptionValue:
+def instantiate(tracer: Tracer, value: Value, what: str = "exceptions") -> ExceptionValue:
     """What `raise value` raises: an exception as it is, a class called without arguments."""
     value = value.realize()
     if isinstance(value, ExceptionValue):
         return value
-    if value.is_constant():
-        cls = value.as_constant()
-        if isinstance(cls, type) and issubclass(cls, BaseException):
-            made = value.call(tracer, [], {})
-            if isinstance(made, ExceptionValue):
-                return made
+    if isinstance(value, ClassValue) and issubclass(value.obj, BaseException):
+        made = value.call(tracer, [], {})
+        if isinstance(made, ExceptionValue):
+            return made
+        cause = f"calling {value.obj} should have returned an instance of BaseException, not {made.python_type()}"
+        tracer.raise_observed(TypeError, cause)
+    if not issubclass(value.python_type(), BaseException):
+        tracer.raise_observed(TypeError, f"{what} must derive from BaseException")
     raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"raising {value.describe()} is not modelled")
+
+
+def raise_value(tracer: Tracer, error: ExceptionValue) -> NoReturn:
+    """Raise an exception now: what is being handled becomes its context."""
+    if error.source is not None:
+        cause = f"{error.describe()}, which existed before, is raised: it keeps a traceback of that"
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
+    error.raised_while(tracer, tracer.handled)
+    raise ObservedException(error)
 
 
 def exception_classes(tracer: Tracer, value: Value) -> tuple[type, ...]:
@@ -322,11 +341,28 @@ def exception_classes(tracer: Tracer, value: Value) -> tuple[type, ...]:
         if issubclass(item.python_type(), tuple):
             classes.extend(exception_classes(tracer, item))
             continue
-        cls = item.as_constant()
+        cls = item.as_constant() if item.is_constant() else None
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"catching {item.describe()}")
+            tracer.raise_observed(TypeError, "catching classes that do not inherit from BaseException is not allowed")
         classes.append(cls)
     return tuple(classes)
+
+
+@handles(sys.exc_info)
+def exc_info(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    error = tracer.handled
+    if not isinstance(error, ExceptionValue):
+        return tracer.make_tuple([tracer.constant(None)] * 3)
+    return tracer.make_tuple([error.class_value, error, error.get_attribute(tracer, "__traceback__")])
+
+
+def handled_exception(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """`sys.exception()`."""
+    return tracer.handled or tracer.constant(None)
+
+
+if hasattr(sys, "exception"):
+    handles(sys.exception)(handled_exception)
 
 
 def is_exception_of(value: Value, classes: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
@@ -338,4 +374,5 @@ def is_exception_of(value: Value, classes: type[BaseException] | tuple[type[Base
 def stop_iteration_value(tracer: Tracer, error: Value) -> Value:
     """What a generator returned, carried by its StopIteration."""
     assert isinstance(error, ExceptionValue)
-    return error.args[0] if error.args else tracer.constant(None)
+    args = error.args(tracer)
+    return args[0] if args else tracer.constant(None)

@@ -2,20 +2,21 @@
 
 Calling one binds the arguments as Python does and traces the body (`tracer.inline`). Invariants: a function that comes
 with the call (an argument, a closure) is guarded by its code, so that one made anew by each call is not recompiled; one
-found in a module or class is guarded by identity; an error in binding is left to eager to raise.
+found in a module or class is guarded by identity; an error in binding is the user's own TypeError.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from .. import _native
 from ..bytecode.version import qualified_name
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import ByIdentity, ConstantIs, IdentityIs, LengthIs, TypeIs
+from ..guards.facts import ByIdentity, ConstantIs, IdentityIs, InstanceDictLacks, LengthIs, TypeIs
 from ..interpreter.side_effects import DELETED, emit_attribute_write
 from ..source import (
     AttributeSource,
@@ -27,9 +28,12 @@ from ..source import (
     MethodFunctionSource,
     Source,
 )
+from . import operators
 from .base import Tracer, Value
 from .cell import CellValue
+from .constant import fold
 from .context_manager import ContextMethodValue, ContextValue
+from .keys import IdentityKey
 from .registry import handler_of, handles, wraps_type
 
 if TYPE_CHECKING:
@@ -187,6 +191,8 @@ class SourcedFunctionValue(FunctionValue):
         if name == "__get__":
             return super().get_attribute(tracer, name)
         if not hasattr(self.function, name):
+            if self.source is not None:
+                tracer.guard(InstanceDictLacks(self.source, name))
             tracer.raise_observed(AttributeError, f"'function' object has no attribute '{name}'")
         obj = getattr(self.function, name)
         if name in _PLAIN_ATTRIBUTES and isinstance(obj, (str, type(None))):
@@ -390,6 +396,16 @@ class MethodValue(Value):
             case _:
                 return self.function.get_attribute(tracer, name)
 
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if op not in (operator.eq, operator.ne) or not isinstance(other, MethodValue):
+            return None
+        same = operators.is_same(tracer, self.owner, other.owner)
+        same = same and operators.equal(tracer, self.function, other.function)
+        return tracer.constant(same is (op is operator.eq))
+
+    def hash_key(self, tracer: Tracer) -> Hashable:
+        return MethodKey(tracer, self)
+
     def children(self) -> Sequence[Value]:
         return (self.function, self.owner)
 
@@ -410,6 +426,22 @@ def behind_tags(function: FunctionType) -> FunctionType:
         return function
     (inner,) = (cell.cell_contents for cell in function.__closure__)
     return inner
+
+
+class MethodKey(IdentityKey):
+    """A method as a key: equal to the same method of the same object."""
+
+    __slots__ = ("_tracer",)
+
+    def __init__(self, tracer: Tracer, value: MethodValue) -> None:
+        super().__init__(value)
+        self._tracer = tracer
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MethodKey) and operators.equal(self._tracer, self.value, other.value)
+
+    def __hash__(self) -> int:
+        return hash(MethodKey)
 
 
 @wraps_type(FunctionType)
@@ -438,6 +470,15 @@ def wrap_method(tracer: Tracer, obj: Any, source: Source) -> Value:
     if isinstance(owner, ContextValue) and obj.__name__ in ("__enter__", "__exit__", "clone"):
         return ContextMethodValue(owner, obj.__name__)
     return MethodValue(function, owner, source)
+
+
+@handles(MethodType)
+def make_method(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) != 2 or kwargs:
+        tracer.raise_observed(TypeError, f"method expected 2 arguments, got {len(args)}")
+    if tracer.constant(callable).call(tracer, [args[0]], {}).truth(tracer):
+        return MethodValue(args[0].realize(), args[1].realize())
+    return tracer.raise_observed(TypeError, "first argument must be callable")
 
 
 class OptimizedCallableValue(Value):
@@ -483,7 +524,7 @@ def wrap_optimized_callable(tracer: Tracer, obj: Any, source: Source) -> Value:
 def bind_arguments(
     tracer: Tracer, function: FunctionValue, args: Sequence[Value], kwargs: Mapping[str, Value]
 ) -> dict[str, Value]:
-    """The parameters of a call by name, defaults filled in. Breaks the graph where Python raises TypeError."""
+    """The parameters of a call by name, defaults filled in. Raises the TypeError that Python raises."""
     code = function.code
     names = code.co_varnames
     n_positional = code.co_argcount
@@ -495,9 +536,9 @@ def bind_arguments(
         bound[names[position]] = tracer.make_tuple(extra)
         position += 1
     elif extra:
-        raise _cannot_bind(function, "too many positional arguments")
+        raise _cannot_bind(tracer, function, args, kwargs)
     if kwargs:
-        _bind_keywords(tracer, function, bound, kwargs, n_all, position)
+        _bind_keywords(tracer, function, bound, args, kwargs, n_all, position)
     elif code.co_flags & _VARKEYWORDS:
         bound[names[position]] = tracer.make_dict([])
     for index in range(n_all):
@@ -509,7 +550,7 @@ def bind_arguments(
         else:
             value = function.keyword_default(tracer, name)
         if value is None:
-            raise _cannot_bind(function, f"the argument `{name}` is missing")
+            raise _cannot_bind(tracer, function, args, kwargs)
         bound[name] = value
     return bound
 
@@ -518,6 +559,7 @@ def _bind_keywords(
     tracer: Tracer,
     function: FunctionValue,
     bound: dict[str, Value],
+    args: Sequence[Value],
     kwargs: Mapping[str, Value],
     n_all: int,
     position: int,
@@ -528,18 +570,46 @@ def _bind_keywords(
     for name, value in kwargs.items():
         if name in by_keyword:
             if name in bound:
-                raise _cannot_bind(function, f"the argument `{name}` is given twice")
+                raise _cannot_bind(tracer, function, args, kwargs)
             bound[name] = value
         elif code.co_flags & _VARKEYWORDS:
             rest.append((tracer.constant(name), value))
         else:
-            raise _cannot_bind(function, f"unexpected keyword argument `{name}`")
+            raise _cannot_bind(tracer, function, args, kwargs)
     if code.co_flags & _VARKEYWORDS:
         bound[code.co_varnames[position]] = tracer.make_dict(rest)
 
 
-def _cannot_bind(function: FunctionValue, why: str) -> GraphBreak:
-    return GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"calling {function.describe()}: {why}")
+def _cannot_bind(
+    tracer: Tracer, function: FunctionValue, args: Sequence[Value], kwargs: Mapping[str, Value]
+) -> GraphBreak:
+    """Raise the TypeError that Python raises for these arguments, in its own words."""
+    code = function.code
+    n_all = code.co_argcount + code.co_kwonlyargcount
+    names = code.co_varnames[: n_all + bool(code.co_flags & _VARARGS) + bool(code.co_flags & _VARKEYWORDS)]
+    plain = _same_signature.__code__.replace(
+        co_argcount=code.co_argcount,
+        co_posonlyargcount=code.co_posonlyargcount,
+        co_kwonlyargcount=code.co_kwonlyargcount,
+        co_varnames=names,
+        co_nlocals=len(names),
+        co_flags=_same_signature.__code__.co_flags | code.co_flags & (_VARARGS | _VARKEYWORDS),
+        co_name=code.co_name,
+    )
+    stub = FunctionType(plain, {}, code.co_name)
+    stub.__qualname__ = function.get_attribute(tracer, "__qualname__").as_constant()
+    defaults = 0
+    while defaults < code.co_argcount and function.default(tracer, -1 - defaults) is not None:
+        defaults += 1
+    stub.__defaults__ = (None,) * defaults
+    keyword_only = code.co_varnames[code.co_argcount : n_all]
+    stub.__kwdefaults__ = {n: None for n in keyword_only if function.keyword_default(tracer, n) is not None}
+    fold(tracer, stub, *(None for _ in args), **dict.fromkeys(kwargs))
+    return GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the arguments of {function.describe()} do not fit")
+
+
+def _same_signature() -> None:
+    """What the stand-ins for functions that cannot be called so are made of."""
 
 
 # functools

@@ -6,12 +6,14 @@ generator object never leaves the traced program once it was started; one that w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from types import GeneratorType
 from typing import TYPE_CHECKING, Protocol
 
 from ..graph_break import BreakId, GraphBreak
 from .base import ObservedException, Tracer, Value
+from .class_value import ClassValue
 from .exception import ExceptionValue, instantiate, is_exception_of
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ class SuspendedFrame(Protocol):
 
     def throw(self, error: Value) -> tuple[bool, Value]:
         """Continue by raising `error` at the yield."""
+        ...
+
+    def waits_for_cleanup(self) -> bool:
+        """Whether it is suspended inside a `try` or `with`."""
         ...
 
 
@@ -64,7 +70,7 @@ class GeneratorValue(Value):
         if self._finished:
             tracer.raise_observed(StopIteration)
         if not self._started and not (sent.is_constant() and sent.as_constant() is None):
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a value is sent to a generator that was not started")
+            tracer.raise_observed(TypeError, "can't send non-None value to a just-started generator")
         return self._continue(tracer, sent, None)
 
     def throw(self, tracer: Tracer, error: ExceptionValue) -> Value:
@@ -78,18 +84,18 @@ class GeneratorValue(Value):
         """`generator.close()`."""
         if self._started and not self._finished:
             try:
-                self._continue(tracer, None, ExceptionValue(GeneratorExit, []))
+                self._continue(tracer, None, ExceptionValue.of(GeneratorExit))
             except ObservedException as error:
                 if not is_exception_of(error.value, (GeneratorExit, StopIteration)):
                     raise
             else:
-                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a generator ignored GeneratorExit")
+                tracer.raise_observed(RuntimeError, "generator ignored GeneratorExit")
         self._finished = True
         return tracer.constant(None)
 
     def _continue(self, tracer: Tracer, sent: Value | None, error: Value | None) -> Value:
         if self._running:
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a generator is already executing")
+            tracer.raise_observed(ValueError, "generator already executing")
         self._started = True
         self._running = True
         try:
@@ -101,7 +107,7 @@ class GeneratorValue(Value):
         except ObservedException as raised:
             self._finished = True
             if is_exception_of(raised.value, StopIteration):
-                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a generator raised StopIteration") from raised
+                raise ObservedException(stopped_inside(tracer, raised.value)) from None
             raise
         finally:
             self._running = False
@@ -109,8 +115,12 @@ class GeneratorValue(Value):
             return value
         self._finished = True
         if value.is_constant() and value.as_constant() is None:
-            raise ObservedException(ExceptionValue(StopIteration, []))
-        raise ObservedException(ExceptionValue(StopIteration, [value]))
+            raise ObservedException(ExceptionValue.of(StopIteration))
+        raise ObservedException(ExceptionValue.of(StopIteration, [value]))
+
+    def waits_for_cleanup(self) -> bool:
+        """Whether it is suspended inside a `try` or `with`."""
+        return self._started and not self._finished and not self._running and self._frame.waits_for_cleanup()
 
     def unpack(self, tracer: Tracer) -> list[Value]:
         items: list[Value] = []
@@ -129,6 +139,10 @@ class GeneratorValue(Value):
             return GeneratorMethodValue(self, name)
         if name == "__class__":
             return tracer.constant(GeneratorType)
+        if name == "gi_running":
+            return tracer.constant(self._running)
+        if name in ("__name__", "__qualname__"):
+            return self._function.get_attribute(tracer, name)
         if not hasattr(GeneratorType, name):
             tracer.raise_observed(AttributeError, f"'generator' object has no attribute '{name}'")
         return super().get_attribute(tracer, name)
@@ -140,6 +154,22 @@ class GeneratorValue(Value):
         if self._started:
             raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, "a generator that was started cannot be rebuilt")
         remake_call(emitter, self._function, self._arguments)
+
+
+def drop(tracer: Tracer, generator: GeneratorValue, references: int) -> None:
+    """A reference to a generator is gone: close it if that was the last, as Python does at that moment.
+
+    Values are held while tracing just where the program holds the objects. `references`: those of the caller."""
+    if generator.waits_for_cleanup() and sys.getrefcount(generator) <= references + 1:
+        generator.close(tracer)
+
+
+def stopped_inside(tracer: Tracer, stop: Value) -> ExceptionValue:
+    """What a StopIteration that leaves a generator becomes."""
+    error = ExceptionValue.of(RuntimeError, [tracer.constant("generator raised StopIteration")])
+    error.relate(tracer, "__cause__", stop)
+    error.relate(tracer, "__context__", stop)
+    return error
 
 
 def remake_call(emitter: ValueEmitter, function: Value, arguments: Mapping[str, Value]) -> None:
@@ -181,7 +211,12 @@ class GeneratorMethodValue(Value):
             case "close", 0:
                 return self.owner.close(tracer)
             case "throw", 1:
-                return self.owner.throw(tracer, instantiate(tracer, args[0]))
+                value = args[0].realize()
+                kind = value.as_constant() if isinstance(value, ClassValue) else value.python_type()
+                if not issubclass(kind, BaseException):
+                    words = f"deriving from BaseException, not {value.python_type().__name__}"
+                    tracer.raise_observed(TypeError, f"exceptions must be classes or instances {words}")
+                return self.owner.throw(tracer, instantiate(tracer, value))
             case "throw", 3 if isinstance(args[1].realize(), ExceptionValue):
                 return self.owner.throw(tracer, instantiate(tracer, args[1]))
             case _:

@@ -6,6 +6,7 @@ rebuilding it after a break gives one that yields exactly what is left.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -302,17 +303,24 @@ class FilterValue(StepIterator):
 
 
 class ComputedIterator(StepIterator):
-    """An itertools object: `produce` gives the next item or None; rebuilt only by draining what is left.
+    """An itertools object: `produce` gives the next item or None; `rebuild` emits one that yields what is left.
 
     `produce` closes over the iterators it reads; `parts` names them so that they stay alive."""
 
-    __slots__ = ("parts", "produce", "real_type")
+    __slots__ = ("parts", "produce", "real_type", "rebuild")
 
-    def __init__(self, real_type: type, parts: Sequence[Value], produce: Callable[[Tracer], Value | None]) -> None:
+    def __init__(
+        self,
+        real_type: type,
+        parts: Sequence[Value],
+        produce: Callable[[Tracer], Value | None],
+        rebuild: Callable[[ValueEmitter], None] | None = None,
+    ) -> None:
         super().__init__()
         self.real_type = real_type
         self.parts = tuple(parts)
         self.produce = produce
+        self.rebuild = rebuild
 
     def python_type(self) -> type:
         return self.real_type
@@ -325,6 +333,34 @@ class ComputedIterator(StepIterator):
 
     def children(self) -> Sequence[Value]:
         return self.parts
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self.ended:
+            emitter.begin_call(ended)
+            emitter.load_constant(self.real_type)
+            emitter.call(1)
+        elif self.rebuild is None:
+            super().reconstruct(emitter)
+        else:
+            self.rebuild(emitter)
+
+
+def ended(real_type: type) -> Any:
+    """Run time: an iterator that is exhausted."""
+    if real_type in (itertools.repeat,):
+        return itertools.repeat(None, 0)
+    if real_type in (itertools.takewhile, itertools.dropwhile, itertools.filterfalse, itertools.starmap):
+        return real_type(bool, ())  # type: ignore[call-arg]
+    if real_type is itertools.islice:
+        return itertools.islice((), 0)
+    if real_type is itertools.compress:
+        return itertools.compress((), ())
+    return iter(()) if real_type not in _FROM_NOTHING else real_type(())  # type: ignore[call-arg]
+
+
+_FROM_NOTHING = frozenset(
+    {itertools.chain, itertools.accumulate, itertools.cycle, itertools.groupby, itertools.zip_longest}
+)
 
 
 def make_tuple(tracer: Tracer, items: Sequence[Value]) -> Value:

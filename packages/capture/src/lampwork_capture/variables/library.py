@@ -34,7 +34,7 @@ from .list import ListValue
 from .method import BuiltinObject
 from .module import ModuleValue
 from .registry import handles, wraps_type
-from .set import SetValue
+from .set import SetValue, convert_set
 from .tuple import TupleValue
 from .user_object import ObjectValue, is_overridden
 
@@ -149,8 +149,8 @@ def _deep(tracer: Tracer, value: Value, memo: dict[int, Value]) -> Value:
         for key, item in zip(value.keys(tracer), value.values(tracer)):
             copied.set_item(tracer, _deep(tracer, key, memo), _deep(tracer, item, memo))
         return copied
-    if isinstance(value, SetValue) and all(element.is_constant() for element in value.elements.values()):
-        return SetValue(value.elements, value.cls)
+    if isinstance(value, SetValue) and all(element.is_constant() for element in value.elements()):
+        return convert_set(tracer, value, value.cls)
     if _copies_by_attributes(value):
         fresh = memo[id(value)] = bare_object(tracer, value.class_value)
         for name, item in _instance_items(tracer, value):

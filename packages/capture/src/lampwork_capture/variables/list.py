@@ -62,11 +62,16 @@ class ListValue(SequenceValue):
         if key.python_type() is slice:
             self._assign(tracer, snapshot(key), item.unpack(tracer))
             return
-        index = operators.index_of(tracer, key)
+        index = self._index(tracer, key)
         if not -len(self.items) <= index < len(self.items):
             tracer.raise_observed(IndexError, "list assignment index out of range")
         self.items[index] = item
         self.changed(tracer)
+
+    def _index(self, tracer: Tracer, key: Value) -> int:
+        if not hasattr(key.python_type(), "__index__"):
+            self._bad_index(tracer, key)
+        return operators.index_of(tracer, key)
 
     def _assign(self, tracer: Tracer, where: slice, items: list[Value]) -> None:
         updated = list(self.items)
@@ -78,7 +83,7 @@ class ListValue(SequenceValue):
         if key.python_type() is slice:
             del self.items[snapshot(key)]
         else:
-            index = operators.index_of(tracer, key)
+            index = self._index(tracer, key)
             if not -len(self.items) <= index < len(self.items):
                 tracer.raise_observed(IndexError, "list assignment index out of range")
             del self.items[index]

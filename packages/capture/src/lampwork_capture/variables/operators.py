@@ -288,7 +288,8 @@ def hash_key(tracer: Tracer, value: Value) -> Hashable:
 def text_of(tracer: Tracer, value: Value, convert: Callable[[Any], str]) -> str:
     """`str(value)`, `repr(value)` or `ascii(value)` where it is known while tracing."""
     value = value.realize()
-    if is_known(value):
+    is_member = isinstance(value, ConstantValue) and isinstance(value.obj, enum.Enum)
+    if is_known(value) and not is_member:
         return fold(tracer, convert, snapshot(value))
     method = getattr(value, "text", None)
     if method is not None:

@@ -17,7 +17,7 @@ import torch
 from torch.backends import ContextProp, PropModule
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import ByIdentity, IdentityIs
+from ..guards.facts import ByIdentity, DictContains, IdentityIs
 from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value
@@ -114,6 +114,8 @@ class PythonModuleValue(Value):
         return type(obj) in LITERAL_TYPES and (name_is_constant(self.obj, obj))
 
     def _missing(self, tracer: Tracer, name: str) -> None:
+        if self.source is not None and name not in vars(self.obj):
+            tracer.guard(DictContains(AttributeSource(self.source, "__dict__"), name, False))
         tracer.raise_observed(AttributeError, f"module '{self.obj.__name__}' has no attribute '{name}'")
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:

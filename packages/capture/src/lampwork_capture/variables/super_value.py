@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
 from .builtin import BuiltinValue
-from .class_value import ClassValue
+from .class_value import ClassMethodValue, ClassValue
 from .construction import bare_object
-from .exception import ExceptionValue
 from .registry import CallHandler, handles
 from .user_object import MISSING, ObjectValue, SlotMethodValue, bind, is_overridden, payload_base
 
@@ -49,6 +48,8 @@ class SuperValue(Value):
         class_value = self._class_value(tracer)
         cls = class_value.obj
         mro = cls.__mro__
+        if isinstance(self.receiver, ClassValue) and self.after not in mro and self.after in type(cls).__mro__:
+            return self._of_metaclass(tracer, name)
         raw: Any = MISSING
         owner: type = object
         for owner in mro[mro.index(self.after) + 1 :]:
@@ -58,6 +59,21 @@ class SuperValue(Value):
         if raw is MISSING:
             tracer.raise_observed(AttributeError, f"'super' object has no attribute '{name}'")
         return self._bound(tracer, class_value, name, raw, owner)
+
+    def _of_metaclass(self, tracer: Tracer, name: str) -> Value:
+        """In a method of a metaclass: the receiver is a class as an instance."""
+        assert isinstance(self.receiver, ClassValue)
+        meta = self.receiver.metaclass(tracer)
+        mro = meta.obj.__mro__
+        for owner in mro[mro.index(self.after) + 1 :]:
+            if name in owner.__dict__:
+                raw = owner.__dict__[name]
+                if isinstance(raw, FunctionType):
+                    return bind(tracer, meta.class_attribute(tracer, name, raw, owner), self.receiver)
+                if owner is type:
+                    return ClassMethodValue(self.receiver, name)
+                break
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`super().{name}` of a metaclass is not modelled")
 
     def _bound(self, tracer: Tracer, class_value: ClassValue, name: str, raw: Any, owner: type) -> Value:
         of_class = isinstance(self.receiver, ClassValue)
@@ -71,8 +87,6 @@ class SuperValue(Value):
             function = class_value.class_attribute(tracer, name, raw, owner)
             return function if of_class else bind(tracer, function, self.receiver)
         if isinstance(raw, (WrapperDescriptorType, MethodDescriptorType)):
-            if isinstance(self.receiver, ExceptionValue):
-                return self.receiver.builtin_method(name)
             return BuiltinValue(raw) if of_class else SlotMethodValue(raw, owner, self.receiver)
         if isinstance(raw, property) and not of_class and isinstance(self.receiver, ObjectValue):
             getter = self.receiver._part(tracer, name, raw, owner, "fget")
@@ -96,7 +110,9 @@ def make_super(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value
     if len(args) != 2 or not args[0].realize().is_constant():
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "this form of super() is not modelled")
     after, receiver = args[0].realize().as_constant(), args[1].realize()
-    classes = receiver.obj.__mro__ if isinstance(receiver, ClassValue) else receiver.python_type().__mro__
+    classes = receiver.python_type().__mro__
+    if isinstance(receiver, ClassValue):
+        classes = (*receiver.obj.__mro__, *classes)
     if not isinstance(after, type) or after not in classes:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "super() of something that is no subtype of the class")
     return SuperValue(after, receiver)

@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AttributePresent, InstanceDictLacks
 from ..interpreter.side_effects import DELETED, Deleted, emit_attribute_write
-from ..source import AttributeSource, ItemSource, Source
+from ..source import AttributeSource, ItemSource, Source, TypeSource
 from . import operators
 from .base import ObservedException, Tracer, Value
 from .dict import DictValue
 from .function import MethodValue
 from .instance_dict import InstanceDictValue
 from .iterator import ComputedIterator, step
+from .keys import IdentityKey, TracedKey
 from .list import ListValue
 from .method import missing_attribute
 from .set import SetValue
@@ -51,19 +52,13 @@ _TUPLE_GETTER: type = type(vars(collections)["_tuplegetter"](0, ""))
 _PAYLOAD_BASES: tuple[type, ...] = (dict, list, tuple, set, frozenset)
 
 
-class IdentityKey:
-    """An object made in the frame as a key: told apart by identity."""
+_FIXED_KINDS = frozenset({FunctionType, property, classmethod, staticmethod, int, str, float, bool, tuple, list, dict})
+_IMMUTABLE_OR_STATIC = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
 
-    __slots__ = ("value",)
 
-    def __init__(self, value: Value) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, IdentityKey) and other.value is self.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
+def is_fixed(cls: type) -> bool:
+    """Whether Python code cannot add methods to a class."""
+    return bool(cls.__flags__ & _IMMUTABLE_OR_STATIC) or not cls.__flags__ & 1 << 9
 
 
 def find_in_class(cls: type, name: str) -> tuple[Any, type]:
@@ -94,7 +89,7 @@ class ObjectValue(Value):
     """An instance of `cls`. `obj` is the real one if it existed before the frame."""
 
     kind = "an object"
-    __slots__ = ("class_value", "cls", "is_asked", "obj", "payload")
+    __slots__ = ("class_value", "cls", "is_asked", "namespace", "obj", "payload")
 
     def __init__(
         self, class_value: ClassValue, source: Source | None = None, obj: Any = None, payload: Value | None = None
@@ -105,6 +100,7 @@ class ObjectValue(Value):
         self.obj = obj
         self.payload = payload
         self.is_asked = False  # for its `__dict__`, by `check_own_dict`
+        self.namespace: InstanceDictValue | None = None  # its `__dict__`, once that was asked for
 
     def describe(self) -> str:
         return f"an object of class {self.cls.__name__}" + (f" `{self.source}`" if self.source is not None else "")
@@ -117,7 +113,13 @@ class ObjectValue(Value):
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if is_overridden(self.cls, "__getattribute__"):
             return self._through_getattribute(tracer, name)
-        found = self.find_attribute(tracer, name)
+        try:
+            found = self.find_attribute(tracer, name)
+        except ObservedException as error:  # a property or descriptor that says there is no such attribute
+            is_missing = issubclass(error.value.python_type(), AttributeError)
+            if not is_missing or find_in_class(self.cls, "__getattr__")[0] is MISSING:
+                raise
+            found = None
         return found if found is not None else self.missing(tracer, name)
 
     def _through_getattribute(self, tracer: Tracer, name: str) -> Value:
@@ -145,17 +147,38 @@ class ObjectValue(Value):
         if name == "__class__":
             return self.class_value
         if name == "__dict__" and self.has_instance_dict():
-            return InstanceDictValue(self)
+            if self.namespace is None:
+                self.namespace = InstanceDictValue(self)
+            return self.namespace
         raw, owner = find_in_class(self.cls, name)
+        if tracer.side_effects.class_writes:
+            written = self.class_value.written(tracer, name, self)
+            if written is not None:
+                stored = self.instance_attribute(tracer, name, in_class=True)
+                return stored or (None if isinstance(written, Deleted) else written)
         if raw is not MISSING and _is_data_descriptor(raw):
             return self._from_descriptor(tracer, name, raw, owner)
         stored = self.instance_attribute(tracer, name, in_class=raw is not MISSING)
         if stored is not None:
+            if raw is not MISSING:
+                self._guard_descriptor_kind(tracer, name, raw, owner)
             return stored
         if raw is not MISSING:
+            self._guard_descriptor_kind(tracer, name, raw, owner)
             return self._from_class(tracer, name, raw, owner)
         self.class_value.guard_missing(tracer, name)
         return None
+
+    def _guard_descriptor_kind(self, tracer: Tracer, name: str, raw: Any, owner: type) -> None:
+        """Record that the user's class of a class attribute does not become a data descriptor later."""
+        kind = type(raw)
+        if kind in _FIXED_KINDS or is_fixed(kind):
+            return
+        source = self.class_value.attribute_source(name, owner)
+        if source is not None:
+            for method in ("__get__", "__set__", "__delete__"):
+                if not hasattr(kind, method):
+                    tracer.guard(AttributePresent(TypeSource(source), method, False))
 
     def has_instance_dict(self) -> bool:
         """Whether instances of the class have a `__dict__`."""
@@ -283,7 +306,7 @@ class ObjectValue(Value):
         if isinstance(raw, property):
             if raw.fset is None:
                 tracer.raise_observed(
-                    AttributeError, f"property '{name}' of '{self.cls.__name__}' object has no setter"
+                    AttributeError, f"property '{name}' of '{self.cls.__qualname__}' object has no setter"
                 )
             tracer.call(self._part(tracer, name, raw, owner, "fset"), [self, value])
             return
@@ -291,6 +314,8 @@ class ObjectValue(Value):
             descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
             descriptor.call_method(tracer, "__set__", [self, value], {})
             return
+        if isinstance(raw, _TUPLE_GETTER):
+            tracer.raise_observed(AttributeError, "can't set attribute")
         is_slot = isinstance(raw, MemberDescriptorType)
         if name in ("__class__", "__dict__") or isinstance(raw, GetSetDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
@@ -313,6 +338,10 @@ class ObjectValue(Value):
         raw, owner = find_in_class(self.cls, name)
         if isinstance(raw, property) and raw.fdel is not None:
             tracer.call(self._part(tracer, name, raw, owner, "fdel"), [self])
+            return
+        if raw is not MISSING and is_overridden(type(raw), "__delete__"):
+            descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
+            descriptor.call_method(tracer, "__delete__", [self], {})
             return
         if raw is not MISSING and _is_data_descriptor(raw) and not isinstance(raw, MemberDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()} is not modelled")
@@ -344,9 +373,6 @@ class ObjectValue(Value):
             method = self.special(tracer, name)
             if method is not None:
                 return method.call(tracer, args, kwargs)
-            if name in ("__getitem__", "__setitem__", "__delitem__"):
-                what = {"__getitem__": "subscriptable"}.get(name, "able to support item assignment")
-                tracer.raise_observed(TypeError, f"'{self.cls.__name__}' object is not {what}")
         return self.get_attribute(tracer, name).call(tracer, args, kwargs)
 
     def truth(self, tracer: Tracer) -> bool:
@@ -437,7 +463,12 @@ class ObjectValue(Value):
             return self.obj if self.obj is not None else IdentityKey(self)
         if isinstance(self.payload, TupleValue) and raw is tuple.__hash__:
             return self.payload.hash_key(tracer)
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} as a key is not modelled")
+        if raw is object.__hash__:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} as a key is not modelled")
+        hashed = self.call_method(tracer, "__hash__", [], {}).realize().as_constant()
+        if not isinstance(hashed, int):
+            tracer.raise_observed(TypeError, "__hash__ method should return an integer")
+        return TracedKey(tracer, self, hash(hashed))
 
     def text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
         """`str` or `repr` by a method written in Python."""
@@ -450,6 +481,20 @@ class ObjectValue(Value):
         if isinstance(self.payload, TupleValue):
             return self.payload.as_graph_argument()
         return super().as_graph_argument()
+
+    # What a builtin base class does, for the kinds that have one
+
+    def made_by_base(self, tracer: Tracer, args: Sequence[Value]) -> None:
+        """`Base.__new__(cls, *args)` made the object."""
+
+    def initialized_by_base(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> None:
+        """`Base.__init__(self, *args, **kwargs)`."""
+
+    def call_base_slot(
+        self, tracer: Tracer, method: Any, args: Sequence[Value], kwargs: Mapping[str, Value]
+    ) -> Value | None:
+        """A method of the builtin base class, or None if it is not modelled."""
+        return None
 
     # Back into the real world
 
@@ -524,6 +569,9 @@ def call_slot(
     contents = getattr(receiver, "payload", None)
     if isinstance(receiver, ObjectValue):
         if contents is None:
+            answer = receiver.call_base_slot(tracer, method, args, kwargs)
+            if answer is not None:
+                return answer
             raise GraphBreak(
                 BreakId.EXTENSION_CALL, f"`{method.__qualname__}` of {receiver.describe()} is not modelled"
             )

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 from ...bytecode.version import PY311, qualified_name
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import Value
+from ...variables.exception_group import prepare_reraise
 from ...variables.function import MadeFunctionValue
-from ..dispatch import Signal, decline, opcode
+from ...variables.generator import stopped_inside
+from ..dispatch import Signal, opcode
 from ..frame import NULL, Null
+from .containers import name_of_callable
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
@@ -129,11 +132,16 @@ def call_function_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "keyword names must be strings")
             kwargs[key] = value
     if PY311:
-        args = stack[base + 2].unpack(tracer)
+        iterable = stack[base + 2]
         function, receiver = _callable_at(frame, base)
         assert type(receiver) is Null
     else:
-        function, args = stack[base], stack[base + 1].unpack(tracer)
+        function, iterable = stack[base], stack[base + 1]
+    kind = iterable.python_type()
+    if not hasattr(kind, "__iter__") and not hasattr(kind, "__getitem__"):
+        words = f"argument after * must be an iterable, not {kind.__name__}"
+        tracer.raise_observed(TypeError, f"{name_of_callable(tracer, function)} {words}")
+    args = iterable.unpack(tracer)
     result = call_value(frame, function, args, kwargs)
     del stack[base:]
     stack.append(result)
@@ -184,10 +192,16 @@ def call_intrinsic_1(frame: SymbolicFrame, instruction: Instruction) -> Signal |
 def stop_iteration_error(frame: SymbolicFrame, error: Value) -> Value:
     """A StopIteration that leaves a generator becomes a RuntimeError."""
     if issubclass(error.python_type(), StopIteration):
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a generator raised StopIteration")
+        return stopped_inside(frame.tracer, error)
     return error
 
 
-decline("only used for type parameters and except*", "CALL_INTRINSIC_2")
+@opcode("CALL_INTRINSIC_2", since=(3, 12))
+def call_intrinsic_2(frame: SymbolicFrame, instruction: Instruction) -> None:
+    if instruction.arg != 1:  # INTRINSIC_PREP_RERAISE_STAR; the others are of type parameters
+        raise GraphBreak(BreakId.OPCODE_NOT_MODELLED, f"CALL_INTRINSIC_2 {instruction.arg} is not modelled")
+    original, collected = frame.pop_many(2)
+    frame.push(prepare_reraise(frame.tracer, original, collected.unpack(frame.tracer)))
+
 
 __all__ = ["NULL", "call_value", "zero_argument_super"]

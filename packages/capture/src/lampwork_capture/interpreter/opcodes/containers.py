@@ -6,12 +6,14 @@ mutation is recorded in one place.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ...graph_break import BreakId, GraphBreak
-from ...variables.base import ObservedException, Value
+from ...variables.base import ObservedException, Tracer, Value
 from ...variables.exception import is_exception_of
+from ...variables.iterator import step
 from ...variables.operators import format_value as format_value_of
+from ...variables.sequence import SequenceValue
 from ..dispatch import opcode
 
 if TYPE_CHECKING:
@@ -124,6 +126,15 @@ def dict_update(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.stack[-instruction.arg].call_method(frame.tracer, "update", [items], {})
 
 
+def name_of_callable(tracer: Tracer, callee: Value) -> str:
+    """How Python names a callable in errors about its arguments: `module.qualname()`."""
+    try:
+        name, module = (callee.get_attribute(tracer, n).as_constant() for n in ("__qualname__", "__module__"))
+    except (GraphBreak, ObservedException):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the arguments of {callee.describe()} do not fit") from None
+    return f"{name}()" if module in (None, "builtins") else f"{module}.{name}()"
+
+
 @opcode("DICT_MERGE")
 def dict_merge(frame: SymbolicFrame, instruction: Instruction) -> None:
     """`f(**a, **b)`: like update, but a key that is already there is the user's error."""
@@ -132,7 +143,10 @@ def dict_merge(frame: SymbolicFrame, instruction: Instruction) -> None:
     target = frame.stack[-instruction.arg]
     for key in items.call_method(tracer, "keys", [], {}).unpack(tracer):
         if target.contains(tracer, key):
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"keyword argument given twice: {key.describe()}")
+            callee = frame.stack[-2 - instruction.arg] if len(frame.stack) > 1 + instruction.arg else target
+            name = name_of_callable(tracer, callee)
+            words = f"got multiple values for keyword argument '{key.as_constant()}'"
+            tracer.raise_observed(TypeError, f"{name} {words}")
     target.call_method(tracer, "update", [items], {})
 
 
@@ -144,11 +158,11 @@ def list_to_tuple(frame: SymbolicFrame, instruction: Instruction) -> None:
 def take(frame: SymbolicFrame, value: Value, count: int) -> list[Value]:
     """The first `count` items of an iterable that must have exactly that many."""
     tracer = frame.tracer
-    if value.length(tracer) is not None:
+    value = value.realize()
+    check_unpackable(frame, value)
+    if isinstance(value, SequenceValue):
         items = value.unpack(tracer)
-        if len(items) != count:
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{len(items)} values unpacked into {count}")
-        return items
+        return items if len(items) == count else _wrong_count(frame, count, len(items))
     iterator = value.iterate(tracer)
     items = []
     for _ in range(count + 1):
@@ -158,9 +172,20 @@ def take(frame: SymbolicFrame, value: Value, count: int) -> list[Value]:
             if not is_exception_of(error.value, StopIteration):
                 raise
             break
-    if len(items) != count:
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"not exactly {count} values to unpack")
-    return items
+    return items if len(items) == count else _wrong_count(frame, count, len(items))
+
+
+def check_unpackable(frame: SymbolicFrame, value: Value) -> None:
+    """Raise the program's TypeError if a value that is to be unpacked is no iterable."""
+    cls = value.python_type()
+    if not hasattr(cls, "__iter__") and not hasattr(cls, "__getitem__"):
+        frame.tracer.raise_observed(TypeError, f"cannot unpack non-iterable {cls.__name__} object")
+
+
+def _wrong_count(frame: SymbolicFrame, wanted: int, found: int) -> NoReturn:
+    if found > wanted:
+        frame.tracer.raise_observed(ValueError, f"too many values to unpack (expected {wanted})")
+    frame.tracer.raise_observed(ValueError, f"not enough values to unpack (expected {wanted}, got {found})")
 
 
 @opcode("UNPACK_SEQUENCE")
@@ -171,9 +196,20 @@ def unpack_sequence(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("UNPACK_EX")
 def unpack_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
     before, after = instruction.arg & 0xFF, instruction.arg >> 8
-    items = frame.pop().unpack(frame.tracer)
+    value = frame.pop().realize()
+    check_unpackable(frame, value)
+    if isinstance(value, SequenceValue):
+        items = value.unpack(frame.tracer)
+    else:  # the first ones one by one, then `list(iterator)`, which asks the iterator for an iterator
+        iterator = value.iterate(frame.tracer)
+        items = []
+        while len(items) < before and (item := step(frame.tracer, iterator)) is not None:
+            items.append(item)
+        if len(items) == before:
+            items.extend(iterator.iterate(frame.tracer).unpack(frame.tracer))
     if len(items) < before + after:
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "not enough values to unpack")
+        found = f"(expected at least {before + after}, got {len(items)})"
+        frame.tracer.raise_observed(ValueError, f"not enough values to unpack {found}")
     middle = frame.tracer.make_list(items[before : len(items) - after])
     tail = items[len(items) - after :] if after else []
     frame.stack.extend(reversed([*items[:before], middle, *tail]))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...bytecode.version import PY311
-from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Value
-from ...variables.exception import TracebackValue, exception_classes, instantiate
-from ..dispatch import decline, opcode
+from ...variables.exception import TracebackValue, exception_classes, instantiate, raise_value
+from ...variables.exception_group import match_star, prepare_reraise
+from ..dispatch import opcode
 from ..frame import SavedException
 
 if TYPE_CHECKING:
@@ -97,14 +97,13 @@ def raise_varargs(frame: SymbolicFrame, instruction: Instruction) -> None:
     args = frame.pop_many(instruction.arg)
     if not args:
         if tracer.handled is None:
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "no active exception to raise again")
+            tracer.raise_observed(RuntimeError, "No active exception to reraise")
         raise ObservedException(tracer.handled)
     error = instantiate(tracer, args[0])
     if len(args) == 2:
-        error.cause = None if tracer.is_none(args[1]) else instantiate(tracer, args[1])
-        error.has_cause = True
-    error.chain(tracer.handled)
-    raise ObservedException(error)
+        cause = args[1].realize() if tracer.is_none(args[1]) else instantiate(tracer, args[1], "exception causes")
+        error.relate(tracer, "__cause__", cause)
+    raise_value(tracer, error)
 
 
 @opcode("LOAD_ASSERTION_ERROR")
@@ -130,4 +129,17 @@ def with_except_start(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.push(leave.call(tracer, [kind, error, TracebackValue()], {}))
 
 
-decline("except* is not modelled", "CHECK_EG_MATCH", "PREP_RERAISE_STAR")
+@opcode("CHECK_EG_MATCH", since=(3, 11))
+def check_group_match(frame: SymbolicFrame, instruction: Instruction) -> None:
+    tracer = frame.tracer
+    error, kind = frame.pop_many(2)
+    rest, matching = match_star(tracer, error, kind)
+    frame.stack.extend((rest, matching))
+    if not tracer.is_none(matching):
+        tracer.handled = matching
+
+
+@opcode("PREP_RERAISE_STAR", since=(3, 11), until=(3, 11))
+def prepare_reraise_star(frame: SymbolicFrame, instruction: Instruction) -> None:
+    original, collected = frame.pop_many(2)
+    frame.push(prepare_reraise(frame.tracer, original, collected.unpack(frame.tracer)))

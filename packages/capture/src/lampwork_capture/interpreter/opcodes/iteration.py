@@ -119,7 +119,17 @@ def end_for(frame: SymbolicFrame, instruction: Instruction) -> None:
     del frame.stack[-1 if PYTHON >= (3, 13) else -2 :]
 
 
-decline("throwing into a generator that delegates is not modelled", "CLEANUP_THROW")
+@opcode("CLEANUP_THROW", since=(3, 12))
+def cleanup_throw(frame: SymbolicFrame, instruction: Instruction) -> None:
+    """An exception came out of what the generator delegates to."""
+    error = frame.stack[-1]
+    if not is_exception_of(error, StopIteration):
+        raise ObservedException(error)
+    value = stop_iteration_value(frame.tracer, error)
+    del frame.stack[-3:]
+    frame.stack.extend((frame.tracer.constant(None), value))
+
+
 decline(
     "coroutines and asynchronous generators run as plain Python",
     "GET_AWAITABLE",

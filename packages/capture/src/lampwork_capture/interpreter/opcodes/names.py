@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ...bytecode.version import PY311
 from ...graph_break import BreakId, GraphBreak
+from ...variables.base import Value
 from ...variables.cell import CellValue
+from ...variables.generator import GeneratorValue, drop
 from ..dispatch import decline, opcode
 from ..frame import NULL, Null, Unread
 from ..side_effects import DELETED
@@ -29,15 +31,27 @@ def load_const(frame: SymbolicFrame, instruction: Instruction) -> None:
     frame.stack.append(value)
 
 
-def _unbound(frame: SymbolicFrame, name: str) -> NoReturn:
-    raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the local variable `{name}` is read before it is assigned")
+def _unbound(frame: SymbolicFrame, slot: int) -> NoReturn:
+    """The user reads or deletes a variable that is not bound."""
+    name = frame.decoded.slot_names[slot]
+    is_free = slot >= frame.decoded.first_free
+    kind = NameError if is_free else UnboundLocalError
+    if PY311:
+        where = "free variable" if is_free else "local variable"
+        place = " in enclosing scope" if is_free else ""
+        words = f"cannot access {where} '{name}' where it is not associated with a value{place}"
+    elif is_free:
+        words = f"free variable '{name}' referenced before assignment in enclosing scope"
+    else:
+        words = f"local variable '{name}' referenced before assignment"
+    frame.tracer.raise_observed(kind, words)
 
 
 @opcode("LOAD_FAST", "LOAD_FAST_CHECK")
 def load_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
     value = frame.slots[instruction.arg]
     if value is None:
-        _unbound(frame, frame.decoded.slot_names[instruction.arg])
+        _unbound(frame, instruction.arg)
     if type(value) is Unread:
         assert value.source is not None
         value = frame.slots[instruction.arg] = frame.tracer.wrap(value.obj, value.source)
@@ -57,14 +71,20 @@ def load_fast_and_clear(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("STORE_FAST")
 def store_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
     value = frame.stack.pop()
+    before = frame.slots[instruction.arg]
     frame.slots[instruction.arg] = None if type(value) is Null else value
+    if isinstance(before, GeneratorValue):
+        drop(frame.tracer, before, 2)
 
 
 @opcode("DELETE_FAST")
 def delete_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
     if frame.slots[instruction.arg] is None:
-        _unbound(frame, frame.decoded.slot_names[instruction.arg])
+        _unbound(frame, instruction.arg)
+    before = frame.slots[instruction.arg]
     frame.slots[instruction.arg] = None
+    if isinstance(before, GeneratorValue):
+        drop(frame.tracer, before, 2)
 
 
 def _cell(frame: SymbolicFrame, slot: int) -> CellValue:
@@ -83,7 +103,7 @@ def load_closure(frame: SymbolicFrame, instruction: Instruction) -> None:
 def load_deref(frame: SymbolicFrame, instruction: Instruction) -> None:
     value = _cell(frame, instruction.value).load(frame.tracer)
     if value is None:
-        _unbound(frame, frame.decoded.slot_names[instruction.value])
+        _unbound(frame, instruction.value)
     frame.stack.append(value)
 
 
@@ -96,7 +116,7 @@ def store_deref(frame: SymbolicFrame, instruction: Instruction) -> None:
 def delete_deref(frame: SymbolicFrame, instruction: Instruction) -> None:
     cell = _cell(frame, instruction.value)
     if cell.load(frame.tracer) is None:
-        _unbound(frame, frame.decoded.slot_names[instruction.value])
+        _unbound(frame, instruction.value)
     cell.store(frame.tracer, None)
 
 
@@ -119,23 +139,85 @@ def delete_global(frame: SymbolicFrame, instruction: Instruction) -> None:
     name: str = instruction.value
     pending = frame.tracer.side_effects.pending_global(frame.scope.variables, name)
     if pending is DELETED or (pending is None and name not in frame.scope.variables):
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the global `{name}` is not bound")
+        frame.tracer.raise_observed(NameError, f"name '{name}' is not defined")
     frame.tracer.side_effects.store_global(frame.scope, name, DELETED)
 
 
-decline(
-    "names of a class body or a module are looked up dynamically",
-    "LOAD_NAME",
-    "STORE_NAME",
-    "DELETE_NAME",
-    "LOAD_CLASSDEREF",
-    "LOAD_FROM_DICT_OR_DEREF",
-    "LOAD_FROM_DICT_OR_GLOBALS",
-    "LOAD_LOCALS",
-    "SETUP_ANNOTATIONS",
-    "IMPORT_STAR",
-    "LOAD_BUILD_CLASS",
-)
+# Names of a class body
+
+
+def _namespace(frame: SymbolicFrame) -> Value:
+    if frame.namespace is None:
+        raise GraphBreak(BreakId.OPCODE_NOT_MODELLED, "names that are looked up dynamically")
+    return frame.namespace
+
+
+def _named(frame: SymbolicFrame, namespace: Value, name: str) -> Value | None:
+    key = frame.tracer.constant(name)
+    return namespace.get_item(frame.tracer, key) if namespace.contains(frame.tracer, key) else None
+
+
+@opcode("LOAD_NAME")
+def load_name(frame: SymbolicFrame, instruction: Instruction) -> None:
+    found = _named(frame, _namespace(frame), instruction.value)
+    frame.stack.append(found or frame.scope.load(frame.tracer, instruction.value))
+
+
+@opcode("STORE_NAME")
+def store_name(frame: SymbolicFrame, instruction: Instruction) -> None:
+    _namespace(frame).set_item(frame.tracer, frame.tracer.constant(instruction.value), frame.stack.pop())
+
+
+@opcode("DELETE_NAME")
+def delete_name(frame: SymbolicFrame, instruction: Instruction) -> None:
+    name = frame.tracer.constant(instruction.value)
+    if not _namespace(frame).contains(frame.tracer, name):
+        frame.tracer.raise_observed(NameError, f"name '{instruction.value}' is not defined")
+    _namespace(frame).delete_item(frame.tracer, name)
+
+
+@opcode("LOAD_CLASSDEREF", until=(3, 11))
+def load_class_deref(frame: SymbolicFrame, instruction: Instruction) -> None:
+    found = _named(frame, _namespace(frame), frame.decoded.slot_names[instruction.value])
+    if found is None:
+        load_deref(frame, instruction)
+    else:
+        frame.stack.append(found)
+
+
+@opcode("LOAD_LOCALS", since=(3, 12))
+def load_locals(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.stack.append(_namespace(frame))
+
+
+@opcode("LOAD_FROM_DICT_OR_DEREF", since=(3, 12))
+def load_from_dict_or_deref(frame: SymbolicFrame, instruction: Instruction) -> None:
+    found = _named(frame, frame.stack.pop(), frame.decoded.slot_names[instruction.value])
+    if found is None:
+        load_deref(frame, instruction)
+    else:
+        frame.stack.append(found)
+
+
+@opcode("LOAD_FROM_DICT_OR_GLOBALS", since=(3, 12))
+def load_from_dict_or_globals(frame: SymbolicFrame, instruction: Instruction) -> None:
+    found = _named(frame, frame.stack.pop(), instruction.value)
+    frame.stack.append(found or frame.scope.load(frame.tracer, instruction.value))
+
+
+@opcode("SETUP_ANNOTATIONS")
+def setup_annotations(frame: SymbolicFrame, instruction: Instruction) -> None:
+    if _named(frame, _namespace(frame), "__annotations__") is None:
+        name = frame.tracer.constant("__annotations__")
+        _namespace(frame).set_item(frame.tracer, name, frame.tracer.make_dict([]))
+
+
+@opcode("LOAD_BUILD_CLASS")
+def load_build_class(frame: SymbolicFrame, instruction: Instruction) -> None:
+    frame.stack.append(frame.scope.load_builtin(frame.tracer, "__build_class__"))
+
+
+decline("it binds names that are not known before", "IMPORT_STAR")
 decline(
     "only the interpreter itself uses it",
     "INTERPRETER_EXIT",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...bytecode.version import rotation_depth
 from ...variables.cell import CellValue
+from ...variables.generator import GeneratorValue, drop
 from ..dispatch import opcode
 from ..frame import NULL
 
@@ -25,7 +26,9 @@ def nothing(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 @opcode("POP_TOP")
 def pop_top(frame: SymbolicFrame, instruction: Instruction) -> None:
-    frame.stack.pop()
+    value = frame.stack.pop()
+    if isinstance(value, GeneratorValue):
+        drop(frame.tracer, value, 2)
 
 
 @opcode("PUSH_NULL")

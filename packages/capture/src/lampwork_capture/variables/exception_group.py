@@ -1,0 +1,193 @@
+"""Exception groups, and what `except*` does with them: split by class, run a handler for each part, put back together.
+
+Invariant: a part of a group remembers which group it was split from, which is what tells an exception that a handler
+raised anew from one that was not handled.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..graph_break import BreakId, GraphBreak
+from ..source import AttributeSource, Source
+from .base import Tracer, Value
+from .class_value import ClassValue
+from .construction import VALUE_CLASSES
+from .exception import ExceptionValue, exception_classes
+from .list import ListValue
+from .tuple import TupleValue
+from .user_object import is_overridden
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_GROUP: Any = getattr(builtins, "BaseExceptionGroup", None)  # from 3.11
+_PLAIN_GROUP: Any = getattr(builtins, "ExceptionGroup", None)
+
+
+class ExceptionGroupValue(ExceptionValue):
+    """An exception group. `origin` is the group it was split from."""
+
+    kind = "an exception group"
+    __slots__ = ("_members", "message", "origin")
+
+    def __init__(self, class_value: ClassValue, source: Source | None = None, obj: Any = None) -> None:
+        super().__init__(class_value, source, obj)
+        self.message: Value | None = None
+        self._members: list[Value] | None = None
+        self.origin: ExceptionValue | None = None
+
+    def members(self, tracer: Tracer) -> list[Value]:
+        """`group.exceptions`."""
+        if self._members is None:
+            assert self.source is not None
+            found = tracer.wrap(self.obj.exceptions, AttributeSource(self.source, "exceptions"))
+            self._members = found.unpack(tracer)
+        return self._members
+
+    def made_by_base(self, tracer: Tracer, args: Sequence[Value]) -> None:
+        super().made_by_base(tracer, args)
+        if len(args) != 2:
+            tracer.raise_observed(
+                TypeError, f"BaseExceptionGroup.__new__() takes exactly 2 arguments ({len(args)} given)"
+            )
+        self.message = args[0].realize()
+        self._members = args[1].realize().unpack(tracer)
+        if not self._members:
+            tracer.raise_observed(ValueError, "second argument (exceptions) must be a non-empty sequence")
+        for index, member in enumerate(self._members):
+            if not isinstance(member, ExceptionValue):
+                tracer.raise_observed(ValueError, f"Item {index} of second argument (exceptions) is not an exception")
+        if self.cls is _GROUP and all(issubclass(m.python_type(), Exception) for m in self._members):
+            self.cls = _PLAIN_GROUP
+            self.class_value = ClassValue(_PLAIN_GROUP)
+
+    def initialized_by_base(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> None:
+        """All was done by `__new__`."""
+
+    def _from_descriptor(self, tracer: Tracer, name: str, raw: Any, owner: type) -> Value | None:
+        if name == "exceptions":
+            return TupleValue(self.members(tracer))
+        if name == "message" and self.message is not None:
+            return self.message
+        return super()._from_descriptor(tracer, name, raw, owner)
+
+    def call_base_slot(
+        self, tracer: Tracer, method: Any, args: Sequence[Value], kwargs: Mapping[str, Value]
+    ) -> Value | None:
+        match method.__name__:
+            case "split" | "subgroup":
+                if not args[0].realize().is_constant() and not isinstance(args[0].realize(), TupleValue):
+                    raise GraphBreak(BreakId.CALL_NOT_MODELLED, "splitting a group by a function is not modelled")
+                matching, rest = split(tracer, self, exception_classes(tracer, args[0]))
+                first = matching or tracer.constant(None)
+                return first if method.__name__ == "subgroup" else TupleValue([first, rest or tracer.constant(None)])
+            case "derive":
+                return self.derive(tracer, args[0].realize().unpack(tracer))
+            case _:
+                return super().call_base_slot(tracer, method, args, kwargs)
+
+    def derive(self, tracer: Tracer, members: Sequence[Value]) -> ExceptionGroupValue:
+        """A group with the same message, without cause and context."""
+        message = self.get_attribute(tracer, "message")
+        made = ClassValue(_GROUP).call(tracer, [message, ListValue(members)], {})
+        assert isinstance(made, ExceptionGroupValue)
+        return made
+
+    def part(self, tracer: Tracer, members: Sequence[Value]) -> ExceptionGroupValue:
+        """What `split` makes of some of the members: the same message, cause and context."""
+        if is_overridden(self.cls, "derive"):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`derive` of {self.describe()} is not modelled")
+        made = self.derive(tracer, members)
+        for name in ("__cause__", "__context__"):
+            made._related[name] = self.related(tracer, name)
+        made._related["__suppress_context__"] = tracer.constant(True)  # as by setting the cause
+        made.origin = self.origin or self
+        return made
+
+    def children(self) -> Sequence[Value]:
+        return (*super().children(), *(self._members or ()))
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        self._initial = (self._args or [], {})
+        super().reconstruct(emitter)
+
+
+if _GROUP is not None:
+    VALUE_CLASSES.insert(0, (_GROUP, ExceptionGroupValue))
+
+
+def split(
+    tracer: Tracer, error: ExceptionValue, classes: tuple[type, ...]
+) -> tuple[ExceptionValue | None, ExceptionValue | None]:
+    """What of an exception is of these classes, and what is not; groups keep their shape."""
+    if issubclass(error.cls, classes):
+        return error, None
+    if not isinstance(error, ExceptionGroupValue):
+        return None, error
+    parts = [split(tracer, member, classes) for member in error.members(tracer) if isinstance(member, ExceptionValue)]
+    matching = [part for part, _ in parts if part is not None]
+    rest = [part for _, part in parts if part is not None]
+    return (
+        error.part(tracer, matching) if matching else None,
+        error.part(tracer, rest) if rest else None,
+    )
+
+
+def match_star(tracer: Tracer, error: Value, kind: Value) -> tuple[Value, Value]:
+    """`except* kind`: what is left of the exception, and what this clause handles (each may be None)."""
+    none = tracer.constant(None)
+    if not isinstance(error, ExceptionValue):
+        return none, none
+    classes = exception_classes(tracer, kind)
+    if any(issubclass(cls, _GROUP) for cls in classes):
+        tracer.raise_observed(TypeError, "catching ExceptionGroup with except* is not allowed. Use except instead.")
+    if isinstance(error, ExceptionGroupValue):
+        matching, rest = split(tracer, error, classes)
+        return rest or none, matching or none
+    if not issubclass(error.cls, classes):
+        return error, none
+    wrapped = ClassValue(_GROUP).call(tracer, [tracer.constant(""), TupleValue([error])], {})
+    return none, wrapped
+
+
+def prepare_reraise(tracer: Tracer, original: Value, collected: Sequence[Value]) -> Value:
+    """What is raised after the last `except*` clause: what no clause handled, and what the clauses raised."""
+    errors = [value for value in collected if isinstance(value, ExceptionValue)]
+    if not errors:
+        return tracer.constant(None)
+    if not isinstance(original, ExceptionGroupValue):
+        return errors[0]
+    left = [e for e in errors if e is original or (isinstance(e, ExceptionGroupValue) and e.origin is original)]
+    raised: list[Value] = [e for e in errors if e not in left]
+    kept = {id(leaf) for error in left for leaf in _leaves(tracer, error)}
+    again = _keep(tracer, original, kept) if kept else None
+    if not raised:
+        return again or tracer.constant(None)
+    if again is not None:
+        raised.append(again)
+    if len(raised) == 1:
+        return raised[0]
+    return ClassValue(_GROUP).call(tracer, [tracer.constant(""), TupleValue(raised)], {})
+
+
+def _leaves(tracer: Tracer, error: ExceptionValue) -> Iterable[ExceptionValue]:
+    if isinstance(error, ExceptionGroupValue):
+        for member in error.members(tracer):
+            if isinstance(member, ExceptionValue):
+                yield from _leaves(tracer, member)
+    else:
+        yield error
+
+
+def _keep(tracer: Tracer, error: ExceptionValue, kept: set[int]) -> ExceptionValue | None:
+    """The group with only these leaves, in its own shape."""
+    if not isinstance(error, ExceptionGroupValue):
+        return error if id(error) in kept else None
+    members = [m for m in error.members(tracer) if isinstance(m, ExceptionValue)]
+    parts = [part for member in members if (part := _keep(tracer, member, kept)) is not None]
+    if not parts:
+        return None
+    return error if len(parts) == len(members) and parts == members else error.part(tracer, parts)

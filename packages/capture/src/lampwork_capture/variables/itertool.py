@@ -1,0 +1,595 @@
+"""The iterators of `itertools`, stepped while tracing.
+
+Each has a rule that gives its next item, and a way to be built anew at the point where it stands. Invariant: an
+iterator below is advanced exactly when the real one would be, so that iterators that share one agree.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import operators
+from .base import Tracer, Value
+from .constant import fold, snapshot
+from .iterator import ComputedIterator, End, FilterValue, StepIterator, make_tuple, step
+from .registry import handles
+
+if TYPE_CHECKING:
+    from ..interpreter.reconstruct import ValueEmitter
+
+_Args = Sequence[Value]
+_Named = Mapping[str, Value]
+Rebuild = Callable[["ValueEmitter"], None]
+
+
+def _iterator_of(tracer: Tracer, value: Value) -> Value:
+    value = value.realize()
+    cls = value.python_type()
+    if not hasattr(cls, "__iter__") and not hasattr(cls, "__getitem__"):
+        tracer.raise_observed(TypeError, f"'{cls.__name__}' object is not iterable")
+    return value.iterate(tracer)
+
+
+def _argument(tracer: Tracer, args: _Args, kwargs: _Named, index: int, name: str, default: Any = None) -> Value:
+    if len(args) > index:
+        return args[index].realize()
+    return kwargs[name].realize() if name in kwargs else tracer.constant(default)
+
+
+def _is_none(value: Value) -> bool:
+    return value.is_constant() and value.as_constant() is None
+
+
+def _call_of(real_type: Any, *parts: Value) -> Rebuild:
+    """Built anew by calling the type with the same parts, which have moved on meanwhile."""
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(real_type)
+        for part in parts:
+            emitter.load_value(part)
+        emitter.call(len(parts))
+
+    return rebuild
+
+
+@handles(itertools.filterfalse)
+def make_filterfalse(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    return FilterValue(args[0].realize(), _iterator_of(tracer, args[1]), itertools.filterfalse, keep=False)
+
+
+@handles(itertools.chain)
+def make_chain(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    return chain_of(make_tuple(tracer, [arg.realize() for arg in args]).iterate(tracer))
+
+
+def chain_of(iterables: Value) -> Value:
+    """`itertools.chain.from_iterable(iterables)`, of an iterator."""
+    current: list[Value] = []
+
+    def produce(tracer: Tracer) -> Value | None:
+        while True:
+            if not current:
+                following = step(tracer, iterables)
+                if following is None:
+                    return None
+                current.append(_iterator_of(tracer, following))
+            item = step(tracer, current[0])
+            if item is not None:
+                return item
+            current.clear()
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(_chain_from)
+        emitter.load_value(iterables)
+        for part in current:
+            emitter.load_value(part)
+        emitter.call(1 + len(current))
+
+    return _Chain(itertools.chain, [iterables], produce, rebuild, current)
+
+
+class _Chain(ComputedIterator):
+    """A chain: besides its iterables, it holds the iterator that it is in."""
+
+    __slots__ = ("_current",)
+
+    def __init__(
+        self,
+        real_type: type,
+        parts: Sequence[Value],
+        produce: Callable[[Tracer], Value | None],
+        rebuild: Rebuild,
+        current: list[Value],
+    ) -> None:
+        super().__init__(real_type, parts, produce, rebuild)
+        self._current = current
+
+    def children(self) -> Sequence[Value]:
+        return (*self.parts, *self._current)
+
+
+def _chain_from(iterables: Any, *current: Any) -> Any:
+    """Run time: a chain that is in the middle of one of its iterables."""
+    return itertools.chain.from_iterable(itertools.chain(current, iterables) if current else iterables)
+
+
+@handles(itertools.islice)
+def make_islice(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    bounds = [snapshot(arg) for arg in args[1:]]
+    fold(tracer, itertools.islice, (), *bounds)
+    iterator = _iterator_of(tracer, args[0])
+    chosen = slice(*bounds)
+    stride = chosen.step or 1
+    state = {"at": 0, "next": chosen.start or 0}
+
+    def produce(tracer: Tracer) -> Value | None:
+        wanted = state["next"] if chosen.stop is None else min(state["next"], chosen.stop)
+        while state["at"] < wanted:
+            if step(tracer, iterator) is None:
+                return None
+            state["at"] += 1
+        if chosen.stop is not None and state["next"] >= chosen.stop:
+            return None
+        item = step(tracer, iterator)
+        state["at"] += 1
+        state["next"] += stride
+        return item
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(itertools.islice)
+        emitter.load_value(iterator)
+        at = state["at"]
+        stop = None if chosen.stop is None else max(chosen.stop - at, 0)
+        first = max(state["next"] - at, 0)
+        for bound in (first if stop is None else min(first, stop), stop, stride):
+            emitter.load_constant(bound)
+        emitter.call(4)
+
+    return ComputedIterator(itertools.islice, [iterator], produce, rebuild)
+
+
+@handles(itertools.repeat)
+def make_repeat(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    item = _argument(tracer, args, kwargs, 0, "object")
+    times = args[1] if len(args) > 1 else kwargs.get("times")
+    left = [None if times is None else max(operators.index_of(tracer, times), 0)]
+
+    def produce(tracer: Tracer) -> Value | None:
+        if left[0] is None:
+            return item
+        if left[0] <= 0:
+            return None
+        left[0] -= 1
+        return item
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(itertools.repeat)
+        emitter.load_value(item)
+        if left[0] is not None:
+            emitter.load_constant(left[0])
+        emitter.call(1 if left[0] is None else 2)
+
+    return ComputedIterator(itertools.repeat, [item], produce, rebuild)
+
+
+@handles(itertools.count)
+def make_count(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    stride = _argument(tracer, args, kwargs, 1, "step", 1)
+    state = [_argument(tracer, args, kwargs, 0, "start", 0)]
+
+    def produce(tracer: Tracer) -> Value | None:
+        item = state[0]
+        state[0] = operators.binary(tracer, operator.add, item, stride)
+        return item
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        _call_of(itertools.count, state[0], stride)(emitter)
+
+    return ComputedIterator(itertools.count, [state[0], stride], produce, rebuild)
+
+
+@handles(itertools.accumulate)
+def make_accumulate(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    iterator = _iterator_of(tracer, args[0])
+    function = _argument(tracer, args, kwargs, 1, "func")
+    initial = _argument(tracer, [], kwargs, 0, "initial")
+    combine = tracer.constant(operator.add) if _is_none(function) else function
+    state: list[Value] = []
+
+    def produce(tracer: Tracer) -> Value | None:
+        if not state and not _is_none(initial):
+            state.append(initial)
+            return initial
+        item = step(tracer, iterator)
+        if item is None:
+            return None
+        state[:] = [tracer.call(combine, [state[0], item]) if state else item]
+        return state[0]
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(_accumulate_from)
+        for part in (iterator, function, state[0] if state else initial):
+            emitter.load_value(part)
+        emitter.load_constant(bool(state))
+        emitter.call(4)
+
+    return ComputedIterator(itertools.accumulate, [iterator, function, initial], produce, rebuild)
+
+
+def _accumulate_from(iterator: Any, function: Any, total: Any, is_started: bool) -> Any:
+    """Run time: an accumulate that has already yielded its total."""
+    made: Any = itertools.accumulate(iterator, function, initial=total)
+    if is_started:
+        next(made)
+    return made
+
+
+@handles(itertools.cycle)
+def make_cycle(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    iterator = _iterator_of(tracer, args[0])
+    seen: list[Value] = []
+    state = {"is_drained": False, "index": 0}
+
+    def produce(tracer: Tracer) -> Value | None:
+        if not state["is_drained"]:
+            item = step(tracer, iterator)
+            if item is not None:
+                seen.append(item)
+                return item
+            state["is_drained"] = True
+        if not seen:
+            return None
+        state["index"] += 1
+        return seen[(state["index"] - 1) % len(seen)]
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(_cycle_from)
+        if state["is_drained"]:
+            emitter.load_constant(())
+        else:
+            emitter.load_value(iterator)
+        for item in seen:
+            emitter.load_value(item)
+        emitter.build_tuple(len(seen))
+        emitter.load_constant(state["index"] if state["is_drained"] else len(seen))
+        emitter.call(3)
+
+    return _Chain(itertools.cycle, [iterator], produce, rebuild, seen)
+
+
+def _cycle_from(iterator: Any, seen: tuple[Any, ...], count: int) -> Any:
+    """Run time: a cycle that has yielded `count` items, those seen first."""
+    made = itertools.cycle(itertools.chain(seen, iterator))
+    for _ in range(count):
+        next(made)
+    return made
+
+
+class _Rows(StepIterator):
+    """Rows that depend on positions only: product, permutations, combinations. `items`: one pool, or several."""
+
+    __slots__ = ("function", "index", "named", "plain", "pools", "rows")
+
+    def __init__(self, function: Any, pools: list[list[Value]], plain: tuple[Any, ...], named: dict[str, Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.pools = pools
+        self.plain = plain
+        self.named = named
+        self.index = 0
+        self.rows = list(function(*(range(len(pool)) for pool in pools), *plain, **named))
+
+    def python_type(self) -> type:
+        return self.function
+
+    def advance(self, tracer: Tracer) -> Value:
+        if self.index >= len(self.rows):
+            raise End
+        row = self.rows[self.index]
+        self.index += 1
+        pools = self.pools * (len(row) // max(len(self.pools), 1) or 1)
+        return make_tuple(tracer, [pools[column if len(self.pools) > 1 else 0][i] for column, i in enumerate(row)])
+
+    def children(self) -> Sequence[Value]:
+        return tuple(item for pool in self.pools for item in pool)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(_advanced)
+        emitter.load_constant(self.index)
+        emitter.load_constant(self.function)
+        for pool in self.pools:
+            for item in pool:
+                emitter.load_value(item)
+            emitter.build_tuple(len(pool))
+        for part in (*self.plain, *self.named.values()):
+            emitter.load_constant(part)
+        emitter.call(2 + len(self.pools) + len(self.plain), tuple(self.named))
+
+
+def _advanced(count: int, function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run time: an iterator that has already yielded `count` items."""
+    made = function(*args, **kwargs)
+    for _ in range(count):
+        next(made)
+    return made
+
+
+@handles(itertools.product)
+def make_product(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    pools = [_iterator_of(tracer, arg).unpack(tracer) for arg in args]
+    named = {name: snapshot(value) for name, value in kwargs.items()}
+    fold(tracer, itertools.product, **named)
+    return _Rows(itertools.product, pools, (), named)
+
+
+def _register_rows() -> None:
+    for function in (itertools.permutations, itertools.combinations, itertools.combinations_with_replacement):
+
+        @handles(function)
+        def make_rows(tracer: Tracer, args: _Args, kwargs: _Named, function: Any = function) -> Value:
+            pool = _iterator_of(tracer, args[0]).unpack(tracer)
+            sizes = tuple(snapshot(arg) for arg in (*args[1:], *kwargs.values()))
+            fold(tracer, function, (), *sizes)
+            return _Rows(function, [pool], sizes, {})
+
+
+_register_rows()
+
+
+@handles(itertools.pairwise)
+def make_pairwise(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    iterator = _iterator_of(tracer, args[0])
+    last: list[Value] = []
+
+    def produce(tracer: Tracer) -> Value | None:
+        if not last:
+            first = step(tracer, iterator)
+            if first is None:
+                return None
+            last.append(first)
+        item = step(tracer, iterator)
+        if item is None:
+            return None
+        pair = make_tuple(tracer, [last[0], item])
+        last[0] = item
+        return pair
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(_pairwise_from)
+        emitter.load_value(iterator)
+        for item in last:
+            emitter.load_value(item)
+        emitter.call(1 + len(last))
+
+    return _Chain(itertools.pairwise, [iterator], produce, rebuild, last)
+
+
+def _pairwise_from(iterator: Any, *last: Any) -> Any:
+    """Run time: a pairwise that has yielded a pair with `last` at its end."""
+    return itertools.pairwise(itertools.chain(last, iterator))
+
+
+@handles(itertools.starmap)
+def make_starmap(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    function, iterator = args[0].realize(), _iterator_of(tracer, args[1])
+
+    def produce(tracer: Tracer) -> Value | None:
+        item = step(tracer, iterator)
+        return None if item is None else tracer.call(function, _iterator_of(tracer, item).unpack(tracer))
+
+    parts = [function, iterator]
+    return ComputedIterator(itertools.starmap, parts, produce, _call_of(itertools.starmap, *parts))
+
+
+@handles(itertools.takewhile)
+def make_takewhile(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    test, iterator = args[0].realize(), _iterator_of(tracer, args[1])
+
+    def produce(tracer: Tracer) -> Value | None:
+        item = step(tracer, iterator)
+        return item if item is not None and tracer.call(test, [item]).truth(tracer) else None
+
+    return ComputedIterator(
+        itertools.takewhile, [test, iterator], produce, _call_of(itertools.takewhile, test, iterator)
+    )
+
+
+@handles(itertools.dropwhile)
+def make_dropwhile(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    test, iterator = args[0].realize(), _iterator_of(tracer, args[1])
+    state = {"is_dropping": True}
+
+    def produce(tracer: Tracer) -> Value | None:
+        while (item := step(tracer, iterator)) is not None:
+            if not state["is_dropping"] or not tracer.call(test, [item]).truth(tracer):
+                state["is_dropping"] = False
+                return item
+        return None
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        if state["is_dropping"]:
+            _call_of(itertools.dropwhile, test, iterator)(emitter)
+            return
+        emitter.begin_call(_dropwhile_from)
+        emitter.load_value(iterator)
+        emitter.call(1)
+
+    return ComputedIterator(itertools.dropwhile, [test, iterator], produce, rebuild)
+
+
+def _dropwhile_from(iterator: Any) -> Any:
+    """Run time: a dropwhile that drops no more."""
+    made = itertools.dropwhile(lambda item: False, itertools.chain((None,), iterator))
+    next(made)
+    return made
+
+
+@handles(itertools.compress)
+def make_compress(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    data = _iterator_of(tracer, _argument(tracer, args, kwargs, 0, "data"))
+    selectors = _iterator_of(tracer, _argument(tracer, args, kwargs, 1, "selectors"))
+
+    def produce(tracer: Tracer) -> Value | None:
+        while (item := step(tracer, data)) is not None:
+            chosen = step(tracer, selectors)
+            if chosen is None:
+                return None
+            if chosen.truth(tracer):
+                return item
+        return None
+
+    return ComputedIterator(
+        itertools.compress, [data, selectors], produce, _call_of(itertools.compress, data, selectors)
+    )
+
+
+@handles(itertools.zip_longest)
+def make_zip_longest(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    columns: list[Value | None] = [_iterator_of(tracer, arg) for arg in args]
+    fill = _argument(tracer, [], kwargs, 0, "fillvalue")
+
+    def produce(tracer: Tracer) -> Value | None:
+        row: list[Value] = []
+        for index, column in enumerate(columns):
+            item = None if column is None else step(tracer, column)
+            if item is None:
+                columns[index] = None
+                if all(other is None for other in columns):
+                    return None
+            row.append(fill if item is None else item)
+        return make_tuple(tracer, row) if row else None
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(itertools.zip_longest)
+        for column in columns:
+            if column is None:
+                emitter.load_constant(())
+            else:
+                emitter.load_value(column)
+        emitter.load_value(fill)
+        emitter.call(len(columns) + 1, ("fillvalue",))
+
+    parts = [column for column in columns if column is not None]
+    return ComputedIterator(itertools.zip_longest, [*parts, fill], produce, rebuild)
+
+
+# Iterators that share one below them
+
+
+class _Group(StepIterator):
+    """One group of a groupby: ends when the groupby moves on."""
+
+    __slots__ = ("key", "owner")
+
+    def __init__(self, owner: GroupByValue, key: Value) -> None:
+        super().__init__()
+        self.owner = owner
+        self.key = key
+
+    def python_type(self) -> type:
+        return type(next(itertools.groupby("a"))[1])
+
+    def advance(self, tracer: Tracer) -> Value:
+        owner = self.owner
+        if owner.group is not self:
+            raise End
+        if owner.value is None and not owner.take(tracer):
+            raise End
+        assert owner.key is not None and owner.value is not None
+        if not operators.equal(tracer, self.key, owner.key):
+            raise End
+        value, owner.value = owner.value, None
+        return value
+
+    def children(self) -> Sequence[Value]:
+        return (self.owner, self.key)
+
+
+class GroupByValue(StepIterator):
+    """`itertools.groupby(iterable, key)`."""
+
+    __slots__ = ("function", "group", "iterator", "key", "value")
+
+    def __init__(self, iterator: Value, function: Value) -> None:
+        super().__init__()
+        self.iterator = iterator
+        self.function = function
+        self.key: Value | None = None  # of the item that was taken last
+        self.value: Value | None = None  # an item that no group has yielded yet
+        self.group: _Group | None = None
+
+    def python_type(self) -> type:
+        return itertools.groupby
+
+    def take(self, tracer: Tracer) -> bool:
+        """Take the next item from below."""
+        item = step(tracer, self.iterator)
+        if item is None:
+            return False
+        self.key = item if _is_none(self.function) else tracer.call(self.function, [item]).realize()
+        self.value = item
+        return True
+
+    def advance(self, tracer: Tracer) -> Value:
+        target = None if self.group is None else self.group.key
+        self.group = None
+        while self.key is None or (target is not None and operators.equal(tracer, target, self.key)):
+            if not self.take(tracer):
+                raise End
+        group = self.group = _Group(self, self.key)
+        return make_tuple(tracer, [self.key, group])
+
+    def children(self) -> Sequence[Value]:
+        return (self.iterator, self.function)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self.key is not None:
+            super().reconstruct(emitter)
+        _call_of(itertools.groupby, self.iterator, self.function)(emitter)
+
+
+@handles(itertools.groupby)
+def make_groupby(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    iterator = _iterator_of(tracer, _argument(tracer, args, kwargs, 0, "iterable"))
+    return GroupByValue(iterator, _argument(tracer, args, kwargs, 1, "key"))
+
+
+class _Tee(StepIterator):
+    """One of the iterators that `itertools.tee` gives; they share what was read from below."""
+
+    __slots__ = ("index", "iterator", "shared")
+
+    def __init__(self, iterator: Value, shared: list[Value], index: int = 0) -> None:
+        super().__init__()
+        self.iterator = iterator
+        self.shared = shared
+        self.index = index
+
+    def python_type(self) -> type:
+        return type(itertools.tee(())[0])
+
+    def advance(self, tracer: Tracer) -> Value:
+        if self.index == len(self.shared):
+            item = step(tracer, self.iterator)
+            if item is None:
+                raise End
+            self.shared.append(item)
+        self.index += 1
+        return self.shared[self.index - 1]
+
+    def children(self) -> Sequence[Value]:
+        return (self.iterator, *self.shared)
+
+
+@handles(itertools.tee)
+def make_tee(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
+    count = 2 if len(args) < 2 else operators.index_of(tracer, args[1])
+    iterator = _iterator_of(tracer, args[0])
+    if isinstance(iterator, _Tee):
+        below, shared, index = iterator.iterator, iterator.shared, iterator.index
+    else:
+        below, shared, index = iterator, [], 0
+    return make_tuple(tracer, [_Tee(below, shared, index) for _ in range(count)])
