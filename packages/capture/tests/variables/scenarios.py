@@ -218,4 +218,5 @@ def check_scenario(scenario: Scenario, is_whole: bool) -> None:
         assert expected == actual
         assert records, "no frame was looked at"
         if is_whole:
-            assert not breaks_of(scenario, records)
+            reasons = breaks_of(scenario, records)
+            assert not reasons, reasons

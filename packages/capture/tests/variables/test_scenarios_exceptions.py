@@ -1,4 +1,7 @@
-"""Exceptions: raised, caught, chained, cleaned up after, half way through a mutation, and seen by the caller."""
+"""Exceptions: raised, caught, chained, cleaned up after, half way through a mutation, and seen by the caller.
+
+PYTEST_DONT_REWRITE: `assert` statements are programs here.
+"""
 
 # ruff: noqa
 from __future__ import annotations

@@ -316,7 +316,8 @@ class FrameTracer:
 
     def drop_locals(self, frame: SymbolicFrame) -> None:
         """A frame has ended: a generator that only its locals held is closed."""
-        for index, value in enumerate(frame.slots):
+        for index in range(len(frame.slots)):
+            value = frame.slots[index]
             if isinstance(value, GeneratorValue):
                 frame.slots[index] = None
                 drop(self, value, 2)

@@ -283,6 +283,11 @@ class MadeFunctionValue(FunctionValue):
                 return tracer.constant(consts[0] if consts and isinstance(consts[0], str) else None)
             case "__module__":
                 return tracer.constant(self._scope.variables.get("__name__"))
+            case "__annotations__":
+                flat = [] if self._annotations is None else self._annotations.unpack(tracer)
+                made = tracer.make_dict(list(zip(flat[::2], flat[1::2])))
+                tracer.side_effects.store_attribute(self, name, made)
+                return made
             case "__defaults__":
                 return self._defaults or tracer.constant(None)
             case "__kwdefaults__":

@@ -34,7 +34,7 @@ def load_const(frame: SymbolicFrame, instruction: Instruction) -> None:
 def _unbound(frame: SymbolicFrame, slot: int) -> NoReturn:
     """The user reads or deletes a variable that is not bound."""
     name = frame.decoded.slot_names[slot]
-    is_free = slot >= frame.decoded.first_free
+    is_free = name in frame.code.co_freevars
     kind = NameError if is_free else UnboundLocalError
     if PY311:
         where = "free variable" if is_free else "local variable"
