@@ -11,6 +11,7 @@ from types import CodeType
 from .graph.builder import TracedGraph
 from .graph_break import BreakRecord
 from .guards.facts import GuardSet
+from .guards.tree import NOTHING_HANDED, Handed
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class CapturedFrame:
     resumes: tuple[CodeType, ...] = ()
     native_instructions: int = 0  # of the user's, that run as plain Python at the break
     caller: CodeType | None = None  # the nearest recorded frame (its new code, or its own) that was running
+    handed: Handed = NOTHING_HANDED  # by the guard check to the replacement
 
     @property
     def is_skipped(self) -> bool:

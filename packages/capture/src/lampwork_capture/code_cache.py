@@ -18,7 +18,7 @@ from .bytecode.assemble import argument_slots
 from .bytecode.version import qualified_name
 from .guards.facts import GuardSet, UserLine
 from .guards.reason import Failure, first_failure, weakened
-from .guards.tree import build_tree
+from .guards.tree import NOTHING_HANDED, Handed, Stamps, build_tree
 from .recompilation import Recompilation, is_too_often, recompilation
 from .source import FrameScope
 from .varying import VaryingNumbers, changed_numbers
@@ -47,6 +47,7 @@ class CodeCache:
     """Makes entries for one owner, counts, and enforces the limit of entries per code object and cause."""
 
     limit: int = DEFAULT_RECOMPILE_LIMIT
+    verify: bool = False
     compiled: int = 0
     refused: int = 0  # frames that ran natively because of the limit
     varying: VaryingNumbers = field(default_factory=VaryingNumbers)
@@ -81,15 +82,21 @@ class CodeCache:
         return over
 
     def make_entry(
-        self, view: _native.FrameView, guards: GuardSet, replacement: CodeType | None, extra: Any = None
+        self,
+        view: _native.FrameView,
+        guards: GuardSet,
+        replacement: CodeType | None,
+        extra: Any = None,
+        handed: Handed = NOTHING_HANDED,
     ) -> _native.CacheEntry:
         """An entry for the frame that `view` shows; without replacement code, calls like this one run natively.
 
-        `extra` must not hold `view.code` (it would never be freed).
+        `extra` must not hold `view.code` (it would never be freed). `handed`: what the guard check hands to the
+        replacement as its last argument.
 
         Raises UnsupportedGuardError, or GuardsDoNotHoldError.
         """
-        tree = build_tree(guards, view.code)
+        tree = build_tree(guards, view.code, handed, Stamps.VERIFIED if self.verify else Stamps.WHERE_LARGE)
         if not holds_for(tree, view):
             failure = first_failure(guards, scope_of(view))
             raise GuardsDoNotHoldError(view.code, _disagreement(guards, view) if failure is None else str(failure))

@@ -17,6 +17,7 @@ class CaptureConfig:
     many captures of one code object are kept before it runs eagerly. `longest_chain`: attempts to place a break.
     `convert_without_tensor_work`: replace also frames that do nothing with tensors, which gains nothing; tests of the
     interpreter itself ask for it.
+    `verify`: what a short cut of the guards says is checked, and the process ends if it is wrong (`LAMPWORK_VERIFY=1`).
     """
 
     fullgraph: bool = False
@@ -24,10 +25,11 @@ class CaptureConfig:
     recompile_limit: int = 8
     longest_chain: int = 32
     convert_without_tensor_work: bool = False
+    verify: bool = False
 
 
 def config_from_environment(*, fullgraph: bool = False) -> CaptureConfig:
     """The defaults, with what the environment says."""
-    strict = os.environ.get("LAMPWORK_STRICT", "") not in ("", "0")
+    strict, verify = (os.environ.get(name, "") not in ("", "0") for name in ("LAMPWORK_STRICT", "LAMPWORK_VERIFY"))
     limit = int(os.environ.get("LAMPWORK_RECOMPILE_LIMIT", "8"))
-    return CaptureConfig(fullgraph=fullgraph, strict=strict, recompile_limit=limit)
+    return CaptureConfig(fullgraph=fullgraph, strict=strict, recompile_limit=limit, verify=verify)

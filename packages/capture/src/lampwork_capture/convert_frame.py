@@ -157,7 +157,8 @@ def _finish_return(
     state.restore()
     prefix = emit_prefix(tracer, emitter, compile_graph)
     code = code_of_return(tracer.code, prefix)
-    return CapturedFrame(qualified_name(tracer.code), tracer.code, code, prefix.graph, tracer.guards.freeze(), None)
+    guards, name = tracer.guards.freeze(), qualified_name(tracer.code)
+    return CapturedFrame(name, tracer.code, code, prefix.graph, guards, None, handed=prefix.handed)
 
 
 def _finish_break(
@@ -189,7 +190,9 @@ def _finish_break(
     final_facts(tracer, tracer.side_effects.written_objects())
     state.restore()
     prefix = emit_prefix(tracer, emitter, compile_graph)
-    replacement, called = code_of_break(tracer.code, prefix.instructions, links[0].native, emitter)
+    replacement, called = code_of_break(
+        tracer.code, prefix.instructions, links[0].native, emitter, prefix.extra_arguments
+    )
     return CapturedFrame(
         qualified_name(tracer.code),
         tracer.code,
@@ -199,6 +202,7 @@ def _finish_break(
         point.record,
         (*resumes, *called),
         len(point.region),
+        handed=prefix.handed,
     )
 
 

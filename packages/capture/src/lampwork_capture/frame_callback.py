@@ -65,7 +65,7 @@ class FrameCallback:
         self.backend_name = name
         self.config = config
         self.policy = policy
-        self.cache = CodeCache(limit=config.recompile_limit)
+        self.cache = CodeCache(limit=config.recompile_limit, verify=config.verify)
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self._warned: set[tuple[str, int, str]] = set()
@@ -109,7 +109,7 @@ class FrameCallback:
             captured = convert(code, scope_of(view), self.config, self.policy, compile_graph, attempt, varying)
             if fits_another(view, entries, self):
                 return _native.RETRY
-            entry = self.cache.make_entry(view, captured.guards, captured.replacement)
+            entry = self.cache.make_entry(view, captured.guards, captured.replacement, handed=captured.handed)
         except SkipFrame as skip:
             record = BreakRecord(skip.break_id, skip.cause, skip.break_id.hint, line)
             if self.config.fullgraph and skip.break_id is not BreakId.NO_TENSOR_WORK:

@@ -37,7 +37,7 @@ from lampwork_capture.guards.facts import (
     TypeIs,
 )
 from lampwork_capture.guards.global_state import STATE, Call, native_item, read_global_state
-from lampwork_capture.guards.tree import UnsupportedGuardError, build_tree
+from lampwork_capture.guards.tree import Handed, Stamps, UnsupportedGuardError, build_tree
 from lampwork_capture.source import (
     AttributeSource,
     BuiltinSource,
@@ -72,9 +72,15 @@ def framed(free):
 
 
 def native(facts, x, y=None, free=None, names=None):
+    """The answer of a plain tree; one that goes by stamps from its second check on must give it too."""
     function = framed(free)
-    tree = build_tree(GuardSet(tuple(Guard(fact) for fact in facts)), function.__code__)
-    return tree.check((x, y), function.__closure__, globals() if names is None else names, BUILTINS)
+    guards = GuardSet(tuple(Guard(fact) for fact in facts))
+    scope = (x, y), function.__closure__, globals() if names is None else names, BUILTINS
+    plain = build_tree(guards, function.__code__, stamps=Stamps.NEVER).check(*scope)
+    stamped = build_tree(guards, function.__code__, stamps=Stamps.VERIFIED)
+    assert [stamped.check(*scope) for _ in range(3)] == [plain] * 3
+    assert not plain or stamped.counts["sweeps"] == 2, stamped.counts
+    return plain
 
 
 def reference(facts, x, y=None, free=None, names=None):
@@ -605,10 +611,12 @@ def test_checks_do_not_leak():
         AllDistinct(AttributeSource(X, "weight"), (AttributeSource(X, "bias"),)),
         state_fact(),
     ]
-    tree = build_tree(GuardSet(tuple(Guard(fact) for fact in facts)), framed(1).__code__)
+    guards = GuardSet(tuple(Guard(fact) for fact in facts))
+    tree = build_tree(guards, framed(1).__code__, Handed((AttributeSource(X, "weight"),), (X,)), Stamps.ALWAYS)
     counts = sys.getrefcount(linear), sys.getrefcount(linear.weight), sys.getrefcount(type(linear))
     for _ in range(200):
         assert tree.check((linear, 1), None, {}, {})
+        assert tree.read_handed((linear, 1), None, {}, {}) == ((linear.weight,), linear)
         assert not tree.check((torch.nn.ReLU(), 1), None, {}, {})
     assert counts == (sys.getrefcount(linear), sys.getrefcount(linear.weight), sys.getrefcount(type(linear)))
 
@@ -720,7 +728,8 @@ def test_changes_are_seen_after_a_check_has_remembered_attributes():
     for index, change in enumerate(changes):
         net = Net()
         facts = facts_of(net)
-        tree = build_tree(GuardSet(tuple(Guard(fact) for fact in facts)), framed(1).__code__)
+        guards = GuardSet(tuple(Guard(fact) for fact in facts))
+        tree = build_tree(guards, framed(1).__code__, stamps=Stamps.VERIFIED)
         other = Net()
         for _ in range(3):
             assert not tree.check((other, 1), None, {}, {})
@@ -781,7 +790,7 @@ def test_remembered_attributes_agree_with_the_reference_under_mutation(steps):
         ConstantIs(AttributeSource(X, "b"), ByIdentity(1)),
         ConstantIs(AttributeSource(X, "in_class"), ByIdentity(5)),
     ]
-    tree = build_tree(GuardSet(tuple(Guard(fact) for fact in facts)), framed(1).__code__)
+    tree = build_tree(GuardSet(tuple(Guard(fact) for fact in facts)), framed(1).__code__, stamps=Stamps.VERIFIED)
     for which, action, value in steps:
         thing = things[which]
         if action == 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, cast
@@ -46,8 +47,9 @@ class EditableCode:
     stack_size: int = 0  # at least this much
     instructions: list[Instruction] = field(default_factory=list[Instruction])
 
-    def take_plain_arguments(self) -> None:
-        """Make every argument slot a plain positional argument: the convention for replacement code."""
+    def take_plain_arguments(self, more: Sequence[str] = ()) -> None:
+        """Make every argument slot, then `more`, plain positional arguments: the convention for replacement code."""
+        self.argument_names += more
         self.positional_count = len(self.argument_names)
         self.positional_only_count = 0
         self.keyword_only_count = 0

@@ -293,13 +293,13 @@ lw_argument_slots(PyCodeObject *code)
 }
 
 lw_entry *
-lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope)
+lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope, PyObject **handed)
 {
     for (lw_entry *entry = extra->first; entry != NULL; entry = entry->next) {
         if (!belongs_to(entry, owner)) {
             continue;
         }
-        if (entry->guards != NULL && !lw_guard_tree_check(entry->guards, scope)) {
+        if (entry->guards != NULL && !lw_guard_tree_check(entry->guards, scope, handed)) {
             continue;
         }
         if (entry != extra->first && (entry->code != NULL || entry->guards != NULL)) {
@@ -328,9 +328,12 @@ set_owner(lw_entry *entry, PyObject *owner)
 }
 
 static int
-check_shape(PyCodeObject *original, PyCodeObject *replacement)
+check_shape(PyCodeObject *original, PyCodeObject *replacement, PyObject *guards)
 {
     int wanted = lw_argument_slots(original);
+    if (guards != NULL && lw_guard_tree_hands_over(guards)) {
+        wanted++; /* what the guard check hands over, last */
+    }
     int unwanted_flags = CO_VARARGS | CO_VARKEYWORDS | CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR;
     if (replacement->co_argcount != wanted || replacement->co_kwonlyargcount != 0
         || (replacement->co_flags & unwanted_flags) != 0 || (replacement->co_flags & CO_NEWLOCALS) == 0
@@ -356,7 +359,7 @@ lw_cache_add(PyCodeObject *code, lw_entry *entry, PyObject *owner)
         PyErr_SetString(PyExc_ValueError, "the cache entry is already in a cache");
         return -1;
     }
-    if ((entry->code != NULL && check_shape(code, entry->code) < 0) || set_owner(entry, owner) < 0) {
+    if ((entry->code != NULL && check_shape(code, entry->code, entry->guards) < 0) || set_owner(entry, owner) < 0) {
         return -1;
     }
     if (entry->code != NULL) {

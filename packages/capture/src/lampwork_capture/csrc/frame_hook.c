@@ -24,6 +24,7 @@ typedef struct {
     lw_tail_call *tail; /* the tail call that is being made */
     int depth;          /* frames of this thread that the hook is running */
     int in_callback;    /* while tracing, no evaluator below us sees frames either */
+    PyObject *handed;   /* what a guard check hands over, on its way into the frame that is about to start; strong */
 } lw_thread;
 
 static _Thread_local lw_thread this_thread;
@@ -253,6 +254,7 @@ run_natively(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag
 static PyObject *
 run_replacement_frame(lw_thread *t, PyThreadState *tstate, lw_frame *frame)
 {
+    Py_CLEAR(t->handed); /* the frame holds it now */
     if (t->replaced != NULL) {
         lw_frame *original = t->replaced;
         t->replaced = NULL;
@@ -332,6 +334,30 @@ finish_tail_calls(lw_thread *t, PyObject *result)
     return result;
 }
 
+/* Call the replacement with the frame's arguments and then `handed`, which is stolen. */
+static PyObject *
+call_with_handed(lw_thread *t, PyFunctionObject *function, const lw_scope *scope, PyObject *handed)
+{
+    PyObject *few[16];
+    size_t n = (size_t)scope->n_slots;
+    PyObject **arguments = n < Py_ARRAY_LENGTH(few) ? few : PyMem_Malloc((n + 1) * sizeof(PyObject *));
+    if (arguments == NULL) {
+        Py_DECREF(handed);
+        return PyErr_NoMemory();
+    }
+    memcpy(arguments, scope->slots, n * sizeof(PyObject *));
+    arguments[n] = handed;
+    PyObject *outer = t->handed;
+    t->handed = handed;
+    PyObject *result = function->vectorcall((PyObject *)function, arguments, n + 1, NULL);
+    Py_CLEAR(t->handed); /* if the frame never started */
+    t->handed = outer;
+    if (arguments != few) {
+        PyMem_Free(arguments);
+    }
+    return result;
+}
+
 /* Whether a frame that begins is that of the tail call being made: whoever makes the call takes its TailCall too. */
 static bool
 is_tail_called(lw_thread *t, lw_frame *frame)
@@ -345,15 +371,21 @@ is_tail_called(lw_thread *t, lw_frame *frame)
     return true;
 }
 
+/* Steals `handed`, which may be NULL. */
 static PyObject *
-run_entry(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, bool is_tail)
+run_entry(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, PyObject *handed,
+          bool is_tail)
 {
     Py_INCREF(entry); /* a reset while it runs must not free it */
     PyObject *result = NULL;
     PyFunctionObject *function = borrow_function(entry, frame, scope);
-    if (function != NULL) {
+    if (function == NULL) {
+        Py_XDECREF(handed);
+    }
+    else {
         t->replaced = frame;
-        result = function->vectorcall((PyObject *)function, scope->slots, (size_t)scope->n_slots, NULL);
+        result = handed != NULL ? call_with_handed(t, function, scope, handed)
+                                : function->vectorcall((PyObject *)function, scope->slots, (size_t)scope->n_slots, NULL);
         t->replaced = NULL; /* should the call have failed before it began */
         give_back_function(entry, function);
     }
@@ -407,10 +439,28 @@ call_callback(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject
     return result;
 }
 
+/* Steals `handed`, which may be NULL. */
 static PyObject *
-run_found(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, bool is_tail)
+run_found(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, PyObject *handed,
+          bool is_tail)
 {
-    return entry->code == NULL ? run_skip(t, tstate, frame, entry->recursive) : run_entry(t, tstate, frame, entry, scope, is_tail);
+    if (entry->code == NULL) {
+        Py_XDECREF(handed);
+        return run_skip(t, tstate, frame, entry->recursive);
+    }
+    return run_entry(t, tstate, frame, entry, scope, handed, is_tail);
+}
+
+/* An entry that was just made for this call. */
+static PyObject *
+run_new(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, bool is_tail)
+{
+    PyObject *handed = NULL;
+    if (entry->guards != NULL && lw_guard_tree_hands_over(entry->guards)
+        && !lw_guard_tree_check(entry->guards, scope, &handed)) {
+        return run_natively(t, tstate, frame, 0); /* another thread changed what it speaks about */
+    }
+    return run_found(t, tstate, frame, entry, scope, handed, is_tail);
 }
 
 static PyObject *
@@ -422,11 +472,12 @@ run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *c
     if (answer == retry_marker) {
         /* Another thread made a fitting entry meanwhile; should it be gone again, the frame runs natively. */
         lw_code_extra *extra = lw_cache_find(code);
-        lw_entry *found = extra != NULL ? lw_cache_lookup(extra, owner, scope) : NULL;
+        PyObject *handed = NULL;
+        lw_entry *found = extra != NULL ? lw_cache_lookup(extra, owner, scope, &handed) : NULL;
         if (found != NULL) {
             Py_DECREF(answer);
             Py_DECREF(owner);
-            return run_found(t, tstate, frame, found, scope, is_tail);
+            return run_found(t, tstate, frame, found, scope, handed, is_tail);
         }
         Py_SETREF(answer, Py_NewRef(Py_None));
     }
@@ -450,7 +501,7 @@ run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *c
             result = lw_frame_leave(tstate, frame, NULL);
         }
         else {
-            result = run_found(t, tstate, frame, (lw_entry *)answer, scope, is_tail);
+            result = run_new(t, tstate, frame, (lw_entry *)answer, scope, is_tail);
         }
     }
     else {
@@ -466,11 +517,12 @@ run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *c
 static PyObject *
 run_call(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_code_extra *extra, const lw_scope *scope, bool is_tail)
 {
-    lw_entry *entry = extra != NULL ? lw_cache_lookup(extra, t->owner, scope) : NULL;
+    PyObject *handed = NULL;
+    lw_entry *entry = extra != NULL ? lw_cache_lookup(extra, t->owner, scope, &handed) : NULL;
     if (entry == NULL) {
         return run_missed(t, tstate, frame, lw_frame_code(frame), scope, is_tail);
     }
-    return run_found(t, tstate, frame, entry, scope, is_tail);
+    return run_found(t, tstate, frame, entry, scope, handed, is_tail);
 }
 
 /* The same for a frame whose arguments are not all in their slots. */

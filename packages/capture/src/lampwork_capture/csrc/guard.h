@@ -2,6 +2,7 @@
 #ifndef LAMPWORK_GUARD_H
 #define LAMPWORK_GUARD_H
 #include "native.h"
+#include <string.h>
 
 /* How the value of a node is read from that of its parent, or from the frame. Python sees the names. */
 enum lw_access {
@@ -41,6 +42,8 @@ enum lw_check_kind {
     LW_CHECK_COUNT
 };
 
+#define LW_TABLES 3 /* of an nn.Module: parameters, buffers, modules */
+
 /* guard_access.c: reading objects without running the user's code. Values are new references; NULL (no exception) when
  * there is no such thing, or when only user code could tell. */
 int lw_access_setup(PyObject *module);
@@ -49,8 +52,13 @@ typedef struct {
     bool ready, plain, is_instance, has_tables;
     bool from_dict; /* of the last attribute read: it stands in one of these dictionaries */
     PyObject *dict;
-    PyObject *tables[3]; /* of an nn.Module: parameters, buffers, modules; NULL where absent or empty */
+    PyObject *tables[LW_TABLES]; /* of an nn.Module: parameters, buffers, modules; NULL where absent or empty */
 } lw_object_view;
+
+bool lw_plain_getattribute(PyTypeObject *type);  /* whether attributes are found as object.__getattribute__ finds them */
+bool lw_read_raw_from_class(PyObject *found);    /* whether reading it from its class gives it as it stands there */
+bool lw_has_module_getattr(PyTypeObject *type);  /* whether its __getattr__ is that of nn.Module */
+PyObject *lw_module_table(PyObject *namespace, int i); /* parameters, buffers, modules; borrowed; NULL: none */
 
 PyObject *lw_read_attribute(lw_object_view *view, PyObject *object, PyObject *name);
 PyObject *lw_read_item(PyObject *object, Py_ssize_t index);
@@ -62,8 +70,8 @@ PyObject *lw_plain_mapping(PyObject *object); /* borrowed: the dict that a read-
 typedef struct {
     PyTypeObject *type; /* borrowed, compared only; NULL: nothing known */
     unsigned int type_version;
-    uint64_t dict_version, table_versions[3];
-    PyObject *tables[3]; /* borrowed from the dictionary while its version is `dict_version` */
+    uint64_t dict_version, table_versions[LW_TABLES];
+    PyObject *tables[LW_TABLES]; /* borrowed from the dictionary while its version is `dict_version` */
 } lw_attribute_cache;
 
 bool lw_attributes_unchanged(const lw_attribute_cache *cache, PyObject *object);
@@ -76,6 +84,17 @@ Py_ssize_t lw_length(PyObject *object);                      /* -1: only user co
 /* versions.c: equal numbers mean that nothing has changed; 0: changes would not show */
 unsigned int lw_type_version(PyTypeObject *type); /* its bases included */
 uint64_t lw_dict_version(PyObject *dict);
+const void *lw_dict_version_word(PyObject *dict); /* where the version stands; NULL: changes would not show */
+const void *lw_dict_settle(PyObject *dict);       /* the same, after making changes show where that is possible */
+PyObject **lw_dict_place(PyObject *object); /* of its pointer to its instance dictionary; NULL: objects of its class have none */
+
+static inline uint64_t
+lw_load_word(const void *address)
+{
+    uint64_t word;
+    memcpy(&word, address, sizeof(word));
+    return word;
+}
 
 /* guard_value.c */
 bool lw_is_constant(PyObject *value);                        /* whether lw_same_constant is defined for it */
@@ -102,9 +121,25 @@ typedef struct {
 
 #define LW_ANY_SIZE INT64_MIN
 
+/* What decides whether a tensor that matches still does, as words of memory. */
+#define LW_TENSOR_RANK 5   /* up to this rank sizes and strides stand in the tensor itself */
+#define LW_TENSOR_BLOCK 15 /* words from the rank to the key set */
+typedef struct {
+    PyObject *tensor; /* all borrowed */
+    PyTypeObject *type;
+    const char *impl, *autograd;
+    const uint64_t *block;       /* expected; shared by tensors that are alike */
+    uint64_t requires_grad, grad_fn; /* of `autograd`, if there is any */
+    int node;
+} lw_tensor_stamp;
+
 int lw_tensor_setup(PyObject *module);
 lw_tensor_check *lw_tensor_compile(PyObject *spec); /* NULL with an exception; free with PyMem_Free */
 bool lw_tensor_matches(PyObject *value, const lw_tensor_check *check);
+/* Notes a tensor that matches; `block` is filled. False: only calls can tell. */
+bool lw_tensor_stamp_make(PyObject *tensor, const lw_tensor_check *check, lw_tensor_stamp *stamp, uint64_t *block);
+/* The first of n tensors, all alive, that is not as it was noted; -1: none. */
+int lw_tensor_stamps_check(const lw_tensor_stamp *stamps, int n);
 
 /* guard_state.c */
 typedef struct lw_state_item lw_state_item;

@@ -13,17 +13,13 @@ static PyObject *module_getattr = NULL; /* torch.nn.Module.__getattr__ */
 static PyObject *
 instance_dict(PyObject *object)
 {
-    PyObject **pointer = _PyObject_GetDictPtr(object);
-    if (pointer == NULL || *pointer == NULL) {
-        PyErr_Clear();
-        return NULL;
-    }
-    return *pointer;
+    PyObject **place = lw_dict_place(object);
+    return place != NULL ? *place : NULL;
 }
 
 /* Whether `object.name` is decided by `object.__getattribute__`, and what comes after it. */
-static bool
-plain_getattribute(PyTypeObject *type)
+bool
+lw_plain_getattribute(PyTypeObject *type)
 {
     return type->tp_getattro == PyObject_GenericGetAttr || type->tp_getattro == PyModule_Type.tp_getattro
            || _PyType_Lookup(type, str_getattribute) == object_getattribute;
@@ -62,17 +58,30 @@ bind(PyObject *descriptor, PyObject *object, PyTypeObject *type)
     return get(descriptor, object, (PyObject *)type);
 }
 
+bool
+lw_has_module_getattr(PyTypeObject *type)
+{
+    return module_getattr != NULL && _PyType_Lookup(type, str_getattr) == module_getattr;
+}
+
+PyObject *
+lw_module_table(PyObject *namespace, int i)
+{
+    PyObject *names[] = {str_parameters, str_buffers, str_modules};
+    PyObject *table = PyDict_GetItemWithError(namespace, names[i]);
+    return table != NULL && PyDict_Check(table) ? table : NULL;
+}
+
 static void
 find_tables(lw_object_view *view, PyTypeObject *type)
 {
     view->has_tables = true;
-    if (view->dict == NULL || module_getattr == NULL || _PyType_Lookup(type, str_getattr) != module_getattr) {
+    if (view->dict == NULL || !lw_has_module_getattr(type)) {
         return;
     }
-    PyObject *names[] = {str_parameters, str_buffers, str_modules};
-    for (int i = 0; i < 3; i++) {
-        PyObject *table = PyDict_GetItemWithError(view->dict, names[i]);
-        if (table != NULL && PyDict_Check(table) && PyDict_GET_SIZE(table) > 0) {
+    for (int i = 0; i < LW_TABLES; i++) {
+        PyObject *table = lw_module_table(view->dict, i);
+        if (table != NULL && PyDict_GET_SIZE(table) > 0) {
             view->tables[i] = table;
         }
     }
@@ -85,7 +94,7 @@ module_member(lw_object_view *view, PyTypeObject *type, PyObject *name)
     if (!view->has_tables) {
         find_tables(view, type);
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < LW_TABLES; i++) {
         PyObject *value = view->tables[i] != NULL ? PyDict_GetItemWithError(view->tables[i], name) : NULL;
         if (value != NULL) {
             view->from_dict = true;
@@ -93,6 +102,15 @@ module_member(lw_object_view *view, PyTypeObject *type, PyObject *name)
         }
     }
     return NULL;
+}
+
+bool
+lw_read_raw_from_class(PyObject *found)
+{
+    PyTypeObject *kind = Py_TYPE(found);
+    return kind->tp_descr_get == NULL || kind == &PyFunction_Type || kind == &PyGetSetDescr_Type
+           || kind == &PyMemberDescr_Type || kind == &PyMethodDescr_Type || kind == &PyWrapperDescr_Type
+           || kind == &PyProperty_Type; /* what their __get__(None, class) gives */
 }
 
 static PyObject *
@@ -108,13 +126,7 @@ read_class_attribute(PyTypeObject *class, PyObject *name)
     }
     PyObject *found = _PyType_Lookup(class, name);
     if (found != NULL) {
-        PyTypeObject *kind = Py_TYPE(found);
-        if (kind->tp_descr_get == NULL || kind == &PyFunction_Type || kind == &PyGetSetDescr_Type
-            || kind == &PyMemberDescr_Type || kind == &PyMethodDescr_Type || kind == &PyWrapperDescr_Type
-            || kind == &PyProperty_Type) {
-            return Py_NewRef(found); /* what their __get__(None, class) gives */
-        }
-        return bind(found, NULL, class);
+        return lw_read_raw_from_class(found) ? Py_NewRef(found) : bind(found, NULL, class);
     }
     return of_meta != NULL ? bind(of_meta, (PyObject *)class, meta) : NULL;
 }
@@ -124,7 +136,7 @@ open_view(lw_object_view *view, PyObject *object)
 {
     view->ready = true;
     view->is_instance = !PyType_Check(object);
-    view->plain = view->is_instance && plain_getattribute(Py_TYPE(object));
+    view->plain = view->is_instance && lw_plain_getattribute(Py_TYPE(object));
     view->dict = view->plain ? instance_dict(object) : NULL;
 }
 
@@ -197,7 +209,7 @@ lw_attributes_unchanged(const lw_attribute_cache *cache, PyObject *object)
     if (dict == NULL || lw_dict_version(dict) != cache->dict_version) {
         return false;
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < LW_TABLES; i++) {
         if (cache->tables[i] != NULL && lw_dict_version(cache->tables[i]) != cache->table_versions[i]) {
             return false;
         }
@@ -221,11 +233,9 @@ lw_attributes_remember(lw_attribute_cache *cache, PyObject *object, lw_object_vi
     if (cache->dict_version == 0) {
         return;
     }
-    PyObject *names[] = {str_parameters, str_buffers, str_modules};
-    for (int i = 0; i < 3; i++) { /* empty ones too: a name may be added to them */
-        PyObject *table = PyDict_GetItemWithError(view->dict, names[i]);
-        cache->tables[i] = table != NULL && PyDict_Check(table) ? table : NULL;
-        cache->table_versions[i] = cache->tables[i] != NULL ? lw_dict_version(table) : 0;
+    for (int i = 0; i < LW_TABLES; i++) { /* empty ones too: a name may be added to them */
+        cache->tables[i] = lw_module_table(view->dict, i);
+        cache->table_versions[i] = cache->tables[i] != NULL ? lw_dict_version(cache->tables[i]) : 0;
         if (cache->tables[i] != NULL && cache->table_versions[i] == 0) {
             return;
         }
@@ -250,7 +260,7 @@ lw_has_attribute(PyObject *object, PyObject *name)
         }
         return PyDict_Contains(dict, str_getattr) == 1 ? -1 : 0;
     }
-    if (!plain_getattribute(type)) {
+    if (!lw_plain_getattribute(type)) {
         return -1;
     }
     PyObject *found = _PyType_Lookup(type, name);

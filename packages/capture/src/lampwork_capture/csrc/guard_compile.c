@@ -232,11 +232,35 @@ compile_relations(lw_guard_tree *tree, PyObject *specs)
     return 0;
 }
 
+static int
+compile_handed(lw_guard_tree *tree, PyObject *inputs, PyObject *extras)
+{
+    tree->n_inputs = (int)PyTuple_GET_SIZE(inputs);
+    tree->n_extras = (int)PyTuple_GET_SIZE(extras);
+    int n = tree->n_inputs + tree->n_extras;
+    tree->handed = PyMem_Calloc((size_t)n + 1, sizeof(int));
+    if (tree->handed == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (int i = 0; i < n; i++) {
+        bool input = i < tree->n_inputs;
+        long slot = PyLong_AsLong(input ? PyTuple_GET_ITEM(inputs, i) : PyTuple_GET_ITEM(extras, i - tree->n_inputs));
+        if (slot < 0 || slot >= tree->n_slots) {
+            PyErr_SetString(PyExc_ValueError, "inputs and extras: bad slot");
+            return -1;
+        }
+        tree->handed[i] = (int)slot;
+    }
+    return 0;
+}
+
 int
-lw_guard_tree_fill(lw_guard_tree *tree, PyObject *nodes, PyObject *checks, PyObject *relations, PyObject *state)
+lw_guard_tree_fill(lw_guard_tree *tree, PyObject *nodes, PyObject *checks, PyObject *relations, PyObject *state,
+                   PyObject *inputs, PyObject *extras)
 {
     if (hold(tree, state, false) == NULL || compile_nodes(tree, nodes) < 0 || compile_checks(tree, checks) < 0
-        || compile_relations(tree, relations) < 0) {
+        || compile_relations(tree, relations) < 0 || compile_handed(tree, inputs, extras) < 0) {
         return -1;
     }
     tree->state = lw_state_compile(state, &tree->n_state);
@@ -261,5 +285,6 @@ lw_guard_tree_free_arrays(lw_guard_tree *tree)
     PyMem_Free(tree->nodes);
     PyMem_Free(tree->checks);
     PyMem_Free(tree->relations);
+    PyMem_Free(tree->handed);
     PyMem_Free(tree->state);
 }

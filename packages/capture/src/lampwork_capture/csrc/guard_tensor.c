@@ -20,6 +20,13 @@ static struct {
     lw_get_int dtype, device_type, device_index;
 } fast;
 
+/* Where a TensorImpl keeps what the facts speak about, in bytes; of autograd's data in its own block. */
+static struct {
+    bool ready;
+    Py_ssize_t rank, autograd; /* from the rank on: sizes, strides, dtype, device and key set, in one block */
+    Py_ssize_t requires_grad, grad_fn;
+} layout_of;
+
 /* Getters of torch.Tensor, by C function: no descriptor call, no attribute look-up. */
 static PyGetSetDef *get_requires_grad, *get_dtype, *get_device, *get_layout, *get_shape;
 static PyObject *method_stride, *function_keys; /* slow way only */
@@ -153,6 +160,94 @@ lw_tensor_matches(PyObject *tensor, const lw_tensor_check *check)
     return same;
 }
 
+/* The first byte of the word is the flag. Where it is set, `grad_fn` decides nothing. */
+static inline bool
+flag_is_set(uint64_t word)
+{
+    return *(const uint8_t *)&word != 0;
+}
+
+bool
+lw_tensor_stamp_make(PyObject *tensor, const lw_tensor_check *check, lw_tensor_stamp *stamp, uint64_t *block)
+{
+    if (!fast.ready || !layout_of.ready || !check->has_strides || check->rank > LW_TENSOR_RANK) {
+        return false;
+    }
+    const char *impl = impl_of(tensor);
+    stamp->tensor = tensor;
+    stamp->type = Py_TYPE(tensor);
+    stamp->impl = impl;
+    stamp->block = block;
+    memcpy(block, impl + layout_of.rank, LW_TENSOR_BLOCK * sizeof(uint64_t));
+    memcpy(&stamp->autograd, impl + layout_of.autograd, sizeof(void *));
+    stamp->requires_grad = stamp->grad_fn = 0;
+    if (stamp->autograd != NULL) {
+        memcpy(&stamp->requires_grad, stamp->autograd + layout_of.requires_grad, sizeof(uint64_t));
+        memcpy(&stamp->grad_fn, stamp->autograd + layout_of.grad_fn, sizeof(uint64_t));
+    }
+    return true;
+}
+
+typedef uint64_t lw_words __attribute__((vector_size(16)));
+
+static inline lw_words
+load_words(const void *address)
+{
+    lw_words words;
+    memcpy(&words, address, sizeof(words));
+    return words;
+}
+
+static inline bool
+blocks_differ(const char *a, const char *b)
+{
+    lw_words differing = load_words(a) ^ load_words(b);
+#pragma GCC unroll 8
+    for (size_t i = sizeof(lw_words); i + sizeof(lw_words) <= LW_TENSOR_BLOCK * 8; i += sizeof(lw_words)) {
+        differing |= load_words(a + i) ^ load_words(b + i);
+    }
+    size_t last = LW_TENSOR_BLOCK * 8 - sizeof(lw_words); /* overlaps the one before */
+    differing |= load_words(a + last) ^ load_words(b + last);
+    return (differing[0] | differing[1]) != 0;
+}
+
+static inline bool
+stamp_holds(const lw_tensor_stamp *stamp)
+{
+    if (Py_TYPE(stamp->tensor) != stamp->type || impl_of(stamp->tensor) != stamp->impl) {
+        return false;
+    }
+    const char *autograd;
+    uint64_t word;
+    memcpy(&autograd, stamp->impl + layout_of.autograd, sizeof(void *));
+    if (autograd != stamp->autograd || blocks_differ(stamp->impl + layout_of.rank, (const char *)stamp->block)) {
+        return false;
+    }
+    if (autograd == NULL) {
+        return true;
+    }
+    memcpy(&word, autograd + layout_of.requires_grad, sizeof(word));
+    if (word != stamp->requires_grad) {
+        return false;
+    }
+    if (flag_is_set(word)) {
+        return true;
+    }
+    memcpy(&word, autograd + layout_of.grad_fn, sizeof(word));
+    return word == stamp->grad_fn;
+}
+
+int
+lw_tensor_stamps_check(const lw_tensor_stamp *stamps, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (!stamp_holds(stamps + i)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
 static int
 fill_sizes(PyObject *values, int64_t *into)
 {
@@ -268,6 +363,19 @@ native_set_tensor_access(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+native_set_tensor_layout(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int ready;
+    if (!PyArg_ParseTuple(args, "pnnnn:set_tensor_layout", &ready, &layout_of.rank, &layout_of.autograd,
+                          &layout_of.requires_grad, &layout_of.grad_fn)) {
+        return NULL;
+    }
+    layout_of.ready = ready != 0;
+    Py_RETURN_NONE;
+}
+
 /* words(address, n): for probing. Only ever called on objects that are larger than that. */
 static PyObject *
 native_words(PyObject *module, PyObject *args)
@@ -320,6 +428,8 @@ static PyMethodDef tensor_methods[] = {
     {"set_tensor_getters", native_set_tensor_getters, METH_VARARGS, "set_tensor_getters(TensorBase, stride, dispatch_keys)"},
     {"set_tensor_access", native_set_tensor_access, METH_VARARGS,
      "set_tensor_access(tensor_offset, keys_offset, shim addresses): zeros switch back to the getters"},
+    {"set_tensor_layout", native_set_tensor_layout, METH_VARARGS,
+     "set_tensor_layout(ready, rank, autograd, requires_grad, grad_fn): byte offsets, for stamps"},
     {"words", native_words, METH_VARARGS, "words(address, n): n 64-bit words, for probing"},
     {"tensor_facts", native_tensor_facts, METH_O,
      "tensor_facts(tensor) -> (keys, sizes, dtype code, device type, device index), or None without fast access"},

@@ -5,7 +5,7 @@
  * only while a weak reference or the tree keeps the address theirs: when one of them dies the tree is dead and never holds
  * again; a check runs no code of the user's and leaves no exception.
  */
-#include "guard_tree.h"
+#include "guard_stamp.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,6 +143,19 @@ read_child(const lw_node *node, PyObject *base)
     }
 }
 
+PyObject *
+lw_read_node(const lw_node *node, PyObject *base, const lw_scope *scope)
+{
+    if (base == NULL) {
+        return read_root(node, scope);
+    }
+    if (node->access != LW_ACCESS_ATTRIBUTE) {
+        return read_child(node, base);
+    }
+    lw_object_view view = {0};
+    return lw_read_attribute(&view, base, node->key);
+}
+
 /* Checking */
 
 static bool
@@ -187,8 +200,8 @@ keys_are(PyObject *dict, PyObject *wanted)
     return same;
 }
 
-static bool
-check_holds(const lw_check *check, PyObject *value)
+bool
+lw_check_holds(const lw_check *check, PyObject *value)
 {
     switch (check->kind) {
     case LW_CHECK_TYPE:
@@ -222,8 +235,6 @@ check_holds(const lw_check *check, PyObject *value)
     }
 }
 
-static bool node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept);
-
 static bool
 children_hold(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept)
 {
@@ -245,7 +256,7 @@ children_hold(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObjec
             of_child = lw_read_attribute(&view, value, child->key);
             child->remembered = view.from_dict ? of_child : NULL;
         }
-        if (!node_holds(tree, child, of_child, kept)) {
+        if (!lw_node_holds(tree, child, of_child, kept)) {
             return false;
         }
     }
@@ -255,9 +266,8 @@ children_hold(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObjec
     return true;
 }
 
-/* `value` is a reference that this function owns. */
-static bool
-node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept)
+bool
+lw_node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept)
 {
     if (value == NULL) {
         return false;
@@ -265,7 +275,7 @@ node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject *
     bool holds = true;
     const lw_check *check = tree->checks + node->first_check;
     for (int i = 0; holds && i < node->n_checks; i++) {
-        holds = check_holds(check + i, value);
+        holds = lw_check_holds(check + i, value);
     }
     if (holds && node->first_child >= 0) {
         holds = children_hold(tree, node, value, kept);
@@ -279,8 +289,8 @@ node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject *
     return holds;
 }
 
-static int
-compare_addresses(const void *a, const void *b)
+int
+lw_compare_addresses(const void *a, const void *b)
 {
     uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
     return x < y ? -1 : x > y;
@@ -311,7 +321,7 @@ relation_holds(const lw_relation *relation, PyObject **kept)
     for (int i = 0; i < n; i++) {
         addresses[i] = (uintptr_t)kept[relation->slots[i]];
     }
-    qsort(addresses, (size_t)n, sizeof(uintptr_t), compare_addresses);
+    qsort(addresses, (size_t)n, sizeof(uintptr_t), lw_compare_addresses);
     bool distinct = true;
     for (int i = 1; distinct && i < n; i++) {
         distinct = addresses[i - 1] != addresses[i];
@@ -322,11 +332,11 @@ relation_holds(const lw_relation *relation, PyObject **kept)
     return distinct;
 }
 
-static bool
-tree_holds(const lw_guard_tree *tree, const lw_scope *scope, PyObject **kept)
+bool
+lw_tree_holds(const lw_guard_tree *tree, const lw_scope *scope, PyObject **kept)
 {
     for (int i = tree->first_root; i >= 0; i = tree->nodes[i].next_sibling) {
-        if (!node_holds(tree, &tree->nodes[i], read_root(&tree->nodes[i], scope), kept)) {
+        if (!lw_node_holds(tree, &tree->nodes[i], read_root(&tree->nodes[i], scope), kept)) {
             return false;
         }
     }
@@ -338,44 +348,16 @@ tree_holds(const lw_guard_tree *tree, const lw_scope *scope, PyObject **kept)
     return true;
 }
 
-int
-lw_guard_tree_check(PyObject *object, const lw_scope *scope)
-{
-    lw_guard_tree *tree = (lw_guard_tree *)object;
-    if (tree->dead || !lw_state_matches(tree->state, tree->n_state)) {
-        return 0;
-    }
-    PyObject *small[32];
-    PyObject **kept = small;
-    if (tree->n_slots > 32) {
-        kept = PyMem_Malloc((size_t)tree->n_slots * sizeof(PyObject *));
-        if (kept == NULL) {
-            return 0;
-        }
-    }
-    memset(kept, 0, (size_t)tree->n_slots * sizeof(PyObject *));
-    int collecting = PyGC_Disable(); /* a finalizer must not run amid borrowed references */
-    bool holds = tree_holds(tree, scope, kept);
-    for (int i = 0; i < tree->n_slots; i++) {
-        Py_XDECREF(kept[i]);
-    }
-    if (collecting) {
-        PyGC_Enable();
-    }
-    if (kept != small) {
-        PyMem_Free(kept);
-    }
-    if (PyErr_Occurred()) {
-        PyErr_Clear();
-        return 0;
-    }
-    return holds && !tree->dead;
-}
-
 bool
 lw_guard_tree_is(PyObject *object)
 {
     return Py_IS_TYPE(object, &tree_type);
+}
+
+int
+lw_guard_tree_hands_over(PyObject *tree)
+{
+    return ((lw_guard_tree *)tree)->n_inputs;
 }
 
 void
@@ -414,10 +396,12 @@ PyTypeObject lw_notice_type = {
 static PyObject *
 tree_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"nodes", "checks", "relations", "state", NULL};
-    PyObject *nodes, *checks, *relations, *state;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!:GuardTree", names, &PyTuple_Type, &nodes, &PyTuple_Type, &checks,
-                                     &PyTuple_Type, &relations, &PyTuple_Type, &state)) {
+    static char *names[] = {"nodes", "checks", "relations", "state", "inputs", "extras", "stamps", NULL};
+    PyObject *nodes, *checks, *relations, *state, *inputs, *extras;
+    int stamped;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!O!O!i:GuardTree", names, &PyTuple_Type, &nodes, &PyTuple_Type,
+                                     &checks, &PyTuple_Type, &relations, &PyTuple_Type, &state, &PyTuple_Type, &inputs,
+                                     &PyTuple_Type, &extras, &stamped)) {
         return NULL;
     }
     lw_guard_tree *tree = (lw_guard_tree *)type->tp_alloc(type, 0);
@@ -425,12 +409,13 @@ tree_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     tree->first_root = -1;
+    tree->stamped = stamped;
     tree->held = PyList_New(0);
     tree->notice = PyObject_New(lw_death_notice, &lw_notice_type);
     if (tree->notice != NULL) {
         tree->notice->tree = tree;
     }
-    if (tree->held == NULL || tree->notice == NULL || lw_guard_tree_fill(tree, nodes, checks, relations, state) < 0) {
+    if (tree->held == NULL || tree->notice == NULL || lw_guard_tree_fill(tree, nodes, checks, relations, state, inputs, extras) < 0) {
         Py_DECREF(tree);
         return NULL;
     }
@@ -462,31 +447,62 @@ tree_dealloc(lw_guard_tree *tree)
         Py_CLEAR(tree->notice);
     }
     Py_CLEAR(tree->held);
+    while (tree->n_sets > 0) {
+        lw_drop_stamps(tree, tree->n_sets - 1);
+    }
     lw_guard_tree_free_arrays(tree);
     Py_TYPE(tree)->tp_free((PyObject *)tree);
+}
+
+static int
+parse_scope(PyObject *args, lw_scope *scope)
+{
+    PyObject *slots, *closure, *globals, *builtins;
+    if (!PyArg_ParseTuple(args, "O!OO!O!", &PyTuple_Type, &slots, &closure, &PyDict_Type, &globals, &PyDict_Type, &builtins)) {
+        return -1;
+    }
+    if (closure != Py_None && !PyTuple_Check(closure)) {
+        PyErr_SetString(PyExc_TypeError, "the closure must be a tuple of cells or None");
+        return -1;
+    }
+    scope->slots = ((PyTupleObject *)slots)->ob_item;
+    scope->n_slots = PyTuple_GET_SIZE(slots);
+    scope->cells = closure == Py_None ? NULL : ((PyTupleObject *)closure)->ob_item;
+    scope->n_cells = closure == Py_None ? 0 : PyTuple_GET_SIZE(closure);
+    scope->globals = globals;
+    scope->builtins = builtins;
+    return 0;
 }
 
 static PyObject *
 tree_check(lw_guard_tree *tree, PyObject *args)
 {
-    PyObject *slots, *closure, *globals, *builtins;
-    if (!PyArg_ParseTuple(args, "O!OO!O!:check", &PyTuple_Type, &slots, &closure, &PyDict_Type, &globals, &PyDict_Type,
-                          &builtins)) {
+    lw_scope scope;
+    return parse_scope(args, &scope) < 0 ? NULL : PyBool_FromLong(lw_guard_tree_check((PyObject *)tree, &scope, NULL));
+}
+
+static PyObject *
+tree_read_handed(lw_guard_tree *tree, PyObject *args)
+{
+    lw_scope scope;
+    PyObject *handed = NULL;
+    if (parse_scope(args, &scope) < 0) {
         return NULL;
     }
-    if (closure != Py_None && !PyTuple_Check(closure)) {
-        PyErr_SetString(PyExc_TypeError, "the closure must be a tuple of cells or None");
-        return NULL;
-    }
-    lw_scope scope = {
-        .slots = ((PyTupleObject *)slots)->ob_item,
-        .n_slots = PyTuple_GET_SIZE(slots),
-        .cells = closure == Py_None ? NULL : ((PyTupleObject *)closure)->ob_item,
-        .n_cells = closure == Py_None ? 0 : PyTuple_GET_SIZE(closure),
-        .globals = globals,
-        .builtins = builtins,
-    };
-    return PyBool_FromLong(lw_guard_tree_check((PyObject *)tree, &scope));
+    lw_guard_tree_check((PyObject *)tree, &scope, &handed);
+    return handed != NULL ? handed : Py_NewRef(Py_None);
+}
+
+static PyObject *
+tree_counts(lw_guard_tree *tree, void *unused)
+{
+    (void)unused;
+    lw_stamps *set = tree->n_sets > 0 ? tree->sets[0] : NULL;
+    return Py_BuildValue("{s:n,s:n,s:K,s:K,s:i,s:i,s:i,s:i,s:i,s:i}", "nodes", tree->n_nodes, "checks", tree->n_checks, "walks",
+                         tree->walks, "sweeps", tree->sweeps, "sets", tree->n_sets, "stamps", set ? set->stamps.n : 0,
+                         "tensors", set ? set->tensors.n : 0,
+                         "readings", set ? set->readings.n : 0, "rests", set ? set->rests.n : 0, "rechecks",
+                         set ? set->rechecks.n : 0);
 }
 
 static PyObject *
@@ -498,18 +514,21 @@ tree_is_dead(lw_guard_tree *tree, void *unused)
 
 static PyMethodDef tree_methods[] = {
     {"check", (PyCFunction)tree_check, METH_VARARGS, "check(argument slots, closure, globals, builtins) -> bool"},
+    {"read_handed", (PyCFunction)tree_read_handed, METH_VARARGS,
+     "read_handed(argument slots, closure, globals, builtins) -> what a check hands over, or None where it does not hold"},
     {NULL},
 };
 
 static PyGetSetDef tree_getset[] = {
     {"is_dead", (getter)tree_is_dead, NULL, "whether an object that it compares with is gone, so that it never holds", NULL},
+    {"counts", (getter)tree_counts, NULL, "sizes; full walks and sweeps of stamps so far; what the last stamps consist of", NULL},
     {NULL},
 };
 
 static PyTypeObject tree_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "lampwork_capture._native.GuardTree",
-    .tp_doc = "GuardTree(nodes, checks, relations, state): see lampwork_capture.guards.tree, which makes them.",
+    .tp_doc = "GuardTree(nodes, checks, relations, state, inputs, extras, stamps): see lampwork_capture.guards.tree, which makes them.",
     .tp_basicsize = sizeof(lw_guard_tree),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = tree_new,

@@ -66,7 +66,8 @@ extern PyTypeObject lw_entry_type;
 int lw_cache_setup(PyObject *module);
 lw_code_extra *lw_cache_find(PyCodeObject *code);
 lw_code_extra *lw_cache_make(PyCodeObject *code); /* NULL with an exception */
-lw_entry *lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope); /* borrowed; a skip entry too */
+/* Borrowed; a skip entry too. `*handed`, NULL before, becomes what the entry's guards hand over, if anything. */
+lw_entry *lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope, PyObject **handed);
 int lw_cache_add(PyCodeObject *code, lw_entry *entry, PyObject *owner);
 int lw_cache_add_skip(PyCodeObject *code, PyObject *owner, bool recursive);
 PyObject *lw_cache_entries(PyCodeObject *code, PyObject *owner); /* tuple; owner NULL: all */
@@ -145,7 +146,9 @@ int lw_callable_setup(PyObject *module);
 
 int lw_guard_setup(PyObject *module);
 bool lw_guard_tree_is(PyObject *object);
-int lw_guard_tree_check(PyObject *tree, const lw_scope *scope); /* 1 holds, 0 fails; never an exception */
+/* 1 holds, 0 fails; never an exception. `*handed`, NULL before, becomes a new tuple if the tree holds and hands one over. */
+int lw_guard_tree_check(PyObject *tree, const lw_scope *scope, PyObject **handed);
+int lw_guard_tree_hands_over(PyObject *tree); /* whether it does */
 void lw_guard_tree_set_entry(PyObject *tree, lw_entry *entry_or_null);
 
 #endif

@@ -4,6 +4,7 @@
  * go unseen, so whatever was read must be read again.
  */
 #include "guard.h"
+#include <string.h>
 #if PY_VERSION_HEX >= 0x030D0000
 #ifndef Py_BUILD_CORE
 #define Py_BUILD_CORE 1
@@ -24,19 +25,59 @@ lw_type_version(PyTypeObject *type)
 #endif
 }
 
+/* The `__dict__` of an object that keeps its values inline: a store to an attribute writes there, and neither changes the
+ * version of the dictionary nor tells its watchers (3.13.0). */
+static bool
+is_embedded(PyObject *dict)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    const PyDictValues *values = ((PyDictObject *)dict)->ma_values;
+    return values != NULL && values->embedded;
+#else
+    (void)dict;
+    return false;
+#endif
+}
+
+const void *
+lw_dict_version_word(PyObject *dict)
+{
+    if (is_embedded(dict)) {
+        return NULL;
+    }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    return &((PyDictObject *)dict)->ma_version_tag;
+#pragma GCC diagnostic pop
+}
+
 uint64_t
 lw_dict_version(PyObject *dict)
 {
-#if PY_VERSION_HEX >= 0x030D0000
-    /* The `__dict__` of an object that keeps its values inline: a store to an attribute writes there, and neither changes
-     * the version of the dictionary nor tells its watchers (3.13.0). */
-    const PyDictValues *values = ((PyDictObject *)dict)->ma_values;
-    if (values != NULL && values->embedded) {
-        return 0;
+    const void *word = lw_dict_version_word(dict);
+    return word != NULL ? lw_load_word(word) : 0;
+}
+
+const void *
+lw_dict_settle(PyObject *dict)
+{
+    if (is_embedded(dict)) { /* a key that is no string moves the values out of the object, to stay outside */
+        PyObject *key = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
+        if (key != NULL && PyDict_SetItem(dict, key, Py_None) == 0) {
+            PyDict_DelItem(dict, key);
+        }
+        Py_XDECREF(key);
+        PyErr_Clear();
     }
-#endif
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-    return ((PyDictObject *)dict)->ma_version_tag;
-#pragma GCC diagnostic pop
+    return lw_dict_version_word(dict);
+}
+
+PyObject **
+lw_dict_place(PyObject *object)
+{
+    PyObject **place = _PyObject_GetDictPtr(object);
+    if (place == NULL || *place == NULL) {
+        PyErr_Clear();
+    }
+    return place;
 }

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.fx
 
+from .source_cache import forget_source_with
+
 EXAMPLE = "example_value"  # the fake result, under the name that torch.compile backends read
 
 
@@ -60,7 +62,9 @@ class OpenGraph:
         root = torch.nn.Module()
         for name, module in self._modules.items():
             root.add_module(name, module)
-        return torch.fx.GraphModule(root, self.graph)
+        finished = torch.fx.GraphModule(root, self.graph)
+        forget_source_with(finished)
+        return finished
 
 
 class FinishedSubgraph:

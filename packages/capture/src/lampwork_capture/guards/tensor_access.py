@@ -40,6 +40,9 @@ _COMMON_DTYPES = (
     torch.int64,
 )
 _IMPL_WORDS = 22  # less than the smallest TensorImpl of the supported versions
+_AUTOGRAD_WORDS = 17  # less than the smallest AutogradMeta
+_BLOCK = 8 * 15  # bytes: rank, 5 sizes, 5 strides, offset, number of elements, dtype and device, key set
+_INLINE_RANK = 5  # up to this rank a TensorImpl holds sizes and strides itself
 
 
 def raw_dispatch_keys(tensor: torch.Tensor) -> int:
@@ -107,6 +110,71 @@ def _keys_offset(probes: list[torch.Tensor]) -> int | None:
     return 8 * offsets.pop() if len(offsets) == 1 else None
 
 
+def _rank_offset(probes: list[torch.Tensor]) -> int | None:
+    """Where rank, sizes and strides stand, one behind the other."""
+    offsets = set(range(_IMPL_WORDS - 2 * _INLINE_RANK))
+    for tensor in probes:
+        found = _native.words(tensor._cdata, _IMPL_WORDS)
+        wanted = (tensor.dim(), *tensor.shape), tensor.stride()
+        offsets &= {
+            index
+            for index in offsets
+            if (found[index : index + 1 + tensor.dim()], found[index + 1 + _INLINE_RANK :][: tensor.dim()]) == wanted
+        }
+    return 8 * offsets.pop() if len(offsets) == 1 else None
+
+
+def _dtype_offset(probes: list[torch.Tensor]) -> int | None:
+    """The word that starts with the dtype (16 bits), the kind of device and its index (8 bits each)."""
+    offsets = set(range(_IMPL_WORDS))
+    for tensor in probes:
+        found = _native.words(tensor._cdata, _IMPL_WORDS)
+        facts = _native.tensor_facts(tensor)
+        if facts is None:
+            return None
+        wanted = facts[2] | facts[3] << 16 | (facts[4] & 0xFF) << 24
+        offsets &= {index for index in offsets if found[index] & 0xFFFFFFFF == wanted}
+    return 8 * offsets.pop() if len(offsets) == 1 else None
+
+
+def _autograd_offsets() -> tuple[int, int, int] | None:
+    """Where a TensorImpl points to autograd's data, and where that has `requires_grad` and `grad_fn`."""
+
+    def changed(tensor: torch.Tensor, before: tuple[int, ...]) -> set[int]:
+        return {index for index, word in enumerate(_native.words(tensor._cdata, _IMPL_WORDS)) if word != before[index]}
+
+    pointers, flags, functions = set(range(_IMPL_WORDS)), set(range(_AUTOGRAD_WORDS)), set(range(_AUTOGRAD_WORDS))
+    with torch.inference_mode(False), torch.enable_grad():
+        for leaf in (torch.ones(3), torch.ones(2, 4, dtype=torch.float64), torch.zeros(())):
+            before = _native.words(leaf._cdata, _IMPL_WORDS)
+            pointers &= {index for index in changed(leaf.requires_grad_(), before) if before[index] == 0}
+            if len(pointers) != 1:
+                return None
+            place = next(iter(pointers))
+            data = _native.words(_native.words(leaf._cdata, _IMPL_WORDS)[place], _AUTOGRAD_WORDS)
+            results = [leaf * 2, leaf.exp(), leaf.sum(), leaf.clone().mul_(2)]
+            for result in results:
+                of_result = _native.words(_native.words(result._cdata, _IMPL_WORDS)[place], _AUTOGRAD_WORDS)
+                node = _native.words(id(result.grad_fn), 3)[2]  # its Python object holds the same pointer
+                functions &= {index for index in functions if data[index] == 0 and of_result[index] == node != 0}
+            leaf.requires_grad_(False)
+            off = _native.words(_native.words(leaf._cdata, _IMPL_WORDS)[place], _AUTOGRAD_WORDS)
+            flags &= {index for index in flags if (data[index] ^ off[index]) & 0xFF == 1}
+    if len(flags) != 1 or len(functions) != 1:
+        return None
+    return 8 * pointers.pop(), 8 * flags.pop(), 8 * functions.pop()
+
+
+def _configure_layout(probes: list[torch.Tensor], keys: int) -> bool:
+    """Find the words that decide what a tensor is, for stamps; without them tensors are checked by calls."""
+    _native.set_tensor_layout(False, 0, 0, 0, 0)
+    rank, dtype, autograd = _rank_offset(probes), _dtype_offset(probes), _autograd_offsets()
+    if rank is None or dtype is None or autograd is None or not rank < dtype < keys == rank + _BLOCK - 8:
+        return False
+    _native.set_tensor_layout(True, rank, *autograd)
+    return True
+
+
 def _shim_addresses() -> tuple[int, ...] | None:
     folder = Path(torch.__file__).parent / "lib"
     for candidate in ("libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.dll"):
@@ -145,6 +213,7 @@ def configure(*, fast: bool = True) -> bool:
     _native.set_module_getattr(torch.nn.Module.__getattr__)
     nothing = (0, 0, 0, 0, 0, 0)
     _native.set_tensor_access(0, 0, nothing)
+    _native.set_tensor_layout(False, 0, 0, 0, 0)
     dtype_code.cache_clear()
     addresses = _shim_addresses() if fast else None
     if addresses is None:
@@ -158,9 +227,11 @@ def configure(*, fast: bool = True) -> bool:
     for dtype in _COMMON_DTYPES:  # now, since later a mode of the user's may be active
         dtype_code(dtype)
     # Sparse tensors have no sizes in the shim's sense on every version; they are told apart by their keys.
-    if not _verified([tensor for tensor in probes if tensor.layout is torch.strided]):
+    strided = [tensor for tensor in probes if tensor.layout is torch.strided]
+    if not _verified(strided):
         _native.set_tensor_access(0, 0, nothing)
         return False
+    _configure_layout(strided, keys_offset)
     return True
 
 

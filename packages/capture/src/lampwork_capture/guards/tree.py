@@ -7,7 +7,9 @@ tree cannot check is an error here, never dropped.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Hashable
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
@@ -64,6 +66,32 @@ class UnsupportedGuardError(Exception):
     def __init__(self, what: object) -> None:
         super().__init__(f"no native guard for {what!r}; record the fact about another source, or break the graph")
 
+
+_WORTH_STAMPING = 12  # nodes: below that a walk is as quick
+
+
+class Stamps(enum.IntEnum):
+    """Whether a tree that has held notes which words of memory prove that it holds again (csrc/guard_stamp.c).
+
+    VERIFIED: always, and each time they prove it the whole tree is walked as well; the process ends if it disagrees.
+    """
+
+    NEVER = 0
+    ALWAYS = 1
+    VERIFIED = 2
+    WHERE_LARGE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a successful check hands to the replacement code: a tuple of the graph's inputs; or, if there are `extras`,
+    a tuple of that one and of them. Facts speak about each source."""
+
+    inputs: tuple[Source, ...] = ()
+    extras: tuple[Source, ...] = ()
+
+
+NOTHING_HANDED = Handed()
 
 # Cheapest first, within one node.
 _COST = {
@@ -216,8 +244,9 @@ class _TreeBuilder:
             return
         self._relations.append((_DISTINCT if distinct else _SAME, slots))
 
-    def finish(self) -> _native.GuardTree:
+    def finish(self, handed: Handed, stamps: Stamps) -> _native.GuardTree:
         """The native tree of everything added."""
+        inputs, extras = (tuple(self._slot(source) for source in group) for group in (handed.inputs, handed.extras))
         nodes = tuple((*node, self._slots.get(number, -1)) for number, node in enumerate(self._nodes))
         checks = tuple(
             (number, kind, argument, flag)
@@ -226,7 +255,9 @@ class _TreeBuilder:
         )
         # Native state first: what calls Python is rarely there, and only looked at when the rest holds.
         state = tuple(sorted(self._state, key=lambda item: item[0] == 0))
-        return _native.GuardTree(nodes, checks, tuple(self._relations), state)
+        if stamps is Stamps.WHERE_LARGE:
+            stamps = Stamps.ALWAYS if len(nodes) >= _WORTH_STAMPING else Stamps.NEVER
+        return _native.GuardTree(nodes, checks, tuple(self._relations), state, inputs, extras, int(stamps))
 
 
 def _tensor_spec(fact: TensorMatches) -> tuple[Any, ...]:
@@ -247,9 +278,11 @@ def _tensor_spec(fact: TensorMatches) -> tuple[Any, ...]:
     )
 
 
-def build_tree(guards: GuardSet, code: CodeType) -> _native.GuardTree:
+def build_tree(
+    guards: GuardSet, code: CodeType, handed: Handed = NOTHING_HANDED, stamps: Stamps = Stamps.WHERE_LARGE
+) -> _native.GuardTree:
     """The native tree for frames of `code`. Raises UnsupportedGuardError."""
     builder = _TreeBuilder(code)
     for guard in guards:
         builder.add(guard.fact)
-    return builder.finish()
+    return builder.finish(handed, stamps)

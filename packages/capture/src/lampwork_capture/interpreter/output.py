@@ -8,7 +8,7 @@ the first side effect; the original code's names and handlers are untouched in t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
@@ -22,6 +22,8 @@ from ..bytecode.emitter import Instruction as CodeItem
 from ..graph.builder import TracedGraph
 from ..graph.rerun import RERUN, or_rerun
 from ..graph_break import BreakId, GraphBreak
+from ..guards.tree import NOTHING_HANDED, Handed
+from ..source import Source
 from ..variables.base import Value
 from ..variables.cell import CellValue
 from .body_copy import needs_self
@@ -33,6 +35,8 @@ from .scope import GlobalScope
 from .tracer import FrameTracer
 
 CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
+
+HANDED_LOCAL = "__lampwork_handed"  # the last argument of replacement code that the guard check hands something to
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,23 @@ class Prefix:
 
     instructions: list[CodeItem]
     graph: TracedGraph | None
+    handed: Handed = NOTHING_HANDED  # by the guard check; everything else is read by the code itself
+
+    @property
+    def extra_arguments(self) -> tuple[str, ...]:
+        return (HANDED_LOCAL,) if self.handed.inputs else ()
+
+
+def handed_by_check(tracer: FrameTracer, traced: TracedGraph, preloads: Iterable[Source]) -> Handed:
+    """What the guard check shall hand over, which has it at hand anyway: all graph inputs, and what else it knows.
+
+    Nothing if all inputs are arguments, which bytecode loads for less, or if one is not in the guard tree.
+    """
+    sources = tuple(entry.source for entry in traced.inputs)
+    guarded = {guard.fact.source for guard in tracer.guards.freeze()}
+    if all(source.parent is None for source in sources) or not guarded.issuperset(sources):
+        return NOTHING_HANDED
+    return Handed(sources, tuple(source for source in preloads if source.parent is not None and source in guarded))
 
 
 def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileGraph) -> Prefix:
@@ -194,20 +215,22 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
     outputs = body.outputs
     head = SourceEmitter(tracer.code)
     traced: TracedGraph | None = None
+    handed = NOTHING_HANDED
     if tracer.graph.has_operations:
         nodes: list[torch.fx.Node] = list(outputs)
         traced = tracer.graph.freeze(nodes)
         if traced.operator_count == 0 and not nodes:
             traced = None
         else:
-            head.plan([*(entry.source for entry in traced.inputs), *body.preloads])
             compiled = compile_graph(traced)
             if tracer.graph.is_rerun:
                 compiled = or_rerun(compiled, draws_random=tracer.graph.draws_random)
-            head.begin_call(compiled)
-            for entry in traced.inputs:
-                head.load_source(entry.source)
-            head.call(len(traced.inputs))
+            handed = handed_by_check(tracer, traced, body.preloads)
+            head.plan(source for source in body.preloads if source not in handed.extras)
+            if handed.inputs:
+                _emit_call_of_handed(head, compiled, handed, body.preloads)
+            else:
+                _emit_call(head, compiled, traced)
             if tracer.graph.is_rerun:
                 _emit_rerun(head, tracer.code)
             if nodes:
@@ -219,9 +242,33 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
     elif outputs:
         raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, "a tensor input without a source")
     for source, name in body.preloads.items():
-        head.load_source(source)
-        head.emit("STORE_FAST", name)
-    return Prefix([*head.instructions, *body.instructions], traced)
+        if source not in handed.extras:
+            head.load_source(source)
+            head.emit("STORE_FAST", name)
+    return Prefix([*head.instructions, *body.instructions], traced, handed)
+
+
+def _emit_call(head: SourceEmitter, compiled: Callable[..., Any], traced: TracedGraph) -> None:
+    head.plan(entry.source for entry in traced.inputs)
+    head.begin_call(compiled)
+    for entry in traced.inputs:
+        head.load_source(entry.source)
+    head.call(len(traced.inputs))
+
+
+def _emit_call_of_handed(
+    head: SourceEmitter, compiled: Callable[..., Any], handed: Handed, names: Mapping[Source, str]
+) -> None:
+    """Take apart what the guard check handed over, and call the graph; what follows must not keep its inputs alive."""
+    if handed.extras:
+        head.emit("LOAD_FAST", HANDED_LOCAL)
+        head.unpack_sequence(1 + len(handed.extras))
+        for name in (HANDED_LOCAL, *(names[source] for source in handed.extras)):
+            head.emit("STORE_FAST", name)
+    head.begin_call(compiled)
+    head.emit("LOAD_FAST", HANDED_LOCAL)
+    head.emit("DELETE_FAST", HANDED_LOCAL)
+    head.call_with_tuple()
 
 
 def code_of_return(code: CodeType, prefix: Prefix) -> CodeType:
@@ -229,7 +276,7 @@ def code_of_return(code: CodeType, prefix: Prefix) -> CodeType:
     editable = disassemble(code)
     start = prologue_end(editable.instructions)
     editable.instructions = [*editable.instructions[:start], *prefix.instructions]
-    return finish(editable)
+    return finish(editable, prefix.extra_arguments)
 
 
 def run_eagerly(
@@ -292,8 +339,8 @@ def _emit_eager_call(emitter: Emitter, code: CodeType) -> None:
     emitter.call(5)
 
 
-def finish(editable: EditableCode) -> CodeType:
+def finish(editable: EditableCode, extra_arguments: Sequence[str] = ()) -> CodeType:
     """Assemble replacement code: every argument slot is a plain positional argument."""
-    editable.take_plain_arguments()
+    editable.take_plain_arguments(extra_arguments)
     editable.stack_size = 0
     return assemble(editable)

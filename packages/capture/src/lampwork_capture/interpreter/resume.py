@@ -76,7 +76,7 @@ class NativePart:
 
 
 def code_of_break(
-    code: CodeType, prefix: list[CodeItem], native: NativePart, taken: Emitter
+    code: CodeType, prefix: list[CodeItem], native: NativePart, taken: Emitter, extra_arguments: Sequence[str] = ()
 ) -> tuple[CodeType, list[CodeType]]:
     """Replacement code: prefix, then the copy from its entry; and the resume functions that it may call."""
     body = BodyCopy(code, free=False)
@@ -89,7 +89,7 @@ def code_of_break(
     blocks = _enter_blocks(body, native.entry, taken)
     ready = body.adapted([*prefix, *body.ready, *blocks])
     editable.instructions = drop_unreachable([*make_cells(cells), *start, *ready, jump, *body.items()])
-    editable.take_plain_arguments()
+    editable.take_plain_arguments(extra_arguments)
     editable.stack_size = 0
     return assemble(editable), resumes
 

@@ -1,0 +1,236 @@
+/* A check of a guard tree in one call: by stamps where there are some that fit, else by a full walk, which makes new ones.
+ *
+ * Invariants: stamps can only save a walk; they are dropped when one differs, and what differs again and again though the
+ * tree holds is not stamped any more. What a check hands over is held for this call only.
+ */
+#include "guard_stamp.h"
+#include <string.h>
+
+#define MANY_HITS 64 /* a set that was good for so many calls was worth making */
+
+void
+lw_drop_stamps(lw_guard_tree *tree, int index)
+{
+    lw_stamps *set = tree->sets[index];
+    tree->n_sets--;
+    memmove(tree->sets + index, tree->sets + index + 1, (size_t)(tree->n_sets - index) * sizeof(lw_stamps *));
+    if (set->users > 0) {
+        set->dropped = true;
+    }
+    else {
+        lw_stamps_free(set);
+    }
+}
+
+/* What changed though the tree still holds, time and again, is not stamped any more. */
+static void
+loosen(lw_guard_tree *tree, int blame)
+{
+    lw_node *node = &tree->nodes[blame / 2];
+    if (++node->misses < 2) {
+        return;
+    }
+    node->misses = 0;
+    if (blame % 2 == LW_BLAME_VALUE || node->loose_dict) {
+        node->loose_value = true;
+        return;
+    }
+    if (node->access <= LW_ACCESS_MODULE && node->key != Py_None && !tree->loose_roots[node->access]) {
+        tree->loose_roots[node->access] = true; /* the dictionary it was read from */
+        return;
+    }
+    node->loose_dict = true;
+}
+
+/* The oldest set goes; if it never was of use, its arguments are of those that differ in each call. */
+static void
+make_room(lw_guard_tree *tree)
+{
+    lw_stamps *oldest = tree->sets[tree->n_sets - 1];
+    bool useless = oldest->hits == 0;
+    for (int i = 0; useless && i < oldest->pins.n; i++) {
+        for (int j = tree->first_root; j >= 0; j = tree->nodes[j].next_sibling) {
+            if (tree->nodes[j].access == LW_ACCESS_ARGUMENT && tree->nodes[j].index == oldest->pins.items[i].slot) {
+                loosen(tree, 2 * j + LW_BLAME_VALUE);
+            }
+        }
+    }
+    lw_drop_stamps(tree, tree->n_sets - 1);
+}
+
+/* After a full walk that succeeded. `blame`: of the stamp that differed before it, or -1. */
+static void
+record_stamps(lw_guard_tree *tree, const lw_scope *scope)
+{
+    if (tree->stamped == LW_STAMPS_NEVER) {
+        return;
+    }
+    if (tree->wait > 0) {
+        tree->wait--;
+        return;
+    }
+    if (tree->n_sets == LW_MAX_STAMPS) {
+        make_room(tree);
+    }
+    lw_stamps *set = lw_stamps_record(tree, scope);
+    if (set != NULL) {
+        memmove(tree->sets + 1, tree->sets, (size_t)tree->n_sets * sizeof(lw_stamps *));
+        tree->sets[0] = set;
+        tree->n_sets++;
+    }
+}
+
+/* The set of stamps made for these arguments, brought to the front; or NULL. */
+static lw_stamps *
+find_stamps(lw_guard_tree *tree, const lw_scope *scope)
+{
+    for (int i = 0; i < tree->n_sets; i++) {
+        lw_stamps *set = tree->sets[i];
+        if (lw_stamps_fit(set, scope)) {
+            memmove(tree->sets + 1, tree->sets, (size_t)i * sizeof(lw_stamps *));
+            tree->sets[0] = set;
+            return set;
+        }
+    }
+    return NULL;
+}
+
+static void
+drop_differing(lw_guard_tree *tree, lw_stamps *set, bool holds, int blame)
+{
+    if (holds && set->hits < MANY_HITS) {
+        loosen(tree, blame);
+    }
+    tree->pause = set->hits > 0 ? 0 : tree->pause < 64 ? 2 * tree->pause + 1 : tree->pause;
+    tree->wait = tree->pause;
+    for (int i = 0; i < tree->n_sets; i++) {
+        if (tree->sets[i] == set) {
+            lw_drop_stamps(tree, i);
+            return;
+        }
+    }
+}
+
+static void
+release(PyObject **kept, int n)
+{
+    for (int i = 0; i < n; i++) {
+        Py_CLEAR(kept[i]);
+    }
+}
+
+/* What is handed over in a call for which the tree holds. The user's objects hold it as well. */
+static PyObject *
+collect_handed(const lw_guard_tree *tree, PyObject *const *pinned, PyObject *const *kept)
+{
+    PyObject *inputs = PyTuple_New(tree->n_inputs);
+    PyObject *all = inputs != NULL && tree->n_extras > 0 ? PyTuple_New(1 + tree->n_extras) : inputs;
+    if (all == NULL) {
+        Py_XDECREF(inputs);
+        return NULL;
+    }
+    for (int i = 0; i < tree->n_inputs + tree->n_extras; i++) {
+        int slot = tree->handed[i];
+        PyObject *value = Py_NewRef(pinned != NULL && pinned[slot] != NULL ? pinned[slot] : kept[slot]);
+        if (i < tree->n_inputs) {
+            PyTuple_SET_ITEM(inputs, i, value);
+        }
+        else {
+            PyTuple_SET_ITEM(all, 1 + i - tree->n_inputs, value);
+        }
+    }
+    if (all != inputs) {
+        PyTuple_SET_ITEM(all, 0, inputs);
+    }
+    return all;
+}
+
+/* A full walk, and what follows from it for the stamps that did not tell. 1 or 0. */
+static int
+walk(lw_guard_tree *tree, const lw_scope *scope, PyObject **kept, lw_stamps *set, int blame)
+{
+    int answer = lw_tree_holds(tree, scope, kept);
+    tree->walks++;
+    if (set != NULL && blame >= 0) {
+        drop_differing(tree, set, answer == 1, blame);
+    }
+    if (answer == 1) {
+        record_stamps(tree, scope);
+    }
+    return answer;
+}
+
+static void
+verify(lw_guard_tree *tree, const lw_scope *scope)
+{
+    PyObject **kept = PyMem_Calloc((size_t)tree->n_slots + 1, sizeof(PyObject *));
+    bool holds = kept == NULL || lw_tree_holds(tree, scope, kept);
+    release(kept, kept != NULL ? tree->n_slots : 0);
+    PyMem_Free(kept);
+    if (!holds) {
+        Py_FatalError("lampwork: the stamps of a guard tree say that it holds, and it does not");
+    }
+}
+
+/* 1 or 0. `*handed` is set if the tree holds and has something to hand over, and that is wanted. */
+static int
+check_tree(lw_guard_tree *tree, const lw_scope *scope, PyObject **handed)
+{
+    PyObject *small[256];
+    PyObject **kept = tree->n_slots <= 256 ? small : PyMem_Malloc((size_t)tree->n_slots * sizeof(PyObject *));
+    if (kept == NULL) {
+        return 0;
+    }
+    memset(kept, 0, (size_t)tree->n_slots * sizeof(PyObject *));
+    int answer = -1, blame = -1, n_kept = tree->n_slots;
+    lw_stamps *set = find_stamps(tree, scope);
+    if (set != NULL) {
+        answer = lw_stamps_check(tree, set, scope, kept, &blame);
+        tree->sweeps += answer == 1;
+        if (answer == 1 && tree->stamped == LW_STAMPS_VERIFIED) {
+            verify(tree, scope);
+        }
+    }
+    if (answer < 0) {
+        release(kept, n_kept);
+        answer = walk(tree, scope, kept, set, blame);
+        set = NULL;
+    }
+    else if (set->open_slots.n == 0) {
+        n_kept = 0; /* nothing was read */
+    }
+    if (answer == 1 && handed != NULL && tree->n_inputs > 0) {
+        *handed = collect_handed(tree, set != NULL ? set->kept : NULL, kept);
+        answer = *handed != NULL;
+    }
+    release(kept, n_kept);
+    if (kept != small) {
+        PyMem_Free(kept);
+    }
+    return answer;
+}
+
+int
+lw_guard_tree_check(PyObject *object, const lw_scope *scope, PyObject **handed)
+{
+    lw_guard_tree *tree = (lw_guard_tree *)object;
+    if (tree->dead || !lw_state_matches(tree->state, tree->n_state)) {
+        return 0;
+    }
+    Py_INCREF(tree);
+    int collecting = PyGC_Disable(); /* a finalizer must not run amid borrowed references */
+    bool holds = check_tree(tree, scope, handed) == 1;
+    if (collecting) {
+        PyGC_Enable();
+    }
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        holds = false;
+    }
+    holds = holds && !tree->dead;
+    Py_DECREF(tree);
+    if (!holds && handed != NULL) {
+        Py_CLEAR(*handed);
+    }
+    return holds;
+}
