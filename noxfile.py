@@ -145,3 +145,18 @@ def families(session: nox.Session) -> None:
     """Whole-graph capture of model families beside torch.compile's: results, graphs, breaks (about half an hour)."""
     _install(session, FULL_STACK, "transformers")
     session.run("python", "benchmarks/families.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def cpython(session: nox.Session) -> None:
+    """CPython's own test suite with every function of its modules converted (long; a quiet machine)."""
+    _install(session, "lampwork-capture")
+    session.run("python", "packages/capture/tests/cpython/suite.py", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """5,000 random programs, eager against captured (long)."""
+    _install(session, "lampwork-capture")
+    test = "packages/capture/tests/interpreter/test_random_programs.py"
+    session.run("pytest", test, *session.posargs, env={**STRICT, "LAMPWORK_RANDOM_PROGRAMS": "5000"})

@@ -11,7 +11,7 @@ import torch
 from differential import check_program
 from random_programs import make_program
 
-COUNT = int(os.environ.get("LAMPWORK_RANDOM_PROGRAMS", "40"))  # nightly runs ask for more
+COUNT = int(os.environ.get("LAMPWORK_RANDOM_PROGRAMS", "200"))  # nightly runs ask for more
 
 
 def check_seed(seed: int) -> None:

@@ -448,10 +448,10 @@ class ObjectValue(Value):
         if isinstance(raw, FunctionType):
             result = self.call_method(tracer, name, [other], {})
             return None if result.is_constant() and result.as_constant() is NotImplemented else result
-        if op is operator.ne and is_overridden(self.cls, "__eq__"):
+        if raw is object.__ne__ and op is operator.ne and is_overridden(self.cls, "__eq__"):
             result = self.binary(tracer, operator.eq, other, reflected)
             return None if result is None else tracer.constant(not result.truth(tracer))
-        if self.payload is not None:
+        if self.payload is not None and raw is not None:
             return self.payload.binary(tracer, op, other, reflected)
         if raw is MISSING or (isinstance(raw, WrapperDescriptorType) and raw.__objclass__ is object):
             return None
