@@ -141,6 +141,7 @@ def trace_seconds(rounds: int = 3) -> dict[str, float]:
     best = {"ours": float("inf"), "torch.compile": float("inf")}
     for _ in range(rounds):
         torch._dynamo.reset()
+        lampwork_capture.reset()
         theirs = torch.compile(workload.model, backend=ready)
         captured = lampwork_capture.optimize(ready)(workload.model)
         for name, call in (("ours", captured), ("torch.compile", theirs)):
