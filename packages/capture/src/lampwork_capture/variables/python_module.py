@@ -119,7 +119,8 @@ class PythonModuleValue(Value):
         tracer.raise_observed(AttributeError, f"module '{self.obj.__name__}' has no attribute '{name}'")
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        if hasattr(type(type(self.obj).__dict__.get(name)), "__set__") or name in _SPECIAL_NAMES:
+        namespace: Any = vars(type(self.obj))
+        if hasattr(type(namespace.get(name)), "__set__") or name in _SPECIAL_NAMES:
             super().set_attribute(tracer, name, value)
         if self._is_namespace():
             tracer.side_effects.store_global(tracer.scope_of(vars(self.obj), None), name, value)

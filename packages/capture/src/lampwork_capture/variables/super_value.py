@@ -48,7 +48,8 @@ class SuperValue(Value):
         class_value = self._class_value(tracer)
         cls = class_value.obj
         mro = cls.__mro__
-        if isinstance(self.receiver, ClassValue) and self.after not in mro and self.after in type(cls).__mro__:
+        meta: Any = type(cls)
+        if isinstance(self.receiver, ClassValue) and self.after not in mro and self.after in meta.__mro__:
             return self._of_metaclass(tracer, name)
         raw: Any = MISSING
         owner: type = object

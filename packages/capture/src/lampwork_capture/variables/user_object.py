@@ -377,7 +377,14 @@ class ObjectValue(Value):
 
     def truth(self, tracer: Tracer) -> bool:
         if is_overridden(self.cls, "__bool__"):
-            return self.call_method(tracer, "__bool__", [], {}).truth(tracer)
+            answer = self.call_method(tracer, "__bool__", [], {})
+            if answer.python_type() is not bool:
+                raise GraphBreak(
+                    BreakId.EXCEPTION_NOT_MODELLED, f"`__bool__` returned {answer.describe()}: eager raises"
+                )
+            return answer.truth(tracer)
+        if find_in_class(self.cls, "__bool__")[0] is None:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{self.describe()} has no truth: eager raises")
         if is_overridden(self.cls, "__len__"):
             return operators.length(tracer, self) != 0
         if self.payload is not None:
