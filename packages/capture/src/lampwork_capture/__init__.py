@@ -5,7 +5,8 @@
 
 from .errors import BackendError, CaptureError, GraphBreakError
 from .explain import Capture, Explanation, capture, explain
-from .frame_callback import CaptureWarning, GraphBackend
+from .frame_callback import CaptureWarning
+from .graph_backend import GraphBackend
 from .graph_break import BreakId, BreakRecord
 from .marks import (
     allow_in_graph,

@@ -16,7 +16,8 @@ from .captured_frame import CapturedFrame
 from .config import config_from_environment
 from .explain_report import Report, report_of
 from .explain_text import text_of, tree_of
-from .frame_callback import FrameCallback, GraphBackend
+from .frame_callback import FrameCallback
+from .graph_backend import GraphBackend
 from .graph_break import BreakRecord
 from .guards.facts import Guard
 from .optimize import resolve_backend, shared_policy, with_callback

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from types import CodeType
 from typing import Any
@@ -26,6 +26,7 @@ from .conversion_lock import CONVERSIONS, Flight
 from .convert_frame import Attempt, convert
 from .errors import BackendError, CaptureError, GraphBreakError
 from .graph.builder import EXAMPLE, TracedGraph
+from .graph_backend import GraphBackend
 from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state
 from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
@@ -35,8 +36,6 @@ from .number_variants import with_number_variants
 from .recompilation import Recompilation
 from .skip_policy import SkipPolicy, called_function, is_disabled
 from .source import AttributeSource, Source
-
-GraphBackend = Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Sequence[Any]]]
 
 _REPORT = "Please report it with this message; set LAMPWORK_STRICT=1 to see the whole error."
 

@@ -19,9 +19,9 @@ import torch.fx
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
+from .graph_backend import GraphBackend
 from .guards.exact import exact_key
 
-GraphBackend = Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Any]]
 DEFAULT_LIMIT = 8
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 

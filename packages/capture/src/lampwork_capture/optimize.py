@@ -20,7 +20,8 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from . import _native
 from .config import CaptureConfig, config_from_environment
-from .frame_callback import FrameCallback, GraphBackend
+from .frame_callback import FrameCallback
+from .graph_backend import GraphBackend
 from .guards.facts import ByIdentity
 from .skip_policy import SkipPolicy
 

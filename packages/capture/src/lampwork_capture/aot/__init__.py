@@ -4,7 +4,8 @@
 stage stands between capture and any lowering. Invariant: compilers see no mutation, no aliasing output, no autograd.
 """
 
-from .backend import GraphBackend, aot_backend
+from ..graph_backend import GraphBackend
+from .backend import aot_backend
 from .decompositions import DEFAULT_DECOMPOSITIONS, merge, without
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import trace_functional

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from torch import SymInt, Tensor, fx
+from torch import fx
 
+from ..graph_backend import GraphBackend
 from . import torch_layer
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import Misdescribed, RanEagerlyWarning, UnsupportedForAot
@@ -21,8 +22,6 @@ from .runtime_wrappers import wrap_for_calls
 from .settings import Settings
 from .trace import DecompositionTable
 from .training import Need, grad_gate, need_of, sets_grad_mode
-
-GraphBackend: TypeAlias = Callable[[fx.GraphModule, "Sequence[Tensor | SymInt]"], Callable[..., "Sequence[Tensor]"]]
 
 
 def aot_backend(

@@ -45,7 +45,7 @@ def _assume(frame: SymbolicFrame, value: TensorValue, expected: bool) -> bool:
     graph.is_rerun = True
     if not expected:
         value = tracer.add_node("call_function", torch.logical_not, (value.node,), {})  # type: ignore[assignment]
-    tracer.add_node("call_function", torch._assert_async, (value.node, str(tracer.user_line)), {})
+    tracer.add_node("call_function", torch.ops.aten._assert_async.msg, (value.node, str(tracer.user_line)), {})
     return True
 
 

@@ -46,7 +46,7 @@ _DEEPEST = 60
 SKIPS_END_FOR = PYTHON >= (3, 12)
 _MOST_ITERATIONS = 5_000
 _GENERATOR = 0x20
-_AUTOGRAD: Any = torch._C._autograd
+_AUTOGRAD: Any = vars(torch._C)["_autograd"]
 _NOT_PLAIN = 0x80 | 0x100 | 0x200  # coroutine, iterable coroutine, async generator
 
 

@@ -20,6 +20,7 @@ from .tensor import TensorValue
 from .user_object import find_in_class
 
 _MODULE: Any = torch.nn.Module
+_PARSE_TO: Any = vars(torch._C)["_nn"]._parse_to
 _OWN_APPLY = (torch.nn.Module._apply, torch.nn.RNNBase._apply)
 
 
@@ -57,7 +58,7 @@ def to(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Va
     plain = [arg.fake if isinstance(arg, TensorValue) else snapshot(arg) for arg in (a.realize() for a in args[1:])]
     named = {name: snapshot(value.realize()) for name, value in kwargs.items()}
     try:
-        device, dtype, _, memory_format = torch._C._nn._parse_to(*plain, **named)
+        device, dtype, _, memory_format = _PARSE_TO(*plain, **named)
     except (TypeError, RuntimeError) as error:
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`Module.to` raises: {error}") from error
     if memory_format is not None or (dtype is not None and not (dtype.is_floating_point or dtype.is_complex)):
