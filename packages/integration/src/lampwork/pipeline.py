@@ -17,14 +17,13 @@ from weakref import WeakValueDictionary
 
 import torch
 import torch.fx
-from lampwork_capture import with_number_variants
+from lampwork_capture import GraphBackend, with_number_variants
 from lampwork_capture.aot import aot_backend
 from lampwork_inductor_core import CompiledGraph, CompileOptions, Config, compile_graph
 from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
 
 from .options import core_options
 
-GraphBackend = Callable[[torch.fx.GraphModule, Sequence[Any]], Callable[..., Sequence[Any]]]
 
 
 _backends: WeakValueDictionary[tuple[Config, bool], GraphBackend] = WeakValueDictionary()

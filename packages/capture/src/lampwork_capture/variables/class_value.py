@@ -322,8 +322,9 @@ class ClassValue(Value):
     def metaclass(self, tracer: Tracer) -> ClassValue:
         """The value of `type(cls)`."""
         source = self.known_source()
-        found: Any = tracer.constant(type(self.obj)) if source is None else None
-        return found or tracer.wrap(type(self.obj), TypeSource(self._source()))
+        meta: Any = type(self.obj)
+        found: Any = tracer.constant(meta) if source is None else tracer.wrap(meta, TypeSource(self._source()))
+        return found
 
     def _enum_member(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if len(args) != 1 or kwargs or not args[0].is_constant():
