@@ -24,8 +24,6 @@ from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
 
 from .options import core_options
 
-
-
 _backends: WeakValueDictionary[tuple[Config, bool], GraphBackend] = WeakValueDictionary()
 _making = threading.Lock()
 

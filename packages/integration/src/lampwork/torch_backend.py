@@ -37,7 +37,7 @@ def lampwork_inductor(
     options: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
     """`torch.compile(model, backend="lampwork_inductor")`: torch's capture, Lampwork's lowering."""
-    return graph_backend(mode, options)(graph, example_inputs)
+    return graph_backend(mode, options)(graph, list(example_inputs))
 
 
 def _is_ours(backend: Any) -> bool:
