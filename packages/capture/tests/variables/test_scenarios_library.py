@@ -616,7 +616,7 @@ def pathlib_and_os(run):
     run(f, t(), "c")
 
 
-@split
+@whole
 def heaps_and_bisect(run):
     import bisect
     import heapq
@@ -641,6 +641,111 @@ def heaps_and_bisect(run):
 
     run(f, t(), [5, 3, 8])
     run(f, t(), [1, 9])
+
+
+@whole
+def heaps_of_objects(run):
+    import bisect
+    import heapq
+
+    class Job:
+        def __init__(self, cost, log):
+            self.cost = cost
+            self.log = log
+
+        def __lt__(self, other):
+            self.log.append((self.cost, other.cost))
+            return self.cost < other.cost
+
+    def f(x, costs):
+        log = []
+        heap = [Job(c, log) for c in costs]
+        heapq.heapify(heap)
+        heapq.heappush(heap, Job(4, log))
+        out = [
+            heapq.heappop(heap).cost,
+            heapq.heapreplace(heap, Job(2, log)).cost,
+            heapq.heappushpop(heap, Job(9, log)).cost,
+        ]
+        ordered = sorted((job.cost for job in heap), reverse=True)
+        bisect.insort(ordered, -3, key=lambda v: -v)
+        bisect.insort_left(ordered, 3)
+        try:
+            heapq.heappop([])
+        except IndexError as error:
+            out.append(str(error))
+        try:
+            bisect.bisect([], 1, -1)
+        except ValueError as error:
+            out.append(str(error))
+        return (
+            x + out[0],
+            out,
+            log,
+            [job.cost for job in heap],
+            ordered,
+            bisect.bisect(ordered, 3, 1, 2),
+            bisect.bisect_right([1, 2], 2, hi=1),
+        )
+
+    run(f, t(), [5, 3, 8, 1, 7, 2])
+    run(f, t(), [6, 6, 1])
+
+
+@whole
+def heap_passed_in(run):
+    import heapq
+
+    def f(x, heap):
+        heapq.heappush(heap, (x.shape[0], "made"))
+        return x * heapq.heappop(heap)[0]
+
+    heap = [(1, "a"), (7, "b")]
+    run(f, t(), heap)
+    run(f, t(4, 5), heap)
+    run.see(heap)
+
+
+@whole
+def paths_as_text(run):
+    import os
+
+    def f(x, p):
+        return (
+            x + 1,
+            os.path.join("a", p, "c.py"),
+            os.path.split(p),
+            os.path.splitext(p)[1],
+            os.path.basename(p),
+            os.path.isabs(p),
+            os.path.dirname(p),
+            os.path.normpath(p),
+        )
+
+    run(f, t(), "b/x.txt")
+    run(f, t(), "/c/../d")
+
+
+@whole
+def inspect_predicates(run):
+    import inspect
+
+    class A:
+        def m(self):
+            return 1
+
+    def g():
+        yield 1
+
+    def f(x, v):
+        return x + 1, [
+            (inspect.isfunction(o), inspect.isclass(o), inspect.ismethod(o), inspect.ismodule(o), inspect.isbuiltin(o), inspect.isgenerator(o))
+            for o in (v, g, A, A.m, A().m, inspect, len, g(), 5)
+        ]  # fmt: skip
+
+    run(f, t(), A())
+    run(f, t(), A)
+    run(f, t(), A().m)
 
 
 @whole

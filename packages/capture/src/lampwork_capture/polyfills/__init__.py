@@ -1,1 +1,1 @@
-"""Functions of torch in plain Python: traced in place of the originals, whose own code cannot be traced."""
+"""Functions of torch and the standard library in plain Python: traced in place of originals that cannot be traced."""

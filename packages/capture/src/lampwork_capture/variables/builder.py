@@ -43,6 +43,8 @@ from . import (
     module,
     module_conversion,
     namespace,
+    ordering,
+    paths,
     regex,
     super_value,
     transform,
@@ -87,6 +89,8 @@ MODELS: tuple[ModuleType, ...] = (
     module,
     module_conversion,
     namespace,
+    ordering,
+    paths,
     super_value,
     transform,
 )

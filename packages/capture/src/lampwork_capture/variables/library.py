@@ -13,6 +13,7 @@ import functools
 import inspect
 import operator
 import os
+import types
 import typing
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
@@ -214,6 +215,28 @@ def dataclass_fields(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str,
 
 
 # inspect
+
+_PREDICATES: Mapping[Any, type] = {
+    inspect.isfunction: types.FunctionType,
+    inspect.isclass: type,
+    inspect.ismethod: types.MethodType,
+    inspect.ismodule: types.ModuleType,
+    inspect.isbuiltin: types.BuiltinFunctionType,
+    inspect.isgenerator: types.GeneratorType,
+    inspect.iscoroutine: types.CoroutineType,
+    inspect.iscode: types.CodeType,
+}
+
+
+def _register_predicates() -> None:
+    for predicate, cls in _PREDICATES.items():
+
+        @handles(predicate)
+        def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value], cls: type = cls) -> Value:
+            return tracer.call(tracer.constant(isinstance), [*args, *kwargs.values(), tracer.constant(cls)])
+
+
+_register_predicates()
 
 
 @handles(inspect.signature)
