@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import abc
+import collections
 import functools
 import types
 import weakref
@@ -18,6 +19,77 @@ whole, split = S.whole, S.split
 
 def t(*values):
     return torch.tensor([float(v) for v in values] or [1.0, 2.0, 3.0])
+
+
+@whole
+def exception_classes_of_the_frame(run):
+    def f(x, first):
+        class E(Exception):
+            def __init__(self, v):
+                super().__init__("m", v)
+                self.v = v
+
+        class Both(E, ValueError):
+            pass
+
+        try:
+            raise (E if first else Both)(x)
+        except ValueError as error:
+            return "both", error.v + 1, error.args[0]
+        except E as error:
+            return "own", error.v + 1
+
+    run(f, t(), True)
+    run(f, t(), False)
+
+
+@whole
+def builtin_containers_as_bases(run):
+    def f(x):
+        class L(list):
+            def first(self):
+                return self[0]
+
+        class D(dict):
+            def __missing__(self, key):
+                return key * 2
+
+        items, table = L([x, 2]), D(a=1)
+        return items.first(), table["zz"], table["a"], isinstance(items, list)
+
+    run(f, t())
+
+
+@whole
+def subclass_of_a_watching_exception(run):
+    class Watching(Exception):
+        seen = 0
+
+        def __init_subclass__(cls):
+            Watching.seen += 1
+
+    def f(x):
+        class E(Watching):
+            pass
+
+        try:
+            raise E(1)
+        except Watching as error:
+            return x * error.args[0], type(error).__name__, Watching.seen
+
+    run(f, t())
+    run(f, t())
+
+
+@whole
+def named_tuples_of_the_frame(run):
+    def f(x):
+        Point = collections.namedtuple("Point", "a b")
+        q = Point(x + 1, b=x * 2)
+        return q.a, q._fields, q.b, tuple(q), q
+
+    run(f, t())
+    run(f, t())
 
 
 @whole

@@ -153,6 +153,10 @@ class FrameTracer:
         frame = self.frame
         return frame.decoded.user_line(frame.index)
 
+    @property
+    def module_name(self) -> str | None:
+        return self.frame.scope.variables.get("__name__")
+
     def user_stack(self) -> tuple[UserLine, ...]:
         """The user's lines that are being traced, outermost first."""
         lines: list[UserLine] = []

@@ -189,6 +189,11 @@ class Tracer(Protocol):
         """The user's line that is being traced."""
         ...
 
+    @property
+    def module_name(self) -> str | None:
+        """`__name__` of the module whose function is being traced."""
+        ...
+
     def guard(self, fact: Fact) -> None:
         """Record a fact, with the current user line."""
         ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import builtins
 import operator
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import (
     BuiltinFunctionType,
@@ -55,6 +56,7 @@ _PURE_BUILTINS: tuple[Callable[..., Any], ...] = (
     format,
     hash,
     str.maketrans,
+    sys.intern,
 )
 
 

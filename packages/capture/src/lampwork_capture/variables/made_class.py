@@ -8,6 +8,8 @@ the program and is taken out of its bases when the trace ends; one that outlives
 from __future__ import annotations
 
 import builtins
+import collections
+import functools
 from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from .base import Tracer, Value
 from .builtin import BuiltinValue, class_of
 from .cell import CellValue
 from .class_value import ClassValue
-from .constant import is_literal
+from .constant import is_literal, snapshot
 from .descriptor import DescriptorValue
 from .dict import DictValue
 from .function import FunctionValue, MadeFunctionValue
@@ -30,9 +32,31 @@ from .user_object import MISSING, ObjectValue, bind, find_in_class
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
+_HEAP_TYPE = 1 << 9  # a flag of classes that are made at run time
 
-class _Unattached:
-    """The base of stand-ins that are not, or no longer, attached to the bases of the program."""
+
+@functools.cache
+def _unattached(builtin_base: type) -> type:
+    """The base of stand-ins that are not, or no longer, attached to the bases of the program; of the same layout."""
+    return type("_Unattached", (builtin_base,), {})
+
+
+def _builtin_base(cls: type) -> type:
+    """The class of the interpreter's own whose layout a class extends."""
+    while cls.__flags__ & _HEAP_TYPE:
+        assert cls.__base__ is not None
+        cls = cls.__base__
+    return cls
+
+
+def _stand_in(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+    """A class with these bases, of which no base of the program was told."""
+    if all(base is _builtin_base(base) for base in bases):
+        return type(name, bases, namespace)
+    builtin_base = next((found for base in bases if (found := _builtin_base(base)) is not object), object)
+    made = type(name, (_unattached(builtin_base),), namespace)
+    made.__bases__ = bases
+    return made
 
 
 class MadeClassValue(ClassValue):
@@ -109,8 +133,44 @@ class MadeClassValue(ClassValue):
 
     def release(self) -> None:
         """The trace is over: the bases of the program forget the stand-in."""
-        if self.bases:
-            self.obj.__bases__ = (_Unattached,)
+        bases = self.obj.__bases__
+        if any(base is not _builtin_base(base) for base in bases):
+            self.obj.__bases__ = (_unattached(_builtin_base(self.obj)),)
+
+
+class NamedTupleClassValue(MadeClassValue):
+    """A class that `collections.namedtuple` made in the frame of constants."""
+
+    kind = "a named tuple made in the frame"
+    __slots__ = ("args", "kwargs")
+
+    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        super().__init__(collections.namedtuple(*args, **kwargs), (), {})
+        self.args = tuple(args)
+        self.kwargs = dict(kwargs)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(collections.namedtuple)
+        for value in (*self.args, *self.kwargs.values()):
+            emitter.load_constant(value)
+        emitter.call(len(self.args), tuple(self.kwargs))
+        emitter.remember(self)
+
+    def release(self) -> None:
+        pass  # its one base is tuple
+
+
+@handles(collections.namedtuple)
+def make_named_tuple(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    given = [snapshot(arg.realize()) for arg in args]
+    named = {name: snapshot(value.realize()) for name, value in kwargs.items()}
+    named.setdefault("module", tracer.module_name)
+    try:
+        made = NamedTupleClassValue(given, named)
+    except (TypeError, ValueError) as error:
+        tracer.raise_observed(type(error), *error.args)
+    tracer.graph.values_of_objects[id(made.obj)] = (made.obj, made)
+    return made
 
 
 def placeholder(tracer: Tracer, name: str, value: Value) -> Any:
@@ -157,9 +217,7 @@ def make_class(
     namespace.setdefault("__qualname__", name)
     set_names = [value for value in contents.values() if _has_set_name(value)]
     try:
-        stand_in = type(name, (_Unattached,) if classes else (), namespace)
-        if classes:
-            stand_in.__bases__ = tuple(base.obj for base in classes)
+        stand_in = _stand_in(name, tuple(base.obj for base in classes), namespace)
     except Exception as error:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the class {name}: {error}") from None
     made = MadeClassValue(stand_in, classes, contents)
