@@ -359,6 +359,73 @@ def operator_module(run):
     run(f, t(4, 5), A())
 
 
+@whole
+def copies_by_methods_and_slots(run):
+    class Slotted:
+        __slots__ = ("a", "empty", "items")
+
+        def __init__(self, a):
+            self.a = a
+            self.items = [a]
+
+    class Child(Slotted):
+        def __init__(self, a):
+            super().__init__(a)
+            self.extra = {"k": self.items}
+
+    class Own:
+        def __init__(self, v):
+            self.v = v
+            self.parts = [v]
+            self.me = self
+
+        def __copy__(self):
+            made = type(self)(self.v + 1)
+            made.parts = self.parts
+            return made
+
+        def __deepcopy__(self, memo):
+            made = type(self).__new__(type(self))
+            memo[id(self)] = made
+            for name, value in self.__dict__.items():
+                setattr(made, name, copy.deepcopy(value, memo))
+            return made
+
+    def f(x, s, c, o):
+        s2, c2, o2 = copy.copy(s), copy.copy(c), copy.copy(o)
+        s3, c3, o3 = copy.deepcopy(s), copy.deepcopy(c), copy.deepcopy([o, o])
+        s2.a = 9
+        return (
+            x + o2.v, s2, c2, o2, s3, c3, o3, s2.items is s.items, hasattr(s2, "empty"), c3.extra["k"] is c3.items,
+            o3[0] is o3[1], o3[0].me is o3[0], s.a,
+        )  # fmt: skip
+
+    run(f, t(), Slotted(1), Child(2), Own(3))
+    filled = Slotted(4)
+    filled.empty = 5
+    run(f, t(), filled, Child(2), Own(3))
+    run(f, t(), filled, Child(2), Own(6))
+
+
+@whole
+def copy_methods_that_come_later(run):
+    class A:
+        def __init__(self):
+            self.v = [1]
+
+    def f(x, a):
+        b, c = copy.copy(a), copy.deepcopy(a)
+        return x + len(b.v), b.v is a.v, c.v is a.v
+
+    run(f, t(), A())
+    A.__copy__ = lambda self: A()
+    run(f, t(), A())
+    A.__deepcopy__ = lambda self, memo: self
+    run(f, t(), A())
+    del A.__copy__, A.__deepcopy__
+    run(f, t(), A())
+
+
 @split
 def shallow_copies(run):
     class A:

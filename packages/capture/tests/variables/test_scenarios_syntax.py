@@ -368,6 +368,36 @@ def format_methods(run):
 
 
 @whole
+def format_of_objects(run):
+    class A:
+        attr = [1, 2]
+
+        def __init__(self, name):
+            self.name = name
+
+        def __format__(self, spec):
+            return f"A<{spec}>{self.name}"
+
+        def __repr__(self):
+            return f"A({self.name!r})"
+
+    def f(x, a):
+        try:
+            "{0.nope}".format(a)
+        except AttributeError as error:
+            message = str(error)
+        return (
+            x + 1, "{0.attr[1]} {0:zz} {0.name!r:>6}".format(a), "{!r} {a!s}".format(a, a=a), "{d[k]:{w}}".format(d={"k": a}, w=4),
+            "{}".format(a), "{a.name} {b}".format_map({"a": a, "b": 2}), "{0[1].name}".format([1, a]), message,
+        )  # fmt: skip
+
+    run(f, t(), A("n"))
+    run(f, t(), A("m"))
+    A.__format__ = lambda self, spec: "changed"
+    run(f, t(), A("m"))
+
+
+@whole
 def format_errors(run):
     def f(x, which):
         try:

@@ -30,6 +30,7 @@ from . import (
     checkpoint,
     context_manager,
     control_flow,
+    copying,
     deque,
     function_override,
     functional_call,
@@ -47,6 +48,7 @@ from . import (
     paths,
     regex,
     super_value,
+    text_format,
     transform,
 )
 from .base import Tracer, Value
@@ -76,6 +78,7 @@ MODELS: tuple[ModuleType, ...] = (
     checkpoint,
     context_manager,
     control_flow,
+    copying,
     deque,
     function_override,
     functional_call,
@@ -92,6 +95,7 @@ MODELS: tuple[ModuleType, ...] = (
     ordering,
     paths,
     super_value,
+    text_format,
     transform,
 )
 _ALIAS_TYPES: tuple[Any, ...] = (

@@ -45,6 +45,7 @@ class ConstantValue(Value):
     kind = "a constant"
     __slots__ = ("obj",)
     of_pattern: ClassVar[Callable[..., Value | None] | None] = None  # `regex.call_pattern`, put there by that file
+    of_format: ClassVar[Callable[..., Value] | None] = None  # `text_format.format_text`, put there by that file
 
     def __init__(self, obj: Any, source: Source | None = None) -> None:
         super().__init__(source)
@@ -106,6 +107,8 @@ class ConstantValue(Value):
             answer = self.of_pattern(tracer, self.obj, name, args, kwargs)
             if answer is not None:
                 return answer
+        if name in ("format", "format_map") and type(self.obj) is str and self.of_format is not None:
+            return self.of_format(tracer, method, args, kwargs)
         if name == "join" and len(args) == 1 and not is_known(args[0]):
             parts = [snapshot(part) for part in args[0].realize().unpack(tracer)]
             return tracer.constant(fold(tracer, method, parts))

@@ -7,7 +7,6 @@ would only cost time. Invariant: each gives what the library gives, for the argu
 from __future__ import annotations
 
 import collections
-import copy
 import dataclasses
 import functools
 import inspect
@@ -15,9 +14,8 @@ import operator
 import os
 import types
 import typing
-from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, IdentityIs
@@ -26,18 +24,12 @@ from . import operators
 from .base import Tracer, Value
 from .class_value import ClassValue
 from .constant import ConstantValue
-from .construction import bare_object
 from .dict import DictValue
-from .function import FunctionValue, MethodValue, SourcedFunctionValue
-from .instance_dict import InstanceDictValue
+from .function import MethodValue, SourcedFunctionValue
 from .iterator import step
-from .list import ListValue
 from .method import BuiltinObject
-from .module import ModuleValue
 from .registry import handles, wraps_type
-from .set import SetValue, convert_set
 from .tuple import TupleValue
-from .user_object import ObjectValue, is_overridden
 
 
 @handles(functools.reduce)
@@ -104,90 +96,6 @@ def _register_getters() -> None:
 
 
 _register_getters()
-
-
-# copy
-
-
-@handles(copy.copy)
-def shallow_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    value = args[0].realize()
-    if isinstance(value, (ListValue, DictValue, SetValue, InstanceDictValue)):
-        return value.call_method(tracer, "copy", [], {})
-    if isinstance(value, (ConstantValue, ClassValue, FunctionValue, TupleValue)):
-        return value
-    if _copies_by_attributes(value):
-        made = bare_object(tracer, value.class_value)
-        for name, item in _instance_items(tracer, value):
-            _put_attribute(tracer, made, name, item)
-        return made
-    raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"copy.copy of {value.describe()} is not modelled")
-
-
-@handles(copy.deepcopy)
-def deep_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) > 1 or kwargs:
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "copy.deepcopy with a memo is not modelled")
-    return _deep(tracer, args[0].realize(), {})
-
-
-def _deep(tracer: Tracer, value: Value, memo: dict[int, Value]) -> Value:
-    known = memo.get(id(value))
-    if known is not None:
-        return known
-    if isinstance(value, InstanceDictValue):
-        value = value.as_dict(tracer)
-    if isinstance(value, (ConstantValue, ClassValue, FunctionValue)):
-        return value
-    if isinstance(value, ListValue) and value.owner is None:
-        made = memo[id(value)] = ListValue([])
-        made.items.extend(_deep(tracer, item, memo) for item in value.all_items())
-        return made
-    if isinstance(value, TupleValue) and value.owner is None:
-        return TupleValue([_deep(tracer, item, memo) for item in value.all_items()], value.cls)
-    if isinstance(value, DictValue) and value.owner is None and value.cls in (dict, OrderedDict, defaultdict):
-        copied = memo[id(value)] = DictValue({}, value.cls, factory=value.factory)
-        for key, item in zip(value.keys(tracer), value.values(tracer)):
-            copied.set_item(tracer, _deep(tracer, key, memo), _deep(tracer, item, memo))
-        return copied
-    if isinstance(value, SetValue) and all(element.is_constant() for element in value.elements()):
-        return convert_set(tracer, value, value.cls)
-    if _copies_by_attributes(value):
-        fresh = memo[id(value)] = bare_object(tracer, value.class_value)
-        for name, item in _instance_items(tracer, value):
-            _put_attribute(tracer, fresh, name, _deep(tracer, item, memo))
-        return fresh
-    raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"copy.deepcopy of {value.describe()} is not modelled")
-
-
-_COPY_METHODS = (
-    "__copy__",
-    "__deepcopy__",
-    "__reduce__",
-    "__reduce_ex__",
-    "__getstate__",
-    "__setstate__",
-    "__getnewargs__",
-)
-
-
-def _copies_by_attributes(value: Value) -> TypeGuard[ObjectValue]:
-    """Whether the copy module copies an object by its instance dict alone."""
-    if not isinstance(value, ObjectValue) or value.payload is not None or isinstance(value, ModuleValue):
-        return False
-    own = [base for base in value.cls.__mro__ if base is not object]
-    if any(name in base.__dict__ for base in own for name in (*_COPY_METHODS, "__slots__", "__new__")):
-        return False
-    return value.has_instance_dict()
-
-
-def _instance_items(tracer: Tracer, value: ObjectValue) -> list[tuple[str, Value]]:
-    contents = InstanceDictValue(value).as_dict(tracer)
-    return [(key.as_constant(), item) for key, item in zip(contents.keys(tracer), contents.values(tracer))]
-
-
-def _put_attribute(tracer: Tracer, value: ObjectValue, name: str, item: Value) -> None:
-    tracer.side_effects.store_attribute(value, name, item, raw=is_overridden(value.cls, "__setattr__"))
 
 
 # dataclasses
