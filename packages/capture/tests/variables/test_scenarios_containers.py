@@ -725,7 +725,7 @@ def user_dict_argument(run):
     run(f, t(), UserDict(k=1, j=2), UserList([]))
 
 
-@split
+@whole
 def dict_subclass_with_missing(run):
     class M(dict):
         def __missing__(self, key):

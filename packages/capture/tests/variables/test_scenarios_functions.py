@@ -476,7 +476,7 @@ def module_attribute_written(run):
     del sys.modules["made3"]
 
 
-@split
+@whole
 def import_inside(run):
     def f(x):
         import math

@@ -462,7 +462,7 @@ def shallow_copies(run):
     run(f, t(), A(2), C())
 
 
-@split
+@whole
 def deep_copies(run):
     class Node:
         def __init__(self, v):
@@ -575,7 +575,7 @@ def regular_expressions(run):
     run(f, t(), "head_12")
 
 
-@split
+@whole
 def inspect_signatures(run):
     def g(a, b=2, *args, c, d=None, **kw):
         return a

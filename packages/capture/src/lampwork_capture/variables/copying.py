@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from types import FunctionType, MemberDescriptorType
+from types import BuiltinFunctionType, FunctionType, MemberDescriptorType
 from typing import TypeGuard
 
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
+from .builtin import BuiltinValue
 from .class_value import MISSING, ClassValue, find_in_class
 from .constant import ConstantValue
 from .construction import bare_object
@@ -96,6 +97,8 @@ def _deep(tracer: Tracer, value: Value, memo: CopyMemoValue) -> Value:
     if isinstance(value, InstanceDictValue):
         value = value.as_dict(tracer)
     if isinstance(value, (ConstantValue, SymScalarValue, ClassValue, FunctionValue)):
+        return value
+    if isinstance(value, BuiltinValue) and value.python_type() is BuiltinFunctionType:
         return value
     if isinstance(value, ListValue) and value.owner is None:
         made = ListValue([])
