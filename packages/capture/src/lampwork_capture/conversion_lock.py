@@ -16,6 +16,8 @@ from types import CodeType
 
 from . import _native
 from .code_cache import holds_for
+from .guards.facts import GuardSet
+from .guards.tree import Stamps, UnsupportedGuardError, build_tree
 
 PATIENCE = 20.0  # seconds
 
@@ -26,9 +28,16 @@ class Flight:
 
     owner: object
     code: CodeType
-    guards: _native.GuardTree
+    guards: GuardSet
     thread: int = field(default_factory=threading.get_ident)
     landed: threading.Event = field(default_factory=threading.Event)
+
+    def concerns(self, view: _native.FrameView) -> bool:
+        """Whether the guards hold for a frame. Nobody asks in most programs, so their tree is made here."""
+        try:
+            return holds_for(build_tree(self.guards, self.code, stamps=Stamps.NEVER), view)
+        except UnsupportedGuardError:
+            return False
 
 
 class ConversionLock:
@@ -56,8 +65,8 @@ class ConversionLock:
         """Another thread's compilation whose guards hold for a frame that is about to run. Needs the lock."""
         mine = threading.get_ident()
         for flight in self._flights:
-            concerned = flight.code is view.code and flight.owner is owner and flight.thread != mine
-            if concerned and holds_for(flight.guards, view):
+            other = flight.code is view.code and flight.owner is owner and flight.thread != mine
+            if other and flight.concerns(view):
                 return flight
         return None
 

@@ -31,7 +31,6 @@ from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state
 from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
 from .guards.global_state import modes_now, observed_by_modes
-from .guards.tree import UnsupportedGuardError, build_tree
 from .number_variants import with_number_variants
 from .recompilation import Recompilation
 from .skip_policy import SkipPolicy, called_function, is_disabled
@@ -170,12 +169,7 @@ class FrameCallback:
 
     def _flight(self, view: Any, attempt: Attempt) -> Flight | None:
         """What other threads see of this conversion while its graph is compiled."""
-        if attempt.guards is None:
-            return None
-        try:
-            return Flight(self, view.code, build_tree(attempt.guards.freeze(), view.code))
-        except UnsupportedGuardError:
-            return None
+        return None if attempt.guards is None else Flight(self, view.code, attempt.guards.freeze())
 
     def _compiled(self, traced: TracedGraph, examples: list[Any]) -> Callable[..., Any]:
         try:

@@ -131,7 +131,7 @@ compute(const step *at, PyObject **operands)
 bool
 lw_scalar_holds(const lw_scalar_program *program, PyObject *const *numbers)
 {
-    PyObject *stack[DEEPEST];
+    PyObject *stack[DEEPEST] = {NULL};
     int depth = 0;
     bool failed = false;
     for (int i = 0; i < program->n_steps && !failed; i++) {

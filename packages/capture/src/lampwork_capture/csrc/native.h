@@ -142,6 +142,10 @@ lw_code_free_name(PyCodeObject *code, Py_ssize_t index)
 
 int lw_callable_setup(PyObject *module);
 
+/* or_none.c */
+
+int lw_or_none_setup(PyObject *module);
+
 /* guard_tree.c */
 
 int lw_guard_setup(PyObject *module);

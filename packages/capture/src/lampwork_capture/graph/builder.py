@@ -87,6 +87,7 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         super().__init__(allow_non_fake_inputs=False)
         self.operators: list[Any] = []
         self.written: set[int] = set()  # the storages that the node wrote to
+        self.draws_random = False  # whether any operator so far draws random numbers
 
     def take_symbols(self, env: Any) -> None:
         """Symbolic numbers of this environment are among the arguments from now on."""
@@ -97,6 +98,7 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         self.operators.append(func)
+        self.draws_random = self.draws_random or _draws_random(func, args, kwargs or {})
         if func._schema.is_mutable:
             self.written.update(_written_storages(func._schema, args, kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs or {})
@@ -116,7 +118,6 @@ class GraphBuilder:
         self._operations = 0
         self._input_storages: set[int] = set()
         self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
-        self.draws_random = False
         self.is_rerun = False  # whether the frame runs again, as plain Python, when the graph raises
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
@@ -259,7 +260,6 @@ class GraphBuilder:
         mutates = any(_may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
         self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
-        self.draws_random |= any(_is_random(operator) for operator in operators)
         node.meta["lampwork_operators"] = len(operators)
         node.meta[MAY_RAISE] = raises = any(_may_raise(operator, result) for operator in operators)
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
@@ -456,6 +456,17 @@ def _may_mutate(operator: Any) -> bool:
 
 def _is_random(operator: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(operator, "tags", ())
+
+
+def _draws_random(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call draws random numbers: attention with a dropout of 0 does not, although its operator may."""
+    if not _is_random(operator):
+        return False
+    for index, argument in enumerate(operator._schema.arguments):
+        if argument.name == "dropout_p":
+            given = args[index] if index < len(args) else kwargs.get("dropout_p", argument.default_value)
+            return type(given) is not float or given != 0.0
+    return True
 
 
 # Operators of ATen that raise for some data of their inputs: indices out of range, singular matrices, bad distributions

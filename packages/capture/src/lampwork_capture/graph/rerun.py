@@ -13,17 +13,13 @@ from typing import Any
 
 import torch
 
-RERUN = None  # what the graph returns in place of its tuple of outputs
+from .. import _native
+
+RERUN = None  # what takes the place of the tuple of outputs (`_native.OrNone` gives it too)
 
 
 def or_rerun(compiled: Callable[..., Any], *, draws_random: bool) -> Callable[..., Any]:
     """`compiled`, which returns RERUN where it raises an Exception; the random state is then as before the call."""
-
-    def call(*inputs: Any) -> Any:
-        try:
-            return compiled(*inputs)
-        except Exception:
-            return RERUN
 
     def call_with_random_state(*inputs: Any) -> Any:
         states = _random_states()
@@ -34,7 +30,7 @@ def or_rerun(compiled: Callable[..., Any], *, draws_random: bool) -> Callable[..
                 generator.set_state(state)
             return RERUN
 
-    return call_with_random_state if draws_random else call
+    return call_with_random_state if draws_random else _native.OrNone(compiled)
 
 
 def _random_states() -> list[tuple[torch.Generator, torch.Tensor]]:

@@ -201,7 +201,8 @@ class GuardSetBuilder:
         self._late: list[Callable[[], Iterable[Guard]]] = []
 
     def add(self, fact: Fact, user_line: UserLine | None = None) -> None:
-        self._guards.setdefault(fact, Guard(fact, user_line))
+        if fact not in self._guards:
+            self._guards[fact] = Guard(fact, user_line)
 
     def extend(self, facts: Iterable[Fact], user_line: UserLine | None = None) -> None:
         for fact in facts:

@@ -120,6 +120,8 @@ class _TreeBuilder:
         self._arguments = {name: index for index, name in enumerate(code.co_varnames[: argument_slots(code)])}
         self._cells = {name: index for index, name in enumerate(code.co_freevars)}
         self._numbers: dict[Hashable, int] = {}
+        # By identity, since equal sources may read different things: of keys 1 and True. Kept alive beside the number.
+        self._known: dict[int, tuple[Source, int]] = {}
         self._nodes: list[tuple[int, int, Any, int]] = []
         self._slots: dict[int, int] = {}
         self._checks: list[list[tuple[int, Any, bool]]] = []
@@ -128,6 +130,9 @@ class _TreeBuilder:
 
     def node(self, source: Source) -> int:
         """The number of the node that reads `source`; made once."""
+        known = self._known.get(id(source))
+        if known is not None:
+            return known[1]
         parent = -1 if source.parent is None else self.node(source.parent)
         access, key, index = self._access(source)
         identity = (parent, access, exact_key(key), index)
@@ -137,6 +142,7 @@ class _TreeBuilder:
             self._numbers[identity] = number
             self._nodes.append((parent, access, key, index))
             self._checks.append([])
+        self._known[id(source)] = (source, number)
         return number
 
     def _access(self, source: Source) -> tuple[int, Any, int]:

@@ -85,6 +85,7 @@ class DecodedCode:
         self.slot_of = {name: index for index, name in enumerate(self.slot_names)}
         self.first_free = len(self.slot_names) - len(code.co_freevars)
         self.instructions, index_of = _decode(code, self.slot_names)
+        self._user_lines: dict[int, UserLine] = {}
         self._handler_at: dict[int, HandlerEntry] = {}
         self._blocks: list[Blocks] | None = None
         if PY311:
@@ -125,7 +126,11 @@ class DecodedCode:
 
     def user_line(self, index: int) -> UserLine:
         """The line of the user's program that an instruction stands for."""
-        return UserLine(self.filename, self.instructions[index].line, self.function)
+        line = self.instructions[index].line
+        known = self._user_lines.get(line)
+        if known is None:
+            known = self._user_lines[line] = UserLine(self.filename, line, self.function)
+        return known
 
     def successors(self, index: int) -> list[int]:
         """Where control goes after an instruction that does not raise."""

@@ -224,7 +224,7 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
         else:
             compiled = compile_graph(traced)
             if tracer.graph.is_rerun:
-                compiled = or_rerun(compiled, draws_random=tracer.graph.draws_random)
+                compiled = or_rerun(compiled, draws_random=tracer.graph.fake_mode.draws_random)
             handed = handed_by_check(tracer, traced, body.preloads)
             head.plan(source for source in body.preloads if source not in handed.extras)
             if handed.inputs:
