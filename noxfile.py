@@ -158,5 +158,6 @@ def cpython(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """5,000 random programs, eager against captured (long)."""
     _install(session, "lampwork-capture")
-    test = "packages/capture/tests/interpreter/test_random_programs.py"
-    session.run("pytest", test, *session.posargs, env={**STRICT, "LAMPWORK_RANDOM_PROGRAMS": "5000"})
+    folder = "packages/capture/tests/interpreter"
+    tests = [f"{folder}/test_random_programs.py", f"{folder}/test_mixed_programs.py"]
+    session.run("pytest", *tests, *session.posargs, env={**STRICT, "LAMPWORK_RANDOM_PROGRAMS": "5000"})

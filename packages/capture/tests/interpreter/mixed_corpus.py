@@ -1,0 +1,26 @@
+"""Programs that once differed between eager and optimized, made small."""
+
+CORPUS = {
+    "unpack_fails_in_loop_inside_with": """
+def program(x, box, n, flag, label):
+    t1 = [x]
+    with Manager(log):
+        for i in [x, x]:
+            torch_break()
+            try:
+                a, b = t1
+            except Exception as error:
+                log.append(error.args)
+""",
+    "handler_in_loop_inside_with_after_break": """
+def program(x, box, n, flag, label):
+    with Manager(log):
+        for i in [x, x]:
+            fails(n)
+            try:
+                opaque(3)
+            except Exception as error:
+                pass
+    return x + 1
+""",
+}
