@@ -91,7 +91,7 @@ entry_owner(lw_entry *entry, void *unused)
     if (entry->owner == NULL) {
         Py_RETURN_NONE;
     }
-    return Py_NewRef(entry->owner_is_weak ? PyWeakref_GET_OBJECT(entry->owner) : entry->owner);
+    return Py_NewRef(entry->owner_is_weak ? lw_weak_target(entry->owner) : entry->owner);
 }
 
 static PyObject *
@@ -136,13 +136,13 @@ belongs_to(const lw_entry *entry, PyObject *owner)
         return false;
     }
     /* The address alone could be that of a new object where the old owner was. */
-    return !entry->owner_is_weak || PyWeakref_GET_OBJECT(entry->owner) == owner;
+    return !entry->owner_is_weak || lw_weak_target(entry->owner) == owner;
 }
 
 static inline bool
 owner_is_gone(const lw_entry *entry)
 {
-    return entry->owner_is_weak && PyWeakref_GET_OBJECT(entry->owner) == Py_None;
+    return entry->owner_is_weak && lw_weak_target(entry->owner) == Py_None;
 }
 
 /* Links. The list owns a reference to each entry in it. */

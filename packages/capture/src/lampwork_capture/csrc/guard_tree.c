@@ -190,7 +190,7 @@ keys_are(PyObject *dict, PyObject *wanted)
         }
         PyObject *known = PyTuple_GET_ITEM(expected, 1);
         if (PyTuple_GET_ITEM(expected, 0) == Py_True) {
-            same = key == (PyWeakref_CheckRef(known) ? PyWeakref_GET_OBJECT(known) : known);
+            same = key == (PyWeakref_CheckRef(known) ? lw_weak_target(known) : known);
         }
         else {
             same = lw_same_constant(key, known);

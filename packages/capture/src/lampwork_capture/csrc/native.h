@@ -24,6 +24,17 @@ typedef struct _PyInterpreterFrame lw_frame;
 typedef struct _frame lw_frame;
 #endif
 
+/* What a weak reference is to, borrowed; Py_None when that is gone. 3.13 deprecates the reading without a new reference
+ * for the sake of threads without the lock; under it, nothing can drop the target while we look. */
+static inline PyObject *
+lw_weak_target(PyObject *reference)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    return PyWeakref_GET_OBJECT(reference);
+#pragma GCC diagnostic pop
+}
+
 /* What a guard tree reads: one call of one frame. All borrowed. */
 typedef struct {
     PyObject *const *slots; /* the frame's arguments, in slot order */

@@ -11,6 +11,7 @@
 #endif
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #include <internal/pycore_dict.h>
 #pragma GCC diagnostic pop
 #endif
