@@ -356,6 +356,7 @@ def slots(run):
 
     class B:
         __slots__ = "only"
+        shared = 1
 
     def f(x, a):
         a.y = x + a.x
@@ -369,8 +370,12 @@ def slots(run):
             b.only
         except AttributeError as e:
             why2 = str(e)
+        try:
+            b.shared = 2
+        except AttributeError as e:
+            why3 = str(e)
         b.only = a
-        return a.y, b, why, why2, hasattr(b, "only"), a
+        return a.y, b, why, why2, why3, hasattr(b, "only"), a
 
     run(f, t(), A(1))
     run(f, t(), A(2))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque, namedtuple
 
 import pytest
@@ -1058,10 +1059,18 @@ def tuples(run):
     def f(x, a):
         b = a + (x,)
         c = b * 2
-        return b, c[1:], a.index(1), a.count(1), a < (2,), a == (1, 2), (1, 2) in [a], () is (), b[-1] is x, x + len(c)
+        return b, c[1:], a.index(1), a.count(1), a < (2,), a == (1, 2), (1, 2) in [a], b[-1] is x, x + len(c)
 
     run(f, t(), (1, 2))
     run(f, t(), (1,))
+
+
+@(whole if sys.version_info >= (3, 11) else split)  # 3.10 makes empty tuples beside the shared one
+def empty_tuple_is_one_object(run):
+    def f(x):
+        return x + 1, () is ()
+
+    run(f, t())
 
 
 @whole

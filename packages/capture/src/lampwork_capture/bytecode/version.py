@@ -47,6 +47,18 @@ def qualified_name(code: CodeType) -> str:
     return code.co_qualname if PY311 else code.co_name
 
 
+def words_for_no_setter(cls: type, name: str) -> str:
+    """What the interpreter says of a store to the property `name` of a `cls`, which has no setter."""
+    return (
+        f"property '{name}' of '{cls.__qualname__}' object has no setter" if PY311 else f"can't set attribute '{name}'"
+    )
+
+
+def words_for_no_place(cls: type, name: str) -> str:
+    """What the interpreter says of a store to an attribute that neither the `cls` nor a `__dict__` has a place for."""
+    return f"'{cls.__name__}' object has no attribute '{name}'" + " and no __dict__ for setting new attributes" * PY313
+
+
 NULL_METHOD = "__lampwork_null__"
 _holder = SimpleNamespace(**{NULL_METHOD: None})
 

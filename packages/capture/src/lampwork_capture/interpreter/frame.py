@@ -220,9 +220,9 @@ class SymbolicFrame:
             del self.stack[entry.depth :]
             self._begin_handling(error.value)
         while dropped:
-            value = dropped.pop()
-            if isinstance(value, GeneratorValue):
-                drop(self.tracer, value, 2)
+            held = [dropped.pop()]
+            if isinstance(held[0], GeneratorValue):
+                drop(self.tracer, held)
         self.pc = entry.target
 
     # Before 3.11 the interpreter itself saves and restores what is being handled, in three values each

@@ -321,10 +321,9 @@ class FrameTracer:
     def drop_locals(self, frame: SymbolicFrame) -> None:
         """A frame has ended: a generator that only its locals held is closed."""
         for index in range(len(frame.slots)):
-            value = frame.slots[index]
-            if isinstance(value, GeneratorValue):
-                frame.slots[index] = None
-                drop(self, value, 2)
+            if isinstance(frame.slots[index], GeneratorValue):
+                held, frame.slots[index] = [frame.slots[index]], None
+                drop(self, held)
 
     def run_class_body(self, function: Value, namespace: Value) -> Value:
         """Trace the body of a `class` statement over its namespace; what the body returns."""
@@ -333,6 +332,7 @@ class FrameTracer:
         frame.namespace = namespace
         if function.code.co_freevars:
             frame.slots[frame.decoded.first_free :] = function.cells(self)
+        frame.make_cells()
         self.continue_frame(frame)
         assert frame.result is not None
         return frame.result
@@ -508,8 +508,6 @@ class SuspendedGenerator:
         frame = self._frame
         if not is_delegating(frame.decoded, frame.index):
             return self._raise(error)
-        if not PY311:
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "throwing into a generator that delegates")
         try:
             answer = self._throw_below(frame.stack[-1].realize(), error)
         except ObservedException as raised:
@@ -519,7 +517,7 @@ class SuspendedGenerator:
             if not SKIPS_END_FOR:
                 frame.stack.pop()  # from 3.12 END_SEND pops the receiver
             frame.stack.append(stop_iteration_value(self._tracer, raised.value))
-            frame.pc = frame.decoded.instructions[frame.index - 1].target
+            frame.pc = frame.decoded.instructions[frame.index - 1].target if PY311 else frame.index + 1
         return self._run() if answer is None else (False, answer)
 
     def _throw_below(self, receiver: Value, error: Value) -> Value:

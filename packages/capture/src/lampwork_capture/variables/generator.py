@@ -156,11 +156,16 @@ class GeneratorValue(Value):
         remake_call(emitter, self._function, self._arguments)
 
 
-def drop(tracer: Tracer, generator: GeneratorValue, references: int) -> None:
-    """A reference to a generator is gone: close it if that was the last, as Python does at that moment.
+def drop(tracer: Tracer, held: list[Value]) -> None:
+    """A reference of the program to a generator is gone: close it if that was the last, as Python does at that moment.
 
-    Values are held while tracing just where the program holds the objects. `references`: those of the caller."""
-    if generator.waits_for_cleanup() and sys.getrefcount(generator) <= references + 1:
+    Values are held while tracing just where the program holds the objects. `held`: that reference, and the caller has
+    no other. It comes in a list since a call of a Python function may or may not hold its arguments a second time: that
+    depends on the version, on whether a frame hook is set and on whether the call was specialized by then."""
+    if sys.getrefcount(held[0]) > 2:  # of the list, and of the call of getrefcount
+        return
+    generator = held[0]
+    if isinstance(generator, GeneratorValue) and generator.waits_for_cleanup():
         generator.close(tracer)
 
 

@@ -24,6 +24,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
+from ..bytecode.version import words_for_no_place, words_for_no_setter
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AttributePresent, InstanceDictLacks
 from ..interpreter.side_effects import DELETED, Deleted, emit_attribute_write
@@ -305,9 +306,7 @@ class ObjectValue(Value):
         raw, owner = find_in_class(self.cls, name)
         if isinstance(raw, property):
             if raw.fset is None:
-                tracer.raise_observed(
-                    AttributeError, f"property '{name}' of '{self.cls.__qualname__}' object has no setter"
-                )
+                tracer.raise_observed(AttributeError, words_for_no_setter(self.cls, name))
             tracer.call(self._part(tracer, name, raw, owner, "fset"), [self, value])
             return
         if raw is not MISSING and is_overridden(type(raw), "__set__"):
@@ -322,7 +321,9 @@ class ObjectValue(Value):
         if raw is not MISSING and not is_slot and hasattr(type(raw), "__set__"):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if not is_slot and not self.has_instance_dict():
-            missing_attribute(tracer, self, name)
+            if raw is not MISSING:
+                tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object attribute '{name}' is read-only")
+            tracer.raise_observed(AttributeError, words_for_no_place(self.cls, name))
         tracer.side_effects.store_attribute(self, name, value, raw=is_overridden(self.cls, "__setattr__"))
 
     def delete_attribute(self, tracer: Tracer, name: str) -> None:

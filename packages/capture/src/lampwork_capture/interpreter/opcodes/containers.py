@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from ...bytecode.version import PY313
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Tracer, Value
 from ...variables.exception import is_exception_of
@@ -143,7 +144,8 @@ def dict_merge(frame: SymbolicFrame, instruction: Instruction) -> None:
     target = frame.stack[-instruction.arg]
     for key in items.call_method(tracer, "keys", [], {}).unpack(tracer):
         if target.contains(tracer, key):
-            callee = frame.stack[-2 - instruction.arg] if len(frame.stack) > 1 + instruction.arg else target
+            below = 2 + PY313 + instruction.arg  # from 3.13 the NULL of a call is above what is called
+            callee = frame.stack[-below] if len(frame.stack) >= below else target
             name = name_of_callable(tracer, callee)
             words = f"got multiple values for keyword argument '{key.as_constant()}'"
             tracer.raise_observed(TypeError, f"{name} {words}")

@@ -71,20 +71,20 @@ def load_fast_and_clear(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("STORE_FAST")
 def store_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
     value = frame.stack.pop()
-    before = frame.slots[instruction.arg]
+    before = [frame.slots[instruction.arg]]
     frame.slots[instruction.arg] = None if type(value) is Null else value
-    if isinstance(before, GeneratorValue):
-        drop(frame.tracer, before, 2)
+    if isinstance(before[0], GeneratorValue):
+        drop(frame.tracer, before)
 
 
 @opcode("DELETE_FAST")
 def delete_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
     if frame.slots[instruction.arg] is None:
         _unbound(frame, instruction.arg)
-    before = frame.slots[instruction.arg]
+    before = [frame.slots[instruction.arg]]
     frame.slots[instruction.arg] = None
-    if isinstance(before, GeneratorValue):
-        drop(frame.tracer, before, 2)
+    if isinstance(before[0], GeneratorValue):
+        drop(frame.tracer, before)
 
 
 def _cell(frame: SymbolicFrame, slot: int) -> CellValue:

@@ -26,9 +26,9 @@ def nothing(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 @opcode("POP_TOP")
 def pop_top(frame: SymbolicFrame, instruction: Instruction) -> None:
-    value = frame.stack.pop()
-    if isinstance(value, GeneratorValue):
-        drop(frame.tracer, value, 2)
+    held = [frame.stack.pop()]
+    if isinstance(held[0], GeneratorValue):
+        drop(frame.tracer, held)
 
 
 @opcode("PUSH_NULL")
