@@ -1,4 +1,4 @@
-"""Programs that once differed between eager and optimized, made small."""
+"""Programs that differed between eager and optimized, or are near to such, made small."""
 
 CORPUS = {
     "unpack_fails_in_loop_inside_with": """
@@ -22,5 +22,15 @@ def program(x, box, n, flag, label):
             except Exception as error:
                 pass
     return x + 1
+""",
+    "raises_in_loop_with_an_instruction_that_no_handler_covers": """
+def program(x, box, n, flag, label):
+    with Manager(log):
+        for i in [x, x]:
+            () = [x, n][:n]
+            try:
+                pass
+            except Exception as error:
+                pass
 """,
 }

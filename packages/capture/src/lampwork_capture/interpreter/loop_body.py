@@ -112,6 +112,8 @@ def _handlers_of_all(decoded: DecodedCode, members: Iterable[int]) -> frozenset[
     """The handlers that protect every instruction of a loop: those around it."""
     common: frozenset[int] | None = None
     for index in members:
+        if decoded.instructions[index].name == "NOP" and decoded.handler_at(index) is None:
+            continue  # CPython protects no instruction that cannot raise, as the one that a `try: pass` leaves
         chain = frozenset(entry.target for entry in _handlers_from(decoded, index))
         common = frozenset(chain) if common is None else common & chain
         if not common:
