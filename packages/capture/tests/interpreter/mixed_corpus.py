@@ -27,7 +27,7 @@ def program(x, box, n, flag, label):
 def program(x, box, n, flag, label):
     with Manager(log):
         for i in [x, x]:
-            () = [x, n][:n]
+            () = [x, n]
             try:
                 pass
             except Exception as error:
