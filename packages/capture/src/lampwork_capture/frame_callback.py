@@ -33,7 +33,7 @@ from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
 from .guards.global_state import modes_now, observed_by_modes
 from .number_variants import with_number_variants
 from .recompilation import Recompilation
-from .skip_policy import SkipPolicy, called_function, is_disabled
+from .skip_policy import SkipPolicy, called_function, is_disabled, runs_natively
 from .source import AttributeSource, Source
 
 _REPORT = "Please report it with this message; set LAMPWORK_STRICT=1 to see the whole error."
@@ -74,7 +74,7 @@ class FrameCallback:
         function = view.function or called_function(code, view.local_values, view.global_values)
         if function is not None and is_disabled(function):
             return _native.SKIP_RECURSIVE
-        if not self.policy.converts_frame(code):
+        if runs_natively(code) or not self.policy.converts_frame(code):
             return _native.SKIP
         if observed_by_modes():
             return self._skip_under_modes(view, entries)

@@ -182,7 +182,7 @@ class SkipPolicy:
     def converts_frame(self, code: CodeType) -> bool:
         """Whether the hook converts a frame of this code: torch and the standard library only run inside others."""
         filename = code.co_filename
-        if filename.startswith("<frozen ") or NATIVE_MARK in code.co_varnames:
+        if filename.startswith("<frozen "):
             return False
         if code.co_name in _COMPREHENSIONS and OUTLINED_MARK not in code.co_varnames:
             return False
@@ -202,6 +202,11 @@ class SkipPolicy:
             raise GraphBreak(BreakId.DISABLED, f"`{function.__qualname__}` is disabled")
         if self.of_code(code) is CallPolicy.SKIP:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{qualified_name(code)}` of {code.co_filename} is not traced")
+
+
+def runs_natively(code: CodeType) -> bool:
+    """Whether we made this code to run as it stands: no policy may have it converted."""
+    return NATIVE_MARK in code.co_varnames
 
 
 def is_disabled(function: Any) -> bool:
