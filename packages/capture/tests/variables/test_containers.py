@@ -17,6 +17,7 @@ Point = namedtuple("Point", "x y z", defaults=[3])
 state_list = [1, 2, 3]
 state_dict = {"a": 1, "b": [1, 2]}
 state_shared = [[0], [0]]
+state_set = {1, 2}
 state_queue = collections.deque([1, 2], maxlen=4)
 state_ordered = OrderedDict([("p", 1), ("q", 2)])
 
@@ -323,6 +324,31 @@ def star_arguments(x, y):
         return a * k + len(args) + kwargs["w"]
 
     return inner(*[x, 1, 2], **{"k": 2, "w": 3})
+
+
+@whole
+def slices_with_step_zero(x, y):
+    found = []
+    for items in ([1, 2], (1, 2)):
+        try:
+            items[::0]
+        except ValueError as error:
+            found.append(str(error))
+    try:
+        del found[::0]
+    except ValueError as error:
+        found.append(str(error))
+    return x + y, found
+
+
+@any_graphs
+def copy_of_a_set_at_a_break(x, y):
+    made = state_set.copy()
+    made.add(3)
+    again = made.copy()
+    made.add(4)
+    print(end="")
+    return x + len(made), made, again, type(again)
 
 
 @pytest.mark.parametrize("function,is_whole", P.found, ids=lambda value: getattr(value, "__name__", ""))

@@ -81,7 +81,7 @@ class ListValue(SequenceValue):
 
     def delete_item(self, tracer: Tracer, key: Value) -> None:
         if key.python_type() is slice:
-            del self.items[snapshot(key)]
+            fold(tracer, self.items.__delitem__, snapshot(key))
         else:
             index = self._index(tracer, key)
             if not -len(self.items) <= index < len(self.items):

@@ -58,7 +58,8 @@ class SequenceValue(BuiltinObject):
 
     def get_item(self, tracer: Tracer, key: Value) -> Value:
         if key.python_type() is slice:
-            chosen = range(len(self.items))[fold(tracer, self._slice, key)]
+            places = range(len(self.items))
+            chosen: range = fold(tracer, lambda: places[self._slice(key)])
             return self.like([self.at(index) for index in chosen])
         if not key.is_constant() and not hasattr(key.python_type(), "__index__"):
             return self._bad_index(tracer, key)

@@ -244,7 +244,8 @@ class SetValue(BuiltinObject):
         if self.cls is frozenset and self.owner is None:
             return self
         made = SetValue(self.members.copy(), dict(self.values), self.cls, is_table_known=self._is_table_known)
-        made._origin = (self.cls.copy, [self.frozen()])
+        copier = set if self.cls is set else self.cls.copy  # what is copied may be kept as a frozenset
+        made._origin = (copier, [self.frozen()])
         return made
 
     def m_update(self, tracer: Tracer, *others: Value) -> Value:
