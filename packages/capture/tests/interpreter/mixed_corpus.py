@@ -33,4 +33,12 @@ def program(x, box, n, flag, label):
             except Exception as error:
                 pass
 """,
+    "percent_of_a_tensor_raises_its_own_error": """
+def program(x, box, n, flag, label):
+    try:
+        s = '%d' % box.w
+    except (KeyError, TypeError) as error:
+        log.append(1)
+    return x
+""",
 }

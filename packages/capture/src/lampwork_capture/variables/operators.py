@@ -77,7 +77,10 @@ def binary(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) ->
     if op is operator.mod and left_type is str and left.is_constant() and not is_known(right):
         parts = right.unpack(tracer) if right_type is tuple else [right]
         shown = tuple(snapshot(part) if is_known(part) else _Shown(tracer, part) for part in parts)
-        return tracer.constant(fold(tracer, op, left.as_constant(), shown))
+        try:
+            return tracer.constant(left.as_constant() % shown)
+        except (TypeError, ValueError) as error:  # of the stand-in: the value itself may do otherwise
+            raise GraphBreak(BreakId.NOT_A_CONSTANT, f"formatting with {left.as_constant()!r}: {error}") from error
     reflected_name = BINARY_METHODS[op][1]
     right_first = (
         right_type is not left_type
