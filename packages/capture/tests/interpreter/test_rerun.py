@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import torch.utils._pytree as pytree
 
 TABLE = torch.arange(15.0).reshape(5, 3)
+WRITTEN = torch.zeros(3)
 
 
 def make_caught():
@@ -123,8 +124,65 @@ def make_write_before():
     return function
 
 
-WHOLE = [make_caught, make_side_effect_before, make_finally, make_random, make_arguments_and_cells, Counting]
-BROKEN = [make_write_after, make_write_before]
+class Noted:
+    """What programs write attributes to."""
+
+
+def make_write_then_effect():
+    noted = Noted()
+
+    def function(index):
+        WRITTEN.add_(1)
+        noted.value = 1
+        return TABLE[index], dict(noted.__dict__)
+
+    function.count = noted.__dict__
+    return function
+
+
+def make_one_hot():
+    def function(index):
+        try:
+            return F.one_hot(index, 3)
+        except RuntimeError:
+            return "caught"
+
+    return function
+
+
+@torch.library.custom_op("lampwork_rerun_tests::checked", mutates_args=())
+def checked(x: torch.Tensor) -> torch.Tensor:
+    if x.max() > 5:
+        raise ValueError("too large")
+    return x.clone()
+
+
+@checked.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def make_custom_operator():
+    def function(index):
+        try:
+            return checked(index)
+        except ValueError as error:
+            return str(error)
+
+    return function
+
+
+WHOLE = [
+    make_one_hot,
+    make_custom_operator,
+    make_caught,
+    make_side_effect_before,
+    make_finally,
+    make_random,
+    make_arguments_and_cells,
+    Counting,
+]
+BROKEN = [make_write_after, make_write_before, make_write_then_effect]
 
 
 def outcomes(make, wrap):
@@ -137,7 +195,8 @@ def outcomes(make, wrap):
             found.append(call(torch.tensor([0, 1, last])))
         except Exception as error:
             found.append((type(error), str(error)))
-        found.append(getattr(function, "count", None))
+        count = getattr(function, "count", None)
+        found.append(dict(count) if isinstance(count, dict) else count)
     return [*pytree.tree_leaves(found), torch.rand(1)]
 
 

@@ -245,3 +245,73 @@ def test_a_checkpoint_keeps_no_activations():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         capture.optimize("eager", fullgraph=True)(function)(x, w)
     assert not [tensor for tensor in kept if tensor is not x and tensor is not w]
+
+
+STATE = {"factor": 2.0}
+
+
+def make_reads_layout():
+    class Reads(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * 2 if gradient.is_contiguous() else gradient * 7
+
+    return Reads
+
+
+def make_reads_grad_mode():
+    class Reads(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * (2 if torch.is_grad_enabled() else 7)
+
+    return Reads
+
+
+def make_reads_global():
+    class Reads(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * STATE["factor"]
+
+    return Reads
+
+
+@pytest.mark.parametrize("make", [make_reads_layout, make_reads_grad_mode, make_reads_global])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_backward_sees_what_is_there_when_it_runs(make, create_graph):
+    found = []
+    for wrap in (lambda f: f, capture.optimize("eager")):
+        function = make()
+        STATE["factor"] = 2.0
+        x = torch.ones(3, 4, requires_grad=True)
+        y = wrap(lambda x: function.apply(x))(x)
+        STATE["factor"] = 5.0
+        found.append(torch.autograd.grad(y.sum(), x, create_graph=create_graph)[0])
+    assert torch.equal(*found)
+
+
+def test_nothing_is_printed_when_a_body_raises(capfd):
+    def function(x, i):
+        try:
+            return checkpoint(lambda a: a[i] * 2, x, use_reentrant=False)
+        except IndexError:
+            return x
+
+    optimized = capture.optimize("eager")(function)
+    x = torch.ones(3, requires_grad=True)
+    optimized(x, torch.tensor([0]))
+    assert optimized(x, torch.tensor([9])) is x
+    assert capfd.readouterr().err == ""

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from .transforms import plain_call
+
 Body = Callable[..., Sequence[torch.Tensor]]
 
 
@@ -73,5 +75,5 @@ def call_autograd_function(
     `checked`. `backward(*gradients of results, *kept)` gives a flat tuple; `gradients` says which of it belongs to each
     input. `fixed`: results that are not differentiable.
     """
-    call = _Call(forward, backward, captured, outputs, checked, fixed, gradients)
+    call = _Call(plain_call(forward), plain_call(backward), captured, outputs, checked, fixed, gradients)
     return _function_named(name).apply(call, *tensors)

@@ -118,6 +118,7 @@ class GraphBuilder:
         self._operations = 0
         self._input_storages: set[int] = set()
         self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
+        self.runs_later = False  # whether what is being traced runs at another time: the backward of a function
         self.is_rerun = False  # whether the frame runs again, as plain Python, when the graph raises
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
@@ -261,7 +262,8 @@ class GraphBuilder:
         node.meta["lampwork_mutates"] = mutates
         self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
         node.meta["lampwork_operators"] = len(operators)
-        node.meta[MAY_RAISE] = raises = any(_may_raise(operator, result) for operator in operators)
+        raises = _target_may_raise(op, target) or any(_may_raise(operator, result) for operator in operators)
+        node.meta[MAY_RAISE] = raises
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
         node.meta[IMPURE] = (
             raises
@@ -484,15 +486,29 @@ _RAISING = frozenset(
      "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
      "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
 )  # fmt: skip
+_OWN_NAMESPACES = frozenset({"aten", "prim", "prims", "profiler", "quantized", "mkldnn", "higher_order"})
 _GIVEN_NUMBERS = frozenset({"float", "p", "float_float"})  # overloads of distributions that check numbers, not data
 _INTEGER_DIVISION = frozenset(
     {"div", "div_", "floor_divide", "floor_divide_", "remainder", "remainder_", "fmod", "fmod_"}
 )
 
 
+def _target_may_raise(op: str, target: Any) -> bool:
+    """Whether what a node calls is known to raise for some data, whatever operators its fake run dispatched."""
+    if op == "call_method":
+        return target in _RAISING
+    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return False  # judged by what is dispatched
+    module = getattr(target, "__module__", None) or ""
+    own = not module or module.partition(".")[0] in ("torch", "_operator", "builtins", "lampwork_capture")
+    return not own or getattr(target, "__name__", "") in _RAISING
+
+
 def _may_raise(operator: Any, result: Any) -> bool:
     """Whether an operator can raise depending on the data of its inputs."""
     name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
+    if getattr(operator, "namespace", "aten") not in _OWN_NAMESPACES:
+        return True  # an operator of the user's
     if getattr(operator, "_overloadname", "") in _GIVEN_NUMBERS:
         return False
     if name in _INTEGER_DIVISION:

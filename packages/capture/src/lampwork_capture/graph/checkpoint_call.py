@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from .transforms import plain_call
+
 
 def call_checkpoint(
     body: Callable[..., Any], captured: Sequence[torch.Tensor], preserve_rng_state: bool
 ) -> tuple[torch.Tensor, ...]:
     """`body(*captured)`, checkpointed without re-entering autograd."""
-    return checkpoint(body, *captured, use_reentrant=False, preserve_rng_state=preserve_rng_state)
+    return checkpoint(plain_call(body), *captured, use_reentrant=False, preserve_rng_state=preserve_rng_state)

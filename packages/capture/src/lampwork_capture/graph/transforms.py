@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.func
+import torch.fx
 
 TRANSFORMS: Mapping[str, Callable[..., Any]] = {
     "vmap": torch.vmap,
@@ -38,11 +39,18 @@ def call_transform(
     gives the transform, with positions in that tuple for tensors.
     """
 
+    run_body = plain_call(body)
+
     def function(*inner_args: Any, **inner_kwargs: Any) -> Any:
-        flat = body(*tensors_in((inner_args, inner_kwargs)), *captured)
+        flat = run_body(*tensors_in((inner_args, inner_kwargs)), *captured)
         return map_structure(result, lambda position: None if position is None else flat[position])
 
     return tuple(tensors_in(TRANSFORMS[name](function, **options)(*args, **kwargs)))
+
+
+def plain_call(body: Callable[..., Any]) -> Callable[..., Any]:
+    """What runs a subgraph without printing what it raises, as the call of a graph module does."""
+    return body.forward if isinstance(body, torch.fx.GraphModule) else body
 
 
 def tensors_in(structure: Any) -> Iterator[torch.Tensor]:

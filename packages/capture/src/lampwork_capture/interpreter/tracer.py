@@ -46,6 +46,7 @@ _DEEPEST = 60
 SKIPS_END_FOR = PYTHON >= (3, 12)
 _MOST_ITERATIONS = 5_000
 _GENERATOR = 0x20
+_READ_LATER = (bool, int, float, complex, str, bytes, list, dict, set, tuple)
 _AUTOGRAD: Any = vars(torch._C)["_autograd"]
 _NOT_PLAIN = 0x80 | 0x100 | 0x200  # coroutine, iterable coroutine, async generator
 
@@ -170,6 +171,9 @@ class FrameTracer:
         self.guards.add(fact, self.user_line)
 
     def wrap(self, obj: Any, source: Source) -> Value:
+        if self.graph.runs_later and isinstance(obj, _READ_LATER):
+            cause = f"a `backward` that reads `{source}`: it runs later, when that may have changed"
+            raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
         return builder.wrap(self, obj, source)
 
     def wrap_unread(self, value: Value) -> Value:
@@ -227,12 +231,16 @@ class FrameTracer:
 
     def _allow_raising(self, target: Any) -> None:
         """An operation that raises for some data: where the program sees when, the frame is rerun without the graph."""
+        name = getattr(target, "__name__", target)
         if self._is_handled():
             if self.graph.writes_inputs:
-                cause = f"`{getattr(target, '__name__', target)}` may raise inside a `try` or `with`, depending on data"
+                cause = f"`{name}` may raise inside a `try` or `with`, depending on data"
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
             self.graph.is_rerun = True
-        elif not self.side_effects.is_empty() and not self.graph.writes_inputs:
+        elif not self.side_effects.is_empty():
+            if self.graph.writes_inputs:
+                cause = f"`{name}` may raise behind side effects and a write to a tensor"
+                raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
             self.graph.is_rerun = True
 
     def _is_handled(self) -> bool:

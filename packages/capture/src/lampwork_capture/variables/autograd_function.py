@@ -142,7 +142,11 @@ class _Recorded:
         changes, elsewhere = len(tracer.side_effects.changed_values), tracer.side_effects.changes_elsewhere
         gradients = [self._gradient(result) for result in results]
         backward = self._function.get_attribute(tracer, "backward")
-        found = backward.call(tracer, [self._context, *gradients], {}).realize()
+        outer, tracer.graph.runs_later = tracer.graph.runs_later, True
+        try:
+            found = backward.call(tracer, [self._context, *gradients], {}).realize()
+        finally:
+            tracer.graph.runs_later = outer
         changed = tracer.side_effects.changed_values[changes:]
         held = [*tracer.held_values(), self._context]
         if tracer.side_effects.changes_elsewhere != elsewhere or changes_outside(tracer, changed, held):

@@ -38,6 +38,10 @@ _METADATA_METHODS = frozenset(
      "is_complex", "is_signed", "get_device", "is_inference", "is_conj", "is_neg", "is_coalesced",
      "dim_order", "is_same_size"}
 )  # fmt: skip
+# Of a gradient only shape, dtype and device are known before backward runs
+_UNKNOWN_LATER = frozenset(
+    {"stride", "is_contiguous", "dim_order", "requires_grad", "is_leaf", "grad_fn", "storage_offset"}
+)
 _TENSOR_PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag", "data"})
 _DATA_METHODS = frozenset({"item", "tolist", "__int__", "__float__", "__complex__", "__index__", "numpy", "__array__"})
 _BROKEN_METHODS = frozenset(
@@ -121,6 +125,8 @@ class TensorValue(Value):
                 return taken
         if name in ("shape", "_shape"):
             return tracer.constant(self.fake.shape)
+        if name in _UNKNOWN_LATER and tracer.graph.runs_later:
+            raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, f"a `backward` that asks for `{name}`: known when it runs")
         if name in _METADATA:
             return tracer.constant(getattr(self.fake, name))
         if name in _TENSOR_PROPERTIES:
@@ -222,6 +228,8 @@ class TensorValue(Value):
             return taken
         if name == "size":
             return self._size(tracer, args, kwargs)
+        if name in _UNKNOWN_LATER and tracer.graph.runs_later:
+            raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, f"a `backward` that asks for `{name}`: known when it runs")
         if name in _METADATA_METHODS:
             return self._metadata(tracer, name, args, kwargs)
         if name in _DATA_METHODS:

@@ -179,6 +179,8 @@ _STATE_READERS: tuple[Callable[..., Any], ...] = (
 def _fold_handler(function: Callable[..., Any]) -> None:
     @handles(function)
     def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if function is torch.is_grad_enabled and tracer.graph.runs_later:
+            raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, "a `backward` that asks for the grad mode: known when it runs")
         plain = [_metadata_argument(arg) for arg in args]
         named = {name: _metadata_argument(arg) for name, arg in kwargs.items()}
         return tracer.constant(fold(tracer, function, *plain, **named))
