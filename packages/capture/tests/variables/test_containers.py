@@ -341,6 +341,20 @@ def slices_with_step_zero(x, y):
     return x + y, found
 
 
+class NotAnIterator:
+    def __iter__(self):
+        return self
+
+
+@whole
+def iter_without_next(x, y):
+    try:
+        iter(NotAnIterator())
+    except TypeError as error:
+        return x + y, str(error)
+    return x - y
+
+
 @any_graphs
 def copy_of_a_set_at_a_break(x, y):
     made = state_set.copy()

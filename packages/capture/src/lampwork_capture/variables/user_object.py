@@ -401,7 +401,10 @@ class ObjectValue(Value):
 
     def iterate(self, tracer: Tracer) -> Value:
         if is_overridden(self.cls, "__iter__"):
-            return self.call_method(tracer, "__iter__", [], {})
+            iterator = self.call_method(tracer, "__iter__", [], {}).realize()
+            if isinstance(iterator, ObjectValue) and not hasattr(iterator.cls, "__next__"):
+                tracer.raise_observed(TypeError, f"iter() returned non-iterator of type '{iterator.cls.__name__}'")
+            return iterator
         if self.payload is not None:
             return self.payload.iterate(tracer)
         if not hasattr(self.cls, "__iter__") and not hasattr(self.cls, "__getitem__"):
