@@ -76,6 +76,7 @@ class GlobalScope:
             namespace = vars(namespace)
         obj = namespace.get(name, _MISSING)
         if obj is _MISSING:
+            self.guard_missing(tracer, name)
             tracer.raise_observed(NameError, f"name '{name}' is not defined")
         if tracer.frame_scope.builtin_values.get(name, _MISSING) is not obj:
             cause = f"the builtin `{name}` is not that of the compiled frame"
@@ -86,6 +87,10 @@ class GlobalScope:
         if obj is _ORIGINAL_BUILTINS.get(name, _MISSING):
             return tracer.constant(obj)
         return tracer.wrap(obj, BuiltinSource(name))
+
+    def guard_missing(self, tracer: FrameTracer, name: str) -> None:
+        """The program saw that there is no such global."""
+        tracer.guard(DictContains(self._namespace_source(), name, False))
 
     def _namespace_source(self) -> Source:
         """The dict of globals itself."""

@@ -7,6 +7,7 @@ where it came from a source, a ConstantIs fact holds it. An error that Python ra
 from __future__ import annotations
 
 import enum
+import math
 import operator
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -39,6 +40,12 @@ def is_literal(obj: Any) -> bool:
     return type(obj) in LITERAL_TYPES or isinstance(obj, enum.Enum)
 
 
+def _prints_exactly(number: complex) -> bool:
+    """Whether the text of a complex number, as it stands in a graph's code, is that number: not with -0.0, inf, nan."""
+    parts = (number.real, number.imag)
+    return all(math.isfinite(part) and (part != 0 or math.copysign(1, part) > 0) for part in parts)
+
+
 class ConstantValue(Value):
     """A known, immutable object."""
 
@@ -66,6 +73,8 @@ class ConstantValue(Value):
     def as_graph_argument(self) -> Any:
         if type(self.obj) in (torch.finfo, torch.iinfo, CodeType, NotImplementedType, re.Pattern, re.Match):
             raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{self.describe()} cannot be passed to a torch operation")
+        if type(self.obj) is complex and not _prints_exactly(self.obj):
+            raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, "a complex number that its text does not give back")
         return self.obj
 
     def describe(self) -> str:

@@ -16,7 +16,7 @@ import torch
 import torch.fx
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import AttributePresent, ByIdentity, IdentityIs
+from ..guards.facts import AllDistinct, AttributePresent, ByIdentity, IdentityIs
 from ..interpreter.side_effects import emit_attribute_write
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value, graph_arguments
@@ -105,6 +105,12 @@ class TensorValue(Value):
         raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, f"the truth of {self.describe()} depends on its data")
 
     def hash_key(self, tracer: Tracer) -> Hashable:
+        if self.source is not None:  # other tensors from outside are other keys as long as they are other objects
+            values = (value for _, value in tracer.graph.values_of_objects.values())
+            others = (v.source for v in values if isinstance(v, TensorValue) and v is not self and v.source is not None)
+            sources = tuple(others)
+            if sources:
+                tracer.guard(AllDistinct(self.source, sources))
         return TensorIdentity(self)
 
     def length(self, tracer: Tracer) -> int:

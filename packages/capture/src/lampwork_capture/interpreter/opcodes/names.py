@@ -138,6 +138,8 @@ def store_global(frame: SymbolicFrame, instruction: Instruction) -> None:
 def delete_global(frame: SymbolicFrame, instruction: Instruction) -> None:
     name: str = instruction.value
     pending = frame.tracer.side_effects.pending_global(frame.scope.variables, name)
+    if pending is None and name not in frame.scope.variables:
+        frame.scope.guard_missing(frame.tracer, name)
     if pending is DELETED or (pending is None and name not in frame.scope.variables):
         frame.tracer.raise_observed(NameError, f"name '{name}' is not defined")
     frame.tracer.side_effects.store_global(frame.scope, name, DELETED)
