@@ -20,7 +20,7 @@ def test_an_absent_global_is_guarded():
         try:
             del absent_at_first
         except NameError:
-            absent_at_first = x + 1
+            absent_at_first = x + 1  # noqa: F841
             return "was absent"
         return "deleted"
 
