@@ -86,6 +86,26 @@ def raising_index_is_caught():
     return f, (X, torch.tensor([0])), None, (X, torch.tensor([7]))
 
 
+def whole_of(value):
+    def f(x, k):
+        try:
+            return x * int(k)
+        except (ValueError, OverflowError) as error:
+            return x, str(error)
+
+    return f, (X, 1.5), None, (X, value)
+
+
+@case
+def int_of_nan():
+    return whole_of(float("nan"))
+
+
+@case
+def int_of_infinity():
+    return whole_of(float("inf"))
+
+
 @case
 def finally_runs():
     def f(x, i):

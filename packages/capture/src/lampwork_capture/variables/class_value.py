@@ -132,6 +132,20 @@ class ClassValue(Value):
             if not is_immutable(cls) and name not in cls.__dict__:
                 tracer.guard(InstanceDictLacks(self._owner_source(source, cls), name))
 
+    def guard_method(self, tracer: Tracer, name: str) -> None:
+        """Record that a method that Python looks up on the class is the one that is there now."""
+        source = self.known_source()
+        if source is None or is_immutable(self.obj):
+            return
+        raw, owner = find_in_class(self.obj, name)
+        if type(self.obj) in _PLAIN_METACLASSES and getattr(self.obj, name, None) is raw:
+            tracer.guard(IdentityIs(AttributeSource(source, name), ByIdentity(raw)))
+            return
+        self.guard_found(tracer, name, raw, owner)
+        if not is_immutable(owner):
+            found = ClassAttributeSource(self._owner_source(source, owner), name)
+            tracer.guard(IdentityIs(found, ByIdentity(raw)))
+
     def guard_missing(self, tracer: Tracer, name: str) -> None:
         """Record that nothing stands under `name` in the MRO."""
         source = self.known_source()
@@ -150,9 +164,9 @@ class ClassValue(Value):
         if raw is MISSING:
             self.guard_missing(tracer, name)
             return
+        self.guard_found(tracer, name, raw, owner)
         source = self.attribute_source(name, owner)
         if source is not None:
-            self.guard_found(tracer, name, raw, owner)
             tracer.guard(TypeIs(source, type(raw)))
 
     def attribute_source(self, name: str, owner: type) -> Source | None:

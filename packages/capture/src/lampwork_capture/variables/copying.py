@@ -170,4 +170,5 @@ def _state(tracer: Tracer, value: ObjectValue) -> list[tuple[str, Value]]:
 
 
 def _put_attribute(tracer: Tracer, value: ObjectValue, name: str, item: Value) -> None:
-    tracer.side_effects.store_attribute(value, name, item, raw=is_overridden(value.cls, "__setattr__"))
+    value.guard_place(tracer, name)
+    tracer.side_effects.store_attribute(value, name, item, raw=value.is_hooked(tracer))

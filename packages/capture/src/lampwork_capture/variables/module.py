@@ -129,6 +129,7 @@ class ModuleValue(ObjectValue):
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         if find_in_class(self.cls, "__setattr__")[0] is _BASE.__setattr__:
+            self.class_value.guard_method(tracer, "__setattr__")
             self.set_member(tracer, name, value.realize())
         else:
             super().set_attribute(tracer, name, value)
@@ -147,6 +148,7 @@ class ModuleValue(ObjectValue):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"replacing `{name}` of {self.describe()} is not modelled")
         known = None
         if find_in_class(self.cls, name)[0] is MISSING:
+            self.class_value.guard_missing(tracer, name)
             for store in ("_parameters", "_modules", "_buffers"):
                 contents = self.store(tracer, store)
                 if contents is not None and contents.contains(tracer, tracer.constant(name)):
@@ -164,6 +166,7 @@ class ModuleValue(ObjectValue):
             buffers.set_item(tracer, tracer.constant(name), value)  # where listings and `_buffers` see it too
             return
         raw, _ = find_in_class(self.cls, name)
+        self.guard_place(tracer, name)
         if isinstance(raw, property) or (raw is not MISSING and hasattr(type(raw), "__set__")):
             self.store_attribute(tracer, name, value)
             return
@@ -193,6 +196,8 @@ class ModuleValue(ObjectValue):
         if name not in namespace and not (isinstance(pending, Value) and not isinstance(pending, TensorValue)):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()} is not modelled")
         self.get_attribute(tracer, name)
+        self.class_value.guard_method(tracer, "__delattr__")
+        self.guard_place(tracer, name)
         tracer.side_effects.delete_attribute(self, name)
 
     # Calls
@@ -270,6 +275,8 @@ class ModuleValue(ObjectValue):
     def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         shortcut = _LISTINGS.get(name)
         if shortcut is not None and find_in_class(self.cls, name)[0] is _BASE.__dict__[name] and self.obj is not None:
+            self.class_value.guard_method(tracer, "__getattribute__")
+            self.class_value.guard_method(tracer, name)
             return shortcut(self, tracer, *args, **kwargs)
         return super().call_method(tracer, name, args, kwargs)
 

@@ -23,7 +23,7 @@ from lampwork_symshape.sym_node import term_of_symbol
 from ..source import Source
 from . import operators
 from .base import Tracer, Value
-from .constant import ConstantValue
+from .constant import ConstantValue, fold
 
 if TYPE_CHECKING:
     from ..graph.builder import GraphBuilder
@@ -264,7 +264,7 @@ def convert_number(tracer: Tracer, kind: Callable[..., Any], value: Value) -> Va
     if value.python_type() is kind:
         return value
     made = compute_number(tracer, kind, [value])
-    return made if made is not None else tracer.constant(kind(value.as_constant()))
+    return made if made is not None else tracer.constant(fold(tracer, kind, value.as_constant()))
 
 
 def compute_number(tracer: Tracer, function: Callable[..., Any], args: Sequence[Value]) -> Value | None:

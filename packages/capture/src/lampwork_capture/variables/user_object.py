@@ -114,6 +114,7 @@ class ObjectValue(Value):
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if is_overridden(self.cls, "__getattribute__"):
             return self._through_getattribute(tracer, name)
+        self.class_value.guard_method(tracer, "__getattribute__")
         try:
             found = self.find_attribute(tracer, name)
         except ObservedException as error:  # a property or descriptor that says there is no such attribute
@@ -217,6 +218,8 @@ class ObjectValue(Value):
             return ItemSource(AttributeSource(self.source, "__dict__"), name)
         if is_overridden(self.cls, "__getattr__"):
             return ItemSource(AttributeSource(self.source, "__dict__"), name)
+        if _is_data_descriptor(find_in_class(self.cls, name)[0]):  # which stands before it: it was read by `__dict__`
+            return ItemSource(AttributeSource(self.source, "__dict__"), name)
         return AttributeSource(self.source, name)
 
     def check_own_dict(self, tracer: Tracer, name: str) -> None:
@@ -299,6 +302,7 @@ class ObjectValue(Value):
             setter = self.class_value.class_attribute(tracer, "__setattr__", raw, owner)
             tracer.call(setter, [self, tracer.constant(name), value])
             return
+        self.class_value.guard_method(tracer, "__setattr__")
         self.store_attribute(tracer, name, value)
 
     def store_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
@@ -306,6 +310,7 @@ class ObjectValue(Value):
         raw, owner = find_in_class(self.cls, name)
         if isinstance(raw, property):
             if raw.fset is None:
+                self.class_value.guard_found(tracer, name, raw, owner)
                 tracer.raise_observed(AttributeError, words_for_no_setter(self.cls, name))
             tracer.call(self._part(tracer, name, raw, owner, "fset"), [self, value])
             return
@@ -313,6 +318,7 @@ class ObjectValue(Value):
             descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
             descriptor.call_method(tracer, "__set__", [self, value], {})
             return
+        self.guard_place(tracer, name)
         if isinstance(raw, _TUPLE_GETTER):
             tracer.raise_observed(AttributeError, "can't set attribute")
         is_slot = isinstance(raw, MemberDescriptorType)
@@ -324,7 +330,22 @@ class ObjectValue(Value):
             if raw is not MISSING:
                 tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object attribute '{name}' is read-only")
             tracer.raise_observed(AttributeError, words_for_no_place(self.cls, name))
-        tracer.side_effects.store_attribute(self, name, value, raw=is_overridden(self.cls, "__setattr__"))
+        tracer.side_effects.store_attribute(self, name, value, raw=self.is_hooked(tracer))
+
+    def is_hooked(self, tracer: Tracer) -> bool:
+        """Whether replay must write past hooks of the class: of both kinds, as it may make a name to delete it."""
+        if is_overridden(self.cls, "__setattr__") or is_overridden(self.cls, "__delattr__"):
+            return True
+        self.class_value.guard_method(tracer, "__setattr__")
+        self.class_value.guard_method(tracer, "__delattr__")
+        return False
+
+    def guard_place(self, tracer: Tracer, name: str) -> None:
+        """Record that no new data descriptor of the class takes over where an attribute is written."""
+        self.class_value.guard_kind(tracer, name)
+        raw, owner = find_in_class(self.cls, name)
+        if raw is not MISSING:
+            self._guard_descriptor_kind(tracer, name, raw, owner)
 
     def delete_attribute(self, tracer: Tracer, name: str) -> None:
         raw, owner = find_in_class(self.cls, "__delattr__")
@@ -332,6 +353,7 @@ class ObjectValue(Value):
             deleter = self.class_value.class_attribute(tracer, "__delattr__", raw, owner)
             tracer.call(deleter, [self, tracer.constant(name)])
             return
+        self.class_value.guard_method(tracer, "__delattr__")
         self.remove_attribute(tracer, name)
 
     def remove_attribute(self, tracer: Tracer, name: str) -> None:
@@ -344,6 +366,7 @@ class ObjectValue(Value):
             descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
             descriptor.call_method(tracer, "__delete__", [self], {})
             return
+        self.guard_place(tracer, name)
         if raw is not MISSING and _is_data_descriptor(raw) and not isinstance(raw, MemberDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()} is not modelled")
         if isinstance(raw, MemberDescriptorType):
@@ -352,7 +375,7 @@ class ObjectValue(Value):
             present = self.instance_attribute(tracer, name, in_class=raw is not MISSING)
         if present is None:
             tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object has no attribute '{name}'")
-        tracer.side_effects.delete_attribute(self, name, raw=is_overridden(self.cls, "__delattr__"))
+        tracer.side_effects.delete_attribute(self, name, raw=self.is_hooked(tracer))
 
     # Special methods
 
