@@ -9,6 +9,7 @@ import lampwork_capture
 import pytest
 import torch
 from lampwork_capture import _native
+from lampwork_capture.errors import CaptureError
 
 
 def counting(graphs: list[object]):
@@ -82,6 +83,43 @@ def test_a_backend_may_wait_for_a_thread_that_captures() -> None:
 
     compiled = lampwork_capture.optimize(backend)(lambda x: x + 1)
     assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 2.0))
+
+
+class Scale:
+    factor = 1
+
+
+def scaled_while_another_thread_writes(spoiled: int):
+    """A function whose guards another thread makes fail in its first `spoiled` conversions; the graphs; its object."""
+    scale, graphs = Scale(), []
+    pool = ThreadPoolExecutor(1)
+
+    def backend(graph, example_inputs):
+        graphs.append(graph)
+        if len(graphs) <= spoiled:
+            pool.submit(setattr, scale, "factor", len(graphs) + 1).result(timeout=60)
+        return graph.forward
+
+    return lampwork_capture.optimize(backend)(lambda x: x * scale.factor), graphs, scale, pool
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_change_by_another_thread_while_compiling_is_no_failure() -> None:
+    compiled, graphs, scale, pool = scaled_while_another_thread_writes(2)
+    with pool:
+        for made in (1, 2, 3, 3):
+            result = compiled(torch.ones(2))
+            assert torch.equal(result, torch.full((2,), float(scale.factor)))
+            assert len(graphs) == made
+
+
+def test_guards_that_never_hold_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMPWORK_STRICT", "1")
+    compiled, graphs, _, pool = scaled_while_another_thread_writes(1000)
+    with pool, pytest.raises(CaptureError, match="do not hold where they were made"):
+        for _ in range(100):
+            compiled(torch.ones(2))
+    assert 1 < len(graphs) < 20
 
 
 def test_functions_made_and_dropped_leave_nothing_behind() -> None:

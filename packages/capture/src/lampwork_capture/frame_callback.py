@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from functools import partial
 from types import CodeType
@@ -20,7 +21,7 @@ import torch
 from . import _native
 from .bytecode.version import qualified_name
 from .captured_frame import CapturedFrame
-from .code_cache import CodeCache, fits_another, scope_of
+from .code_cache import CodeCache, GuardsDoNotHoldError, fits_another, scope_of
 from .config import CaptureConfig
 from .conversion_lock import CONVERSIONS, Flight
 from .convert_frame import Attempt, convert
@@ -36,6 +37,7 @@ from .recompilation import Recompilation
 from .skip_policy import SkipPolicy, called_function, is_disabled, runs_natively
 from .source import AttributeSource, Source
 
+_LOST_RACES = 8  # conversions of one code object in a row that other threads may spoil before it counts as a failure
 _REPORT = "Please report it with this message; set LAMPWORK_STRICT=1 to see the whole error."
 
 
@@ -67,6 +69,7 @@ class FrameCallback:
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self._warned: set[tuple[str, int, str]] = set()
+        self._races: weakref.WeakKeyDictionary[CodeType, int] = weakref.WeakKeyDictionary()
 
     def __call__(self, view: Any, entries: tuple[Any, ...]) -> Any:
         """A CacheEntry for the frame, or a marker of what to do instead."""
@@ -120,18 +123,29 @@ class FrameCallback:
             record = BreakRecord(BreakId.INTERNAL_ERROR, str(error), error.hint, error.user_line or line)
             self._warn_once(code, str(error))
         except Exception as error:
+            if isinstance(error, GuardsDoNotHoldError) and self._may_have_lost_race(code):
+                return None  # this call runs natively; the next one tries again
             problem = CaptureError(f"Lampwork failed: {type(error).__name__}: {error}", line, _REPORT)
             if self._is_strict():
                 raise problem from error
             record = BreakRecord(BreakId.INTERNAL_ERROR, str(error), BreakId.INTERNAL_ERROR.hint, line)
             self._warn_once(code, str(problem))
         else:
+            self._races.pop(code, None)
             self._keep(
                 dataclasses.replace(captured, guards=entry.payload.guards, graph=_without_examples(captured.graph))
             )
             return entry
         self._keep(CapturedFrame(qualified_name(code), code, None, None, GuardSet(()), record))
         return self._skip_calls_like(view, attempt)
+
+    def _may_have_lost_race(self, code: CodeType) -> bool:
+        """Whether guards that do not hold where they were made may be the work of another thread; each time counts."""
+        lost = self._races.get(code, 0) + 1
+        if len(sys._current_frames()) == 1 or lost > _LOST_RACES:
+            return False
+        self._races[code] = lost
+        return True
 
     def _skip_under_modes(self, view: Any, entries: tuple[Any, ...]) -> Any:
         """Run natively under a mode of the user's own, which shall see what the program does and nothing of ours."""
@@ -149,6 +163,8 @@ class FrameCallback:
             return _native.SKIP
         try:
             return self.cache.make_entry(view, attempt.guards.freeze(), None)
+        except GuardsDoNotHoldError:
+            return None if self._may_have_lost_race(view.code) else _native.SKIP
         except Exception:  # the guards of a failure may themselves be what failed; plain Python is always right
             return _native.SKIP
 
