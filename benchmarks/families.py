@@ -3,10 +3,10 @@
     python benchmarks/families.py [--families bert,gpt2] [--modes eval,train] [--jobs 2] [--markdown FILE]
 
 Each family and mode runs in a process of its own: eager, then captured by Lampwork, then by torch.compile, each from
-the same seed, twice. Outputs and buffers are compared with eager's bit by bit; the table shows graphs, breaks and
-operators captured. The program exits with 1 if a family raises, if a result differs by more than 1e-6 (a model that
-asks `is_compiling` may take other operators than in eager), if torch.compile has one graph where we have more, or if
-our breaks are not fewer in total.
+the same seed, twice. Outputs and buffers are compared with eager's bit by bit; the table shows graphs, breaks (each
+place in the source once, for both) and operators captured. The program exits with 1 if a family raises, if a result
+differs by more than 1e-6 (a model that asks `is_compiling` may take other operators than in eager), if torch.compile
+has one graph where we have more, or if our breaks are not fewer in total.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def _lampwork(family: Any, mode: str, calls: int) -> tuple[list[Any], dict[str, 
     idle = ("LW101", "LW102")
     skipped = [f for f in frames if f.is_skipped and f.graph_break and f.graph_break.break_id.code not in idle]
     reasons += [f"skipped {f.function}: {f.graph_break.break_id.code} {f.graph_break.cause}" for f in skipped]
-    counts = {"graphs": len(graphs), "breaks": len(breaks), "operators": sum(g.operator_count for g in graphs)}
+    places = {(b.break_id, b.user_line) for b in breaks}
+    counts = {"graphs": len(graphs), "breaks": len(places), "operators": sum(g.operator_count for g in graphs)}
     counts["recompilations"] = sum(len(callback.cache.recompilations) for callback in callbacks)
     return tensors, {**counts, "reasons": reasons}
 
@@ -106,7 +107,10 @@ def _torch_compile(family: Any, mode: str, calls: int) -> tuple[list[Any], dict[
 
     tensors = _run(family, mode, lambda model: torch.compile(model, backend=backend), calls)
     reasons = torch._dynamo.utils.counters["graph_break"]
-    counts = {"graphs": len(graphs), "breaks": sum(reasons.values()), "operators": sum(graphs)}
+    stacks = [reason.user_stack for reason in torch._dynamo.utils.graph_break_reasons]
+    places = {(str(stack[-1].filename), stack[-1].lineno) for stack in stacks if stack}
+    breaks = max(len(places), len(reasons))
+    counts = {"graphs": len(graphs), "breaks": breaks, "operators": sum(graphs)}
     return tensors, {**counts, "reasons": [str(reason).splitlines()[0] for reason in reasons]}
 
 

@@ -43,8 +43,15 @@ class Capture:
 
     @property
     def graph_breaks(self) -> tuple[BreakRecord, ...]:
-        """The breaks of frames that were split; skipped frames are in `skipped`."""
-        return tuple(f.graph_break for f in self.frames if f.graph_break is not None and not f.is_skipped)
+        """The places where frames were split, each once; skipped frames are in `skipped`.
+
+        A loop with a break in it splits the frame around it and each round: that is one place."""
+        places: dict[object, BreakRecord] = {}
+        for frame in self.frames:
+            found = frame.graph_break
+            if found is not None and not frame.is_skipped:
+                places.setdefault((found.break_id, found.user_line), found)
+        return tuple(places.values())
 
     @property
     def skipped(self) -> tuple[CapturedFrame, ...]:
