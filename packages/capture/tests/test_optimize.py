@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 
 import lampwork_capture as capture
@@ -336,3 +338,15 @@ def test_a_module_with_its_own_call() -> None:
     with torch.no_grad():
         for _ in range(2):
             torch.testing.assert_close(optimized(x), module(x))
+
+
+@capture.optimize("eager")
+def _adds_one(x: torch.Tensor) -> torch.Tensor:
+    return x + 1
+
+
+def test_an_optimized_function_is_copied_and_pickled_as_a_function_is() -> None:
+    assert copy.copy(_adds_one) is _adds_one and copy.deepcopy({"f": [_adds_one]})["f"][0] is _adds_one
+    assert pickle.dumps(_adds_one).count(b"_adds_one") == 1
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(capture.optimize("eager")(lambda x: x))

@@ -192,6 +192,26 @@ static PyGetSetDef callable_getset[] = {
     {NULL},
 };
 
+/* A copy of a function is the function itself, and it is pickled by its name. */
+static PyObject *
+callable_copy(PyObject *self, PyObject *Py_UNUSED(memo))
+{
+    return Py_NewRef(self);
+}
+
+static PyObject *
+callable_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyObject_GetAttrString(self, "__qualname__");
+}
+
+static PyMethodDef object_methods[] = {
+    {"__copy__", callable_copy, METH_NOARGS, "the callable itself"},
+    {"__deepcopy__", callable_copy, METH_O, "the callable itself"},
+    {"__reduce__", callable_reduce, METH_NOARGS, "its qualified name, by which it is found again"},
+    {NULL},
+};
+
 static PyTypeObject callable_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "lampwork_capture._native.OptimizedCallable",
@@ -210,6 +230,7 @@ static PyTypeObject callable_type = {
     .tp_repr = (reprfunc)callable_repr,
     .tp_members = callable_members,
     .tp_getset = callable_getset,
+    .tp_methods = object_methods,
 };
 
 static PyObject *
