@@ -179,6 +179,10 @@ class SkipPolicy:
             return CallPolicy.SKIP if inside.startswith(_STDLIB_SKIPPED) else CallPolicy.INLINE
         return CallPolicy.INLINE
 
+    def is_torch(self, code: CodeType) -> bool:
+        """Whether code is torch's own."""
+        return code.co_filename.startswith(_TORCH)
+
     def converts_frame(self, code: CodeType) -> bool:
         """Whether the hook converts a frame of this code: torch and the standard library only run inside others."""
         filename = code.co_filename

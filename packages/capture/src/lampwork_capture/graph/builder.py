@@ -486,6 +486,9 @@ _RAISING = frozenset(
      "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
      "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
 )  # fmt: skip
+_LINALG_OF_ANY_DATA = frozenset(
+    {"linalg_vector_norm", "linalg_cross", "linalg_vecdot", "linalg_diagonal", "linalg_multi_dot", "linalg_vander"}
+)
 _OWN_NAMESPACES = frozenset({"aten", "prim", "prims", "profiler", "quantized", "mkldnn", "higher_order"})
 _GIVEN_NUMBERS = frozenset({"float", "p", "float_float"})  # overloads of distributions that check numbers, not data
 _INTEGER_DIVISION = frozenset(
@@ -513,7 +516,9 @@ def _may_raise(operator: Any, result: Any) -> bool:
         return False
     if name in _INTEGER_DIVISION:
         return isinstance(result, torch.Tensor) and not (result.is_floating_point() or result.is_complex())
-    return name in _RAISING or name.startswith(("linalg_", "_linalg_", "_assert", "_functional_assert"))
+    if name.startswith(("linalg_", "_linalg_")):
+        return name not in _LINALG_OF_ANY_DATA
+    return name in _RAISING or name.startswith(("_assert", "_functional_assert"))
 
 
 def _quantizes(operator: Any) -> bool:

@@ -171,7 +171,7 @@ class FrameTracer:
         self.guards.add(fact, self.user_line)
 
     def wrap(self, obj: Any, source: Source) -> Value:
-        if self.graph.runs_later and isinstance(obj, _READ_LATER):
+        if self.graph.runs_later and isinstance(obj, _READ_LATER) and not self.policy.is_torch(self.frame.code):
             cause = f"a `backward` that reads `{source}`: it runs later, when that may have changed"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
         return builder.wrap(self, obj, source)

@@ -156,7 +156,7 @@ class GeneratorValue(Value):
         remake_call(emitter, self._function, self._arguments)
 
 
-def drop(tracer: Tracer, held: list[Value]) -> None:
+def drop(tracer: Tracer, held: Sequence[Value | None]) -> None:
     """A reference of the program to a generator is gone: close it if that was the last, as Python does at that moment.
 
     Values are held while tracing just where the program holds the objects. `held`: that reference, and the caller has

@@ -382,8 +382,11 @@ def _emit_iterator_over(emitter: ValueEmitter, items: Sequence[Value]) -> None:
     emitter.call(1)
 
 
+_ITER = iter  # the program may delete the builtin
+
+
 def iterator_at(sequence: Any, index: int) -> Any:
     """Run time: `iter(sequence)` moved to a position."""
-    iterator = iter(sequence)
+    iterator = _ITER(sequence)
     iterator.__setstate__(index)
     return iterator

@@ -32,6 +32,7 @@ from .user_object import MISSING, ObjectValue, bind, find_in_class
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
+_NAMED_TUPLE: Any = collections.namedtuple
 _HEAP_TYPE = 1 << 9  # a flag of classes that are made at run time
 
 
@@ -145,7 +146,7 @@ class NamedTupleClassValue(MadeClassValue):
     __slots__ = ("args", "kwargs")
 
     def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        super().__init__(collections.namedtuple(*args, **kwargs), (), {})
+        super().__init__(_NAMED_TUPLE(*args, **kwargs), (), {})
         self.args = tuple(args)
         self.kwargs = dict(kwargs)
 
