@@ -21,6 +21,21 @@ def t(*values):
     return torch.tensor([float(v) for v in values] or [1.0, 2.0, 3.0])
 
 
+@split
+def what_the_interpreter_fills_in(run):
+    class A:
+        pass
+
+    def f(x, a):
+        y = x + 1
+        try:
+            return a.nope
+        except AttributeError as error:
+            return error.name, error.obj is a, y
+
+    run(f, t(), A())
+
+
 @whole
 def uncaught_to_the_caller(run):
     def inner(x, k):

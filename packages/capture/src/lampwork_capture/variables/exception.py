@@ -42,6 +42,9 @@ class TracebackValue(Value):
         return True
 
 
+_FILLED_BY_INTERPRETER = frozenset({"name", "obj"})  # of an AttributeError or NameError that it raises
+
+
 class ExceptionValue(ObjectValue):
     """An exception object."""
 
@@ -174,6 +177,9 @@ class ExceptionValue(ObjectValue):
                 kwargs = self._initial[1] if self._initial is not None else {}
                 if name in kwargs:
                     return kwargs[name].realize()
+                if name in _FILLED_BY_INTERPRETER and issubclass(self.cls, (AttributeError, NameError)):
+                    cause = f"`{name}` of {self.describe()}, which the interpreter fills in where it raises"
+                    raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, cause)
                 return tracer.constant(getattr(self.native(tracer), name))
 
     def store_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
