@@ -141,7 +141,7 @@ def _copies_by_attributes(value: Value) -> TypeGuard[ObjectValue]:
     if not isinstance(value, ObjectValue) or value.payload is not None or isinstance(value, ModuleValue):
         return False
     own = [base for base in value.cls.__mro__ if base is not object]
-    if any(name in base.__dict__ for base in own for name in (*_PICKLING_METHODS, "__getattr__", "__getattribute__")):
+    if any(name in base.__dict__ for base in own for name in (*_PICKLING_METHODS, "__getattr__")):
         return False
     slots = _slots_of(value.cls)
     return not (slots and is_overridden(value.cls, "__setattr__")) and (bool(slots) or value.has_instance_dict())
