@@ -42,6 +42,7 @@ def _flat(output: Any) -> list[Any]:
 
 def _run(family: Any, mode: str, wrap: Callable[[Any], Callable[..., Any]], calls: int) -> list[Any]:
     """The tensors of some calls from a fixed seed, and the model's buffers after them."""
+    import numpy
     import torch
 
     model = family.build().train(mode == "train")
@@ -50,6 +51,7 @@ def _run(family: Any, mode: str, wrap: Callable[[Any], Callable[..., Any]], call
     with torch.set_grad_enabled(mode == "train"):
         for call in range(calls):
             torch.manual_seed(7 + call)
+            numpy.random.seed(7 + call)  # speech models draw their masks there
             tensors += [t.detach().clone() for t in _flat(function(**family.inputs()))]
     return tensors + [b.detach().clone() for b in model.buffers()]
 
