@@ -75,6 +75,19 @@ class OptimizedCallable:
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any: ...
 
+class ModuleCall:
+    def _set_calls(
+        self,
+        whole: Callable[..., Any],
+        forward: Callable[..., Any],
+        plain: GuardTree | None,
+        slots: tuple[Any, ...],
+        global_values: dict[str, Any],
+        /,
+    ) -> None: ...
+    _plain: GuardTree | None
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 class OrNone:
     def __init__(self, function: Callable[..., Any]) -> None: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...

@@ -153,6 +153,10 @@ lw_code_free_name(PyCodeObject *code, Py_ssize_t index)
 
 int lw_callable_setup(PyObject *module);
 
+/* module_call.c */
+
+int lw_module_call_setup(PyObject *module);
+
 /* or_none.c */
 
 int lw_or_none_setup(PyObject *module);
