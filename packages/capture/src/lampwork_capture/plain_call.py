@@ -1,8 +1,8 @@
 """Plain calls: when calling a module comes to nothing but calling its `forward`.
 
 `torch.nn.Module.__call__` looks for hooks in two Python frames; an optimized module (`optimize.py`) asks a guard tree
-instead and then calls `forward` at once (csrc/module_call.c). Invariant: the facts are all that `__call__` would look at,
-so what they do not prove goes the module's own way.
+instead and then calls `forward` at once (csrc/module_call.c). Invariant: the facts are all that `__call__` would look
+at, so what they do not prove goes the module's own way.
 """
 
 from __future__ import annotations

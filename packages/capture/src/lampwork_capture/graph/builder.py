@@ -32,6 +32,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import UserLine
 from ..source import Source
+from .fake_inputs import fake_input
+from .fake_results import FakeResults
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .value_free import without_value
@@ -110,6 +112,7 @@ class GraphBuilder:
     def __init__(self, scalars: ScalarInputs) -> None:
         self._open = [OpenGraph()]  # the root graph and the subgraphs that are being traced, innermost last
         self.fake_mode = _RecordingFakeMode()
+        self._results = FakeResults(self.fake_mode)
         self.scalars = scalars
         # by id of the real tensor, which is kept alive, or by the source of a number
         self._inputs: dict[Hashable, tuple[torch.fx.Node, GraphInput]] = {}
@@ -180,7 +183,7 @@ class GraphBuilder:
             return known[0]
         check_tensor_kind(tensor, source)
         with torch.inference_mode(tensor.is_inference()), _C._DisableFuncTorch():
-            fake = self.fake_mode.from_tensor(tensor, static_shapes=True)
+            fake = fake_input(self.fake_mode, tensor)
         node = self._add_placeholder(id(tensor), source, tensor, fake)
         self._node_of_fake[id(fake)] = node
         self._input_storages.add(fake.untyped_storage()._cdata)
@@ -283,6 +286,7 @@ class GraphBuilder:
         self, target: Callable[..., Any], args: Sequence[Any], user_line: UserLine | None
     ) -> torch.fx.Node:
         """Record a call that changes torch's state and that the caller makes itself, outside the fake mode."""
+        self._results.forget()
         node = self.graph.call_function(target, tuple(args))
         self._operations += 1
         node.meta[EXAMPLE] = None
@@ -306,7 +310,7 @@ class GraphBuilder:
     def _run_with_numbers(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         """Run an operation that may take symbolic numbers: what cannot be done with one is done with its value."""
         if not any(isinstance(leaf, _NUMBERS) for leaf in tree_leaves((args, kwargs))):
-            result, operators = self._run_fake(op, target, args, kwargs)
+            result, operators = self._run_or_recall(op, target, args, kwargs)
             if self.scalars:
                 self._decide_sizes(result)
             return result, operators
@@ -327,6 +331,23 @@ class GraphBuilder:
                 for size in leaf.shape:
                     if isinstance(size, torch.SymInt) and not size >= 2:
                         self.scalars.settle(size)
+
+    def _run_or_recall(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
+        """Run an operation, or take what an equal one gave before."""
+        mode = self.fake_mode
+        call = None if self.is_in_subgraph else self._results.call_of(target, args, kwargs)
+        if call is None:
+            return self._run_fake(op, target, args, kwargs)
+        known = self._results.recall(call)
+        if known is not None:
+            mode.written = set()
+            return known
+        drew, mode.draws_random = mode.draws_random, False
+        result, operators = self._run_fake(op, target, args, kwargs)
+        if not (mode.draws_random or mode.written or any(_may_mutate(operator) for operator in operators)):
+            self._results.remember(call, result, operators)
+        mode.draws_random |= drew
+        return result, operators
 
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []
