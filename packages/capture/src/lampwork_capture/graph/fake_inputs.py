@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+_C: Any = torch._C
+
 
 def fake_input(mode: FakeTensorMode, tensor: torch.Tensor) -> Any:
     """The fake of a tensor of a kind that graphs take; its sizes are numbers. Ask once for each tensor."""
@@ -25,7 +27,9 @@ def fake_input(mode: FakeTensorMode, tensor: torch.Tensor) -> Any:
     meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     if meta.untyped_storage().nbytes() != storage.nbytes():
         return mode.from_tensor(tensor, static_shapes=True)
-    fake = FakeTensor(mode, meta.requires_grad_(tensor.requires_grad), tensor.device)
+    if tensor.requires_grad:
+        meta.requires_grad_()
+    fake = FakeTensor(mode, meta, tensor.device)
     converter.storage_memo[number] = fake.untyped_storage()
     if type(tensor) is torch.nn.Parameter:
         fake._is_param = True  # pyright: ignore[reportAttributeAccessIssue]
@@ -43,4 +47,5 @@ def _is_plain_leaf(tensor: torch.Tensor) -> bool:
         and getattr(tensor, "grad_dtype", tensor.dtype) == tensor.dtype
         and tensor.dim() > 0  # torch keeps the values of some scalars
         and tensor.device.type != "meta"
+        and _C._functorch.peek_interpreter_stack() is None  # inside a transform only torch knows what belongs to it
     )

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from ..guards.exact import exact_key
 
+_C: Any = torch._C
 _CONSTANTS = frozenset(
     {int, float, bool, str, NoneType, torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size}
 )
@@ -68,7 +69,7 @@ class FakeResults:
 
     def call_of(self, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call | None:
         """The operation, if its result can be remembered."""
-        if not _depends_on_arguments_only(target):
+        if not _depends_on_arguments_only(target) or _C._functorch.peek_interpreter_stack() is not None:
             return None
         grad = torch.is_grad_enabled()
         tensors: list[FakeTensor] = []
@@ -120,7 +121,7 @@ def _describe(values: Iterable[Any], parts: list[Hashable], tensors: list[FakeTe
                     value.dtype,
                     value.fake_device,
                     value.requires_grad,
-                    torch._C._dispatch_keys(value).raw_repr(),
+                    _C._dispatch_keys(value).raw_repr(),
                 )
             )
         elif kind in _CONSTANTS:
