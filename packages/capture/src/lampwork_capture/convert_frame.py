@@ -7,7 +7,7 @@ repeated from the start; torch's state is restored whatever happens; nothing of 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Any
 
@@ -105,8 +105,15 @@ def convert(
                 # Eager raises the real error; nothing below this frame may ask for a whole graph meanwhile.
                 guards = tracer.guards.freeze()
                 return CapturedFrame(qualified_name(code), code, code_of_eager(code), None, guards, record)
+            raises = raised is not None or broken.raised_value is not None
+            if raised is not None and not tracer.graph.has_operations:
+                raise SkipFrame(BreakId.EXCEPTION_NOT_MODELLED, f"nothing is computed: {record.cause}")
+            if point is not None and point.keeps_locals and tracer.stopped is not None and not raises:
+                point = replace(point, keeps_locals=False)  # a local that nothing reads cannot be rebuilt
+                continue
             point = place_break(_broken_frames(tracer, broken, raised, tried), record, tried)
             tried.append(point)
+            point = replace(point, keeps_locals=raises)
             if len(tried) > config.longest_chain:
                 raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
         finally:
@@ -178,6 +185,7 @@ def _finish_break(
                 given,
                 calls=not inner,
                 in_loop=inner and point.in_loop,
+                keeps_locals=point.keeps_locals,
             )
         )
     resumes: list[CodeType] = []
@@ -216,12 +224,21 @@ class _Link:
 
 
 def _link(
-    frame: SymbolicFrame, start: int, region: frozenset[int], given: Collection[str], *, calls: bool, in_loop: bool
+    frame: SymbolicFrame,
+    start: int,
+    region: frozenset[int],
+    given: Collection[str],
+    *,
+    calls: bool,
+    in_loop: bool,
+    keeps_locals: bool,
 ) -> _Link:
-    """A frame that goes on natively from `start`: with `calls`, at the call that begins there; `in_loop`, in a loop."""
+    """A frame that goes on natively from `start`: with `calls`, at the call that begins there; `in_loop`, in a loop.
+
+    `keeps_locals`: with all locals, not only those that are read later."""
     code, decoded = frame.code, frame.decoded
     copy = copy_of(code)
-    live = copy.live_before(start)
+    live = frozenset(code.co_varnames) if keeps_locals else copy.live_before(start)
     kept = live | {code.co_varnames[0]} if needs_self(code) else live
     own = {*code.co_cellvars, *code.co_freevars}
     bound = frozenset(

@@ -938,6 +938,106 @@ def lookup_errors_as_control_flow(run):
     run(f, t(), {"a": 1}, ("a", 1))
 
 
+@split
+def a_traceback_of_an_exception_from_before(run):
+    def f(x, error):
+        return x + 1, error.__traceback__ is None, error.__traceback__
+
+    try:
+        raise ValueError("early")
+    except ValueError as error:
+        run.see(f(t(), error)[1])
+        run(f, t(), error)
+
+
+@split
+def the_lines_of_a_caught_exception(run):
+    import traceback
+
+    def inner(k):
+        return 1 / k
+
+    def f(x, k):
+        y = x + 1
+        try:
+            y = y + inner(k)
+        except ZeroDivisionError as e:
+            error = e
+        lines = [(entry.name, entry.lineno) for entry in traceback.extract_tb(error.__traceback__)]
+        return y * 2, lines
+
+    run(f, t(), 0)
+    run(f, t(), 0)
+
+
+@split
+def locals_that_a_traceback_shows(run):
+    import traceback
+
+    def inner(a, k):
+        b = a + 1
+        c = [b]
+        return 1 / k
+
+    def f(x, k):
+        y = x + 1
+        unread = "unread"
+        try:
+            inner(3, k)
+        except ZeroDivisionError as e:
+            found = traceback.TracebackException.from_exception(e, capture_locals=True)
+        return y, found.stack[-1].locals
+
+    run(f, t(), 0)
+    run(f, t(), 0)
+
+
+@split
+def a_frame_of_a_traceback(run):
+    def f(x):
+        y = x + 1
+        try:
+            1 / 0
+        except ZeroDivisionError as e:
+            frame = e.__traceback__.tb_frame
+        try:
+            frame.clear()
+        except RuntimeError as error:
+            return y, str(error), sorted(frame.f_locals)
+
+    run(f, t())
+
+
+@split
+def what_a_caller_is_handling(run):
+    def f(x):
+        y = x * 2
+        return y, sys.exc_info()[0], sys.exc_info()[1]
+
+    def g(x):
+        raise
+
+    def h(x):
+        try:
+            [][0]
+        except IndexError as error:
+            return x + 1, error.__context__
+
+    for function in (f, h):
+        run(function, t())
+        try:
+            raise KeyError("outside")
+        except KeyError:
+            run(function, t())
+            run(function, t())
+        run(function, t())
+    try:
+        raise KeyError("outside")
+    except KeyError:
+        run(g, t())
+    run(g, t())
+
+
 @pytest.mark.parametrize(
     "scenario,is_whole",
     [

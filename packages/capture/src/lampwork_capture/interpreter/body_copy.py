@@ -175,6 +175,13 @@ def _placed(item: CodeItem, freed: Collection[str], in_cells: Collection[str], s
     return item
 
 
+def emit_mark(emitter: Emitter, name: str) -> None:
+    """Make a local with this name, which tells by being there; it is never bound when the program can look."""
+    emitter.load_constant(None)
+    emitter.emit("STORE_FAST", name)
+    emitter.emit("DELETE_FAST", name)
+
+
 def needs_self(code: CodeType) -> bool:
     """Whether the code may call `super()` without arguments, which looks at the first argument of its frame."""
     return "__class__" in code.co_freevars and bool(code.co_varnames) and code.co_argcount > 0
@@ -187,8 +194,7 @@ def function_code(body: BodyCopy, arguments: list[str], prefix: list[CodeItem], 
     freevars = [*body.shared, *code.co_cellvars, *code.co_freevars]
     mark = Emitter()
     if PROTECTED_MARK in code.co_varnames or body.is_protected:
-        mark.load_constant(None)
-        mark.emit("STORE_FAST", PROTECTED_MARK)
+        emit_mark(mark, PROTECTED_MARK)
     begin = body.adapted([*mark.instructions, *prefix, Instr("JUMP_FORWARD", start)])
     entered = EditableCode(
         name=code.co_name,

@@ -238,7 +238,7 @@ class SymbolicFrame:
         tracer = self.tracer
         saved = SavedException(tracer.handled)
         kind = tracer.constant(error.python_type())
-        self.stack += [SAVED_PART, SAVED_PART, saved, TracebackValue(), error, kind]
+        self.stack += [SAVED_PART, SAVED_PART, saved, TracebackValue(error), error, kind]
         tracer.handled = error
         self.handler_origins.append(self.raised.get(error, self.index))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..graph_break import BreakId, GraphBreak
@@ -33,13 +33,34 @@ _PARSES_ARGUMENTS = (OSError, UnicodeError, SyntaxError, ImportError, AttributeE
 
 
 class TracebackValue(Value):
-    """A traceback, which exists but is not modelled."""
+    """The traceback of an exception, which exists but is not modelled."""
 
     kind = "a traceback"
-    __slots__ = ()
+    __slots__ = ("error",)
+
+    def __init__(self, error: Value) -> None:
+        super().__init__()
+        self.error = error
+
+    def python_type(self) -> type:
+        return TracebackType
 
     def truth(self, tracer: Tracer) -> bool:
         return True
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        raise self._only_real()
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        raise self._only_real()
+
+    def _only_real(self) -> GraphBreak:
+        """A break where the exception was raised, so that it is raised for real."""
+        broken = GraphBreak(
+            BreakId.RECONSTRUCTION_NOT_MODELLED, f"the traceback of {self.error.describe()} is looked at"
+        )
+        broken.raised_value = self.error
+        return broken
 
 
 _FILLED_BY_INTERPRETER = frozenset({"name", "obj"})  # of an AttributeError or NameError that it raises
@@ -163,9 +184,13 @@ class ExceptionValue(ObjectValue):
             case "args":
                 return tracer.make_tuple(self.args(tracer))
             case "__cause__" | "__context__" | "__suppress_context__":
+                if name == "__context__" and self.raised and self.source is None and name not in self._related:
+                    return tracer.handled_by_callers()
                 return self.related(tracer, name)
             case "__traceback__":
-                return TracebackValue() if self.raised else tracer.constant(None)
+                if self.source is not None:
+                    return tracer.wrap(self.obj.__traceback__, AttributeSource(self.source, name))
+                return TracebackValue(self) if self.raised else tracer.constant(None)
             case "value" | "code" if issubclass(self.cls, (StopIteration, SystemExit)):
                 args = self.args(tracer)
                 if len(args) > 1 and name == "code":
@@ -358,13 +383,13 @@ def exception_classes(tracer: Tracer, value: Value) -> tuple[type, ...]:
 def exc_info(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     error = tracer.handled
     if not isinstance(error, ExceptionValue):
-        return tracer.make_tuple([tracer.constant(None)] * 3)
+        return tracer.make_tuple([tracer.handled_by_callers()] * 3)
     return tracer.make_tuple([error.class_value, error, error.get_attribute(tracer, "__traceback__")])
 
 
 def handled_exception(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """`sys.exception()`."""
-    return tracer.handled or tracer.constant(None)
+    return tracer.handled or tracer.handled_by_callers()
 
 
 if hasattr(sys, "exception"):
