@@ -238,21 +238,24 @@ def _link(
     `keeps_locals`: with all locals, not only those that are read later."""
     code, decoded = frame.code, frame.decoded
     copy = copy_of(code)
-    live = frozenset(code.co_varnames) if keeps_locals else copy.live_before(start)
+    live = copy.live_before(start) | (copy.user_locals if keeps_locals else frozenset())
     kept = live | {code.co_varnames[0]} if needs_self(code) else live
+    taken = _places_of_call(decoded, start) if calls else 0
+    state = state_at_break(frame, kept, given, taken)
     own = {*code.co_cellvars, *code.co_freevars}
     bound = frozenset(
         name for name, value in zip(decoded.slot_names, frame.slots) if value is not None and name not in own
     )
     nulls = tuple(isinstance(value, Null) for value in frame.stack)
+    loop = try_loop_body(frame, region, bound) if in_loop else None
     exits: list[Exit] = []
     if not copy.makes_inner_cells:
-        exits = find_exits(decoded, start, region, nulls, bound, copy.live_before)
-    loop = try_loop_body(frame, region, bound) if in_loop else None
-    taken = _places_of_call(decoded, start) if calls else 0
-    names = tuple(name for name in decoded.slot_names if name in live and name in bound)
+        carried = copy.user_locals if loop is None else copy.user_locals - loop.written
+        exits = find_exits(decoded, start, region, nulls, state.bound_names, copy.live_before, carried)
+    passed = state.bound_names & (live | copy.user_locals)
+    names = tuple(name for name in decoded.slot_names if name in passed)
     entry = Exit(start, nulls[: len(nulls) - taken], names, calls)
-    return _Link(frame, state_at_break(frame, kept, given, taken), NativePart(entry, tuple(exits), loop))
+    return _Link(frame, state, NativePart(entry, tuple(exits), loop))
 
 
 def _places_of_call(decoded: DecodedCode, start: int) -> int:

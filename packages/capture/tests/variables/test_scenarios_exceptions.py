@@ -1038,12 +1038,94 @@ def what_a_caller_is_handling(run):
     run(g, t())
 
 
+@split
+def what_exceptions_refuse(run):
+    def attempt(error, name, value):
+        try:
+            setattr(error, name, value)
+        except (AttributeError, TypeError) as refused:
+            return type(refused).__name__, str(refused)
+        return "taken"
+
+    def remove(error, name):
+        try:
+            delattr(error, name)
+        except (AttributeError, TypeError) as refused:
+            return type(refused).__name__, str(refused)
+        return "gone"
+
+    def f(x):
+        error = ValueError(1)
+        found = [attempt(error, name, 1) for name in ("__cause__", "__context__", "__traceback__", "args", "own")]
+        found += [attempt(error, "args", [x, 2]), attempt(error, "__cause__", KeyError("k")), error.args[1]]
+        return x + 1, found, [remove(error, name) for name in ("__cause__", "__traceback__", "args", "own", "own")]
+
+    run(f, t())
+    run(f, t())
+
+
+@split
+def a_circle_of_contexts(run):
+    def f(x):
+        y = x * 2
+        try:
+            try:
+                raise ValueError(1)
+            except ValueError as inner:
+                inner.__context__ = inner
+                raise TypeError(2)
+        except TypeError as outer:
+            inner = outer.__context__
+            return y, type(inner).__name__, inner.__context__ is inner
+
+    run(f, t())
+
+
+@split
+def groups_made_of_anything(run):
+    class Own(ExceptionGroup):
+        pass
+
+    def make(cls, *args):
+        try:
+            return str(cls(*args))
+        except (TypeError, ValueError) as error:
+            return type(error).__name__, str(error)
+
+    def f(x):
+        bad = [(), ("only",), ("m", []), ("m", [1]), (1, [ValueError()]), ("m", [ValueError]), ("m", ValueError())]
+        bad += [("m", [ValueError(1), KeyError("k")]), ("m", (ValueError(1),)), ("m", [KeyboardInterrupt()])]
+        return x + 1, [make(cls, *args) for cls in (ExceptionGroup, BaseExceptionGroup, Own) for args in bad]
+
+    run(f, t())
+
+
+@split
+def parts_of_a_group_keep_its_notes(run):
+    def f(x):
+        group = ExceptionGroup("g", [ValueError(1), KeyError(2)])
+        group.add_note("noted")
+        part, rest = group.split(ValueError)
+        part.add_note("more")
+        return x + 1, group.__notes__, part.__notes__, rest.__notes__, str(part), repr(rest)
+
+    run(f, t())
+
+
+FROM_3_11 = (
+    exception_groups,
+    notes_and_tracebacks,
+    groups_made_of_anything,
+    parts_of_a_group_keep_its_notes,
+)
+
+
 @pytest.mark.parametrize(
     "scenario,is_whole",
     [
         (s, w)
         for s, w in S.found
-        if sys.version_info >= (3, 11) or s is not exception_groups and s is not notes_and_tracebacks
+        if sys.version_info >= (3, 11) or s not in FROM_3_11
     ],
     ids=lambda p: getattr(p, "__name__", ""),
 )

@@ -14,7 +14,7 @@ from typing import Any
 from bytecode.instr import CellVar, FreeVar, Instr, Label
 
 from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
-from ..bytecode.emitter import Emitter
+from ..bytecode.emitter import OWN_PREFIX, Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..bytecode.liveness import Liveness
 from ..bytecode.reachability import drop_unreachable
@@ -38,6 +38,10 @@ class CodeCopy:
             raise ValueError(f"two readings of {qualified_name(code)} differ")
         self.makes_inner_cells = any(
             isinstance(item, Instr) and item.name == "MAKE_CELL" for item in items[prologue_end(items) :]
+        )
+        own = {*code.co_cellvars, *code.co_freevars}
+        self.user_locals = frozenset(
+            name for name in code.co_varnames if name not in own and not name.startswith(OWN_PREFIX)
         )
         self._made: dict[Any, Any] = {}
 

@@ -365,9 +365,15 @@ class FrameTracer:
         """The trace is over: let go of the program's objects, which may be waited for."""
         for action in self._at_release:
             action()
-        for frame in (self.root, self.frame):
-            frame.slots.clear()
-            frame.stack.clear()
+        known = [self.root, self.frame, *(place.frame for _, places in self._raised.values() for place in places)]
+        while known:
+            frame = known.pop()
+            if frame.parent is not None:
+                known.append(frame.parent)
+            frame.release()
+        self.stopped = self._broken = None
+        self._raised.clear()
+        self.side_effects = SideEffects()
         self._at_release.clear()
         self._generators.clear()
         self._cells.clear()
