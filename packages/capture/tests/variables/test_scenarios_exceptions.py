@@ -1122,11 +1122,7 @@ FROM_3_11 = (
 
 @pytest.mark.parametrize(
     "scenario,is_whole",
-    [
-        (s, w)
-        for s, w in S.found
-        if sys.version_info >= (3, 11) or s not in FROM_3_11
-    ],
+    [(s, w) for s, w in S.found if sys.version_info >= (3, 11) or s not in FROM_3_11],
     ids=lambda p: getattr(p, "__name__", ""),
 )
 def test_exceptions(scenario, is_whole):

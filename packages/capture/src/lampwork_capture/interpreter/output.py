@@ -72,7 +72,8 @@ class Continuation:
 def state_at_break(frame: SymbolicFrame, live: frozenset[str], given: Collection[str], taken: int = 0) -> FrameState:
     """The state of a frame where the trace stopped, without the `taken` topmost places of its stack.
 
-    Of the locals that are not `live` it keeps the objects that nothing else may hold. `given` are the locals that replacement code starts with. Raises GraphBreak for what cannot be rebuilt.
+    Of the locals that are not `live` it keeps the objects that nothing else may hold. `given` are the locals that
+    replacement code starts with. Raises GraphBreak for what cannot be rebuilt.
     """
     stack: list[Value | None] = []
     for value in frame.stack[: len(frame.stack) - taken]:
