@@ -107,3 +107,50 @@ def test_inputs_die_while_what_follows_the_graph_runs():
     lampwork_capture.optimize("eager")(f)(Net(), X)
     f(Net(), X)
     assert seen[0] == seen[1]
+
+
+class Thing:
+    value = 3
+
+
+def _raise_for(thing: Thing) -> float:
+    return thing.value / 0
+
+
+def _caught(x: torch.Tensor, thing: Thing) -> torch.Tensor:
+    try:
+        _raise_for(thing)
+    except ZeroDivisionError:
+        x = x + thing.value
+    return x
+
+
+def _broken_in_a_callee(x: torch.Tensor, thing: Thing) -> torch.Tensor:
+    def inner(thing: Thing) -> int:
+        lampwork_capture.graph_break()
+        return thing.value
+
+    return x + inner(thing)
+
+
+def _kept_exception(x: torch.Tensor, thing: Thing) -> torch.Tensor:
+    try:
+        _raise_for(thing)
+    except ZeroDivisionError as error:
+        found = error
+    return x + len(str(found))
+
+
+@pytest.mark.parametrize("function", [_caught, _broken_in_a_callee, _kept_exception])
+def test_conversions_keep_no_arguments_until_the_collector_comes(function):
+    optimized = lampwork_capture.optimize("eager")(function)
+    gc.collect()
+    gc.disable()
+    try:
+        thing = Thing()
+        reference = weakref.ref(thing)
+        optimized(X, thing)
+        del thing
+        assert reference() is None
+    finally:
+        gc.enable()

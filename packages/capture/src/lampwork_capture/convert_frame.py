@@ -7,7 +7,7 @@ repeated from the start; torch's state is restored whatever happens; nothing of 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Any
 
@@ -105,8 +105,15 @@ def convert(
                 # Eager raises the real error; nothing below this frame may ask for a whole graph meanwhile.
                 guards = tracer.guards.freeze()
                 return CapturedFrame(qualified_name(code), code, code_of_eager(code), None, guards, record)
+            raises = raised is not None or broken.raised_value is not None
+            if raised is not None and not tracer.graph.has_operations:
+                raise SkipFrame(BreakId.EXCEPTION_NOT_MODELLED, f"nothing is computed: {record.cause}")
+            if point is not None and point.keeps_locals and tracer.stopped is not None and not raises:
+                point = replace(point, keeps_locals=False)  # a local that nothing reads cannot be rebuilt
+                continue
             point = place_break(_broken_frames(tracer, broken, raised, tried), record, tried)
             tried.append(point)
+            point = replace(point, keeps_locals=raises)
             if len(tried) > config.longest_chain:
                 raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
         finally:
@@ -178,6 +185,7 @@ def _finish_break(
                 given,
                 calls=not inner,
                 in_loop=inner and point.in_loop,
+                keeps_locals=point.keeps_locals,
             )
         )
     resumes: list[CodeType] = []
@@ -216,26 +224,38 @@ class _Link:
 
 
 def _link(
-    frame: SymbolicFrame, start: int, region: frozenset[int], given: Collection[str], *, calls: bool, in_loop: bool
+    frame: SymbolicFrame,
+    start: int,
+    region: frozenset[int],
+    given: Collection[str],
+    *,
+    calls: bool,
+    in_loop: bool,
+    keeps_locals: bool,
 ) -> _Link:
-    """A frame that goes on natively from `start`: with `calls`, at the call that begins there; `in_loop`, in a loop."""
+    """A frame that goes on natively from `start`: with `calls`, at the call that begins there; `in_loop`, in a loop.
+
+    `keeps_locals`: with all locals, not only those that are read later."""
     code, decoded = frame.code, frame.decoded
     copy = copy_of(code)
-    live = copy.live_before(start)
+    live = copy.live_before(start) | (copy.user_locals if keeps_locals else frozenset())
     kept = live | {code.co_varnames[0]} if needs_self(code) else live
+    taken = _places_of_call(decoded, start) if calls else 0
+    state = state_at_break(frame, kept, given, taken)
     own = {*code.co_cellvars, *code.co_freevars}
     bound = frozenset(
         name for name, value in zip(decoded.slot_names, frame.slots) if value is not None and name not in own
     )
     nulls = tuple(isinstance(value, Null) for value in frame.stack)
+    loop = try_loop_body(frame, region, bound) if in_loop else None
     exits: list[Exit] = []
     if not copy.makes_inner_cells:
-        exits = find_exits(decoded, start, region, nulls, bound, copy.live_before)
-    loop = try_loop_body(frame, region, bound) if in_loop else None
-    taken = _places_of_call(decoded, start) if calls else 0
-    names = tuple(name for name in decoded.slot_names if name in live and name in bound)
+        carried = copy.user_locals if loop is None else copy.user_locals - loop.written
+        exits = find_exits(decoded, start, region, nulls, state.bound_names, copy.live_before, carried)
+    passed = state.bound_names & (live | copy.user_locals)
+    names = tuple(name for name in decoded.slot_names if name in passed)
     entry = Exit(start, nulls[: len(nulls) - taken], names, calls)
-    return _Link(frame, state_at_break(frame, kept, given, taken), NativePart(entry, tuple(exits), loop))
+    return _Link(frame, state, NativePart(entry, tuple(exits), loop))
 
 
 def _places_of_call(decoded: DecodedCode, start: int) -> int:

@@ -93,7 +93,7 @@ def test_recalled_results_are_those_of_a_fresh_run():
 
 def test_gradients_keep_an_operation_from_being_remembered():
     builder = GraphBuilder(_no_numbers())
-    results = FakeResults(builder.fake_mode)
+    results = FakeResults()
     fake = builder.add_input(torch.ones(2, 2, requires_grad=True), LocalSource("x")).meta[EXAMPLE]
     assert results.call_of(torch.neg, (fake,), {}) is None
     with torch.no_grad():

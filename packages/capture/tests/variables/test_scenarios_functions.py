@@ -797,6 +797,56 @@ def exec_and_eval(run):
     run(f, t())
 
 
+@split
+def locals_that_nothing_reads_live_until_the_frame_ends(run):
+    import lampwork_capture
+    import weakref
+
+    class Thing:
+        pass
+
+    def held(x):
+        thing = Thing()
+        reference = weakref.ref(thing)
+        y = x + 1
+        lampwork_capture.graph_break()
+        return y, reference() is None
+
+    def held_over_a_loop(x):
+        thing = Thing()
+        reference = weakref.ref(thing)
+        for i in range(2):
+            lampwork_capture.graph_break()
+            x = x + i
+        return x, reference() is None
+
+    def held_in_a_callee(x):
+        def inner(y):
+            thing = Thing()
+            reference = weakref.ref(thing)
+            y = y * 2
+            lampwork_capture.graph_break()
+            return y, reference() is None, reference
+
+        y, inside, reference = inner(x)
+        return y + 1, inside, reference() is None
+
+    def replaced(x, things):
+        thing = things.pop()
+        reference = weakref.ref(thing)
+        lampwork_capture.graph_break()
+        thing = x
+        y = x + 1
+        lampwork_capture.graph_break()
+        return y, reference() is None
+
+    for function in (held, held_over_a_loop, held_in_a_callee):
+        run(function, t())
+        run(function, t())
+    run(replaced, t(), [Thing()])
+    run(replaced, t(), [Thing()])
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_functions(scenario, is_whole):
     check_scenario(scenario, is_whole)

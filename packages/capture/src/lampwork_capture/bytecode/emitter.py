@@ -39,6 +39,8 @@ from .source_access import nth_key, nth_value, read_default, read_item, read_mod
 
 Instruction = Instr | Label | TryBegin | TryEnd | SetLineno
 
+OWN_PREFIX = "__lampwork_"  # of the names of locals that emitted code adds
+
 _NO_OBJECT: Any = object()
 
 
@@ -98,7 +100,7 @@ class Emitter:
     def fresh_local(self, prefix: str = "tmp") -> str:
         """A local name that no code of the user and no earlier call of this emitter has."""
         while True:
-            name = f"__lampwork_{prefix}_{self._next_fresh}"
+            name = f"{OWN_PREFIX}{prefix}_{self._next_fresh}"
             self._next_fresh += 1
             if name not in self._taken:
                 self._taken.add(name)

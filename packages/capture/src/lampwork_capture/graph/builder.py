@@ -8,6 +8,7 @@ node that mutates, draws random numbers or changes torch's state is never remove
 
 from __future__ import annotations
 
+import functools
 import logging
 import operator
 import re
@@ -111,8 +112,7 @@ class GraphBuilder:
 
     def __init__(self, scalars: ScalarInputs) -> None:
         self._open = [OpenGraph()]  # the root graph and the subgraphs that are being traced, innermost last
-        self.fake_mode = _RecordingFakeMode()
-        self._results = FakeResults(self.fake_mode)
+        self._results = FakeResults()
         self.scalars = scalars
         # by id of the real tensor, which is kept alive, or by the source of a number
         self._inputs: dict[Hashable, tuple[torch.fx.Node, GraphInput]] = {}
@@ -126,6 +126,11 @@ class GraphBuilder:
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
         self.asked_state: set[str] = set()  # pieces of global state that are guarded on demand, and are
+
+    @functools.cached_property
+    def fake_mode(self) -> _RecordingFakeMode:
+        """What operations run under. Making it reads the source of every running frame, for torch's messages."""
+        return _RecordingFakeMode()
 
     @property
     def graph(self) -> torch.fx.Graph:
@@ -338,7 +343,7 @@ class GraphBuilder:
         call = None if self.is_in_subgraph else self._results.call_of(target, args, kwargs)
         if call is None:
             return self._run_fake(op, target, args, kwargs)
-        known = self._results.recall(call)
+        known = self._results.recall(mode, call)
         if known is not None:
             mode.written = set()
             return known

@@ -59,8 +59,7 @@ class Call:
 class FakeResults:
     """The results of one trace."""
 
-    def __init__(self, mode: FakeTensorMode) -> None:
-        self._mode = mode
+    def __init__(self) -> None:
         self._known: dict[Hashable, _Remembered] = {}
 
     def forget(self) -> None:
@@ -81,8 +80,8 @@ class FakeResults:
         parts += kwargs
         return Call(tuple(parts), tuple(tensors))
 
-    def recall(self, call: Call) -> tuple[Any, list[Any]] | None:
-        """The result of an equal call and the operators that it had dispatched."""
+    def recall(self, mode: FakeTensorMode, call: Call) -> tuple[Any, list[Any]] | None:
+        """The result of an equal call, under the mode that all its tensors have, and the operators it had dispatched."""
         known = self._known.get(call.key)
         if known is None:
             return None
@@ -90,7 +89,7 @@ class FakeResults:
         if isinstance(result, _Argument):
             return call.tensors[result.position], list(known.operators)
         meta = torch.empty_strided(result.shape, result.stride, dtype=result.dtype, device="meta")
-        return FakeTensor(self._mode, meta, result.device), list(known.operators)
+        return FakeTensor(mode, meta, result.device), list(known.operators)
 
     def remember(self, call: Call, result: Any, operators: Sequence[Any]) -> None:
         """What a call gave that wrote nothing and drew no random numbers."""

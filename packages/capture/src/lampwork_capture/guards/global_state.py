@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import ctypes
 import enum
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -212,6 +213,7 @@ ON_DEMAND: tuple[StateReader, ...] = (
     StateReader("cuda initialized", torch.cuda.is_initialized),
     StateReader("cuda stream capturing", torch.cuda.is_current_stream_capturing),
     StateReader("registrations of abstract classes", abc.get_cache_token),
+    StateReader("an exception is being handled", lambda: sys.exc_info()[1] is not None),
 )
 
 _BY_NAME = {reader.name: reader for reader in (*STATE, *ON_DEMAND)}

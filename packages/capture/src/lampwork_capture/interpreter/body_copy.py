@@ -14,7 +14,7 @@ from typing import Any
 from bytecode.instr import CellVar, FreeVar, Instr, Label
 
 from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
-from ..bytecode.emitter import Emitter
+from ..bytecode.emitter import OWN_PREFIX, Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..bytecode.liveness import Liveness
 from ..bytecode.reachability import drop_unreachable
@@ -38,6 +38,10 @@ class CodeCopy:
             raise ValueError(f"two readings of {qualified_name(code)} differ")
         self.makes_inner_cells = any(
             isinstance(item, Instr) and item.name == "MAKE_CELL" for item in items[prologue_end(items) :]
+        )
+        own = {*code.co_cellvars, *code.co_freevars}
+        self.user_locals = frozenset(
+            name for name in code.co_varnames if name not in own and not name.startswith(OWN_PREFIX)
         )
         self._made: dict[Any, Any] = {}
 
@@ -175,6 +179,13 @@ def _placed(item: CodeItem, freed: Collection[str], in_cells: Collection[str], s
     return item
 
 
+def emit_mark(emitter: Emitter, name: str) -> None:
+    """Make a local with this name, which tells by being there; it is never bound when the program can look."""
+    emitter.load_constant(None)
+    emitter.emit("STORE_FAST", name)
+    emitter.emit("DELETE_FAST", name)
+
+
 def needs_self(code: CodeType) -> bool:
     """Whether the code may call `super()` without arguments, which looks at the first argument of its frame."""
     return "__class__" in code.co_freevars and bool(code.co_varnames) and code.co_argcount > 0
@@ -187,8 +198,7 @@ def function_code(body: BodyCopy, arguments: list[str], prefix: list[CodeItem], 
     freevars = [*body.shared, *code.co_cellvars, *code.co_freevars]
     mark = Emitter()
     if PROTECTED_MARK in code.co_varnames or body.is_protected:
-        mark.load_constant(None)
-        mark.emit("STORE_FAST", PROTECTED_MARK)
+        emit_mark(mark, PROTECTED_MARK)
     begin = body.adapted([*mark.instructions, *prefix, Instr("JUMP_FORWARD", start)])
     entered = EditableCode(
         name=code.co_name,

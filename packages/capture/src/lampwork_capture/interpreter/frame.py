@@ -157,6 +157,13 @@ class SymbolicFrame:
                 slot = self.decoded.slot_of[name]
                 self.slots[slot] = CellValue.new(name, self.slots[slot], in_root=self.parent is None)
 
+    def release(self) -> None:
+        """Let go of the program's objects."""
+        self.slots.clear()
+        self.stack.clear()
+        self.raised.clear()
+        self.parent = self.function = self.callee = self.namespace = self.result = None
+
     # Stack
 
     def push(self, value: Value) -> None:
@@ -208,7 +215,8 @@ class SymbolicFrame:
         if entry is None:
             if not PY311:
                 self._leave_handlers(0)
-            raise error
+            value = error.value
+            raise ObservedException(value) from None  # not `error`: with it, this frame would hold its own traceback
         dropped = self.stack[entry.depth :]
         if PY311:
             del self.stack[entry.depth :]
@@ -238,7 +246,7 @@ class SymbolicFrame:
         tracer = self.tracer
         saved = SavedException(tracer.handled)
         kind = tracer.constant(error.python_type())
-        self.stack += [SAVED_PART, SAVED_PART, saved, TracebackValue(), error, kind]
+        self.stack += [SAVED_PART, SAVED_PART, saved, TracebackValue(error), error, kind]
         tracer.handled = error
         self.handler_origins.append(self.raised.get(error, self.index))
 

@@ -48,6 +48,7 @@ class LoopBody:
     base: int  # places of the stack that it leaves alone
     exits: tuple[LoopExit, ...]
     shared: tuple[str, ...]  # locals that it shares with the rest of the frame
+    written: frozenset[str]  # locals that it binds or unbinds, shared or its own
     enclosing: frozenset[int]  # handlers around the loop, by their first instruction
     is_protected: bool
 
@@ -87,7 +88,8 @@ def find_loop_body(frame: SymbolicFrame, region: frozenset[int], bound: frozense
         return None
     entries = [entry for entry in _handlers_from(decoded, head) if entry.target in enclosing]
     is_protected = any(not undoes_only(frame, entry) for entry in entries)
-    return LoopBody(head, first, base, tuple(exits), tuple(sorted(shared)), enclosing, is_protected)
+    changed = frozenset(written | deleted)
+    return LoopBody(head, first, base, tuple(exits), tuple(sorted(shared)), changed, enclosing, is_protected)
 
 
 def _head(decoded: DecodedCode, members: frozenset[int]) -> int | None:

@@ -28,7 +28,7 @@ from ..variables.base import Value
 from ..variables.cell import CellValue
 from .body_copy import needs_self
 from .frame import LastInstruction, Null, SavedException, SymbolicFrame, Unread
-from .reconstruct import SourceEmitter, ValueEmitter
+from .reconstruct import SourceEmitter, ValueEmitter, is_held, is_in_place
 from .region import Exit
 from .resume import argument_names
 from .scope import GlobalScope
@@ -45,8 +45,14 @@ class FrameState:
 
     stack: tuple[Value | None, ...]
     local_values: dict[str, Value]
-    deleted: tuple[str, ...]  # locals of the root frame that were given and are unbound now
+    deleted: tuple[str, ...]  # locals of the root frame that were given and hold something else, or nothing, now
     cells: tuple[CellValue, ...]
+    in_place: tuple[str, ...] = ()  # locals of the root frame that hold what they were given
+
+    @property
+    def bound_names(self) -> frozenset[str]:
+        """The locals that are bound in the copy where the break is."""
+        return frozenset((*self.local_values, *self.in_place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,8 @@ class Continuation:
 def state_at_break(frame: SymbolicFrame, live: frozenset[str], given: Collection[str], taken: int = 0) -> FrameState:
     """The state of a frame where the trace stopped, without the `taken` topmost places of its stack.
 
-    `given` are the locals that replacement code starts with. Raises GraphBreak for what cannot be rebuilt.
+    Of the locals that are not `live` it keeps the objects that nothing else may hold. `given` are the locals that
+    replacement code starts with. Raises GraphBreak for what cannot be rebuilt.
     """
     stack: list[Value | None] = []
     for value in frame.stack[: len(frame.stack) - taken]:
@@ -77,6 +84,7 @@ def state_at_break(frame: SymbolicFrame, live: frozenset[str], given: Collection
     own_cells = {*code.co_cellvars, *code.co_freevars}
     local_values: dict[str, Value] = {}
     deleted: list[str] = []
+    in_place: list[str] = []
     cells: list[CellValue] = []
     for name, value in zip(frame.decoded.slot_names, frame.slots):
         if name in own_cells:
@@ -90,11 +98,13 @@ def state_at_break(frame: SymbolicFrame, live: frozenset[str], given: Collection
         elif value is None:
             if name in given:
                 deleted.append(name)
-        elif isinstance(value, Unread):
-            continue  # still in its place
-        elif name in live:
+        elif name in given and (isinstance(value, Unread) or is_in_place(name, value)):
+            in_place.append(name)
+        elif name in live or is_held(value):
             local_values[name] = value
-    return FrameState(tuple(stack), local_values, tuple(deleted), tuple(cells))
+        elif name in given:
+            deleted.append(name)
+    return FrameState(tuple(stack), local_values, tuple(deleted), tuple(cells), tuple(in_place))
 
 
 def continuation(frame: SymbolicFrame, state: FrameState, code: CodeType, entry: Exit) -> Continuation:
@@ -146,7 +156,7 @@ def emit_state(
     if continuations:
         emitter.begin_call()
         _load_continuations(emitter, continuations, is_callee=True)
-    moved = {n: v for n, v in state.local_values.items() if not emitter.is_in_place(n, v)}
+    moved = {n: v for n, v in state.local_values.items() if not is_in_place(n, v)}
     for value in moved.values():
         emitter.load_value(value)
     emitter.run_later()

@@ -19,13 +19,16 @@ from .region import call_group, loop_region
 
 @dataclass(frozen=True, slots=True)
 class BreakPoint:
-    """Where a trace stops: before instruction `start` of a frame; what runs natively from there, and why."""
+    """Where a trace stops: before instruction `start` of a frame; what runs natively from there, and why.
+
+    `keeps_locals`: an exception is raised there, whose traceback shows all locals, those too that nothing reads."""
 
     serial: int
     start: int
     region: frozenset[int]
     in_loop: bool
     record: BreakRecord
+    keeps_locals: bool = False
 
     @property
     def stop(self) -> StopPlace:

@@ -32,6 +32,20 @@ def _is_plain_dict(source: Source) -> bool:
     return isinstance(source, AttributeSource) and source.name in _PLAIN_DICTS
 
 
+def is_in_place(name: str, value: Value) -> bool:
+    """Whether the local `name` of the root frame already holds the real object of `value`."""
+    source = value.source
+    return isinstance(source, LocalSource) and source.name == name
+
+
+def is_held(value: Value) -> bool:
+    """Whether the locals of the root frame may be all that keeps the real object of `value` alive."""
+    source = value.source
+    while isinstance(source, ItemSource):
+        source = source.base
+    return isinstance(source, LocalSource)
+
+
 class SourceEmitter(Emitter):
     """An emitter that reads each shared prefix of many sources once."""
 
@@ -147,11 +161,6 @@ class ValueEmitter(Emitter):
             self._filled_cells.add(id(cell))
             self._kept.append(cell)
             self._later.append(cell.emit_root_contents)
-
-    def is_in_place(self, name: str, value: Value) -> bool:
-        """Whether the local `name` already holds the real object of `value`."""
-        source = value.source
-        return isinstance(source, LocalSource) and source.name == name
 
     def run_later(self) -> None:
         """Emit what was put off."""

@@ -86,8 +86,11 @@ def find_exits(
     stack: Iterable[bool],
     bound: frozenset[str],
     live_before: Callable[[int], frozenset[str]],
+    carried: frozenset[str],
 ) -> list[Exit]:
-    """The exits of a region entered at `start` with this stack and these bound locals."""
+    """The exits of a region entered at `start` with this stack and these bound locals.
+
+    Of the locals that nothing reads later, those in `carried` are passed on where they are surely bound."""
     # One pass is enough: as more paths arrive a state only gets less certain, so what is refused stays refused.
     states = {start: State(tuple(Item.NULL if null else Item.VALUE for null in stack), 0, bound, bound)}
     native: set[int] = {start, *region}
@@ -97,7 +100,7 @@ def find_exits(
         index = pending.pop()
         state = states[index]
         if index not in native:
-            found = _exit_at(decoded, index, state, live_before(index))
+            found = _exit_at(decoded, index, state, live_before(index), carried)
             if found is not None:
                 exits[index] = found
                 continue
@@ -112,7 +115,9 @@ def find_exits(
     return [exits[index] for index in sorted(exits)]
 
 
-def _exit_at(decoded: DecodedCode, index: int, state: State, live: frozenset[str]) -> Exit | None:
+def _exit_at(
+    decoded: DecodedCode, index: int, state: State, live: frozenset[str], carried: frozenset[str]
+) -> Exit | None:
     instruction = decoded.instructions[index]
     if state.handled or _is_handling(decoded, index) or instruction.name in _NEVER_EXITS or Item.UNKNOWN in state.stack:
         return None
@@ -128,7 +133,8 @@ def _exit_at(decoded: DecodedCode, index: int, state: State, live: frozenset[str
     unsure = tuple(name for name in names if name not in state.surely)
     if not decoded.cleared_names.isdisjoint(unsure):
         return None
-    sure = tuple(name for name in names if name in state.surely)
+    passed = live | carried
+    sure = tuple(name for name in decoded.slot_names if name in passed and name in state.surely)
     return Exit(index, tuple(item is Item.NULL for item in state.stack), sure, unsure_names=unsure)
 
 

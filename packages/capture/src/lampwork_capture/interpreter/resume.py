@@ -35,7 +35,7 @@ from ..bytecode.version import (
     swap_value,
 )
 from ..skip_policy import NATIVE_MARK
-from .body_copy import SELF, BodyCopy, copy_of, function_code, needs_self
+from .body_copy import SELF, BodyCopy, copy_of, emit_mark, function_code, needs_self
 from .instructions import DecodedCode, decode
 from .loop_body import LoopBody, call_loop_body
 from .region import Exit
@@ -294,8 +294,7 @@ def _entered_code(body: BodyCopy, entry: Exit, start: Label, taken: Emitter, *, 
     arguments += [name for name in stack_names if name is not None]
     emitter = Emitter((), freevars)
     if is_native:
-        emitter.load_constant(None)
-        emitter.emit("STORE_FAST", NATIVE_MARK)
+        emit_mark(emitter, NATIVE_MARK)
     for name in entry.unsure_names:
         bound = emitter.label()
         emitter.emit("LOAD_FAST", name)

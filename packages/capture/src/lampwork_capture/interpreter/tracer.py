@@ -6,6 +6,7 @@ torch's grad mode and the like are, during the trace, what the traced program wo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import CellType, CodeType
 from typing import Any, NoReturn
@@ -43,6 +44,7 @@ from .scope import GlobalScope
 from .side_effects import SideEffects
 
 _DEEPEST = 60
+_HANDLING = "an exception is being handled"  # in the table of global state
 SKIPS_END_FOR = PYTHON >= (3, 12)
 _MOST_ITERATIONS = 5_000
 _GENERATOR = 0x20
@@ -75,6 +77,7 @@ class FrameTracer:
         self.guards = GuardSetBuilder()
         self.guards.add_late(scalars.guards)
         self.handled: Value | None = None
+        self._handles_outside = sys.exc_info()[1] is not None  # whether a caller of the frame handles an exception
         self.function_modes: Sequence[Value] = ()
         self.given_members: dict[tuple[int, str], Value] = {}
         self.visited: set[int] = set()
@@ -262,6 +265,15 @@ class FrameTracer:
         values = [arg if isinstance(arg, Value) else self.constant(arg) for arg in args]
         raise_value(self, ExceptionValue.of(exception_type, values))
 
+    def handled_by_callers(self) -> Value:
+        """The exception that is handled where the traced program itself handles none: None, as is then guarded."""
+        if self._handles_outside:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "the exception that a caller of the frame is handling")
+        if _HANDLING not in self.graph.asked_state:
+            self.graph.asked_state.add(_HANDLING)
+            self.guard(GlobalStateIs(GLOBAL_STATE, ((_HANDLING, False),)))
+        return self.constant(None)
+
     def is_tracing_through(self, code: Any) -> bool:
         return self.policy.of_code(code) is CallPolicy.INLINE
 
@@ -353,9 +365,15 @@ class FrameTracer:
         """The trace is over: let go of the program's objects, which may be waited for."""
         for action in self._at_release:
             action()
-        for frame in (self.root, self.frame):
-            frame.slots.clear()
-            frame.stack.clear()
+        known = [self.root, self.frame, *(place.frame for _, places in self._raised.values() for place in places)]
+        while known:
+            frame = known.pop()
+            if frame.parent is not None:
+                known.append(frame.parent)
+            frame.release()
+        self.stopped = self._broken = None
+        self._raised.clear()
+        self.side_effects = SideEffects()
         self._at_release.clear()
         self._generators.clear()
         self._cells.clear()
@@ -625,7 +643,7 @@ def _looks_at_its_frame(code: CodeType) -> bool:
         if not isinstance(instruction.value, str) or instruction.value not in _LOOKS_AT_FRAMES:
             continue
         if instruction.name in ("LOAD_ATTR", "LOAD_METHOD"):
-            if instruction.value in ("_getframe", "currentframe"):
+            if instruction.value in _FRAMES:
                 return True
         elif instruction.name == "LOAD_GLOBAL":
             if instruction.value not in ("vars", "dir"):
@@ -637,6 +655,7 @@ def _looks_at_its_frame(code: CodeType) -> bool:
 
 
 FAMILIES = opcodes.FAMILIES  # importing them fills the dispatch table
-_LOOKS_AT_FRAMES = frozenset({"locals", "vars", "dir", "eval", "exec", "_getframe", "currentframe"})
+_FRAMES = frozenset({"_getframe", "currentframe", "walk_stack", "tb_frame", "f_back"})  # attributes that give frames
+_LOOKS_AT_FRAMES = frozenset({"locals", "vars", "dir", "eval", "exec", *_FRAMES})
 
 __all__ = ["FAMILIES", "FrameTracer", "TorchState", "refuse_frame"]

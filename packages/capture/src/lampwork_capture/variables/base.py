@@ -305,6 +305,10 @@ class Tracer(Protocol):
         """A context was left in the graph."""
         ...
 
+    def handled_by_callers(self) -> Value:
+        """What `sys.exception()` gives where the traced program itself handles nothing: None, guarded, or a break."""
+        ...
+
     def is_tracing_through(self, code: Any) -> bool:
         """Whether a code object may be inlined (skip policy)."""
         ...

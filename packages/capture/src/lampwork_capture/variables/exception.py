@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..graph_break import BreakId, GraphBreak
@@ -33,13 +33,34 @@ _PARSES_ARGUMENTS = (OSError, UnicodeError, SyntaxError, ImportError, AttributeE
 
 
 class TracebackValue(Value):
-    """A traceback, which exists but is not modelled."""
+    """The traceback of an exception, which exists but is not modelled."""
 
     kind = "a traceback"
-    __slots__ = ()
+    __slots__ = ("error",)
+
+    def __init__(self, error: Value) -> None:
+        super().__init__()
+        self.error = error
+
+    def python_type(self) -> type:
+        return TracebackType
 
     def truth(self, tracer: Tracer) -> bool:
         return True
+
+    def get_attribute(self, tracer: Tracer, name: str) -> Value:
+        raise self._only_real()
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        raise self._only_real()
+
+    def _only_real(self) -> GraphBreak:
+        """A break where the exception was raised, so that it is raised for real."""
+        broken = GraphBreak(
+            BreakId.RECONSTRUCTION_NOT_MODELLED, f"the traceback of {self.error.describe()} is looked at"
+        )
+        broken.raised_value = self.error.first_raised if isinstance(self.error, ExceptionValue) else self.error
+        return broken
 
 
 _FILLED_BY_INTERPRETER = frozenset({"name", "obj"})  # of an AttributeError or NameError that it raises
@@ -66,6 +87,11 @@ class ExceptionValue(ObjectValue):
         made._args = list(args)
         made._initial = (list(args), {})
         return made
+
+    @property
+    def first_raised(self) -> ExceptionValue:
+        """The exception whose raising made the traceback."""
+        return self
 
     def describe(self) -> str:
         args = self._args or []
@@ -135,7 +161,9 @@ class ExceptionValue(ObjectValue):
         if not isinstance(handled, ExceptionValue) or handled is self:
             return
         link: Value = handled
-        while isinstance(link, ExceptionValue):  # a chain never contains itself
+        seen: set[int] = set()
+        while isinstance(link, ExceptionValue) and id(link) not in seen:  # unless the program made it a circle
+            seen.add(id(link))
             further = link.related(tracer, "__context__")
             if further is self:
                 link.relate(tracer, "__context__", tracer.constant(None))
@@ -146,9 +174,11 @@ class ExceptionValue(ObjectValue):
 
     # Attributes
 
-    def set_traceback(self, value: Value) -> None:
+    def set_traceback(self, tracer: Tracer, value: Value) -> None:
         """`error.__traceback__ = value`."""
-        is_none = value.is_constant() and value.as_constant() is None
+        is_none = tracer.is_none(value)
+        if not is_none and value.python_type() is not TracebackType:
+            tracer.raise_observed(TypeError, "__traceback__ must be a traceback or None")
         if self.source is not None or not (is_none or isinstance(value, TracebackValue)):
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{value.describe()} as a traceback")
         self.raised = not is_none
@@ -163,9 +193,13 @@ class ExceptionValue(ObjectValue):
             case "args":
                 return tracer.make_tuple(self.args(tracer))
             case "__cause__" | "__context__" | "__suppress_context__":
+                if name == "__context__" and self.raised and self.source is None and name not in self._related:
+                    return tracer.handled_by_callers()
                 return self.related(tracer, name)
             case "__traceback__":
-                return TracebackValue() if self.raised else tracer.constant(None)
+                if self.source is not None:
+                    return tracer.wrap(self.obj.__traceback__, AttributeSource(self.source, name))
+                return TracebackValue(self) if self.raised else tracer.constant(None)
             case "value" | "code" if issubclass(self.cls, (StopIteration, SystemExit)):
                 args = self.args(tracer)
                 if len(args) > 1 and name == "code":
@@ -180,7 +214,7 @@ class ExceptionValue(ObjectValue):
                 if name in _FILLED_BY_INTERPRETER and issubclass(self.cls, (AttributeError, NameError)):
                     cause = f"`{name}` of {self.describe()}, which the interpreter fills in where it raises"
                     raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, cause)
-                return tracer.constant(getattr(self.native(tracer), name))
+                return tracer.constant(fold(tracer, getattr, self.native(tracer), name))
 
     def store_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         raw, owner = find_in_class(self.cls, name)
@@ -188,6 +222,7 @@ class ExceptionValue(ObjectValue):
             super().store_attribute(tracer, name, value)
             return
         value = value.realize()
+        self._try_on_real(tracer, raw.__set__, value)
         match name:
             case "args":
                 self._args = value.unpack(tracer)
@@ -198,9 +233,27 @@ class ExceptionValue(ObjectValue):
             case "__cause__" | "__context__" | "__suppress_context__":
                 self.relate(tracer, name, value)
             case "__traceback__":
-                self.set_traceback(value)
+                self.set_traceback(tracer, value)
             case _:
                 tracer.side_effects.store_attribute(self, name, value)
+
+    def remove_attribute(self, tracer: Tracer, name: str) -> None:
+        raw, owner = find_in_class(self.cls, name)
+        if isinstance(raw, (GetSetDescriptorType, MemberDescriptorType)) and is_immutable(owner):
+            self._try_on_real(tracer, raw.__delete__)
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()}")
+        super().remove_attribute(tracer, name)
+
+    def _try_on_real(self, tracer: Tracer, change: Callable[..., None], *args: Value) -> None:
+        """Raise what a real exception raises for a change of what its builtin base keeps: read-only, or checked."""
+        if any(arg.python_type() is TracebackType for arg in args):
+            return
+        try:
+            change(bare_exception(builtin_base(self.cls)), *map(_stand_in, args))
+        except Exception as error:
+            if isinstance(error, AttributeError) or all(map(is_known, args)):
+                tracer.raise_observed(type(error), *error.args)
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"a change of {self.describe()}: {error}") from None
 
     def call_base_slot(
         self, tracer: Tracer, method: Any, args: Sequence[Value], kwargs: Mapping[str, Value]
@@ -210,7 +263,7 @@ class ExceptionValue(ObjectValue):
                 self.initialized_by_base(tracer, args, kwargs)
                 return tracer.constant(None)
             case "with_traceback":
-                self.set_traceback(args[0].realize())
+                self.set_traceback(tracer, args[0].realize())
                 return self
             case "__str__" | "__repr__":
                 return tracer.constant(self._builtin_text(tracer, str if method.__name__ == "__str__" else repr))
@@ -262,7 +315,7 @@ class ExceptionValue(ObjectValue):
             broken = GraphBreak(
                 BreakId.RECONSTRUCTION_NOT_MODELLED, f"{self.describe()} outlives its handler, with its traceback"
             )
-            broken.raised_value = self
+            broken.raised_value = self.first_raised
             raise broken
         own = is_overridden(self.cls, "__init__") or _has_own_new(self.cls)
         if self._initial is not None and not own:
@@ -307,6 +360,20 @@ VALUE_CLASSES.append((BaseException, ExceptionValue))
 def builtin_base(cls: type) -> type[BaseException]:
     """The first class in the MRO of an exception class that is not written in Python."""
     return next(base for base in cls.__mro__ if is_immutable(base) and issubclass(base, BaseException))
+
+
+def bare_exception(base: type[BaseException]) -> BaseException:
+    """A real exception of a builtin class, made of nothing."""
+    return base.__new__(base, *(("", [Exception()]) if hasattr(base, "exceptions") else ()))
+
+
+def _stand_in(value: Value) -> Any:
+    """A real object of the same kind, for a change that is only tried."""
+    if is_known(value):
+        return snapshot(value)
+    if isinstance(value, ExceptionValue):
+        return Exception()
+    return value.python_type()() if value.python_type() in (list, tuple) else object()
 
 
 def _has_own_new(cls: type) -> bool:
@@ -358,13 +425,13 @@ def exception_classes(tracer: Tracer, value: Value) -> tuple[type, ...]:
 def exc_info(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     error = tracer.handled
     if not isinstance(error, ExceptionValue):
-        return tracer.make_tuple([tracer.constant(None)] * 3)
+        return tracer.make_tuple([tracer.handled_by_callers()] * 3)
     return tracer.make_tuple([error.class_value, error, error.get_attribute(tracer, "__traceback__")])
 
 
 def handled_exception(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """`sys.exception()`."""
-    return tracer.handled or tracer.constant(None)
+    return tracer.handled or tracer.handled_by_callers()
 
 
 if hasattr(sys, "exception"):

@@ -7,13 +7,15 @@ raised anew from one that was not handled.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
 from ..source import AttributeSource, Source
+from . import operators
 from .base import Tracer, Value
 from .class_value import ClassValue
+from .constant import fold, is_known, snapshot
 from .construction import VALUE_CLASSES
 from .exception import ExceptionValue, exception_classes
 from .list import ListValue
@@ -39,6 +41,10 @@ class ExceptionGroupValue(ExceptionValue):
         self._members: list[Value] | None = None
         self.origin: ExceptionValue | None = None
 
+    @property
+    def first_raised(self) -> ExceptionValue:
+        return self.origin or self
+
     def members(self, tracer: Tracer) -> list[Value]:
         """`group.exceptions`."""
         if self._members is None:
@@ -49,20 +55,12 @@ class ExceptionGroupValue(ExceptionValue):
 
     def made_by_base(self, tracer: Tracer, args: Sequence[Value]) -> None:
         super().made_by_base(tracer, args)
-        if len(args) != 2:
-            tracer.raise_observed(
-                TypeError, f"BaseExceptionGroup.__new__() takes exactly 2 arguments ({len(args)} given)"
-            )
+        made = fold(tracer, _GROUP.__new__, self.cls, *_stand_ins(tracer, args))
         self.message = args[0].realize()
         self._members = args[1].realize().unpack(tracer)
-        if not self._members:
-            tracer.raise_observed(ValueError, "second argument (exceptions) must be a non-empty sequence")
-        for index, member in enumerate(self._members):
-            if not isinstance(member, ExceptionValue):
-                tracer.raise_observed(ValueError, f"Item {index} of second argument (exceptions) is not an exception")
-        if self.cls is _GROUP and all(issubclass(m.python_type(), Exception) for m in self._members):
-            self.cls = _PLAIN_GROUP
-            self.class_value = ClassValue(_PLAIN_GROUP)
+        if type(made) is not self.cls:
+            self.cls = type(made)
+            self.class_value = ClassValue(self.cls)
 
     def initialized_by_base(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> None:
         """All was done by `__new__`."""
@@ -104,8 +102,22 @@ class ExceptionGroupValue(ExceptionValue):
         for name in ("__cause__", "__context__"):
             made._related[name] = self.related(tracer, name)
         made._related["__suppress_context__"] = tracer.constant(True)  # as by setting the cause
+        traceback = self.get_attribute(tracer, "__traceback__")
+        made.raised = self.raised
+        if traceback.source is not None and not tracer.is_none(traceback):
+            tracer.side_effects.store_attribute(made, "__traceback__", traceback)
+        notes = self.instance_attribute(tracer, "__notes__", in_class=False)
+        if notes is not None and issubclass(notes.python_type(), (list, tuple)):
+            tracer.side_effects.store_attribute(made, "__notes__", ListValue(notes.unpack(tracer)))
         made.origin = self.origin or self
         return made
+
+    def _builtin_text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
+        if convert is not str:
+            return super()._builtin_text(tracer, convert)
+        count = len(self.members(tracer))
+        message = operators.text_of(tracer, self.get_attribute(tracer, "message"), str)
+        return f"{message} ({count} sub-exception{'s' if count > 1 else ''})"
 
     def children(self) -> Sequence[Value]:
         return (*super().children(), *(self._members or ()))
@@ -113,6 +125,31 @@ class ExceptionGroupValue(ExceptionValue):
     def reconstruct(self, emitter: ValueEmitter) -> None:
         self._initial = (self._args or [], {})
         super().reconstruct(emitter)
+
+
+def _stand_ins(tracer: Tracer, args: Sequence[Value]) -> list[Any]:
+    """Real arguments for a group of the same kind, to learn what making it raises, and its class."""
+    given = [arg.realize() for arg in args]
+    if len(given) != 2:
+        return given  # too few or too many, whatever they are
+    message, members = given
+    kind = members.python_type()
+    if not (is_known(message) or issubclass(message.python_type(), str)):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"a group with {message.describe()} as its message")
+    text = snapshot(message) if is_known(message) else ""
+    if is_known(members):
+        return [text, snapshot(members)]
+    if kind not in (list, tuple):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"a group of what {members.describe()} holds")
+    return [text, kind(_of_same_kind(member.realize()) for member in members.unpack(tracer))]
+
+
+def _of_same_kind(member: Value) -> Any:
+    """A real object that a group takes, or refuses, as it does this one."""
+    kind = member.python_type()
+    if not issubclass(kind, BaseException):
+        return object()
+    return Exception() if issubclass(kind, Exception) else BaseException()
 
 
 if _GROUP is not None:

@@ -97,6 +97,7 @@ def raise_varargs(frame: SymbolicFrame, instruction: Instruction) -> None:
     args = frame.pop_many(instruction.arg)
     if not args:
         if tracer.handled is None:
+            tracer.handled_by_callers()
             tracer.raise_observed(RuntimeError, "No active exception to reraise")
         raise ObservedException(tracer.handled)
     error = instantiate(tracer, args[0])
@@ -126,7 +127,7 @@ def with_except_start(frame: SymbolicFrame, instruction: Instruction) -> None:
     error: Value = frame.stack[-1 if PY311 else -2]
     leave = frame.stack[-4 if PY311 else -7]
     kind = tracer.constant(error.python_type())
-    frame.push(leave.call(tracer, [kind, error, TracebackValue()], {}))
+    frame.push(leave.call(tracer, [kind, error, TracebackValue(error)], {}))
 
 
 @opcode("CHECK_EG_MATCH", since=(3, 11))
