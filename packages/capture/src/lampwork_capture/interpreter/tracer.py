@@ -6,6 +6,7 @@ torch's grad mode and the like are, during the trace, what the traced program wo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import CellType, CodeType
 from typing import Any, NoReturn
@@ -75,6 +76,7 @@ class FrameTracer:
         self.guards = GuardSetBuilder()
         self.guards.add_late(scalars.guards)
         self.handled: Value | None = None
+        self.called_from_handler = sys.exc_info()[1] is not None
         self.function_modes: Sequence[Value] = ()
         self.given_members: dict[tuple[int, str], Value] = {}
         self.visited: set[int] = set()

@@ -182,7 +182,8 @@ class Tracer(Protocol):
     side_effects: SideEffects
     given_members: dict[tuple[int, str], Value]  # by id of a module and name: `torch.func.functional_call` runs
     function_modes: Sequence[Value]  # modes of the traced program that take over calls of torch, outermost first
-    handled: Value | None  # the exception that is being handled, as `sys.exception()` would give it
+    handled: Value | None  # the exception that is being handled in the frames that are traced
+    called_from_handler: bool  # a caller of the frame handles one
 
     @property
     def user_line(self) -> UserLine:
