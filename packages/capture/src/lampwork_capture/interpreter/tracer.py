@@ -160,6 +160,13 @@ class FrameTracer:
     def module_name(self) -> str | None:
         return self.frame.scope.variables.get("__name__")
 
+    def frame_above(self, level: int) -> tuple[SymbolicFrame | None, int]:
+        """The frame `level` callers above the one that is traced; None and how many above the root."""
+        frame: SymbolicFrame | None = self.frame
+        while frame is not None and level > 0:
+            frame, level = frame.parent, level - 1
+        return frame, 0 if frame is not None else level + 1
+
     def user_stack(self) -> tuple[UserLine, ...]:
         """The user's lines that are being traced, outermost first."""
         lines: list[UserLine] = []

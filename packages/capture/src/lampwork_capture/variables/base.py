@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch.fx
 
     from ..graph.builder import GraphBuilder
+    from ..interpreter.frame import SymbolicFrame
     from ..interpreter.reconstruct import ValueEmitter
     from ..interpreter.scope import GlobalScope
     from ..interpreter.side_effects import SideEffects
@@ -188,6 +189,10 @@ class Tracer(Protocol):
     @property
     def user_line(self) -> UserLine:
         """The user's line that is being traced."""
+        ...
+
+    def frame_above(self, level: int) -> tuple[SymbolicFrame | None, int]:
+        """The frame `level` callers above the one that is traced; None and how many above the root."""
         ...
 
     @property
