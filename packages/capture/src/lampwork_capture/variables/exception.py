@@ -368,9 +368,7 @@ def exception_classes(tracer: Tracer, value: Value) -> tuple[type, ...]:
 def check_no_caller_handles(tracer: Tracer) -> None:
     """Guard that no caller of the frame handles an exception; raise GraphBreak if one does: nothing is known of it."""
     if tracer.called_from_handler:
-        raise GraphBreak(
-            BreakId.EXCEPTION_NOT_MODELLED, "a caller of the frame handles an exception, which is asked for"
-        )
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "an exception that a caller of the frame handles")
     if HANDLED_BY_CALLER not in tracer.graph.asked_state:
         tracer.graph.asked_state.add(HANDLED_BY_CALLER)
         tracer.guard(GlobalStateIs(GLOBAL_STATE, ((HANDLED_BY_CALLER, (None, None, None)),)))

@@ -24,7 +24,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
-from ..bytecode.version import words_for_empty_slot, words_for_no_place, words_for_no_setter
+from ..bytecode.version import words_for_empty_slot, words_for_no_place, words_for_no_setter, words_for_nothing_deleted
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AttributePresent, InstanceDictLacks
 from ..interpreter.side_effects import DELETED, Deleted, emit_attribute_write
@@ -387,7 +387,7 @@ class ObjectValue(Value):
         else:
             self._check_dict(tracer, name, raw)
             present = self.instance_attribute(tracer, name, in_class=raw is not MISSING)
-            words = f"'{self.cls.__name__}' object has no attribute '{name}'"
+            words = words_for_nothing_deleted(self.cls, name)
         if present is None:
             tracer.raise_observed(AttributeError, words)
         tracer.side_effects.delete_attribute(self, name, raw=self.is_hooked(tracer))
