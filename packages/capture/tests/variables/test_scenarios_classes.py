@@ -382,6 +382,44 @@ def slots(run):
 
 
 @whole
+def empty_slots(run):
+    class A:
+        __slots__ = ("own", "__hidden")
+        shared = 1
+
+        def hidden(self):
+            return self.__hidden
+
+    class B(A):
+        __slots__ = "__dict__"
+
+    A.alias = A.own
+
+    def words_of(action):
+        try:
+            action()
+        except AttributeError as error:
+            return str(error)
+
+    def f(x, a):
+        def drop():
+            del a.own
+
+        def drop_other():
+            del a.other
+
+        def drop_shared():
+            del a.shared
+
+        reads = words_of(lambda: a.own), words_of(lambda: a.alias), words_of(a.hidden)
+        raw = words_of(lambda: object.__getattribute__(a, "own"))
+        return x + 1, reads, raw, words_of(drop), words_of(drop_other), words_of(drop_shared)
+
+    run(f, t(), A())
+    run(f, t(), B())
+
+
+@whole
 def descriptors(run):
     class Typed:
         def __set_name__(self, owner, name):

@@ -253,12 +253,13 @@ int
 lw_guard_tree_check(PyObject *object, const lw_scope *scope, PyObject **handed)
 {
     lw_guard_tree *tree = (lw_guard_tree *)object;
-    if (tree->dead || !lw_state_matches(tree->state, tree->n_state)) {
+    if (tree->dead) {
         return 0;
     }
-    Py_INCREF(tree);
-    int collecting = PyGC_Disable(); /* a finalizer must not run amid borrowed references */
-    bool holds = check_tree(tree, scope, handed) == 1;
+    Py_INCREF(tree); /* reading the state may run Python */
+    bool holds = lw_state_matches(tree->state, tree->n_state);
+    int collecting = !tree->runs_code && PyGC_Disable(); /* a finalizer must not run amid borrowed references */
+    holds = holds && check_tree(tree, scope, handed) == 1;
     if (collecting) {
         PyGC_Enable();
     }

@@ -81,7 +81,7 @@ class FakeResults:
         return Call(tuple(parts), tuple(tensors))
 
     def recall(self, mode: FakeTensorMode, call: Call) -> tuple[Any, list[Any]] | None:
-        """The result of an equal call, under the mode that all its tensors have, and the operators it had dispatched."""
+        """The result of an equal call, a tensor of `mode`, and the operators that it had dispatched."""
         known = self._known.get(call.key)
         if known is None:
             return None

@@ -124,7 +124,10 @@ class GlobalScope:
 
     def emit_namespace(self, emitter: ValueEmitter) -> None:
         """Push the dict of globals itself."""
-        if self._module is not None:
+        if self._is_root:
+            emitter.begin_call(globals)
+            emitter.call(0)
+        elif self._module is not None:
             emitter.load_source(ModuleSource(self._module))
             emitter.load_attribute("__dict__")
         elif self._function_source is not None:

@@ -44,7 +44,6 @@ from .scope import GlobalScope
 from .side_effects import SideEffects
 
 _DEEPEST = 60
-_HANDLING = "an exception is being handled"  # in the table of global state
 SKIPS_END_FOR = PYTHON >= (3, 12)
 _MOST_ITERATIONS = 5_000
 _GENERATOR = 0x20
@@ -77,7 +76,7 @@ class FrameTracer:
         self.guards = GuardSetBuilder()
         self.guards.add_late(scalars.guards)
         self.handled: Value | None = None
-        self._handles_outside = sys.exc_info()[1] is not None  # whether a caller of the frame handles an exception
+        self.called_from_handler = sys.exc_info()[1] is not None
         self.function_modes: Sequence[Value] = ()
         self.given_members: dict[tuple[int, str], Value] = {}
         self.visited: set[int] = set()
@@ -160,6 +159,13 @@ class FrameTracer:
     @property
     def module_name(self) -> str | None:
         return self.frame.scope.variables.get("__name__")
+
+    def frame_above(self, level: int) -> tuple[SymbolicFrame | None, int]:
+        """The frame `level` callers above the one that is traced; None and how many above the root."""
+        frame: SymbolicFrame | None = self.frame
+        while frame is not None and level > 0:
+            frame, level = frame.parent, level - 1
+        return frame, 0 if frame is not None else level + 1
 
     def user_stack(self) -> tuple[UserLine, ...]:
         """The user's lines that are being traced, outermost first."""
@@ -264,15 +270,6 @@ class FrameTracer:
     def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
         values = [arg if isinstance(arg, Value) else self.constant(arg) for arg in args]
         raise_value(self, ExceptionValue.of(exception_type, values))
-
-    def handled_by_callers(self) -> Value:
-        """The exception that is handled where the traced program itself handles none: None, as is then guarded."""
-        if self._handles_outside:
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "the exception that a caller of the frame is handling")
-        if _HANDLING not in self.graph.asked_state:
-            self.graph.asked_state.add(_HANDLING)
-            self.guard(GlobalStateIs(GLOBAL_STATE, ((_HANDLING, False),)))
-        return self.constant(None)
 
     def is_tracing_through(self, code: Any) -> bool:
         return self.policy.of_code(code) is CallPolicy.INLINE

@@ -19,6 +19,7 @@ from .iterator import (
     FilterValue,
     FixedIteratorValue,
     MapValue,
+    ReverseIteratorValue,
     ZipValue,
 )
 from .list import ListValue
@@ -202,4 +203,6 @@ def make_reversed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Va
         indices = range(operators.length(tracer, value))[::-1]
         items = [operators.get_item(tracer, value, tracer.constant(index)) for index in indices]
         return FixedIteratorValue(items, reversed)
+    if isinstance(value, (ListValue, TupleValue)) and value.kind in ("a list", "a tuple"):
+        return ReverseIteratorValue(value, value.kind == "a list")
     return FixedIteratorValue(value.unpack(tracer)[::-1], reversed)

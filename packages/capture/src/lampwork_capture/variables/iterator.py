@@ -130,6 +130,43 @@ class SequenceIteratorValue(StepIterator):
         emitter.call(2)
 
 
+class ReverseIteratorValue(StepIterator):
+    """`reversed(list)` or `reversed(tuple)`: a position that goes down; the list may change meanwhile."""
+
+    __slots__ = ("index", "is_list", "sequence")
+
+    def __init__(self, sequence: _Indexable, is_list: bool) -> None:
+        super().__init__()
+        self.sequence = sequence
+        self.is_list = is_list
+        self.index = len(sequence.items) - 1
+
+    def python_type(self) -> type:
+        return _LIST_REVERSE_ITERATOR if self.is_list else reversed
+
+    def advance(self, tracer: Tracer) -> Value:
+        if not 0 <= self.index < len(self.sequence.items):
+            raise End
+        self.index -= 1
+        return self.sequence.at(self.index + 1)
+
+    def children(self) -> Sequence[Value]:
+        assert isinstance(self.sequence, Value)
+        return (self.sequence,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        assert isinstance(self.sequence, Value)
+        emitter.begin_call(reverse_iterator_at)
+        if not self.ended:
+            emitter.load_value(self.sequence)
+        elif self.is_list:
+            emitter.build_list(0)
+        else:
+            emitter.build_tuple(0)
+        emitter.load_constant(-1 if self.ended else self.index)
+        emitter.call(2)
+
+
 class FixedIteratorValue(StepIterator):
     """An iterator over items that are all known now (ranges, strings, dict and set iterators, drained views)."""
 
@@ -154,7 +191,11 @@ class FixedIteratorValue(StepIterator):
         return tuple(self.items[self.index :])
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
-        _emit_iterator_over(emitter, self.items[self.index :])
+        left = self.items[self.index :]
+        if self.real_type is reversed:
+            _emit_iterator_over(emitter, left[::-1], reversed)
+        else:
+            _emit_iterator_over(emitter, left)
 
 
 class ZipValue(StepIterator):
@@ -374,19 +415,27 @@ def iterate(tracer: Tracer, value: Value) -> Value:
     return value.realize().iterate(tracer)
 
 
-def _emit_iterator_over(emitter: ValueEmitter, items: Sequence[Value]) -> None:
-    emitter.begin_call(iter)
+def _emit_iterator_over(emitter: ValueEmitter, items: Sequence[Value], make: Any = iter) -> None:
+    emitter.begin_call(make)
     for item in items:
         emitter.load_value(item)
     emitter.build_tuple(len(items))
     emitter.call(1)
 
 
-_ITER = iter  # the program may delete the builtin
+_ITER, _REVERSED = iter, reversed  # the program may delete the builtins
+_LIST_REVERSE_ITERATOR = type(reversed([]))
 
 
 def iterator_at(sequence: Any, index: int) -> Any:
     """Run time: `iter(sequence)` moved to a position."""
     iterator = _ITER(sequence)
+    iterator.__setstate__(index)
+    return iterator
+
+
+def reverse_iterator_at(sequence: Any, index: int) -> Any:
+    """Run time: `reversed(sequence)` moved to a position."""
+    iterator: Any = _REVERSED(sequence)
     iterator.__setstate__(index)
     return iterator

@@ -24,7 +24,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
-from ..bytecode.version import words_for_no_place, words_for_no_setter
+from ..bytecode.version import words_for_empty_slot, words_for_no_place, words_for_no_setter, words_for_nothing_deleted
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AttributePresent, InstanceDictLacks
 from ..interpreter.side_effects import DELETED, Deleted, emit_attribute_write
@@ -142,7 +142,14 @@ class ObjectValue(Value):
         if isinstance(raw, FunctionType):
             getter = self.class_value.class_attribute(tracer, "__getattr__", raw, owner)
             return tracer.call(getter, [self, tracer.constant(name)])
-        return missing_attribute(tracer, self, name)
+        return self.raise_missing(tracer, name)
+
+    def raise_missing(self, tracer: Tracer, name: str) -> Any:
+        """Raise what `object.__getattribute__(self, name)` raises where there is none."""
+        raw, _ = find_in_class(self.cls, name)
+        if isinstance(raw, MemberDescriptorType):
+            tracer.raise_observed(AttributeError, words_for_empty_slot(self.cls, raw.__name__))
+        missing_attribute(tracer, self, name)
 
     def find_attribute(self, tracer: Tracer, name: str) -> Value | None:
         """`object.__getattribute__(self, name)`, None where that raises AttributeError."""
@@ -326,11 +333,17 @@ class ObjectValue(Value):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if raw is not MISSING and not is_slot and hasattr(type(raw), "__set__"):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
-        if not is_slot and not self.has_instance_dict():
-            if raw is not MISSING:
-                tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object attribute '{name}' is read-only")
-            tracer.raise_observed(AttributeError, words_for_no_place(self.cls, name))
+        if not is_slot:
+            self._check_dict(tracer, name, raw)
         tracer.side_effects.store_attribute(self, name, value, raw=self.is_hooked(tracer))
+
+    def _check_dict(self, tracer: Tracer, name: str, raw: Any) -> None:
+        """Raise what a change of an attribute without a slot raises if there is no `__dict__`; `raw`: of the class."""
+        if self.has_instance_dict():
+            return
+        if raw is not MISSING:
+            tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object attribute '{name}' is read-only")
+        tracer.raise_observed(AttributeError, words_for_no_place(self.cls, name))
 
     def is_hooked(self, tracer: Tracer) -> bool:
         """Whether replay must write past hooks of the class: of both kinds, as it may make a name to delete it."""
@@ -370,11 +383,13 @@ class ObjectValue(Value):
         if raw is not MISSING and _is_data_descriptor(raw) and not isinstance(raw, MemberDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()} is not modelled")
         if isinstance(raw, MemberDescriptorType):
-            present = self._from_slot(tracer, name, raw)
+            present, words = self._from_slot(tracer, name, raw), raw.__name__
         else:
+            self._check_dict(tracer, name, raw)
             present = self.instance_attribute(tracer, name, in_class=raw is not MISSING)
+            words = words_for_nothing_deleted(self.cls, name)
         if present is None:
-            tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object has no attribute '{name}'")
+            tracer.raise_observed(AttributeError, words)
         tracer.side_effects.delete_attribute(self, name, raw=self.is_hooked(tracer))
 
     # Special methods
@@ -620,7 +635,7 @@ def _call_object_slot(
         match name, len(args):
             case "__getattribute__", 1:
                 found = receiver.find_attribute(tracer, args[0].as_constant())
-                return missing_attribute(tracer, receiver, args[0].as_constant()) if found is None else found
+                return receiver.raise_missing(tracer, args[0].as_constant()) if found is None else found
             case "__setattr__", 2:
                 receiver.store_attribute(tracer, args[0].as_constant(), args[1])
                 return tracer.constant(None)
