@@ -29,7 +29,7 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..graph_break import BreakId, GraphBreak
+from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import UserLine
 from ..source import Source
 from .scalar_inputs import ScalarInputs
@@ -343,9 +343,8 @@ class GraphBuilder:
                 BreakId.DATA_DEPENDENT_VALUE, f"`{_target_name(target)}` needs the data of a tensor ({error.func})"
             ) from error
         except DynamicOutputShapeException as error:
-            raise GraphBreak(
-                BreakId.DATA_DEPENDENT_VALUE, f"the shape of `{_target_name(target)}` depends on data ({error.func})"
-            ) from error
+            cause = f"the shape of `{_target_name(target)}` depends on data ({error.func})"
+            raise ShapeOfDataBreak(cause) from error
         except (UnsupportedOperatorException, NotImplementedError) as error:
             raise GraphBreak(
                 BreakId.FAKE_TENSOR_FAILED, f"`{_target_name(target)}` has no fake implementation: {error}"
@@ -376,6 +375,11 @@ class GraphBuilder:
     def has_operations(self) -> bool:
         """Whether anything but inputs was recorded."""
         return self._operations > 0
+
+    @property
+    def operations(self) -> int:
+        """How many operations were recorded so far."""
+        return self._operations
 
     # The end
 

@@ -39,6 +39,7 @@ class CodeCopy:
         self.makes_inner_cells = any(
             isinstance(item, Instr) and item.name == "MAKE_CELL" for item in items[prologue_end(items) :]
         )
+        self.has_shapes_of_data = False  # resumes behind an operation whose result has a shape that depends on data
         self._made: dict[Any, Any] = {}
 
     def made(self, key: Any, make: Callable[[], Any]) -> Any:
