@@ -32,6 +32,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import UserLine
 from ..source import Source
+from .late_reads import LateRead
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .value_free import without_value
@@ -119,6 +120,7 @@ class GraphBuilder:
         self._input_storages: set[int] = set()
         self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
         self.runs_later = False  # whether what is being traced runs at another time: the backward of a function
+        self.late_reads: dict[tuple[str, str], LateRead] = {}  # what a `backward` in it reads, by module and name
         self.is_rerun = False  # whether the frame runs again, as plain Python, when the graph raises
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
