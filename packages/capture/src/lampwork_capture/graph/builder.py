@@ -88,6 +88,7 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         super().__init__(allow_non_fake_inputs=False)
         self.operators: list[Any] = []
         self.written: set[int] = set()  # the storages that the node wrote to
+        self.may_raise = False  # whether an operator of the node raises for some data
         self.draws_random = False  # whether any operator so far draws random numbers
 
     def take_symbols(self, env: Any) -> None:
@@ -102,7 +103,9 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         self.draws_random = self.draws_random or _draws_random(func, args, kwargs or {})
         if func._schema.is_mutable:
             self.written.update(_written_storages(func._schema, args, kwargs or {}))
-        return super().__torch_dispatch__(func, types, args, kwargs or {})
+        result = super().__torch_dispatch__(func, types, args, kwargs or {})
+        self.may_raise = self.may_raise or _may_raise(func, args, result)
+        return result
 
 
 class GraphBuilder:
@@ -264,7 +267,7 @@ class GraphBuilder:
         node.meta["lampwork_mutates"] = mutates
         self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
         node.meta["lampwork_operators"] = len(operators)
-        raises = _target_may_raise(op, target) or any(_may_raise(operator, result) for operator in operators)
+        raises = _target_may_raise(op, target) or self.fake_mode.may_raise
         node.meta[MAY_RAISE] = raises
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
         node.meta[IMPURE] = (
@@ -333,6 +336,7 @@ class GraphBuilder:
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []
         self.fake_mode.written = set()
+        self.fake_mode.may_raise = False
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
             with self.fake_mode:
@@ -492,6 +496,7 @@ _RAISING = frozenset(
      "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
      "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
 )  # fmt: skip
+_PUTS = frozenset({"index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put"})
 _LINALG_OF_ANY_DATA = frozenset(
     {"linalg_vector_norm", "linalg_cross", "linalg_vecdot", "linalg_diagonal", "linalg_multi_dot", "linalg_vander"}
 )
@@ -513,7 +518,7 @@ def _target_may_raise(op: str, target: Any) -> bool:
     return not own or getattr(target, "__name__", "") in _RAISING
 
 
-def _may_raise(operator: Any, result: Any) -> bool:
+def _may_raise(operator: Any, args: Sequence[Any], result: Any) -> bool:
     """Whether an operator can raise depending on the data of its inputs."""
     name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
     if getattr(operator, "namespace", "aten") not in _OWN_NAMESPACES:
@@ -524,7 +529,18 @@ def _may_raise(operator: Any, result: Any) -> bool:
         return isinstance(result, torch.Tensor) and not (result.is_floating_point() or result.is_complex())
     if name.startswith(("linalg_", "_linalg_")):
         return name not in _LINALG_OF_ANY_DATA
+    if name in _PUTS and _puts_at_mask(*args[:3]):
+        return False
     return name in _RAISING or name.startswith(("_assert", "_functional_assert"))
+
+
+def _puts_at_mask(written: torch.Tensor, indices: Sequence[torch.Tensor | None], values: torch.Tensor) -> bool:
+    """Whether something is written wherever one mask is true, and fits however many these places are."""
+    given = [(position, index) for position, index in enumerate(indices) if index is not None]
+    if len(given) != 1 or given[0][1].dtype is not torch.bool:
+        return False
+    position, mask = given[0]
+    return values.dim() <= written.dim() - position - mask.dim()
 
 
 def _quantizes(operator: Any) -> bool:
