@@ -89,6 +89,7 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         self.operators: list[Any] = []
         self.written: set[int] = set()  # the storages that the node wrote to
         self.may_raise = False  # whether an operator of the node raises for some data
+        self._running: list[Any] = []  # operators that are being run, the outermost first
         self.draws_random = False  # whether any operator so far draws random numbers
 
     def take_symbols(self, env: Any) -> None:
@@ -103,8 +104,14 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         self.draws_random = self.draws_random or _draws_random(func, args, kwargs or {})
         if func._schema.is_mutable:
             self.written.update(_written_storages(func._schema, args, kwargs or {}))
-        result = super().__torch_dispatch__(func, types, args, kwargs or {})
-        self.may_raise = self.may_raise or _may_raise(func, args, result)
+        self._running.append(func)
+        try:
+            result = super().__torch_dispatch__(func, types, args, kwargs or {})
+        finally:
+            self._running.pop()
+        if not self.may_raise and _may_raise(func, args, result):
+            # One with a kernel of its own does not run what stands for it on fake tensors
+            self.may_raise = all(map(_is_composite, self._running))
         return result
 
 
@@ -464,6 +471,11 @@ def _target_name(target: Any) -> str:
 def _may_mutate(operator: Any) -> bool:
     schema = getattr(operator, "_schema", None)
     return schema is None or schema.is_mutable
+
+
+def _is_composite(operator: Any) -> bool:
+    """Whether an operator runs others, on real tensors too."""
+    return operator.has_kernel_for_dispatch_key(_C.DispatchKey.CompositeImplicitAutograd)
 
 
 def _is_random(operator: Any) -> bool:
