@@ -48,6 +48,11 @@ class GlobalScope:
     def variables(self) -> dict[str, Any]:
         return self._variables
 
+    @property
+    def module(self) -> str | None:
+        """The import name of the module whose namespace this is; None if it is of none."""
+        return self._module
+
     def source_of(self, name: str) -> Source:
         """Where a global of this namespace comes from."""
         if self._is_root:

@@ -23,8 +23,18 @@ from torch.nn.attention import SDPBackend
 from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
-from ..source import AttributeSource, CellSource, GlobalSource, LocalSource, ModuleSource, Source, TypeSource
+from ..source import (
+    ArrayTensorSource,
+    AttributeSource,
+    CellSource,
+    GlobalSource,
+    LocalSource,
+    ModuleSource,
+    Source,
+    TypeSource,
+)
 from . import (
+    array,
     autograd_function,
     builtin_types,
     checkpoint,
@@ -47,6 +57,7 @@ from . import (
     ordering,
     paths,
     regex,
+    removable_handle,
     super_value,
     text_format,
     transform,
@@ -73,6 +84,7 @@ from .tuple import TupleValue, is_struct_sequence
 # Imported because they register what they model
 MODELS: tuple[ModuleType, ...] = (
     regex,
+    array,
     autograd_function,
     builtin_types,
     checkpoint,
@@ -94,6 +106,7 @@ MODELS: tuple[ModuleType, ...] = (
     namespace,
     ordering,
     paths,
+    removable_handle,
     super_value,
     text_format,
     transform,
@@ -352,7 +365,8 @@ def final_facts(tracer: Tracer, mutated: Sequence[Value]) -> None:
             tracer.guard(AllDistinct(value.source, others))
     _check_namespaces(tracer, mutated)
     if tracer.graph.mutates_inputs:
-        sources = [entry.source for entry in tracer.graph.inputs if not entry.is_number]
+        inputs = [entry.source for entry in tracer.graph.inputs if not entry.is_number]
+        sources = [source.base if isinstance(source, ArrayTensorSource) else source for source in inputs]
         if len(sources) > 1:
             tracer.guard(AllDistinct(sources[0], tuple(sources[1:])))
 

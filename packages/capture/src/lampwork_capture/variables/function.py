@@ -245,6 +245,11 @@ class MadeFunctionValue(FunctionValue):
     def describe(self) -> str:
         return f"the function `{self.code.co_name}`"
 
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """The globals that the body sees."""
+        return self._scope.variables
+
     def scope(self, tracer: Tracer) -> GlobalScope:
         return self._scope
 

@@ -23,6 +23,7 @@ from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import GLOBAL_STATE, GlobalStateIs
 from ..guards.global_state import reader_of
 from ..source import AttributeSource, ModuleSource, Source
+from .array import ArrayValue, tensor_from_array
 from .base import Tracer, Value, graph_arguments
 from .constant import fold, snapshot
 from .function_override import overridden
@@ -119,6 +120,8 @@ class TorchFunctionValue(Value):
                 return args[0].call_method(tracer, name, args[1:], kwargs)
         elif id(self.obj) in _TENSOR_METHODS:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the tensor method {self.describe()} without a tensor")
+        if self.obj in (torch.tensor, torch.as_tensor) and args and isinstance(args[0], ArrayValue):
+            return tensor_from_array(tracer, self.obj, args, kwargs)
         if self.obj is torch.nn.functional.scaled_dot_product_attention:
             for name in ATTENTION_FLAGS:  # they choose its kernel
                 guarded_state(tracer, name)
