@@ -6,6 +6,7 @@ from __future__ import annotations
 import abc
 import collections
 import functools
+import itertools
 import types
 import weakref
 
@@ -1647,6 +1648,102 @@ def private_names(run):
     run(f, t(), A())
     A._A__secret = 8
     run(f, t(), A())
+
+
+@split
+def cached_property_put_on_a_class_later(run):
+    def f(x):
+        class A:
+            pass
+
+        A.size = functools.cached_property(lambda self: x)
+        try:
+            A().size
+        except TypeError as error:
+            return str(error), A
+        return x
+
+    message, made = f(t())
+    run(lambda x: f(x)[0], t())
+
+
+@split
+def attributes_put_on_a_class_made_in_the_frame(run):
+    names = []
+
+    class Named:
+        def __set_name__(self, owner, name):
+            names.append(name)
+
+    def f(x):
+        class A:
+            first = 1
+            second = 2
+
+        A.first = Named()
+        A.__eq__ = lambda self, other: True
+        return A, x + 1
+
+    def g(x):
+        made, y = f(x)
+        return list(vars(made))[:4], made() == 3, made.__hash__ is None, len(names), y
+
+    run(g, t())
+
+
+@whole
+def what_a_class_itself_keeps(run):
+    class Plain:
+        a: int = 1
+
+    class Abstract(abc.ABC):
+        @abc.abstractmethod
+        def method(self): ...
+
+    class Derived(Abstract):
+        def method(self): ...
+
+    def f(x):
+        found = [hasattr(c, "__abstractmethods__") for c in (Plain, Abstract, Derived, int, dict)]
+        return found, Abstract.__abstractmethods__, Plain.__basicsize__, Plain.__annotations__, x + 1
+
+    run(f, t())
+
+
+@split
+def named_tuple_made_in_the_frame_is_subscripted(run):
+    def f(x):
+        Pair = collections.namedtuple("Pair", "a b")
+        alias = Pair[int, str]
+        made = alias(1, "b")
+        return type(made) is Pair, alias.__origin__ is Pair, made.a, x + 1
+
+    run(f, t())
+
+
+@split
+def identities_of_objects_that_are_gone(run):
+    def f(x):
+        return len(set(map(id, itertools.combinations("abcde", 3)))), x + 1
+
+    run(f, t())
+
+
+@split
+def instance_dict_of_the_class(run):
+    class A:
+        @property
+        def __dict__(self):
+            return {"own": self.n}
+
+        def __init__(self, n):
+            object.__setattr__(self, "n", n)
+
+    def f(x, a):
+        return a.__dict__, a.n, x + 1
+
+    run(f, t(), A(1))
+    run(f, t(), A(2))
 
 
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))

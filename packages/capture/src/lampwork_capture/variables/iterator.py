@@ -130,43 +130,6 @@ class SequenceIteratorValue(StepIterator):
         emitter.call(2)
 
 
-class ReverseIteratorValue(StepIterator):
-    """`reversed(list)` or `reversed(tuple)`: a position that goes down; the list may change meanwhile."""
-
-    __slots__ = ("index", "is_list", "sequence")
-
-    def __init__(self, sequence: _Indexable, is_list: bool) -> None:
-        super().__init__()
-        self.sequence = sequence
-        self.is_list = is_list
-        self.index = len(sequence.items) - 1
-
-    def python_type(self) -> type:
-        return _LIST_REVERSE_ITERATOR if self.is_list else reversed
-
-    def advance(self, tracer: Tracer) -> Value:
-        if not 0 <= self.index < len(self.sequence.items):
-            raise End
-        self.index -= 1
-        return self.sequence.at(self.index + 1)
-
-    def children(self) -> Sequence[Value]:
-        assert isinstance(self.sequence, Value)
-        return (self.sequence,)
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        assert isinstance(self.sequence, Value)
-        emitter.begin_call(reverse_iterator_at)
-        if not self.ended:
-            emitter.load_value(self.sequence)
-        elif self.is_list:
-            emitter.build_list(0)
-        else:
-            emitter.build_tuple(0)
-        emitter.load_constant(-1 if self.ended else self.index)
-        emitter.call(2)
-
-
 class FixedIteratorValue(StepIterator):
     """An iterator over items that are all known now (ranges, strings, dict and set iterators, drained views)."""
 
@@ -343,6 +306,42 @@ class FilterValue(StepIterator):
         emitter.call(2)
 
 
+class ReversedIteratorValue(StepIterator):
+    """`reversed(list)` or `reversed(tuple)`: a position; it ends where the list has shrunk below it."""
+
+    __slots__ = ("index", "sequence")
+
+    def __init__(self, sequence: Any) -> None:
+        super().__init__()
+        self.sequence = sequence
+        self.index = len(sequence.items) - 1
+
+    def python_type(self) -> type:
+        return reversed if self.sequence.python_type() is tuple else type(reversed([]))
+
+    def advance(self, tracer: Tracer) -> Value:
+        if not 0 <= self.index < len(self.sequence.items):
+            raise End
+        self.index -= 1
+        return self.sequence.at(self.index + 1)
+
+    def children(self) -> Sequence[Value]:
+        return (self.sequence,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(reversed_at)
+        emitter.load_value(self.sequence)
+        emitter.load_constant(-1 if self.ended else self.index)
+        emitter.call(2)
+
+
+def reversed_at(sequence: Any, index: int) -> Any:
+    """Run time: a reversed iterator whose next item is the one at an index; -1: it has ended."""
+    iterator: Any = reversed(sequence)
+    iterator.__setstate__(index)
+    return iterator
+
+
 class ComputedIterator(StepIterator):
     """An itertools object: `produce` gives the next item or None; `rebuild` emits one that yields what is left.
 
@@ -424,18 +423,10 @@ def _emit_iterator_over(emitter: ValueEmitter, items: Sequence[Value], make: Any
 
 
 _ITER, _REVERSED = iter, reversed  # the program may delete the builtins
-_LIST_REVERSE_ITERATOR = type(reversed([]))
 
 
 def iterator_at(sequence: Any, index: int) -> Any:
     """Run time: `iter(sequence)` moved to a position."""
     iterator = _ITER(sequence)
-    iterator.__setstate__(index)
-    return iterator
-
-
-def reverse_iterator_at(sequence: Any, index: int) -> Any:
-    """Run time: `reversed(sequence)` moved to a position."""
-    iterator: Any = _REVERSED(sequence)
     iterator.__setstate__(index)
     return iterator

@@ -24,6 +24,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
+from .. import _native
 from ..bytecode.version import words_for_empty_slot, words_for_no_place, words_for_no_setter, words_for_nothing_deleted
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AttributePresent, InstanceDictLacks
@@ -74,6 +75,16 @@ def find_in_class(cls: type, name: str) -> tuple[Any, type]:
 def is_overridden(cls: type, name: str) -> bool:
     """Whether a special method is written in Python."""
     return isinstance(find_in_class(cls, name)[0], FunctionType)
+
+
+def is_callable(value: Value) -> bool:
+    """What `callable` answers: its class has `__call__`."""
+    return find_in_class(value.python_type(), "__call__")[0] is not MISSING
+
+
+def is_plain_dict_getter(cls: type) -> bool:
+    """Whether `__dict__` of an instance is what the interpreter gives, not something that the class put there."""
+    return isinstance(find_in_class(cls, "__dict__")[0], GetSetDescriptorType)
 
 
 def bind(tracer: Tracer, function: Value, owner: Value) -> Value:
@@ -155,7 +166,7 @@ class ObjectValue(Value):
         """`object.__getattribute__(self, name)`, None where that raises AttributeError."""
         if name == "__class__":
             return self.class_value
-        if name == "__dict__" and self.has_instance_dict():
+        if name == "__dict__" and self.has_instance_dict() and is_plain_dict_getter(self.cls):
             if self.namespace is None:
                 self.namespace = InstanceDictValue(self)
             return self.namespace
@@ -202,8 +213,8 @@ class ObjectValue(Value):
             return pending
         if self.obj is None or not self.has_instance_dict() or self.source is None:
             return None
-        namespace = object.__getattribute__(self.obj, "__dict__")
-        if name in namespace:
+        namespace = _native.instance_dict(self.obj)
+        if namespace is not None and name in namespace:
             source = self.instance_source(name)
             if is_overridden(self.cls, "__getattribute__"):
                 self.check_own_dict(tracer, name)
@@ -286,10 +297,8 @@ class ObjectValue(Value):
             return self.class_value.class_attribute(tracer, name, raw, owner)
         if isinstance(raw, _SLOT_TYPES):
             return SlotMethodValue(raw, owner, self)
-        if isinstance(raw, functools.cached_property):
-            made = tracer.call(self._part(tracer, name, raw, owner, "func"), [self])
-            tracer.side_effects.store_attribute(self, name, made, raw=True)
-            return made
+        if type(raw) is functools.cached_property:
+            return self._from_cached_property(tracer, self.class_value.class_attribute(tracer, name, raw, owner))
         if isinstance(raw, BuiltinFunctionType) or not hasattr(type(raw), "__get__"):
             return self.class_value.class_attribute(tracer, name, raw, owner)
         if isinstance(raw, _TUPLE_GETTER) and isinstance(self.payload, TupleValue):
@@ -300,6 +309,18 @@ class ObjectValue(Value):
             descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
             return call_descriptor_get(tracer, descriptor, self, self.class_value)
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
+
+    def _from_cached_property(self, tracer: Tracer, descriptor: Value) -> Value:
+        """`functools.cached_property.__get__`, which takes a lock that no other thread contends for here."""
+        name = descriptor.get_attribute(tracer, "attrname").realize()
+        if name.as_constant() is None:
+            tracer.raise_observed(TypeError, "Cannot use cached_property instance without calling __set_name__ on it.")
+        known = self.instance_attribute(tracer, name.as_constant(), in_class=True)
+        if known is not None:
+            return known
+        made = tracer.call(descriptor.get_attribute(tracer, "func"), [self])
+        tracer.side_effects.store_attribute(self, name.as_constant(), made, raw=True)
+        return made
 
     # Writing attributes
 
