@@ -113,7 +113,7 @@ def _describe(values: Iterable[Any], parts: list[Hashable], tensors: list[FakeTe
     for value in values:
         kind = type(value)
         if kind is FakeTensor:
-            if value.constant is not None:
+            if value.constant is not None or value._has_symbolic_sizes_strides:
                 return False
             tensors.append(value)
             parts.append(
@@ -142,7 +142,9 @@ def _result_of(call: Call, result: Any) -> _Fresh | _Argument | None:
     for position, tensor in enumerate(call.tensors):
         if result is tensor:
             return _Argument(position)
-    if type(result) is not FakeTensor or result.requires_grad or result.constant is not None or result.dim() == 0:
+    if type(result) is not FakeTensor or result.requires_grad or result.constant is not None:
+        return None
+    if result.dim() == 0 or result._has_symbolic_sizes_strides:
         return None
     storage = result.untyped_storage()
     if any(tensor.untyped_storage()._cdata == storage._cdata for tensor in call.tensors):
