@@ -1611,6 +1611,34 @@ def private_names(run):
     run(f, t(), A())
 
 
+@split
+def annotations_are_those_of_the_class_itself(run):
+    class A:
+        attribute: int
+
+    class B(A):
+        pass
+
+    def f(x, cls):
+        return x + 1, list(cls.__annotations__)
+
+    def g(x):
+        class First:
+            attribute: int
+
+        class Second(First):
+            pass
+
+        class Third(First):
+            more: str
+
+        return x + 1, [list(cls.__annotations__) for cls in (First, Second, Third)]
+
+    run(g, t())
+    for cls in (A, B, A, B):
+        run(f, t(), cls)
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_classes(scenario, is_whole):
     check_scenario(scenario, is_whole)
