@@ -92,3 +92,92 @@ def test_lazy_module():
     assert type(module) is torch.nn.Linear
     assert torch.equal(optimized(x), module(x))
     assert graphs  # the second call is captured
+
+
+def _plain_and_optimized(module):
+    optimized = capture.optimize("eager")(module)
+    x = torch.ones(2)
+    assert torch.equal(optimized(x), module(x))
+    assert optimized._plain is not None and not optimized._plain.is_dead
+    return optimized, x
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_that_come_later_run(register):
+    module = Plus()
+    optimized, x = _plain_and_optimized(module)
+    seen = []
+    handle = getattr(module, register)(lambda *args: seen.append(args[0]))
+    optimized(x)
+    assert seen == [module]
+    handle.remove()
+    assert torch.equal(optimized(x=x), x + 1) and seen == [module]
+
+
+def test_hooks_written_into_the_table_run():
+    module = Plus()
+    optimized, x = _plain_and_optimized(module)
+    module._forward_hooks[0] = lambda module, args, output: output * 10
+    assert torch.equal(optimized(x), (x + 1) * 10)
+
+
+def test_hooks_of_all_modules_run():
+    optimized, x = _plain_and_optimized(Plus())
+    seen = []
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, args, output: seen.append(module))
+    try:
+        optimized(x)
+    finally:
+        handle.remove()
+    assert seen == [optimized._orig_mod]
+    optimized(x)
+    assert len(seen) == 1
+
+
+def test_call_replaced_in_the_module_or_its_class():
+    module = Plus()
+    optimized, x = _plain_and_optimized(module)
+    module._call_impl = lambda x: x * 7
+    assert torch.equal(optimized(x), x * 7)
+    del module._call_impl
+    assert torch.equal(optimized(x), x + 1)
+    cls = type("Local", (Plus,), {})
+    optimized, x = _plain_and_optimized(cls())
+    cls._call_impl = lambda self, x: x * 7
+    assert torch.equal(optimized(x), x * 7)
+    del cls._call_impl
+    module.__class__ = type("Other", (Plus,), {"_call_impl": lambda self, x: x * 5})
+    optimized = capture.optimize("eager")(module)
+    assert optimized._plain is None and torch.equal(optimized(x), x * 5)
+
+
+def test_class_changed():
+    module = Plus()
+    optimized, x = _plain_and_optimized(module)
+    module.__class__ = type("Times", (Plus,), {"forward": lambda self, x: x * 3})
+    assert torch.equal(optimized(x), x * 3)
+
+
+def test_modules_that_are_called_in_their_own_way():
+    class Called(Plus):
+        def __call__(self, x):
+            return super().__call__(x) * 2
+
+    class Reading(Plus):
+        def __getattribute__(self, name):
+            return super().__getattribute__(name)
+
+    x = torch.ones(2)
+    for module, expected in ((Called(), (x + 1) * 2), (Reading(), x + 1)):
+        optimized = capture.optimize("eager")(module)
+        assert torch.equal(optimized(x), expected)
+    script = torch.jit.script(torch.nn.Linear(2, 2))
+    assert torch.equal(capture.optimize("eager")(script)(x), script(x))
+
+
+def test_errors_of_the_call_are_those_of_the_module():
+    optimized, x = _plain_and_optimized(Plus())
+    with pytest.raises(TypeError, match="unexpected keyword argument 'y'"):
+        optimized(y=x)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        optimized()

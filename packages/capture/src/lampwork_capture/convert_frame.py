@@ -16,11 +16,12 @@ from .captured_frame import CapturedFrame
 from .config import CaptureConfig
 from .errors import GraphBreakError
 from .graph.builder import EagerWouldRaise, TracedGraph
-from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
+from .graph_break import BreakId, BreakRecord, GraphBreak, ShapeOfDataBreak, SkipFrame
 from .guards.facts import GuardSetBuilder
 from .interpreter.body_copy import copy_of, needs_self
 from .interpreter.dispatch import Signal
 from .interpreter.frame import FramePlace, Null, SymbolicFrame
+from .interpreter.host_only import outermost_host_only
 from .interpreter.instructions import DecodedCode
 from .interpreter.loop_body import try_loop_body
 from .interpreter.output import (
@@ -47,6 +48,9 @@ from .variables.builder import final_facts
 CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
 
 
+_FEW_OPERATIONS = 4  # between two shapes that depend on data: not worth a graph for each shape
+
+
 @dataclass(slots=True)
 class Attempt:
     """What a conversion that fails had relied on: calls for which these guards hold would fail in the same way."""
@@ -70,6 +74,7 @@ def convert(
     refuse_frame(code)
     tried: list[BreakPoint] = []
     point: BreakPoint | None = None
+    of_shape = False
     while True:
         state = TorchState()
         raised: Value | None = None
@@ -84,7 +89,7 @@ def convert(
                     tracer.close_state()
                     if signal is Signal.STOPPED:
                         assert point is not None
-                        return _finish_break(tracer, emitter, point, compile_graph, state)
+                        return _finish_break(tracer, emitter, point, compile_graph, state, of_shape=of_shape)
                     if not (tracer.graph.has_operations or config.convert_without_tensor_work):
                         raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{code.co_name}` does no tensor work")
                     return _finish_return(tracer, emitter, compile_graph, state)
@@ -111,7 +116,13 @@ def convert(
             if point is not None and point.keeps_locals and tracer.stopped is not None and not raises:
                 point = replace(point, keeps_locals=False)  # a local that nothing reads cannot be rebuilt
                 continue
-            point = place_break(_broken_frames(tracer, broken, raised, tried), record, tried)
+            frames = _broken_frames(tracer, broken, raised, tried)
+            if not config.convert_without_tensor_work:
+                frames = _without_host_only(tracer, frames)
+            of_shape = isinstance(broken, ShapeOfDataBreak)
+            if of_shape and raised is None:
+                frames = _without_shapes_of_data(tracer, frames, record)
+            point = place_break(frames, record, tried)
             tried.append(point)
             point = replace(point, keeps_locals=raises)
             if len(tried) > config.longest_chain:
@@ -144,6 +155,31 @@ def _broken_frames(
     return tracer.frames_of_break(broken)
 
 
+def _without_host_only(tracer: FrameTracer, frames: Sequence[FramePlace]) -> Sequence[FramePlace]:
+    """The frames below the first that reaches no tensor: it runs natively as a whole. Raises SkipFrame for the root."""
+    first = outermost_host_only(frames)
+    if first is None:
+        return frames
+    if first > 0:
+        return frames[:first]
+    if tracer.graph.has_operations:
+        return frames
+    raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{tracer.code.co_name}` can reach no tensor")
+
+
+def _without_shapes_of_data(
+    tracer: FrameTracer, frames: Sequence[FramePlace], record: BreakRecord
+) -> Sequence[FramePlace]:
+    """The frames below one that goes on behind a shape that depends on data, and soon meets another: the rest of that
+    frame runs natively. Small graphs would be made again for each shape. Raises SkipFrame for the root."""
+    innermost = frames[-1].frame
+    if tracer.graph.operations > _FEW_OPERATIONS or not copy_of(innermost.code).has_shapes_of_data:
+        return frames
+    if len(frames) == 1:
+        raise SkipFrame(record.break_id, f"again, {record.cause}")
+    return frames[:-1] if innermost.is_plain else frames
+
+
 def _frames_to(frame: SymbolicFrame | None) -> list[FramePlace]:
     """A frame where a trace stopped and the ones below it, the root first."""
     places: list[FramePlace] = []
@@ -169,7 +205,13 @@ def _finish_return(
 
 
 def _finish_break(
-    tracer: FrameTracer, emitter: ValueEmitter, point: BreakPoint, compile_graph: CompileGraph, state: TorchState
+    tracer: FrameTracer,
+    emitter: ValueEmitter,
+    point: BreakPoint,
+    compile_graph: CompileGraph,
+    state: TorchState,
+    *,
+    of_shape: bool,
 ) -> CapturedFrame:
     frames = _frames_to(tracer.stopped)
     links: list[_Link] = []
@@ -189,6 +231,7 @@ def _finish_break(
             )
         )
     resumes: list[CodeType] = []
+    handed_back: Sequence[CodeType] = ()
     continuations: list[Continuation] = []
     for link in links[1:]:
         made, handed_back = continuation_code(link.frame.code, link.native)
@@ -201,6 +244,9 @@ def _finish_break(
     replacement, called = code_of_break(
         tracer.code, prefix.instructions, links[0].native, emitter, prefix.extra_arguments
     )
+    if of_shape:
+        for resume in handed_back if len(links) > 1 else called:
+            copy_of(resume).has_shapes_of_data = True
     return CapturedFrame(
         qualified_name(tracer.code),
         tracer.code,

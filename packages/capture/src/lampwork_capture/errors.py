@@ -1,7 +1,7 @@
 """Errors that reach the user: one class each, with the user's line and a hint.
 
-They are raised only where the user asked for it: `fullgraph=True` or `LAMPWORK_STRICT=1`. Invariant: the message names
-the user's line first, then what to change.
+They are raised only where the user asked for it, `fullgraph=True` or `LAMPWORK_STRICT=1`, and where a result would be
+wrong. Invariant: the message names the user's line first, then what to change.
 """
 
 from __future__ import annotations
@@ -39,4 +39,15 @@ class BackendError(CaptureError):
             f"the backend `{backend}` raised {type(error).__name__}: {error}",
             user_line,
             'Try backend="eager" to see whether the captured graph itself is right.',
+        )
+
+
+class ChangedBeforeBackwardError(CaptureError):
+    """What a `backward` reads was replaced between the forward pass that was captured and the backward pass."""
+
+    def __init__(self, name: str, user_line: UserLine) -> None:
+        super().__init__(
+            f"`{name}` was changed between the forward pass and the backward pass that reads it",
+            user_line,
+            "Read it in `forward` and keep it in `ctx`.",
         )

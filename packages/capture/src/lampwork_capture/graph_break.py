@@ -107,6 +107,13 @@ class GraphBreak(Exception):
         self.raised_value: Any = None  # an exception that was raised and cannot be rebuilt: break where it was raised
 
 
+class ShapeOfDataBreak(GraphBreak):
+    """The shape of a result depends on the data of a tensor."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(BreakId.DATA_DEPENDENT_VALUE, cause)
+
+
 class SkipFrame(Exception):
     """Raised when the frame shall run as plain Python from the start."""
 

@@ -23,6 +23,7 @@ from .config import CaptureConfig, config_from_environment
 from .frame_callback import FrameCallback
 from .graph_backend import GraphBackend
 from .guards.facts import ByIdentity
+from .plain_call import GLOBALS, plain_call
 from .skip_policy import SkipPolicy
 
 _ENTRY_POINTS = "torch_dynamo_backends"
@@ -88,25 +89,25 @@ def with_callback(target: Any, callback: FrameCallback) -> Any:
     return _native.OptimizedCallable(target, callback, callback)
 
 
-class OptimizedModule(torch.nn.Module):
+class OptimizedModule(_native.ModuleCall, torch.nn.Module):
     """A module with an optimized `forward`. Its attributes, parameters, hooks and mode are the original's own.
+
+    It is called natively: `forward` at once where the original's call would do nothing else (plain_call.py).
 
     A `forward` that is assigned to the module or its class later is optimized in its turn. `copy.deepcopy` optimizes a
     copy of the original; a pickle optimizes the unpickled original again, with the backend of the same name.
     """
 
-    __slots__ = ("_optimized", "_optimized_call", "_orig_mod", "_wrapped_forward", "lampwork_callback")
+    __slots__ = ("_optimized", "_orig_mod", "_wrapped_forward", "lampwork_callback")
 
     def __init__(self, module: torch.nn.Module, callback: FrameCallback) -> None:
         object.__setattr__(self, "__dict__", module.__dict__)  # one state, two classes
         object.__setattr__(self, "_orig_mod", module)
         object.__setattr__(self, "lampwork_callback", callback)
         # Hooks run as the original runs them, and are given the original
-        object.__setattr__(self, "_optimized_call", _native.OptimizedCallable(module.__call__, callback, callback))
-        self._optimize_forward(module.forward)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._optimized_call(*args, **kwargs)
+        whole = _native.OptimizedCallable(module.__call__, callback, callback)
+        plain, scope = plain_call(module, callback.config.verify)
+        self._set_calls(whole, self._optimize_forward(module.forward), plain, scope, GLOBALS)
 
     def _optimize_forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         callback = self.lampwork_callback

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar, cast
 
+import torch
+
 _S = TypeVar("_S", bound=type)
 
 
@@ -317,3 +319,15 @@ class ClassAttributeSource(_Derived):
 
     def __str__(self) -> str:
         return f"{self.base}.__dict__[{self.name!r}]"
+
+
+@_hash_once
+@dataclass(frozen=True, slots=True)
+class ArrayTensorSource(_Derived):
+    """A new tensor over the memory of the array `base`. No fact speaks about it: the array is guarded."""
+
+    def resolve(self, scope: FrameScope) -> Any:
+        return torch.from_numpy(self.base.resolve(scope))
+
+    def __str__(self) -> str:
+        return f"torch.from_numpy({self.base})"

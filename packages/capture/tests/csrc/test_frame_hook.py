@@ -12,6 +12,9 @@ import weakref
 import pytest
 import torch
 from lampwork_capture import _native
+from lampwork_capture.guards.facts import ByIdentity, ConstantIs, DictContains, Guard, GuardSet
+from lampwork_capture.guards.tree import Stamps, build_tree
+from lampwork_capture.source import AttributeSource, ItemSource, LocalSource
 
 
 def code_of(source: str, name: str = "f") -> types.CodeType:
@@ -476,6 +479,67 @@ def test_reset_while_the_replacement_runs():
     optimized(lambda: None)
     assert optimized(lambda: _native.reset(f.__code__)) == "new"
     assert _native.entries(f.__code__) == ()
+
+
+class Disturbing:
+    """A key whose hash does something."""
+
+    def __init__(self):
+        self.does = lambda: None
+
+    def __hash__(self):
+        self.does()
+        return 7
+
+
+class Holder:
+    def __init__(self, key):
+        self.table, self.last = {key: 1}, 2
+
+
+def disturbed_guards(key):
+    holder = LocalSource("holder")
+    table = AttributeSource(holder, "table")
+    facts = (
+        DictContains(table, ByIdentity(key), True),
+        ConstantIs(ItemSource(table, key), ByIdentity(1)),
+        ConstantIs(AttributeSource(holder, "last"), ByIdentity(2)),
+    )
+    return GuardSet(tuple(Guard(fact) for fact in facts))
+
+
+@pytest.mark.parametrize("stamps", [Stamps.ALWAYS, Stamps.NEVER])
+def test_a_check_that_is_disturbed_by_a_key_of_the_users(stamps):
+    def f(holder):
+        return "original"
+
+    key = Disturbing()
+    holder = Holder(key)
+    made = []
+
+    def callback(view, entries):
+        if view.code is not f.__code__:
+            return _native.SKIP
+        made.append(build_tree(disturbed_guards(key), f.__code__, stamps=stamps))
+        return _native.CacheEntry(made.pop(), code_of("def f(holder): return 'new'"))
+
+    optimized = _native.OptimizedCallable(f, callback)
+    assert [optimized(holder) for _ in range(3)] == ["new"] * 3
+
+    def reset():
+        _native.reset(f.__code__)
+        gc.collect()
+
+    def change():
+        holder.__dict__ = dict(vars(holder), more=[0] * 100)
+        gc.collect()
+
+    for does in (reset, change, lambda: (reset(), change())):
+        key.does = does
+        assert [optimized(holder) for _ in range(20)] == ["new"] * 20
+    key.does = lambda: vars(holder).update(last=3)
+    assert optimized(Holder(key)) == "new"
+    assert optimized(holder) == "new"  # no entry fits, so that a new one is made; its guards are not asked
 
 
 def test_threads():

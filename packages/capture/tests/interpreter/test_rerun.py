@@ -124,6 +124,33 @@ def make_write_before():
     return function
 
 
+def make_write_behind_what_never_raises():
+    """Neither depends on data: what fits any count, written at a mask; and what fake tensors compute with an index."""
+
+    def function(index):
+        try:
+            index[index > 1] = 7
+            resized = F.interpolate(TABLE[None, None], size=(3, 3), mode="bilinear")
+        except RuntimeError:
+            resized = TABLE
+        index.add_(1)
+        return index, resized
+
+    return function
+
+
+def make_write_at_mask_of_counted():
+    def function(index):
+        try:
+            index[index > 1] = torch.tensor([8, 9])
+        except RuntimeError as error:
+            index.add_(5)
+            return str(error), index
+        return index.add_(1)
+
+    return function
+
+
 class Noted:
     """What programs write attributes to."""
 
@@ -177,12 +204,13 @@ WHOLE = [
     make_custom_operator,
     make_caught,
     make_side_effect_before,
+    make_write_behind_what_never_raises,
     make_finally,
     make_random,
     make_arguments_and_cells,
     Counting,
 ]
-BROKEN = [make_write_after, make_write_before, make_write_then_effect]
+BROKEN = [make_write_after, make_write_before, make_write_at_mask_of_counted, make_write_then_effect]
 
 
 def outcomes(make, wrap):

@@ -628,6 +628,53 @@ def hooks_on_the_root():
     return m, (vec(),), (vec(),)
 
 
+@whole
+def hooks_registered_in_the_frame():
+    """Registered, called, removed; kept beyond the frame, with the handle; before all others."""
+    m = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+    m[1].register_forward_hook(lambda mod, args, out: out + 0.5)
+
+    def f(x):
+        seen = []
+
+        def hook(mod, args, out):
+            seen.append(type(mod).__name__)
+            return out * 2
+
+        handle = m[0].register_forward_hook(hook)
+        y = m(x)
+        handle.remove()
+        handle.remove()
+        with m[1].register_forward_hook(lambda mod, args, kwargs, out: out - 1, with_kwargs=True):
+            z = m(x)
+        kept = m[0].register_forward_pre_hook(lambda mod, args: (args[0] + len(mod._forward_pre_hooks),))
+        m[1].register_forward_hook(lambda mod, args, out: out * 3, prepend=True)
+        return y, z, m(x), seen, len(m[1]._forward_hooks), bool(kept), type(kept).__name__
+
+    def check():
+        hooks = [h for layer in m for h in (*layer._forward_hooks, *layer._forward_pre_hooks)]
+        assert len(set(hooks)) == len(hooks)
+
+    return f, (vec(),), check, (vec(),)
+
+
+@any_graphs
+def handle_of_a_hook_from_the_frame():
+    m = nn.Sequential(nn.Linear(3, 3))
+
+    def f(x):
+        handle = m[0].register_forward_hook(lambda mod, args, out: out * 2)
+        return m(x), handle.id in m[0]._forward_hooks, handle.hooks_dict_ref() is m[0]._forward_hooks, handle
+
+    def g(x):
+        found = f(x)
+        y = m(x)
+        found[-1].remove()
+        return *found[:-1], y, m(x), len(m[0]._forward_hooks)
+
+    return g, (vec(),), (vec(),)
+
+
 @any_graphs
 def hook_that_removes_itself():
     m = nn.Sequential(nn.Linear(3, 3))

@@ -6,11 +6,13 @@ import lampwork_capture as capture
 import pytest
 import torch
 import torch.utils._pytree as pytree
+from lampwork_capture.aot import aot_backend
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 WEIGHT = torch.arange(9.0).reshape(3, 3)
+FACTOR = 2.0
 
 
 class Square(Function):
@@ -132,6 +134,16 @@ class TooMany(Function):
         return gradient, gradient
 
 
+class ReadsNumber(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * FACTOR
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * FACTOR
+
+
 def checkpointed_with_state(x, w):
     calls = []
 
@@ -177,6 +189,7 @@ WHOLE = {
     "setup_context": lambda x, w: WithSetup.apply(x, w).sin(),
     "not differentiable": lambda x, w: NotDifferentiable.apply(x),
     "captures a global": lambda x, w: Captures.apply(x),
+    "reads a number of its module": lambda x, w: ReadsNumber.apply(x).sin() @ w,
     "returns its input": lambda x, w: Reverses.apply(x) * 2,
     "under no_grad": lambda x, w: x * Square.apply(x.detach(), 3),
     "checkpoint": lambda x, w: checkpoint(lambda t: Square.apply(t, 2).sin() @ w, x, use_reentrant=False),
@@ -301,6 +314,38 @@ def test_a_backward_sees_what_is_there_when_it_runs(make, create_graph):
         STATE["factor"] = 5.0
         found.append(torch.autograd.grad(y.sum(), x, create_graph=create_graph)[0])
     assert torch.equal(*found)
+
+
+def slope_of_number(function, before, after):
+    global FACTOR
+    FACTOR = before
+    x = torch.ones(3, requires_grad=True)
+    y = function(x)
+    FACTOR = after
+    return torch.autograd.grad(y.sum(), x)[0]
+
+
+@pytest.mark.parametrize("backend", ["eager", aot_backend(lambda graph, inputs: graph.forward)], ids=["eager", "aot"])
+def test_a_number_that_changes_before_backward_is_refused(backend):
+    optimized = capture.optimize(backend)(lambda x: ReadsNumber.apply(x) * 2)
+    for number in (2.0, 3.0, 2.0, 5):
+        assert torch.equal(slope_of_number(optimized, number, number), torch.full((3,), 2.0 * number))
+    with pytest.raises(capture.CaptureError, match="FACTOR` was changed between the forward pass and the backward"):
+        slope_of_number(optimized, 2.0, 4.0)
+    with pytest.raises(capture.CaptureError, match="return gradient|ReadsNumber.backward"):
+        slope_of_number(optimized, 3.0, 3)
+
+
+def test_a_number_that_backward_reads_behind_a_write_to_an_input():
+    """The written tensor leads to the backward of the graph, but is no output of it: the write is not in the graph."""
+    global FACTOR
+    FACTOR = 2.0
+    x, out = torch.ones(3, requires_grad=True), torch.zeros(3)
+    capture.optimize("eager")(lambda x, out: out.copy_(ReadsNumber.apply(x)) is None)(x, out)
+    FACTOR = 4.0
+    with pytest.raises(capture.CaptureError, match="FACTOR` was changed"):
+        out.sum().backward()
+    FACTOR = 2.0
 
 
 def test_nothing_is_printed_when_a_body_raises(capfd):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import abc
 import collections
 import functools
+import itertools
 import types
 import weakref
 
@@ -379,6 +380,44 @@ def slots(run):
 
     run(f, t(), A(1))
     run(f, t(), A(2))
+
+
+@whole
+def empty_slots(run):
+    class A:
+        __slots__ = ("own", "__hidden")
+        shared = 1
+
+        def hidden(self):
+            return self.__hidden
+
+    class B(A):
+        __slots__ = "__dict__"
+
+    A.alias = A.own
+
+    def words_of(action):
+        try:
+            action()
+        except AttributeError as error:
+            return str(error)
+
+    def f(x, a):
+        def drop():
+            del a.own
+
+        def drop_other():
+            del a.other
+
+        def drop_shared():
+            del a.shared
+
+        reads = words_of(lambda: a.own), words_of(lambda: a.alias), words_of(a.hidden)
+        raw = words_of(lambda: object.__getattribute__(a, "own"))
+        return x + 1, reads, raw, words_of(drop), words_of(drop_other), words_of(drop_shared)
+
+    run(f, t(), A())
+    run(f, t(), B())
 
 
 @whole
@@ -1612,31 +1651,99 @@ def private_names(run):
 
 
 @split
-def annotations_are_those_of_the_class_itself(run):
-    class A:
-        attribute: int
-
-    class B(A):
-        pass
-
-    def f(x, cls):
-        return x + 1, list(cls.__annotations__)
-
-    def g(x):
-        class First:
-            attribute: int
-
-        class Second(First):
+def cached_property_put_on_a_class_later(run):
+    def f(x):
+        class A:
             pass
 
-        class Third(First):
-            more: str
+        A.size = functools.cached_property(lambda self: x)
+        try:
+            A().size
+        except TypeError as error:
+            return str(error), A
+        return x
 
-        return x + 1, [list(cls.__annotations__) for cls in (First, Second, Third)]
+    message, made = f(t())
+    run(lambda x: f(x)[0], t())
+
+
+@split
+def attributes_put_on_a_class_made_in_the_frame(run):
+    names = []
+
+    class Named:
+        def __set_name__(self, owner, name):
+            names.append(name)
+
+    def f(x):
+        class A:
+            first = 1
+            second = 2
+
+        A.first = Named()
+        A.__eq__ = lambda self, other: True
+        return A, x + 1
+
+    def g(x):
+        made, y = f(x)
+        return list(vars(made))[:4], made() == 3, made.__hash__ is None, len(names), y
 
     run(g, t())
-    for cls in (A, B, A, B):
-        run(f, t(), cls)
+
+
+@whole
+def what_a_class_itself_keeps(run):
+    class Plain:
+        a: int = 1
+
+    class Abstract(abc.ABC):
+        @abc.abstractmethod
+        def method(self): ...
+
+    class Derived(Abstract):
+        def method(self): ...
+
+    def f(x):
+        found = [hasattr(c, "__abstractmethods__") for c in (Plain, Abstract, Derived, int, dict)]
+        return found, Abstract.__abstractmethods__, Plain.__basicsize__, Plain.__annotations__, x + 1
+
+    run(f, t())
+
+
+@split
+def named_tuple_made_in_the_frame_is_subscripted(run):
+    def f(x):
+        Pair = collections.namedtuple("Pair", "a b")
+        alias = Pair[int, str]
+        made = alias(1, "b")
+        return type(made) is Pair, alias.__origin__ is Pair, made.a, x + 1
+
+    run(f, t())
+
+
+@split
+def identities_of_objects_that_are_gone(run):
+    def f(x):
+        return len(set(map(id, itertools.combinations("abcde", 3)))), x + 1
+
+    run(f, t())
+
+
+@split
+def instance_dict_of_the_class(run):
+    class A:
+        @property
+        def __dict__(self):
+            return {"own": self.n}
+
+        def __init__(self, n):
+            object.__setattr__(self, "n", n)
+
+    def f(x, a):
+        return a.__dict__, a.n, x + 1
+
+    run(f, t(), A(1))
+    run(f, t(), A(2))
 
 
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))

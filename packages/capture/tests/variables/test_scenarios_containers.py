@@ -1326,6 +1326,65 @@ def sets_of_very_many(run):
     run(f, t(), 5_000)
 
 
+@whole
+def reversed_follows_the_list(run):
+    def f(x, items):
+        seen = []
+        for item in reversed(items):
+            seen.append(item)
+            if len(items) > 2:
+                items.pop()
+                items.pop()
+        left = reversed(items)
+        first = next(left)
+        items.append(9)
+        return seen, first, left, list(reversed((1, 2))), type(reversed([])) is type(left), x + 1
+
+    run(f, t(), [1, 2, 3, 4])
+    run(f, t(), [])
+
+
+@split
+def reversed_asks_the_class(run):
+    class Old:
+        def __init__(self):
+            self.asked = []
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            self.asked.append(index)
+            return index * 2
+
+    class Never(Old):
+        __reversed__ = None
+
+    def f(x, value):
+        backwards = reversed(value)
+        value.asked.append("made")
+        return next(backwards), list(backwards), value.asked, x + 1
+
+    run(f, t(), Old())
+    run(f, t(), Never())
+    run(f, t(), {1})
+
+
+@whole
+def default_factories_that_are_none(run):
+    def f(x, factory):
+        try:
+            made = defaultdict(factory)
+        except TypeError as error:
+            return str(error), x + 1
+        return made, x + 1
+
+    run(f, t(), None)
+    run(f, t(), list)
+    run(f, t(), 1)
+    run(f, t(), {})
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_containers(scenario, is_whole):
     check_scenario(scenario, is_whole)

@@ -747,6 +747,46 @@ def notes_and_tracebacks(run):
     run(f, t())
 
 
+@split
+def handled_by_a_caller(run):
+    def seen():
+        return sys.exc_info()[1]
+
+    def f(x, what):
+        if what == "seen":
+            return x + 1, sys.exc_info()[1], seen()
+        if what == "current" and hasattr(sys, "exception"):
+            return x + 1, sys.exception()
+        if what == "context":
+            try:
+                raise KeyError(3)
+            except KeyError as error:
+                return x + 1, error.__context__
+        if what == "again":
+            y = x + 1
+            raise
+        try:
+            {}[what]
+        except KeyError:
+            return x * 2, sys.exc_info()[0], seen()
+
+    def in_handler(f, *args):
+        try:
+            raise ValueError("outer")
+        except ValueError:
+            return f(*args)
+
+    for what in ("seen", "current", "context", "again", "own"):
+        for _ in range(2):
+            run(f, t(), what)
+            run(lambda *args: in_handler(f, *args), t(), what)  # the caller is captured too
+            compiled = run.compiled(f)
+            try:
+                run.see(in_handler(compiled, t(), what))
+            except (ValueError, RuntimeError) as error:
+                run.see(error)
+
+
 @whole
 def sys_exc_info(run):
     def f(x):

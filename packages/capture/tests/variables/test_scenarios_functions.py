@@ -909,6 +909,46 @@ def code_of_a_function_that_is_dropped(run):
         return x + 1, seen() is None
 
     run(f, t())
+
+
+@whole
+def partial_holds_its_arguments(run):
+    def f(x, p):
+        q = functools.partial(p.func, *p.args, **p.keywords)
+        q.keywords["end"] = x
+        p.keywords["added"] = 2
+        return p.args is p.args, p.keywords is p.keywords, q.keywords, q.args is q.args, q
+
+    run(f, t(), functools.partial(max, 1, key=len))
+    run(f, t(), functools.partial(max, 1, 2))
+
+
+@split
+def partial_with_attributes_is_not_flattened(run):
+    def f(x, p):
+        return functools.partial(p, 3).func is p, x + 1
+
+    p = functools.partial(max, 1)
+    run(f, t(), p)
+    q = functools.partial(max, 1)
+    q.note = "own"
+    run(f, t(), q)
+
+
+@whole
+def wraps_hands_annotations_on(run):
+    def wrapped(a: int) -> str:
+        """words"""
+
+    def f(x):
+        @functools.wraps(wrapped)
+        def wrapper(*args):
+            return args
+
+        return wrapper.__annotations__ is wrapped.__annotations__, wrapper.__annotations__["a"], wrapper.__doc__, x + 1
+
+    run(f, t())
+    wrapped.__annotations__["a"] = 5
     run(f, t())
 
 

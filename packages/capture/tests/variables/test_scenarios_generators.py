@@ -644,6 +644,49 @@ def reversed_things(run):
 
 
 @whole
+def reversed_lists(run):
+    def f(x, items):
+        back = reversed(items)
+        first = next(back)
+        items[0] = x + 1
+        ended = reversed([1])
+        list(ended)
+        ended_tuple = reversed((1,))
+        list(ended_tuple)
+        shrunk, short = [1, 2, 3], []
+        for item in reversed(shrunk):
+            short.append(item)
+            del shrunk[:2]
+        return back, first, ended, ended_tuple, reversed((1, x)), reversed("ab"), reversed([]), short, items
+
+    def see(result):
+        for part in result:
+            run.see(type(part), list(part) if hasattr(part, "__next__") else part)
+
+    def g(x, items):
+        back = reversed(items)
+        items.append(4)
+        return x + 1, list(back), type(back).__name__
+
+    for items in ([1, 2, 3], [t(), 5]):
+        try:
+            see(run.compiled(f)(t(), items))
+        except Exception as error:
+            run.see(error)
+        run(g, t(), items)
+
+    def later(x, items):
+        back = reversed(items)
+        next(back)
+        return x + 1, back
+
+    items = [1, 2, 3]
+    _, back = run.compiled(later)(t(), items)
+    items[0] = 7
+    run.see(list(back))
+
+
+@whole
 def itertools_basics(run):
     def f(x):
         return (

@@ -27,6 +27,39 @@ def t(*values):
 
 
 @whole
+def warnings_of_lines(run):
+    import warnings
+
+    def inner(level):
+        warnings.warn("inner", DeprecationWarning, level)
+        return level
+
+    def middle(level):
+        return inner(level)
+
+    def f(x):
+        warnings.warn("twice")
+        y = x + 1
+        warnings.warn("twice")
+        for level in (1, 2, 3, 4, 5):
+            middle(level)
+        warnings.warn("far", stacklevel=100)
+        warnings.warn("own", RuntimeWarning, stacklevel=0)
+        warnings.warn(message="named", category=None)
+        return y
+
+    def called():
+        return run.compiled(f)(t())
+
+    for mode in ("always", "default", "ignore", "once", "module"):
+        for _ in range(2):
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter(mode)
+                called()
+            run.see(mode, [(str(w.message), w.category, w.filename.endswith("library.py"), w.lineno) for w in seen])
+
+
+@whole
 def dataclass_basics(run):
     @dataclasses.dataclass
     class P:

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Sequence
 from types import CodeType
 from typing import Any
 
+import torch
 from bytecode import Instr, Label, SetLineno
 from bytecode.instr import CellVar, FreeVar, TryBegin, TryEnd
 
 from ..source import (
+    ArrayTensorSource,
     AttributeSource,
     BuiltinSource,
     CellObjectSource,
@@ -309,8 +311,8 @@ class Emitter:
                 self._call_helper(nth_value, base, index)
             case DefaultSource(base, key):
                 self._call_helper(read_default, base, key)
-            case TypeSource(base):
-                self.begin_call(type)
+            case TypeSource(base) | ArrayTensorSource(base):
+                self.begin_call(type if isinstance(source, TypeSource) else torch.from_numpy)
                 self.load_source(base)
                 self.call(1)
             case _:

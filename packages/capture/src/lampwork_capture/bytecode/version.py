@@ -59,6 +59,21 @@ def words_for_no_place(cls: type, name: str) -> str:
     return f"'{cls.__name__}' object has no attribute '{name}'" + " and no __dict__ for setting new attributes" * PY313
 
 
+def words_for_nothing_deleted(cls: type, name: str) -> str:
+    """What the interpreter says of deleting an attribute that the `__dict__` of a `cls` does not hold."""
+    return f"'{cls.__name__}' object has no attribute '{name}'" if PY311 else name
+
+
+def words_for_empty_slot(cls: type, name: str) -> str:
+    """What the interpreter says of reading a slot of a `cls` that holds nothing."""
+    named = cls.__name__
+    if PY313:
+        module: object = cls.__module__
+        plain = not isinstance(module, str) or module in ("builtins", "__main__")
+        named = cls.__qualname__ if plain else f"{module}.{cls.__qualname__}"
+    return f"'{named}' object has no attribute '{name}'"
+
+
 NULL_METHOD = "__lampwork_null__"
 _holder = SimpleNamespace(**{NULL_METHOD: None})
 

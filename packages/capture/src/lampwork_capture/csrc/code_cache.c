@@ -1,8 +1,9 @@
 /* The code cache: what replaces a code object, under which guards, for which owner.
  *
  * It hangs in the code's extra slot and dies with the code. Entries are one doubly linked list, most recently hit first,
- * skips last. Invariants: an entry holds its owner weakly where it can; a look-up allocates nothing and runs nothing of
- * the user's. The garbage collector does not see through a code object, so an entry must not hold the code it is for.
+ * skips last. Invariants: an entry holds its owner weakly where it can; a look-up holds the entry that it looks at, since
+ * guards may hash a key of the user's, and then anything runs. The garbage collector does not see through a code object,
+ * so an entry must not hold the code it is for.
  */
 #include "native.h"
 #include <structmember.h>
@@ -295,19 +296,26 @@ lw_argument_slots(PyCodeObject *code)
 lw_entry *
 lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope, PyObject **handed)
 {
-    for (lw_entry *entry = extra->first; entry != NULL; entry = entry->next) {
+    lw_entry *entry = extra->first;
+    while (entry != NULL) {
         if (!belongs_to(entry, owner)) {
+            entry = entry->next;
             continue;
         }
-        if (entry->guards != NULL && !lw_guard_tree_check(entry->guards, scope, handed)) {
-            continue;
+        Py_INCREF(entry); /* a check that hashes a key of the user's runs code, and a reset may come in between */
+        bool fits = entry->guards == NULL || lw_guard_tree_check(entry->guards, scope, handed);
+        bool linked = entry->home == extra;
+        if (fits) {
+            if (linked && entry != extra->first && (entry->code != NULL || entry->guards != NULL)) {
+                detach(entry);
+                link_first(extra, entry);
+            }
+            entry->hits++;
+            return entry;
         }
-        if (entry != extra->first && (entry->code != NULL || entry->guards != NULL)) {
-            detach(entry);
-            link_first(extra, entry);
-        }
-        entry->hits++;
-        return entry;
+        lw_entry *next = entry->next;
+        Py_DECREF(entry);
+        entry = linked ? next : extra->first; /* its neighbours are not known any more */
     }
     return NULL;
 }
@@ -486,7 +494,9 @@ native_codes(PyObject *module, PyObject *unused)
     (void)unused;
     PyObject *list = PyList_New(0);
     for (lw_code_extra *extra = all_extras; list != NULL && extra != NULL; extra = extra->next) {
-        if ((extra->first != NULL || (extra->flags & ~LW_REPLACEMENT)) && PyList_Append(list, (PyObject *)extra->code) < 0) {
+        bool alive = Py_REFCNT(extra->code) > 0; /* what another user of extra slots frees first may run anything */
+        bool used = extra->first != NULL || (extra->flags & ~LW_REPLACEMENT) != 0;
+        if (alive && used && PyList_Append(list, (PyObject *)extra->code) < 0) {
             Py_CLEAR(list);
         }
     }

@@ -371,12 +371,11 @@ is_tail_called(lw_thread *t, lw_frame *frame)
     return true;
 }
 
-/* Steals `handed`, which may be NULL. */
+/* Steals `handed`, which may be NULL. The caller holds the entry: a reset while it runs must not free it. */
 static PyObject *
 run_entry(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, PyObject *handed,
           bool is_tail)
 {
-    Py_INCREF(entry); /* a reset while it runs must not free it */
     PyObject *result = NULL;
     PyFunctionObject *function = borrow_function(entry, frame, scope);
     if (function == NULL) {
@@ -389,7 +388,6 @@ run_entry(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry,
         t->replaced = NULL; /* should the call have failed before it began */
         give_back_function(entry, function);
     }
-    Py_DECREF(entry);
     if (!is_tail) {
         result = finish_tail_calls(t, result);
     }
@@ -439,7 +437,7 @@ call_callback(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject
     return result;
 }
 
-/* Steals `handed`, which may be NULL. */
+/* Steals `handed`, which may be NULL. The caller holds the entry. */
 static PyObject *
 run_found(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, PyObject *handed,
           bool is_tail)
@@ -477,7 +475,9 @@ run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *c
         if (found != NULL) {
             Py_DECREF(answer);
             Py_DECREF(owner);
-            return run_found(t, tstate, frame, found, scope, handed, is_tail);
+            result = run_found(t, tstate, frame, found, scope, handed, is_tail);
+            Py_DECREF(found);
+            return result;
         }
         Py_SETREF(answer, Py_NewRef(Py_None));
     }
@@ -522,7 +522,9 @@ run_call(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_code_extra *ex
     if (entry == NULL) {
         return run_missed(t, tstate, frame, lw_frame_code(frame), scope, is_tail);
     }
-    return run_found(t, tstate, frame, entry, scope, handed, is_tail);
+    PyObject *result = run_found(t, tstate, frame, entry, scope, handed, is_tail);
+    Py_DECREF(entry);
+    return result;
 }
 
 /* The same for a frame whose arguments are not all in their slots. */

@@ -1,4 +1,4 @@
-/* Shared by the files of the guard tree. Nothing here runs code of the user's program. */
+/* Shared by the files of the guard tree. Of the user's program nothing runs here but hashes and comparisons of keys. */
 #ifndef LAMPWORK_GUARD_H
 #define LAMPWORK_GUARD_H
 #include "native.h"

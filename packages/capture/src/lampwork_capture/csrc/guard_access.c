@@ -421,7 +421,17 @@ native_set_module_getattr(PyObject *module, PyObject *function)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+native_instance_dict(PyObject *module, PyObject *object)
+{
+    (void)module;
+    PyObject *dict = PyType_Check(object) ? NULL : instance_dict(object);
+    return Py_NewRef(dict != NULL ? dict : Py_None);
+}
+
 static PyMethodDef access_methods[] = {
+    {"instance_dict", native_instance_dict, METH_O,
+     "instance_dict(object): the dictionary that holds its attributes; None where there is none yet"},
     {"set_module_getattr", native_set_module_getattr, METH_O,
      "set_module_getattr(torch.nn.Module.__getattr__): what reads the tables of a module"},
     {NULL},

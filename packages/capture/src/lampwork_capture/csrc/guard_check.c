@@ -119,6 +119,23 @@ release(PyObject **kept, int n)
     }
 }
 
+/* A sweep touches the open slots only; the others of `kept` are not even zero. */
+static void
+clear_open_slots(const lw_stamps *set, PyObject **kept)
+{
+    for (int i = 0; i < set->open_slots.n; i++) {
+        kept[set->open_slots.items[i]] = NULL;
+    }
+}
+
+static void
+release_open_slots(const lw_stamps *set, PyObject **kept)
+{
+    for (int i = 0; i < set->open_slots.n; i++) {
+        Py_CLEAR(kept[set->open_slots.items[i]]);
+    }
+}
+
 /* What is handed over in a call for which the tree holds. The user's objects hold it as well. */
 static PyObject *
 collect_handed(const lw_guard_tree *tree, PyObject *const *pinned, PyObject *const *kept)
@@ -172,6 +189,33 @@ verify(lw_guard_tree *tree, const lw_scope *scope)
     }
 }
 
+static int
+hand_over(const lw_guard_tree *tree, PyObject *const *pinned, PyObject *const *kept, PyObject **handed)
+{
+    if (handed == NULL || tree->n_inputs == 0) {
+        return 1;
+    }
+    *handed = collect_handed(tree, pinned, kept);
+    return *handed != NULL;
+}
+
+/* By stamps that fit the arguments. 1, 0, or -1: they do not tell; then `*blame` is of the one that differs, or -1. */
+static int
+check_stamps(lw_guard_tree *tree, lw_stamps *set, const lw_scope *scope, PyObject **kept, PyObject **handed, int *blame)
+{
+    clear_open_slots(set, kept);
+    int answer = lw_stamps_check(tree, set, scope, kept, blame);
+    tree->sweeps += answer == 1;
+    if (answer == 1 && tree->stamped == LW_STAMPS_VERIFIED) {
+        verify(tree, scope);
+    }
+    if (answer == 1) {
+        answer = hand_over(tree, set->kept, kept, handed);
+    }
+    release_open_slots(set, kept);
+    return answer;
+}
+
 /* 1 or 0. `*handed` is set if the tree holds and has something to hand over, and that is wanted. */
 static int
 check_tree(lw_guard_tree *tree, const lw_scope *scope, PyObject **handed)
@@ -181,29 +225,24 @@ check_tree(lw_guard_tree *tree, const lw_scope *scope, PyObject **handed)
     if (kept == NULL) {
         return 0;
     }
-    memset(kept, 0, (size_t)tree->n_slots * sizeof(PyObject *));
-    int answer = -1, blame = -1, n_kept = tree->n_slots;
+    int blame = -1;
     lw_stamps *set = find_stamps(tree, scope);
+    int answer = -1;
     if (set != NULL) {
-        answer = lw_stamps_check(tree, set, scope, kept, &blame);
-        tree->sweeps += answer == 1;
-        if (answer == 1 && tree->stamped == LW_STAMPS_VERIFIED) {
-            verify(tree, scope);
-        }
+        set->users++; /* it may be dropped meanwhile, not freed */
+        answer = check_stamps(tree, set, scope, kept, handed, &blame);
     }
     if (answer < 0) {
-        release(kept, n_kept);
+        memset(kept, 0, (size_t)tree->n_slots * sizeof(PyObject *));
         answer = walk(tree, scope, kept, set, blame);
-        set = NULL;
+        if (answer == 1) {
+            answer = hand_over(tree, NULL, kept, handed);
+        }
+        release(kept, tree->n_slots);
     }
-    else if (set->open_slots.n == 0) {
-        n_kept = 0; /* nothing was read */
+    if (set != NULL && --set->users == 0 && set->dropped) {
+        lw_stamps_free(set);
     }
-    if (answer == 1 && handed != NULL && tree->n_inputs > 0) {
-        *handed = collect_handed(tree, set != NULL ? set->kept : NULL, kept);
-        answer = *handed != NULL;
-    }
-    release(kept, n_kept);
     if (kept != small) {
         PyMem_Free(kept);
     }
@@ -214,12 +253,13 @@ int
 lw_guard_tree_check(PyObject *object, const lw_scope *scope, PyObject **handed)
 {
     lw_guard_tree *tree = (lw_guard_tree *)object;
-    if (tree->dead || !lw_state_matches(tree->state, tree->n_state)) {
+    if (tree->dead) {
         return 0;
     }
-    Py_INCREF(tree);
-    int collecting = PyGC_Disable(); /* a finalizer must not run amid borrowed references */
-    bool holds = check_tree(tree, scope, handed) == 1;
+    Py_INCREF(tree); /* reading the state may run Python */
+    bool holds = lw_state_matches(tree->state, tree->n_state);
+    int collecting = !tree->runs_code && PyGC_Disable(); /* a finalizer must not run amid borrowed references */
+    holds = holds && check_tree(tree, scope, handed) == 1;
     if (collecting) {
         PyGC_Enable();
     }

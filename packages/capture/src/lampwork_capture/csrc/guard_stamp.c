@@ -112,13 +112,8 @@ rest_holds(const lw_guard_tree *tree, const lw_stamps *set, const lw_scope *scop
 int
 lw_stamps_check(lw_guard_tree *tree, lw_stamps *set, const lw_scope *scope, PyObject **kept, int *blame)
 {
-    set->users++;
     *blame = sweep(tree, set, scope);
     int answer = *blame >= 0 ? -1 : rest_holds(tree, set, scope, kept);
     set->hits += answer == 1;
-    if (--set->users == 0 && set->dropped) {
-        lw_stamps_free(set);
-        return answer == 1 ? -1 : answer;
-    }
     return answer;
 }

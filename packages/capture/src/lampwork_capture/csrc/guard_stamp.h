@@ -72,7 +72,8 @@ void lw_stamps_free(lw_stamps *set);
 
 /* guard_stamp.c */
 bool lw_stamps_fit(const lw_stamps *set, const lw_scope *scope);
-/* 1: the tree holds, `kept` has what was read (new references) for the open slots; 0: it does not; -1: the stamps do not tell. */
+/* 1: the tree holds, `kept` has what was read (new references) for the open slots, NULL before; 0: it does not; -1: the
+ * stamps do not tell. */
 int lw_stamps_check(lw_guard_tree *tree, lw_stamps *set, const lw_scope *scope, PyObject **kept, int *blame);
 
 #endif

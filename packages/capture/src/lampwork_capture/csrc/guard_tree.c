@@ -3,7 +3,7 @@
  * A node is a source; its value is read once, from its parent's, and its checks and its children share it. Python
  * (guards/tree.py) flattens the facts into the arrays that are compiled here. Invariants: objects are compared by address
  * only while a weak reference or the tree keeps the address theirs: when one of them dies the tree is dead and never holds
- * again; a check runs no code of the user's and leaves no exception.
+ * again; a check runs no code of the user's but the hash of a key (`runs_code`), and leaves no exception.
  */
 #include "guard_stamp.h"
 #include <stdlib.h>
@@ -239,7 +239,8 @@ static bool
 children_hold(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept)
 {
     lw_object_view view = {0};
-    bool unchanged = node->has_attributes && lw_attributes_unchanged(&node->attributes, value);
+    bool steady = node->has_attributes && !tree->runs_code;
+    bool unchanged = steady && lw_attributes_unchanged(&node->attributes, value);
     if (!unchanged) {
         node->attributes.type = NULL; /* what the children remember is about to be of another state */
     }
@@ -254,13 +255,16 @@ children_hold(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObjec
         }
         else {
             of_child = lw_read_attribute(&view, value, child->key);
-            child->remembered = view.from_dict ? of_child : NULL;
+            child->remembered = steady && view.from_dict ? of_child : NULL;
+            if (!steady) {
+                view = (lw_object_view){0};
+            }
         }
         if (!lw_node_holds(tree, child, of_child, kept)) {
             return false;
         }
     }
-    if (node->has_attributes && !unchanged) {
+    if (steady && !unchanged) {
         lw_attributes_remember(&node->attributes, value, &view);
     }
     return true;

@@ -63,6 +63,7 @@ struct lw_guard_tree {
     Py_ssize_t n_nodes, n_checks, n_relations, n_state;
     int n_slots, first_root;
     bool dead;
+    bool runs_code; /* to hash a key of the user's: then nothing borrowed is kept from one reading to the next */
     int *handed; /* slots of what a successful check hands over: the graph's inputs, then others */
     int n_inputs, n_extras;
     lw_stamps *sets[LW_MAX_STAMPS]; /* most recently used first */

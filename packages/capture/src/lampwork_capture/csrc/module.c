@@ -15,8 +15,9 @@ PyInit__native(void)
     if (module == NULL) {
         return NULL;
     }
-    if (lw_frame_setup() < 0 || lw_cache_setup(module) < 0 || lw_hook_setup(module) < 0 || lw_tail_setup(module) < 0 || lw_callable_setup(module) < 0
-        || lw_or_none_setup(module) < 0 || lw_guard_setup(module) < 0) {
+    if (lw_frame_setup() < 0 || lw_cache_setup(module) < 0 || lw_hook_setup(module) < 0 || lw_tail_setup(module) < 0
+        || lw_callable_setup(module) < 0 || lw_module_call_setup(module) < 0 || lw_or_none_setup(module) < 0
+        || lw_guard_setup(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

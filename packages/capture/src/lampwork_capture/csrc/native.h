@@ -1,6 +1,7 @@
 /* Shared declarations of lampwork_capture._native: the frame hook, the code cache and the guard tree.
  *
- * Invariants: everything here runs with the GIL held; nothing of the user's program runs during a look-up.
+ * Invariants: everything here runs with the GIL held; of the user's program nothing runs during a look-up but the hashes
+ * and comparisons of keys.
  */
 #ifndef LAMPWORK_NATIVE_H
 #define LAMPWORK_NATIVE_H
@@ -77,7 +78,7 @@ extern PyTypeObject lw_entry_type;
 int lw_cache_setup(PyObject *module);
 lw_code_extra *lw_cache_find(PyCodeObject *code);
 lw_code_extra *lw_cache_make(PyCodeObject *code); /* NULL with an exception */
-/* Borrowed; a skip entry too. `*handed`, NULL before, becomes what the entry's guards hand over, if anything. */
+/* A new reference, or NULL; a skip entry too. `*handed`, NULL before, becomes what the entry's guards hand over, if any. */
 lw_entry *lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope, PyObject **handed);
 int lw_cache_add(PyCodeObject *code, lw_entry *entry, PyObject *owner);
 int lw_cache_add_skip(PyCodeObject *code, PyObject *owner, bool recursive);
@@ -152,6 +153,10 @@ lw_code_free_name(PyCodeObject *code, Py_ssize_t index)
 /* callable.c */
 
 int lw_callable_setup(PyObject *module);
+
+/* module_call.c */
+
+int lw_module_call_setup(PyObject *module);
 
 /* or_none.c */
 

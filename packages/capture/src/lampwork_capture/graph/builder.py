@@ -30,9 +30,12 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..graph_break import BreakId, GraphBreak
+from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import UserLine
 from ..source import Source
+from .fake_inputs import fake_input
+from .fake_results import FakeResults
+from .late_reads import LateRead
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .value_free import without_value
@@ -88,6 +91,8 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         super().__init__(allow_non_fake_inputs=False)
         self.operators: list[Any] = []
         self.written: set[int] = set()  # the storages that the node wrote to
+        self.may_raise = False  # whether an operator of the node raises for some data
+        self._running: list[Any] = []  # operators that are being run, the outermost first
         self.draws_random = False  # whether any operator so far draws random numbers
 
     def take_symbols(self, env: Any) -> None:
@@ -102,7 +107,15 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         self.draws_random = self.draws_random or _draws_random(func, args, kwargs or {})
         if func._schema.is_mutable:
             self.written.update(_written_storages(func._schema, args, kwargs or {}))
-        return super().__torch_dispatch__(func, types, args, kwargs or {})
+        self._running.append(func)
+        try:
+            result = super().__torch_dispatch__(func, types, args, kwargs or {})
+        finally:
+            self._running.pop()
+        if not self.may_raise and _may_raise(func, args, result):
+            # One with a kernel of its own does not run what stands for it on fake tensors
+            self.may_raise = all(map(_is_composite, self._running))
+        return result
 
 
 class GraphBuilder:
@@ -110,6 +123,7 @@ class GraphBuilder:
 
     def __init__(self, scalars: ScalarInputs) -> None:
         self._open = [OpenGraph()]  # the root graph and the subgraphs that are being traced, innermost last
+        self._results = FakeResults()
         self.scalars = scalars
         # by id of the real tensor, which is kept alive, or by the source of a number
         self._inputs: dict[Hashable, tuple[torch.fx.Node, GraphInput]] = {}
@@ -119,6 +133,7 @@ class GraphBuilder:
         self._input_storages: set[int] = set()
         self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
         self.runs_later = False  # whether what is being traced runs at another time: the backward of a function
+        self.late_reads: dict[tuple[str, str], LateRead] = {}  # what a `backward` in it reads, by module and name
         self.is_rerun = False  # whether the frame runs again, as plain Python, when the graph raises
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
@@ -185,7 +200,7 @@ class GraphBuilder:
             return known[0]
         check_tensor_kind(tensor, source)
         with torch.inference_mode(tensor.is_inference()), _C._DisableFuncTorch():
-            fake = self.fake_mode.from_tensor(tensor, static_shapes=True)
+            fake = fake_input(self.fake_mode, tensor)
         node = self._add_placeholder(id(tensor), source, tensor, fake)
         self._node_of_fake[id(fake)] = node
         self._input_storages.add(fake.untyped_storage()._cdata)
@@ -267,7 +282,7 @@ class GraphBuilder:
         node.meta["lampwork_mutates"] = mutates
         self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
         node.meta["lampwork_operators"] = len(operators)
-        raises = _target_may_raise(op, target) or any(_may_raise(operator, result) for operator in operators)
+        raises = _target_may_raise(op, target) or self.fake_mode.may_raise
         node.meta[MAY_RAISE] = raises
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
         node.meta[IMPURE] = (
@@ -288,6 +303,7 @@ class GraphBuilder:
         self, target: Callable[..., Any], args: Sequence[Any], user_line: UserLine | None
     ) -> torch.fx.Node:
         """Record a call that changes torch's state and that the caller makes itself, outside the fake mode."""
+        self._results.forget()
         node = self.graph.call_function(target, tuple(args))
         self._operations += 1
         node.meta[EXAMPLE] = None
@@ -311,7 +327,7 @@ class GraphBuilder:
     def _run_with_numbers(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         """Run an operation that may take symbolic numbers: what cannot be done with one is done with its value."""
         if not any(isinstance(leaf, _NUMBERS) for leaf in tree_leaves((args, kwargs))):
-            result, operators = self._run_fake(op, target, args, kwargs)
+            result, operators = self._run_or_recall(op, target, args, kwargs)
             if self.scalars:
                 self._decide_sizes(result)
             return result, operators
@@ -333,9 +349,27 @@ class GraphBuilder:
                     if isinstance(size, torch.SymInt) and not size >= 2:
                         self.scalars.settle(size)
 
+    def _run_or_recall(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
+        """Run an operation, or take what an equal one gave before."""
+        mode = self.fake_mode
+        call = None if self.is_in_subgraph else self._results.call_of(target, args, kwargs)
+        if call is None:
+            return self._run_fake(op, target, args, kwargs)
+        known = self._results.recall(mode, call)
+        if known is not None:
+            mode.written = set()
+            return known
+        drew, mode.draws_random = mode.draws_random, False
+        result, operators = self._run_fake(op, target, args, kwargs)
+        if not (mode.draws_random or mode.written or any(_may_mutate(operator) for operator in operators)):
+            self._results.remember(call, result, operators)
+        mode.draws_random |= drew
+        return result, operators
+
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []
         self.fake_mode.written = set()
+        self.fake_mode.may_raise = False
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
             with self.fake_mode:
@@ -348,9 +382,8 @@ class GraphBuilder:
                 BreakId.DATA_DEPENDENT_VALUE, f"`{_target_name(target)}` needs the data of a tensor ({error.func})"
             ) from error
         except DynamicOutputShapeException as error:
-            raise GraphBreak(
-                BreakId.DATA_DEPENDENT_VALUE, f"the shape of `{_target_name(target)}` depends on data ({error.func})"
-            ) from error
+            cause = f"the shape of `{_target_name(target)}` depends on data ({error.func})"
+            raise ShapeOfDataBreak(cause) from error
         except (UnsupportedOperatorException, NotImplementedError) as error:
             raise GraphBreak(
                 BreakId.FAKE_TENSOR_FAILED, f"`{_target_name(target)}` has no fake implementation: {error}"
@@ -381,6 +414,11 @@ class GraphBuilder:
     def has_operations(self) -> bool:
         """Whether anything but inputs was recorded."""
         return self._operations > 0
+
+    @property
+    def operations(self) -> int:
+        """How many operations were recorded so far."""
+        return self._operations
 
     # The end
 
@@ -461,6 +499,11 @@ def _may_mutate(operator: Any) -> bool:
     return schema is None or schema.is_mutable
 
 
+def _is_composite(operator: Any) -> bool:
+    """Whether an operator runs others, on real tensors too."""
+    return operator.has_kernel_for_dispatch_key(_C.DispatchKey.CompositeImplicitAutograd)
+
+
 def _is_random(operator: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(operator, "tags", ())
 
@@ -491,6 +534,7 @@ _RAISING = frozenset(
      "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
      "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
 )  # fmt: skip
+_PUTS = frozenset({"index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put"})
 _LINALG_OF_ANY_DATA = frozenset(
     {"linalg_vector_norm", "linalg_cross", "linalg_vecdot", "linalg_diagonal", "linalg_multi_dot", "linalg_vander"}
 )
@@ -512,7 +556,7 @@ def _target_may_raise(op: str, target: Any) -> bool:
     return not own or getattr(target, "__name__", "") in _RAISING
 
 
-def _may_raise(operator: Any, result: Any) -> bool:
+def _may_raise(operator: Any, args: Sequence[Any], result: Any) -> bool:
     """Whether an operator can raise depending on the data of its inputs."""
     name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
     if getattr(operator, "namespace", "aten") not in _OWN_NAMESPACES:
@@ -523,7 +567,18 @@ def _may_raise(operator: Any, result: Any) -> bool:
         return isinstance(result, torch.Tensor) and not (result.is_floating_point() or result.is_complex())
     if name.startswith(("linalg_", "_linalg_")):
         return name not in _LINALG_OF_ANY_DATA
+    if name in _PUTS and _puts_at_mask(*args[:3]):
+        return False
     return name in _RAISING or name.startswith(("_assert", "_functional_assert"))
+
+
+def _puts_at_mask(written: torch.Tensor, indices: Sequence[torch.Tensor | None], values: torch.Tensor) -> bool:
+    """Whether something is written wherever one mask is true, and fits however many these places are."""
+    given = [(position, index) for position, index in enumerate(indices) if index is not None]
+    if len(given) != 1 or given[0][1].dtype is not torch.bool:
+        return False
+    position, mask = given[0]
+    return values.dim() <= written.dim() - position - mask.dim()
 
 
 def _quantizes(operator: Any) -> bool:

@@ -197,12 +197,11 @@ class GuardSetBuilder:
     """Collects facts once each, in the order they were needed. `freeze()` ends it."""
 
     def __init__(self) -> None:
-        self._guards: dict[Fact, Guard] = {}
+        self._lines: dict[Fact, UserLine | None] = {}  # of each fact the line that needed it first
         self._late: list[Callable[[], Iterable[Guard]]] = []
 
     def add(self, fact: Fact, user_line: UserLine | None = None) -> None:
-        if fact not in self._guards:
-            self._guards[fact] = Guard(fact, user_line)
+        self._lines.setdefault(fact, user_line)
 
     def extend(self, facts: Iterable[Fact], user_line: UserLine | None = None) -> None:
         for fact in facts:
@@ -214,7 +213,7 @@ class GuardSetBuilder:
 
     def freeze(self) -> GuardSet:
         late = [guard for guards in self._late for guard in guards()]
-        return GuardSet((*self._guards.values(), *late))
+        return GuardSet((*(Guard(fact, line) for fact, line in self._lines.items()), *late))
 
 
 @dataclass(frozen=True, slots=True)

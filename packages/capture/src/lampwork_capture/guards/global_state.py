@@ -174,6 +174,8 @@ STATE: tuple[StateReader, ...] = (
     StateReader("dispatch modes", _dispatch_modes),
 )
 
+HANDLED_BY_CALLER = "exception handled by a caller"
+
 # State that few programs ask for: guarded only where one does
 ON_DEMAND: tuple[StateReader, ...] = (
     StateReader(
@@ -213,7 +215,7 @@ ON_DEMAND: tuple[StateReader, ...] = (
     StateReader("cuda initialized", torch.cuda.is_initialized),
     StateReader("cuda stream capturing", torch.cuda.is_current_stream_capturing),
     StateReader("registrations of abstract classes", abc.get_cache_token),
-    StateReader("an exception is being handled", lambda: sys.exc_info()[1] is not None),
+    StateReader(HANDLED_BY_CALLER, sys.exc_info),
 )
 
 _BY_NAME = {reader.name: reader for reader in (*STATE, *ON_DEMAND)}

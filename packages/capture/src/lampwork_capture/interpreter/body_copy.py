@@ -43,6 +43,7 @@ class CodeCopy:
         self.user_locals = frozenset(
             name for name in code.co_varnames if name not in own and not name.startswith(OWN_PREFIX)
         )
+        self.has_shapes_of_data = False  # resumes behind an operation whose result has a shape that depends on data
         self._made: dict[Any, Any] = {}
 
     def made(self, key: Any, make: Callable[[], Any]) -> Any:

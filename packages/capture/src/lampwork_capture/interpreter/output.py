@@ -20,6 +20,7 @@ from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, p
 from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..graph.builder import TracedGraph
+from ..graph.late_reads import checking_late_reads
 from ..graph.rerun import RERUN, or_rerun
 from ..graph_break import BreakId, GraphBreak
 from ..guards.tree import NOTHING_HANDED, Handed
@@ -233,6 +234,8 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
             traced = None
         else:
             compiled = compile_graph(traced)
+            if tracer.graph.late_reads:
+                compiled = checking_late_reads(compiled, tuple(tracer.graph.late_reads.values()))
             if tracer.graph.is_rerun:
                 compiled = or_rerun(compiled, draws_random=tracer.graph.fake_mode.draws_random)
             handed = handed_by_check(tracer, traced, body.preloads)

@@ -48,6 +48,11 @@ class GlobalScope:
     def variables(self) -> dict[str, Any]:
         return self._variables
 
+    @property
+    def module(self) -> str | None:
+        """The import name of the module whose namespace this is; None if it is of none."""
+        return self._module
+
     def source_of(self, name: str) -> Source:
         """Where a global of this namespace comes from."""
         if self._is_root:
@@ -124,7 +129,10 @@ class GlobalScope:
 
     def emit_namespace(self, emitter: ValueEmitter) -> None:
         """Push the dict of globals itself."""
-        if self._module is not None:
+        if self._is_root:
+            emitter.begin_call(globals)
+            emitter.call(0)
+        elif self._module is not None:
             emitter.load_source(ModuleSource(self._module))
             emitter.load_attribute("__dict__")
         elif self._function_source is not None:

@@ -15,12 +15,13 @@ import torch
 
 from ..bytecode.version import PY311, PYTHON
 from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
+from ..graph.late_reads import LateRead
 from ..graph.scalar_inputs import ScalarInputs
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, SameObject, UserLine
 from ..guards.global_state import read_global_state
 from ..skip_policy import PROTECTED_MARK, CallPolicy, SkipPolicy
-from ..source import CellObjectSource, CellSource, FrameScope, LocalSource, Source
+from ..source import AttributeSource, CellObjectSource, CellSource, FrameScope, GlobalSource, LocalSource, Source
 from ..variables import builder
 from ..variables.base import ObservedException, Value
 from ..variables.cell import CellValue
@@ -44,11 +45,11 @@ from .scope import GlobalScope
 from .side_effects import SideEffects
 
 _DEEPEST = 60
-_HANDLING = "an exception is being handled"  # in the table of global state
 SKIPS_END_FOR = PYTHON >= (3, 12)
 _MOST_ITERATIONS = 5_000
 _GENERATOR = 0x20
-_READ_LATER = (bool, int, float, complex, str, bytes, list, dict, set, tuple)
+_COMPARED_LATER = (bool, int, float, complex, str, bytes)
+_READ_LATER = (*_COMPARED_LATER, list, dict, set, tuple)
 _AUTOGRAD: Any = vars(torch._C)["_autograd"]
 _NOT_PLAIN = 0x80 | 0x100 | 0x200  # coroutine, iterable coroutine, async generator
 
@@ -77,7 +78,7 @@ class FrameTracer:
         self.guards = GuardSetBuilder()
         self.guards.add_late(scalars.guards)
         self.handled: Value | None = None
-        self._handles_outside = sys.exc_info()[1] is not None  # whether a caller of the frame handles an exception
+        self.called_from_handler = sys.exc_info()[1] is not None
         self.function_modes: Sequence[Value] = ()
         self.given_members: dict[tuple[int, str], Value] = {}
         self.visited: set[int] = set()
@@ -161,6 +162,13 @@ class FrameTracer:
     def module_name(self) -> str | None:
         return self.frame.scope.variables.get("__name__")
 
+    def frame_above(self, level: int) -> tuple[SymbolicFrame | None, int]:
+        """The frame `level` callers above the one that is traced; None and how many above the root."""
+        frame: SymbolicFrame | None = self.frame
+        while frame is not None and level > 0:
+            frame, level = frame.parent, level - 1
+        return frame, 0 if frame is not None else level + 1
+
     def user_stack(self) -> tuple[UserLine, ...]:
         """The user's lines that are being traced, outermost first."""
         lines: list[UserLine] = []
@@ -175,9 +183,17 @@ class FrameTracer:
 
     def wrap(self, obj: Any, source: Source) -> Value:
         if self.graph.runs_later and isinstance(obj, _READ_LATER) and not self.policy.is_torch(self.frame.code):
+            self._read_later(obj, source)
+        return builder.wrap(self, obj, source)
+
+    def _read_later(self, obj: Any, source: Source) -> None:
+        """A `backward` reads something: a plain value of a module is compared when it runs; else the graph breaks."""
+        name = source.name if isinstance(source, (GlobalSource, AttributeSource)) else ""
+        module = self.frame.scope.module
+        if type(obj) not in _COMPARED_LATER or module is None or source != self.frame.scope.source_of(name):
             cause = f"a `backward` that reads `{source}`: it runs later, when that may have changed"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
-        return builder.wrap(self, obj, source)
+        self.graph.late_reads[module, name] = LateRead(module, name, self.user_line)
 
     def wrap_unread(self, value: Value) -> Value:
         """Wrap a local of the root frame at its first use."""
@@ -227,6 +243,10 @@ class FrameTracer:
             ) from error
         if node.meta.get(MAY_RAISE):
             self._allow_raising(target)
+        if self.graph.late_reads and self.graph.writes_inputs:
+            read = next(iter(self.graph.late_reads.values()))
+            cause = f"a `backward` that reads `{read.name}`, in a graph that writes to its inputs"
+            raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
         if self.graph.is_rerun and self.graph.writes_inputs:
             cause = f"`{getattr(target, '__name__', target)}` writes to a tensor after an operation that may raise"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
@@ -264,15 +284,6 @@ class FrameTracer:
     def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
         values = [arg if isinstance(arg, Value) else self.constant(arg) for arg in args]
         raise_value(self, ExceptionValue.of(exception_type, values))
-
-    def handled_by_callers(self) -> Value:
-        """The exception that is handled where the traced program itself handles none: None, as is then guarded."""
-        if self._handles_outside:
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "the exception that a caller of the frame is handling")
-        if _HANDLING not in self.graph.asked_state:
-            self.graph.asked_state.add(_HANDLING)
-            self.guard(GlobalStateIs(GLOBAL_STATE, ((_HANDLING, False),)))
-        return self.constant(None)
 
     def is_tracing_through(self, code: Any) -> bool:
         return self.policy.of_code(code) is CallPolicy.INLINE

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch.fx
 
     from ..graph.builder import GraphBuilder
+    from ..interpreter.frame import SymbolicFrame
     from ..interpreter.reconstruct import ValueEmitter
     from ..interpreter.scope import GlobalScope
     from ..interpreter.side_effects import SideEffects
@@ -182,11 +183,16 @@ class Tracer(Protocol):
     side_effects: SideEffects
     given_members: dict[tuple[int, str], Value]  # by id of a module and name: `torch.func.functional_call` runs
     function_modes: Sequence[Value]  # modes of the traced program that take over calls of torch, outermost first
-    handled: Value | None  # the exception that is being handled, as `sys.exception()` would give it
+    handled: Value | None  # the exception that is being handled in the frames that are traced
+    called_from_handler: bool  # a caller of the frame handles one
 
     @property
     def user_line(self) -> UserLine:
         """The user's line that is being traced."""
+        ...
+
+    def frame_above(self, level: int) -> tuple[SymbolicFrame | None, int]:
+        """The frame `level` callers above the one that is traced; None and how many above the root."""
         ...
 
     @property
@@ -303,10 +309,6 @@ class Tracer(Protocol):
 
     def closed(self, context: GraphContextValue) -> None:
         """A context was left in the graph."""
-        ...
-
-    def handled_by_callers(self) -> Value:
-        """What `sys.exception()` gives where the traced program itself handles nothing: None, guarded, or a break."""
         ...
 
     def is_tracing_through(self, code: Any) -> bool:

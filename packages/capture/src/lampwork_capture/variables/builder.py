@@ -20,11 +20,22 @@ import torch.fx
 from torch._library.custom_ops import CustomOpDef
 from torch.nn.attention import SDPBackend
 
+from .. import _native
 from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
-from ..source import AttributeSource, CellSource, GlobalSource, LocalSource, ModuleSource, Source, TypeSource
+from ..source import (
+    ArrayTensorSource,
+    AttributeSource,
+    CellSource,
+    GlobalSource,
+    LocalSource,
+    ModuleSource,
+    Source,
+    TypeSource,
+)
 from . import (
+    array,
     autograd_function,
     builtin_types,
     checkpoint,
@@ -45,8 +56,10 @@ from . import (
     module_conversion,
     namespace,
     ordering,
+    partial,
     paths,
     regex,
+    removable_handle,
     super_value,
     text_format,
     transform,
@@ -73,6 +86,7 @@ from .tuple import TupleValue, is_struct_sequence
 # Imported because they register what they model
 MODELS: tuple[ModuleType, ...] = (
     regex,
+    array,
     autograd_function,
     builtin_types,
     checkpoint,
@@ -93,7 +107,9 @@ MODELS: tuple[ModuleType, ...] = (
     module_conversion,
     namespace,
     ordering,
+    partial,
     paths,
+    removable_handle,
     super_value,
     text_format,
     transform,
@@ -150,13 +166,14 @@ def _guard_alias(tracer: Tracer, value: Value, obj: Any, source: Source) -> None
 
 
 def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
-    if isinstance(obj, torch.Tensor):
+    # Never isinstance: it asks an object of another class for its `__class__`, which may run the user's code
+    if issubclass(cls, torch.Tensor):
         return _wrap_tensor(tracer, obj, source)
-    if isinstance(obj, type):
+    if issubclass(cls, type):
         if not isinstance(source, TypeSource):
             tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return ClassValue(obj, source)
-    if isinstance(obj, ModuleType):
+    if issubclass(cls, ModuleType):
         tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return PythonModuleValue(obj, source)
     if callable(obj):
@@ -167,7 +184,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     if cls is _LRU_CACHE:
         tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return LruCacheValue(obj, source)
-    if isinstance(obj, BuiltinFunctionType):
+    if cls is BuiltinFunctionType:
         owner = wrap(tracer, obj.__self__, AttributeSource(source, "__self__"))
         tracer.guard(TypeIs(source, cls))
         tracer.guard(ConstantIs(AttributeSource(source, "__name__"), ByIdentity(obj.__name__)))
@@ -175,7 +192,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     wrapper = wrapper_of(cls)
     if wrapper is not None:
         return wrapper(tracer, obj, source)
-    if isinstance(obj, _ALIAS_TYPES):
+    if issubclass(cls, _ALIAS_TYPES):
         tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return ConstantValue(obj, source)
     tracer.guard(TypeIs(source, cls))
@@ -183,7 +200,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
         fields: Any = obj
         parts = [wrap(tracer, item, AttributeSource(source, name)) for name, item in zip(_names_of(cls), fields)]
         return TupleValue(parts, cls, source, fields)
-    if is_immutable(cls) and not isinstance(obj, BaseException):
+    if is_immutable(cls) and not issubclass(cls, BaseException):
         return OpaqueValue(obj, source, GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is of class {cls.__name__}"))
     return wrap_object(tracer, obj, source)
 
@@ -198,12 +215,13 @@ def _known_callable(tracer: Tracer, obj: Any, source: Source | None) -> Value | 
         return BuiltinValue(obj, source)
     if is_graph_function(obj):
         return TorchFunctionValue(obj, source)
-    if isinstance(obj, CustomOpDef):  # its call is that of its operator
+    cls = type(obj)
+    if issubclass(cls, CustomOpDef):  # its call is that of its operator
         operator: Any = obj._opoverload
         return TorchFunctionValue(operator)
-    if isinstance(obj, _METHOD_TYPES):
+    if cls in _METHOD_TYPES:
         return BuiltinValue(obj, source)
-    if isinstance(obj, BuiltinFunctionType) and (obj.__self__ is None or isinstance(obj.__self__, (ModuleType, type))):
+    if cls is BuiltinFunctionType and (obj.__self__ is None or issubclass(type(obj.__self__), (ModuleType, type))):
         return BuiltinValue(obj, source)
     return None
 
@@ -235,9 +253,9 @@ def _wrap_tensor(tracer: Tracer, obj: torch.Tensor, source: Source) -> Value:
 
 def constant(tracer: Tracer, obj: Any) -> Value:
     """The value of an object that is known without a guard: literals, classes, library functions, fresh containers."""
-    if is_literal(obj) or type(obj) in DERIVED_TYPES or isinstance(obj, _ALIAS_TYPES):
-        return ConstantValue(obj)
     cls = type(obj)
+    if is_literal(obj) or cls in DERIVED_TYPES or issubclass(cls, _ALIAS_TYPES):
+        return ConstantValue(obj)
     if cls in SYMBOLIC_TYPES:
         return symbolic_number(tracer, obj)
     if cls in (tuple, torch.Size) or is_struct_sequence(cls):
@@ -266,15 +284,16 @@ def _is_immutable(obj: Any) -> bool:
 
 
 def _constant_object(tracer: Tracer, obj: Any) -> Value:
-    if isinstance(obj, type):
+    cls = type(obj)
+    if issubclass(cls, type):
         return ClassValue(obj)
-    if isinstance(obj, ModuleType):
+    if issubclass(cls, ModuleType):
         return PythonModuleValue(obj, ModuleSource(obj.__name__))
     if callable(obj):
         function = _known_callable(tracer, obj, None)
         if function is not None:
             return function
-    if isinstance(obj, FunctionType):
+    if cls is FunctionType:
         obj = behind_tags(obj)
         return SourcedFunctionValue(obj, _source_by_name(obj), by_identity=True)
     source = None
@@ -282,7 +301,7 @@ def _constant_object(tracer: Tracer, obj: Any) -> Value:
         source = _source_by_name(obj)
         if source is not None:
             return LruCacheValue(obj, source)
-    if isinstance(obj, BuiltinFunctionType):
+    if cls is BuiltinFunctionType:
         return BoundMethodValue(constant(tracer, obj.__self__), obj.__name__)
     raise GraphBreak(BreakId.GENERIC_OBJECT, f"an object of class {type(obj).__name__} is not modelled")
 
@@ -363,7 +382,8 @@ def final_facts(tracer: Tracer, mutated: Sequence[Value]) -> None:
             tracer.guard(AllDistinct(value.source, others))
     _check_namespaces(tracer, mutated)
     if tracer.graph.mutates_inputs:
-        sources = [entry.source for entry in tracer.graph.inputs if not entry.is_number]
+        inputs = [entry.source for entry in tracer.graph.inputs if not entry.is_number]
+        sources = [source.base if isinstance(source, ArrayTensorSource) else source for source in inputs]
         if len(sources) > 1:
             tracer.guard(AllDistinct(sources[0], tuple(sources[1:])))
 
@@ -384,12 +404,11 @@ def _check_namespaces(tracer: Tracer, mutated: Sequence[Value]) -> None:
         if type(obj) is dict and isinstance(value.source, (LocalSource, GlobalSource, CellSource))
     ]
     for obj, value in list(known.values()):
-        if isinstance(obj, type) or not type(obj).__dictoffset__:
+        if issubclass(type(obj), type):
             continue
-        try:
-            namespace = object.__getattribute__(obj, "__dict__")
-        except AttributeError:
-            continue  # one that only C code sees, like that of a TypeVar from 3.12
+        namespace = _native.instance_dict(obj)
+        if namespace is None:
+            continue
         entry = known.get(id(namespace))
         if entry is not None and (id(value) in changed or id(entry[1]) in changed):
             raise SkipFrame(BreakId.FRAME_NOT_MODELLED, cause)

@@ -36,7 +36,7 @@ from .set import set_contents
 from .sym_scalar import compute_number, is_symbolic
 from .tensor import TensorValue, is_users
 from .torch_function import guarded_state
-from .user_object import MISSING, ObjectValue, call_slot, find_in_class, is_overridden
+from .user_object import ObjectValue, call_slot, find_in_class, is_callable, is_overridden
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -342,8 +342,7 @@ def _source_of_class(tracer: Tracer, cls: type) -> Source:
 
 @handles(callable)
 def callable_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    cls = _one(tracer, args, kwargs, callable).python_type()
-    return tracer.constant(find_in_class(cls, "__call__")[0] is not MISSING)
+    return tracer.constant(is_callable(_one(tracer, args, kwargs, callable)))
 
 
 @handles(hash)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
+from types import FunctionType, NoneType
 from typing import Any
 
 from ..graph_break import BreakId, GraphBreak
 from . import operators
-from .base import Tracer, Value
+from .base import ObservedException, Tracer, Value
 from .constant import ConstantIteratorValue, ConstantValue, fold, fold_call
 from .dict import DictValue, DictViewValue, dict_contents
 from .iterator import (
+    ComputedIterator,
     EnumerateValue,
     FilterValue,
     FixedIteratorValue,
     MapValue,
+    ReversedIteratorValue,
     ZipValue,
 )
 from .list import ListValue
@@ -28,7 +31,7 @@ from .set import convert_set, make_set
 from .sym_scalar import convert_number, is_symbolic
 from .tensor import TensorValue
 from .tuple import TupleValue
-from .user_object import MISSING, ObjectValue, find_in_class, is_overridden
+from .user_object import MISSING, ObjectValue, find_in_class, is_callable, is_overridden
 
 
 @handles(list)
@@ -74,7 +77,10 @@ def make_ordered_dict(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str
 
 @handles(defaultdict)
 def make_default_dict(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    made = DictValue({}, defaultdict, factory=args[0].realize() if args else None)
+    factory = args[0].realize() if args else None
+    if factory is not None and not is_callable(factory) and factory.python_type() is not NoneType:
+        tracer.raise_observed(TypeError, "first argument must be callable or None")
+    made = DictValue({}, defaultdict, factory=factory)
     made.m_update(tracer, *args[1:], **kwargs)
     return made
 
@@ -186,20 +192,40 @@ def make_filter(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
     return FilterValue(args[0].realize(), args[1].realize().iterate(tracer), filter)
 
 
+def _reversed_by_index(value: ObjectValue, length: int) -> Value:
+    """The old protocol backwards: `__getitem__` from the last index down to 0."""
+    position = [length]
+
+    def produce(tracer: Tracer) -> Value | None:
+        position[0] -= 1
+        if position[0] < 0:
+            return None
+        try:
+            return operators.get_item(tracer, value, tracer.constant(position[0]))
+        except ObservedException as error:
+            if issubclass(error.value.python_type(), (IndexError, StopIteration)):
+                return None
+            raise
+
+    return ComputedIterator(reversed, [value], produce)
+
+
 @handles(reversed)
 def make_reversed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     value = args[0].realize()
-    if is_overridden(value.python_type(), "__reversed__"):
+    method, _ = find_in_class(value.python_type(), "__reversed__")
+    if isinstance(method, FunctionType):
         return value.call_method(tracer, "__reversed__", [], {})
+    is_sequence = method is not MISSING or hasattr(value.python_type(), "__getitem__")
     contents = dict_contents(value)
     if contents is not None or isinstance(value, DictViewValue):
         return FixedIteratorValue(value.unpack(tracer)[::-1], type(reversed({})))
     if isinstance(value, ConstantValue) and isinstance(value.obj, range):
         return ConstantIteratorValue(value.obj[::-1])
-    if value.kind in ("a set", "an iterator", "a generator"):
+    if method is None or not is_sequence or value.kind in ("a set", "an iterator", "a generator"):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not reversible")
+    if isinstance(value, (ListValue, TupleValue)) and value.owner is None:
+        return ReversedIteratorValue(value)
     if isinstance(value, ObjectValue) and value.payload is None:
-        indices = range(operators.length(tracer, value))[::-1]
-        items = [operators.get_item(tracer, value, tracer.constant(index)) for index in indices]
-        return FixedIteratorValue(items, reversed)
+        return _reversed_by_index(value, operators.length(tracer, value))
     return FixedIteratorValue(value.unpack(tracer)[::-1], reversed)

@@ -125,7 +125,8 @@ class ClassValue(Value):
         if source is None:
             return
         first = find_in_class(self.obj, name)[0] is raw  # not past another one, as by `super()`
-        if first and type(raw) is property and type(self.obj) in _PLAIN_METACLASSES and not is_immutable(self.obj):
+        is_plain = type(self.obj) in _PLAIN_METACLASSES and name not in _TYPE_GETTERS
+        if first and type(raw) is property and is_plain and not is_immutable(self.obj):
             tracer.guard(IdentityIs(AttributeSource(source, name), ByIdentity(raw)))  # the whole look-up in one
             return
         for cls in self.obj.__mro__[: self.obj.__mro__.index(owner)]:
@@ -207,6 +208,8 @@ class ClassValue(Value):
             return ClassNamespaceValue(self)
         if name == "__members__" and isinstance(self.obj, enum.EnumMeta):
             return tracer.constant(MappingProxyType).call(tracer, [tracer.constant(dict(self.obj.__members__))], {})
+        if name in _TYPE_GETTERS:
+            return self._from_type_getter(tracer, name)
         raw, owner = find_in_class(self.obj, name)
         if raw is MISSING:
             self.guard_missing(tracer, name)
@@ -230,6 +233,28 @@ class ClassValue(Value):
             found = self.class_attribute(tracer, name, raw, owner)
             return call_descriptor_get(tracer, found, tracer.constant(None), self)
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
+
+    def _from_type_getter(self, tracer: Tracer, name: str) -> Value:
+        """What a data descriptor of `type` answers: about this very class, nothing is inherited."""
+        if name in _SIZES:
+            return tracer.constant(getattr(self.obj, name))
+        if name in ("__abstractmethods__", "__annotations__"):
+            source = self.known_source()
+            found = self.own_attribute(tracer, name)
+            if found is not None:
+                return found
+            if name == "__abstractmethods__" and (source is not None or is_immutable(self.obj)):
+                if source is not None and not is_immutable(self.obj):
+                    tracer.guard(InstanceDictLacks(source, name))
+                tracer.raise_observed(AttributeError, name)
+        raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
+
+    def own_attribute(self, tracer: Tracer, name: str) -> Value | None:
+        """What the namespace of the class itself holds, None where that is nothing or cannot be told."""
+        source = self.known_source()
+        if source is None or name not in self.obj.__dict__:
+            return None
+        return tracer.wrap(self.obj.__dict__[name], ClassAttributeSource(source, name))
 
     def _from_metaclass(self, tracer: Tracer, name: str) -> Value:
         meta = type(self.obj)
@@ -405,7 +430,7 @@ class ClassValue(Value):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"an operator of the metaclass of {self.describe()}")
         if op in (operator.eq, operator.ne) and isinstance(other, ClassValue):
             return tracer.constant((self.obj is other.obj) is (op is operator.eq))
-        if op is operator.or_ and other.is_constant():
+        if op is operator.or_ and is_known(other):
             pair = (other.as_constant(), self.obj) if reflected else (self.obj, other.as_constant())
             return tracer.constant(pair[0] | pair[1])
         return None
@@ -502,6 +527,10 @@ class ClassMethodValue(Value):
 
 
 _PLAIN_METACLASSES: frozenset[type] = frozenset({type, type(Mapping)})
+_SIZES = frozenset({"__basicsize__", "__itemsize__", "__dictoffset__", "__weakrefoffset__"})
+_TYPE_GETTERS = frozenset(
+    name for name, raw in vars(type).items() if isinstance(raw, (GetSetDescriptorType, MemberDescriptorType))
+)
 _IMMUTABLE_FLAG = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
 _HEAP_FLAG = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 

@@ -37,7 +37,7 @@ DERIVED_TYPES: frozenset[type] = frozenset({range, torch.finfo, torch.iinfo, re.
 
 def is_literal(obj: Any) -> bool:
     """Whether an object is an immutable literal that ConstantIs can guard."""
-    return type(obj) in LITERAL_TYPES or isinstance(obj, enum.Enum)
+    return type(obj) in LITERAL_TYPES or issubclass(type(obj), enum.Enum)
 
 
 def _prints_exactly(number: complex) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
-from .function import PartialValue
+from .partial import PartialValue
 from .registry import handles
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class DescriptorValue(Value):
             if name in _PROPERTY_PARTS:
                 return self.parts[_PROPERTY_PARTS.index(name)] or tracer.constant(None)
             if name in _ACCESSORS:
-                return PartialValue(tracer.constant(_with_part), [self, tracer.constant(_ACCESSORS.index(name))], {})
+                return PartialValue.of(tracer.constant(_with_part), [self, tracer.constant(_ACCESSORS.index(name))], {})
             return super().get_attribute(tracer, name)
         assert self.parts[0] is not None
         return self.parts[0] if name in ("__func__", "__wrapped__") else self.parts[0].get_attribute(tracer, name)

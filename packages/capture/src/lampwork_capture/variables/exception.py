@@ -13,6 +13,8 @@ from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, Trac
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import GLOBAL_STATE, GlobalStateIs
+from ..guards.global_state import HANDLED_BY_CALLER
 from ..interpreter.side_effects import Deleted, emit_attribute_write
 from ..source import AttributeSource, Source
 from . import operators
@@ -156,6 +158,13 @@ class ExceptionValue(ObjectValue):
         if self.source is not None:
             tracer.side_effects.store_attribute(self, name, value)
 
+    def context(self, tracer: Tracer) -> Value:
+        """`__context__`, which for one that was raised where the frame handled nothing is what a caller handles."""
+        found = self.related(tracer, "__context__")
+        if self.source is None and found.is_constant() and found.as_constant() is None:
+            check_no_caller_handles(tracer)
+        return found
+
     def raised_while(self, tracer: Tracer, handled: Value | None) -> None:
         """The exception is raised while another is being handled: that becomes its context."""
         if not isinstance(handled, ExceptionValue) or handled is self:
@@ -192,9 +201,9 @@ class ExceptionValue(ObjectValue):
         match name:
             case "args":
                 return tracer.make_tuple(self.args(tracer))
-            case "__cause__" | "__context__" | "__suppress_context__":
-                if name == "__context__" and self.raised and self.source is None and name not in self._related:
-                    return tracer.handled_by_callers()
+            case "__context__":
+                return self.context(tracer)
+            case "__cause__" | "__suppress_context__":
                 return self.related(tracer, name)
             case "__traceback__":
                 if self.source is not None:
@@ -421,17 +430,33 @@ def exception_classes(tracer: Tracer, value: Value) -> tuple[type, ...]:
     return tuple(classes)
 
 
+def check_no_caller_handles(tracer: Tracer) -> None:
+    """Guard that no caller of the frame handles an exception; raise GraphBreak if one does: nothing is known of it."""
+    if tracer.called_from_handler:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "an exception that a caller of the frame handles")
+    if HANDLED_BY_CALLER not in tracer.graph.asked_state:
+        tracer.graph.asked_state.add(HANDLED_BY_CALLER)
+        tracer.guard(GlobalStateIs(GLOBAL_STATE, ((HANDLED_BY_CALLER, (None, None, None)),)))
+
+
+def handled_now(tracer: Tracer) -> Value | None:
+    """What `sys.exception()` gives; None: there is none."""
+    if tracer.handled is None:
+        check_no_caller_handles(tracer)
+    return tracer.handled
+
+
 @handles(sys.exc_info)
 def exc_info(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    error = tracer.handled
+    error = handled_now(tracer)
     if not isinstance(error, ExceptionValue):
-        return tracer.make_tuple([tracer.handled_by_callers()] * 3)
+        return tracer.make_tuple([tracer.constant(None)] * 3)
     return tracer.make_tuple([error.class_value, error, error.get_attribute(tracer, "__traceback__")])
 
 
 def handled_exception(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """`sys.exception()`."""
-    return tracer.handled or tracer.handled_by_callers()
+    return handled_now(tracer) or tracer.constant(None)
 
 
 if hasattr(sys, "exception"):

@@ -1,4 +1,4 @@
-"""Python functions: those of the user's program, those the frame makes, bound methods, and functools.partial.
+"""Python functions: those of the user's program, those the frame makes, and bound methods.
 
 Calling one binds the arguments as Python does and traces the body (`tracer.inline`). Invariants: a function that comes
 with the call (an argument, a closure) is guarded by its code, so that one made anew by each call is not recompiled; one
@@ -7,7 +7,6 @@ found in a module or class is guarded by identity; an error in binding is the us
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import CodeType, FunctionType, MethodType
@@ -85,7 +84,8 @@ class FunctionValue(Value):
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         if hasattr(FunctionType, name) and name not in ("__doc__", "__module__"):
             is_text = value.is_constant() and type(value.as_constant()) is str
-            if name not in ("__name__", "__qualname__") or not is_text:
+            is_annotations = name == "__annotations__" and issubclass(value.realize().python_type(), dict)
+            if not is_annotations and (name not in ("__name__", "__qualname__") or not is_text):
                 super().set_attribute(tracer, name, value)
         tracer.side_effects.store_attribute(self, name, value)
 
@@ -246,6 +246,11 @@ class MadeFunctionValue(FunctionValue):
 
     def describe(self) -> str:
         return f"the function `{self.code.co_name}`"
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """The globals that the body sees."""
+        return self._scope.variables
 
     def scope(self, tracer: Tracer) -> GlobalScope:
         return self._scope
@@ -617,102 +622,3 @@ def _cannot_bind(
 
 def _same_signature() -> None:
     """What the stand-ins for functions that cannot be called so are made of."""
-
-
-# functools
-
-
-class PartialValue(Value):
-    """A `functools.partial`."""
-
-    kind = "a partial"
-    __slots__ = ("args", "function", "kwargs")
-
-    def __init__(
-        self, function: Value, args: Sequence[Value], kwargs: Mapping[str, Value], source: Source | None = None
-    ) -> None:
-        super().__init__(source)
-        self.function = function
-        self.args = list(args)
-        self.kwargs = dict(kwargs)
-
-    def python_type(self) -> type:
-        return functools.partial
-
-    def truth(self, tracer: Tracer) -> bool:
-        return True
-
-    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        return tracer.tail_call(self, self.function, [*self.args, *args], {**self.kwargs, **kwargs})
-
-    def get_attribute(self, tracer: Tracer, name: str) -> Value:
-        match name:
-            case "func":
-                return self.function
-            case "args":
-                return tracer.make_tuple(self.args)
-            case "keywords":
-                pairs = [(tracer.constant(key), value) for key, value in self.kwargs.items()]
-                return tracer.make_dict(pairs)
-            case "__class__":
-                return tracer.constant(functools.partial)
-            case _ if not hasattr(functools.partial, name) and self.source is None:
-                tracer.raise_observed(AttributeError, f"'functools.partial' object has no attribute '{name}'")
-            case _:
-                return super().get_attribute(tracer, name)
-
-    def children(self) -> Sequence[Value]:
-        return (self.function, *self.args, *self.kwargs.values())
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        emitter.begin_call(functools.partial)
-        emitter.load_value(self.function)
-        for value in (*self.args, *self.kwargs.values()):
-            emitter.load_value(value)
-        emitter.call(1 + len(self.args), tuple(self.kwargs))
-
-
-@wraps_type(functools.partial)
-def wrap_partial(tracer: Tracer, obj: Any, source: Source) -> Value:
-    tracer.guard(TypeIs(source, functools.partial))
-    function = tracer.wrap(obj.func, AttributeSource(source, "func"))
-    args = tracer.wrap(obj.args, AttributeSource(source, "args")).unpack(tracer)
-    kwargs = tracer.wrap(obj.keywords, AttributeSource(source, "keywords"))
-    named = dict(tracer.items_of_mapping(kwargs))
-    return PartialValue(function, args, named, source)
-
-
-@handles(functools.partial)
-def make_partial(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    function = args[0].realize()
-    if isinstance(function, PartialValue):
-        return PartialValue(function.function, [*function.args, *args[1:]], {**function.kwargs, **kwargs})
-    return PartialValue(function, args[1:], kwargs)
-
-
-@handles(functools.update_wrapper)
-def update_wrapper(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    """Names and documentation of the wrapped function, as `functools.wraps` copies them."""
-    if len(args) > 2 or set(kwargs) - {"wrapped"}:
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "update_wrapper with its own list of attributes")
-    wrapper = args[0]
-    wrapped = args[1] if len(args) == 2 else kwargs["wrapped"]
-    target = wrapped.realize()
-    if isinstance(target, SourcedFunctionValue) and set(vars(target.function)) - {"__wrapped__"}:
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{target.describe()} has attributes of its own to be copied")
-    if not isinstance(target, FunctionValue):
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"functools.wraps of {target.describe()}")
-    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
-        wrapper.set_attribute(tracer, name, wrapped.get_attribute(tracer, name))
-    for name in tracer.side_effects.attribute_writes(target):
-        if name not in functools.WRAPPER_ASSIGNMENTS:
-            wrapper.set_attribute(tracer, name, wrapped.get_attribute(tracer, name))
-    wrapper.set_attribute(tracer, "__wrapped__", wrapped)
-    return wrapper
-
-
-@handles(functools.wraps)
-def wraps(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) != 1 or kwargs:
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "functools.wraps with its own list of attributes")
-    return PartialValue(tracer.constant(functools.update_wrapper), [], {"wrapped": args[0]})

@@ -1,7 +1,8 @@
 """What `id(x)` and the like give: a number that differs from call to call, known only by whose it is.
 
 Programs use it to tell objects apart: as a key, in comparisons. Invariant: two such numbers are equal exactly where
-their objects are the same one, which the guards hold; the number itself is never known while tracing.
+their objects are the same one, which the guards hold; the number itself is never known while tracing, nor whether two
+objects that the frame made, and may have dropped, had different ones.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import _thread
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
@@ -19,6 +21,9 @@ from .registry import handles
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
+
+
+_LASTING = (type, FunctionType, BuiltinFunctionType, ModuleType)  # objects of the program, not of a moment
 
 
 class UnknownNumberValue(Value):
@@ -42,7 +47,7 @@ class UnknownNumberValue(Value):
         """Whether both are the number of the same object."""
         if not isinstance(other, UnknownNumberValue) or other.function is not self.function:
             return False
-        return all(operators.is_same(tracer, mine, theirs) for mine, theirs in zip(self.args, other.args))
+        return all(_is_same(tracer, mine, theirs) for mine, theirs in zip(self.args, other.args))
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
         is_alike = isinstance(other, UnknownNumberValue) and other.function is self.function
@@ -61,6 +66,29 @@ class UnknownNumberValue(Value):
         for arg in self.args:
             emitter.load_value(arg)
         emitter.call(len(self.args))
+
+
+def _is_same(tracer: Tracer, left: Value, right: Value) -> bool:
+    """Whether two objects have the same number. Raises GraphBreak where one may have been made in the other's place."""
+    if operators.is_same(tracer, left, right):
+        return True
+    new = [v for v in (left, right) if v.source is None and not issubclass(v.python_type(), _LASTING)]
+    if len(new) == 2 and not _are_held(tracer, new):
+        raise GraphBreak(
+            BreakId.NOT_A_CONSTANT, "the identities of objects of the frame, which last as long as these do"
+        )
+    return False
+
+
+def _are_held(tracer: Tracer, values: Sequence[Value]) -> bool:
+    """Whether values are in locals, on stacks, or in what these hold: alive, as a number does not keep its object."""
+    held = [value for value in tracer.held_values() if value.kind != UnknownNumberValue.kind]
+    wanted = {id(value) for value in values} - {id(value) for value in held}
+    for value in held:
+        if not wanted:
+            break
+        wanted.difference_update(map(id, value.children()))
+    return not wanted
 
 
 class _NumberKey(IdentityKey):

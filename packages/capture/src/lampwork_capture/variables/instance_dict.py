@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import _native
 from ..guards.facts import DictKeysAre
 from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource
@@ -39,7 +40,7 @@ class InstanceDictValue(BuiltinObject):
         """All attribute names, in order, guarded."""
         names: list[str] = []
         if self.owner.obj is not None:
-            names = list(object.__getattribute__(self.owner.obj, "__dict__"))
+            names = list(_native.instance_dict(self.owner.obj) or ())
             tracer.guard(DictKeysAre(AttributeSource(self.owner.source, "__dict__"), tuple(names)))
         for name, write in tracer.side_effects.attribute_writes(self.owner).items():
             if write.value is DELETED:

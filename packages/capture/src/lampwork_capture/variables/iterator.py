@@ -154,7 +154,11 @@ class FixedIteratorValue(StepIterator):
         return tuple(self.items[self.index :])
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
-        _emit_iterator_over(emitter, self.items[self.index :])
+        left = self.items[self.index :]
+        if self.real_type is reversed:
+            _emit_iterator_over(emitter, left[::-1], reversed)
+        else:
+            _emit_iterator_over(emitter, left)
 
 
 class ZipValue(StepIterator):
@@ -302,6 +306,42 @@ class FilterValue(StepIterator):
         emitter.call(2)
 
 
+class ReversedIteratorValue(StepIterator):
+    """`reversed(list)` or `reversed(tuple)`: a position; it ends where the list has shrunk below it."""
+
+    __slots__ = ("index", "sequence")
+
+    def __init__(self, sequence: Any) -> None:
+        super().__init__()
+        self.sequence = sequence
+        self.index = len(sequence.items) - 1
+
+    def python_type(self) -> type:
+        return reversed if self.sequence.python_type() is tuple else type(reversed([]))
+
+    def advance(self, tracer: Tracer) -> Value:
+        if not 0 <= self.index < len(self.sequence.items):
+            raise End
+        self.index -= 1
+        return self.sequence.at(self.index + 1)
+
+    def children(self) -> Sequence[Value]:
+        return (self.sequence,)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        emitter.begin_call(reversed_at)
+        emitter.load_value(self.sequence)
+        emitter.load_constant(-1 if self.ended else self.index)
+        emitter.call(2)
+
+
+def reversed_at(sequence: Any, index: int) -> Any:
+    """Run time: a reversed iterator whose next item is the one at an index; -1: it has ended."""
+    iterator: Any = reversed(sequence)
+    iterator.__setstate__(index)
+    return iterator
+
+
 class ComputedIterator(StepIterator):
     """An itertools object: `produce` gives the next item or None; `rebuild` emits one that yields what is left.
 
@@ -374,15 +414,15 @@ def iterate(tracer: Tracer, value: Value) -> Value:
     return value.realize().iterate(tracer)
 
 
-def _emit_iterator_over(emitter: ValueEmitter, items: Sequence[Value]) -> None:
-    emitter.begin_call(iter)
+def _emit_iterator_over(emitter: ValueEmitter, items: Sequence[Value], make: Any = iter) -> None:
+    emitter.begin_call(make)
     for item in items:
         emitter.load_value(item)
     emitter.build_tuple(len(items))
     emitter.call(1)
 
 
-_ITER = iter  # the program may delete the builtin
+_ITER, _REVERSED = iter, reversed  # the program may delete the builtins
 
 
 def iterator_at(sequence: Any, index: int) -> Any:

@@ -84,7 +84,49 @@ def wrap_logger(tracer: Tracer, obj: Any, source: Source) -> Value:
     return LoggerValue(obj, source)
 
 
+_WARN_ARGUMENTS = ("message", "category", "stacklevel")
+
+
 @handles(warnings.warn)
 def warn(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    given = {**dict(zip(_WARN_ARGUMENTS, args)), **kwargs}
+    plain = len(args) <= len(_WARN_ARGUMENTS) and set(given) <= set(_WARN_ARGUMENTS) and "message" in given
+    if plain and all(map(is_known, given.values())):
+        known = {name: snapshot(value) for name, value in given.items()}
+        level = known.get("stacklevel", 1)
+        if type(level) is int:
+            _warn_of_place(tracer, known["message"], known.get("category"), max(level, 1) - 1)
+            return tracer.constant(None)
     _replay(tracer, warnings.warn, "`warnings.warn`", args, kwargs)
     return tracer.constant(None)
+
+
+def _warn_of_place(tracer: Tracer, message: Any, category: Any, level: int) -> None:
+    """Have a warning of the frame `level` above this one issued after the graph, for the line where that frame is."""
+    frame, beyond = tracer.frame_above(level)
+
+    def emit(emitter: ValueEmitter) -> None:
+        emitter.begin_call(warnings.warn if frame is None else warn_at)
+        emitter.load_constant(message)
+        emitter.load_constant(category)
+        if frame is None:
+            emitter.load_constant(1 + beyond)
+            emitter.call(3)
+        else:
+            emitter.load_constant(line.filename)
+            emitter.load_constant(line.line)
+            frame.scope.emit_namespace(emitter)
+            emitter.call(5)
+        emitter.pop()
+
+    if frame is not None:
+        line = frame.decoded.user_line(frame.index)
+    tracer.side_effects.at_replay(f"message {tracer.side_effects.count}", emit)
+
+
+def warn_at(message: Any, category: Any, filename: str, line: int, namespace: dict[str, Any]) -> None:
+    """Run time: `warnings.warn` as from a line of a module whose globals are `namespace`."""
+    registry = namespace.setdefault("__warningregistry__", {})
+    module = namespace.get("__name__")
+    name = module if isinstance(module, str) else "<string>"
+    warnings.warn_explicit(message, category or UserWarning, filename, line, name, registry)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import builtins
 import collections
 import functools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
 _NAMED_TUPLE: Any = collections.namedtuple
+_READ_AT_MAKING = frozenset({"__qualname__", "__slots__", "__module__", "__doc__"})  # by `type` itself
 _HEAP_TYPE = 1 << 9  # a flag of classes that are made at run time
 
 
@@ -61,15 +63,17 @@ def _stand_in(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> 
 
 
 class MadeClassValue(ClassValue):
-    """A class made in the frame. `contents`: its namespace, as it is now."""
+    """A class made in the frame. `contents`: its namespace, as it is now; `later`: what was put there since it is made,
+    by name: whether it stands in the place of something else."""
 
     kind = "a class made in the frame"
-    __slots__ = ("bases", "contents", "has_hooks")
+    __slots__ = ("bases", "contents", "has_hooks", "later")
 
     def __init__(self, stand_in: type, bases: Sequence[ClassValue], contents: dict[str, Value]) -> None:
         super().__init__(stand_in)
         self.bases = tuple(bases)
         self.contents = contents
+        self.later: dict[str, bool] = {}
         self.has_hooks = False  # `__init_subclass__` or `__set_name__` ran: making it again would run them again
 
     def known_source(self) -> Source | None:
@@ -84,6 +88,24 @@ class MadeClassValue(ClassValue):
         if base is not None and owner is not self.obj:
             return base.class_attribute(tracer, name, raw, owner)
         return self.contents[name] if name in self.contents else super().class_attribute(tracer, name, raw, owner)
+
+    def snapshot(self) -> Any:
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, f"what is made of {self.describe()}")
+
+    def get_item(self, tracer: Tracer, key: Value) -> Value:
+        if isinstance(getattr(find_in_class(self.obj, "__class_getitem__")[0], "__func__", None), FunctionType):
+            return super().get_item(tracer, key)
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`[...]` of {self.describe()}")
+
+    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if op is operator.or_:
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`|` of {self.describe()}")
+        return super().binary(tracer, op, other, reflected)
+
+    def own_attribute(self, tracer: Tracer, name: str) -> Value | None:
+        if name == "__abstractmethods__" and name not in self.contents:
+            tracer.raise_observed(AttributeError, name)
+        return self.contents.get(name)
 
     def guard_found(self, tracer: Tracer, name: str, raw: Any, owner: type) -> None:
         base = self._base_of(owner)
@@ -104,6 +126,8 @@ class MadeClassValue(ClassValue):
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         value = value.realize()
+        if name not in _READ_AT_MAKING:
+            self.later.setdefault(name, name in self.contents)
         self.contents[name] = value
         type.__setattr__(self.obj, name, placeholder(tracer, name, value))
 
@@ -111,6 +135,7 @@ class MadeClassValue(ClassValue):
         if name not in self.contents:
             tracer.raise_observed(AttributeError, name)
         del self.contents[name]
+        self.later.pop(name, None)
         type.__delattr__(self.obj, name)
 
     def children(self) -> Sequence[Value]:
@@ -125,12 +150,17 @@ class MadeClassValue(ClassValue):
         for base in self.bases:
             emitter.load_value(base)
         emitter.build_tuple(len(self.bases))
-        for name, value in self.contents.items():
+        there = {name: value for name, value in self.contents.items() if self.later.get(name, True)}
+        for name, value in there.items():
             emitter.load_constant(name)
-            emitter.load_value(value)
-        emitter.build_dict(len(self.contents))
+            emitter.load_constant(None) if name in self.later else emitter.load_value(value)
+        emitter.build_dict(len(there))
         emitter.call(3)
         emitter.remember(self)
+        for name in self.later:
+            emitter.load_value(self.contents[name])
+            emitter.load_value(self)
+            emitter.store_attribute(name)
 
     def release(self) -> None:
         """The trace is over: the bases of the program forget the stand-in."""
@@ -245,7 +275,13 @@ def make_class(
 def _has_set_name(value: Value) -> bool:
     if isinstance(value, ClassValue) or value.is_constant():
         return False
-    return find_in_class(value.python_type(), "__set_name__")[0] is not MISSING and isinstance(value, ObjectValue)
+    if find_in_class(value.python_type(), "__set_name__")[0] is MISSING:
+        return False
+    if isinstance(value, DescriptorValue):  # a property that takes its name for its errors
+        return False
+    if not isinstance(value, ObjectValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`__set_name__` of {value.describe()}")
+    return True
 
 
 @handles(builtins.__build_class__)

@@ -23,6 +23,7 @@ from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import GLOBAL_STATE, GlobalStateIs
 from ..guards.global_state import reader_of
 from ..source import AttributeSource, ModuleSource, Source
+from .array import ArrayValue, tensor_from_array
 from .base import Tracer, Value, graph_arguments
 from .constant import fold, snapshot
 from .function_override import overridden
@@ -75,7 +76,7 @@ _OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 
 def is_graph_function(function: Any) -> bool:
     """Whether calls of a function become nodes of the graph."""
-    if isinstance(function, _OPERATORS):
+    if issubclass(type(function), _OPERATORS):
         return True
     return id(function) in _GRAPH_FUNCTIONS or id(function) in _TENSOR_METHODS
 
@@ -119,6 +120,8 @@ class TorchFunctionValue(Value):
                 return args[0].call_method(tracer, name, args[1:], kwargs)
         elif id(self.obj) in _TENSOR_METHODS:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the tensor method {self.describe()} without a tensor")
+        if self.obj in (torch.tensor, torch.as_tensor) and args and isinstance(args[0], ArrayValue):
+            return tensor_from_array(tracer, self.obj, args, kwargs)
         if self.obj is torch.nn.functional.scaled_dot_product_attention:
             for name in ATTENTION_FLAGS:  # they choose its kernel
                 guarded_state(tracer, name)

@@ -24,7 +24,8 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any
 
-from ..bytecode.version import words_for_no_place, words_for_no_setter
+from .. import _native
+from ..bytecode.version import words_for_empty_slot, words_for_no_place, words_for_no_setter, words_for_nothing_deleted
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AttributePresent, InstanceDictLacks
 from ..interpreter.side_effects import DELETED, Deleted, emit_attribute_write
@@ -74,6 +75,16 @@ def find_in_class(cls: type, name: str) -> tuple[Any, type]:
 def is_overridden(cls: type, name: str) -> bool:
     """Whether a special method is written in Python."""
     return isinstance(find_in_class(cls, name)[0], FunctionType)
+
+
+def is_callable(value: Value) -> bool:
+    """What `callable` answers: its class has `__call__`."""
+    return find_in_class(value.python_type(), "__call__")[0] is not MISSING
+
+
+def is_plain_dict_getter(cls: type) -> bool:
+    """Whether `__dict__` of an instance is what the interpreter gives, not something that the class put there."""
+    return isinstance(find_in_class(cls, "__dict__")[0], GetSetDescriptorType)
 
 
 def bind(tracer: Tracer, function: Value, owner: Value) -> Value:
@@ -142,13 +153,20 @@ class ObjectValue(Value):
         if isinstance(raw, FunctionType):
             getter = self.class_value.class_attribute(tracer, "__getattr__", raw, owner)
             return tracer.call(getter, [self, tracer.constant(name)])
-        return missing_attribute(tracer, self, name)
+        return self.raise_missing(tracer, name)
+
+    def raise_missing(self, tracer: Tracer, name: str) -> Any:
+        """Raise what `object.__getattribute__(self, name)` raises where there is none."""
+        raw, _ = find_in_class(self.cls, name)
+        if isinstance(raw, MemberDescriptorType):
+            tracer.raise_observed(AttributeError, words_for_empty_slot(self.cls, raw.__name__))
+        missing_attribute(tracer, self, name)
 
     def find_attribute(self, tracer: Tracer, name: str) -> Value | None:
         """`object.__getattribute__(self, name)`, None where that raises AttributeError."""
         if name == "__class__":
             return self.class_value
-        if name == "__dict__" and self.has_instance_dict():
+        if name == "__dict__" and self.has_instance_dict() and is_plain_dict_getter(self.cls):
             if self.namespace is None:
                 self.namespace = InstanceDictValue(self)
             return self.namespace
@@ -195,8 +213,8 @@ class ObjectValue(Value):
             return pending
         if self.obj is None or not self.has_instance_dict() or self.source is None:
             return None
-        namespace = object.__getattribute__(self.obj, "__dict__")
-        if name in namespace:
+        namespace = _native.instance_dict(self.obj)
+        if namespace is not None and name in namespace:
             source = self.instance_source(name)
             if is_overridden(self.cls, "__getattribute__"):
                 self.check_own_dict(tracer, name)
@@ -279,10 +297,8 @@ class ObjectValue(Value):
             return self.class_value.class_attribute(tracer, name, raw, owner)
         if isinstance(raw, _SLOT_TYPES):
             return SlotMethodValue(raw, owner, self)
-        if isinstance(raw, functools.cached_property):
-            made = tracer.call(self._part(tracer, name, raw, owner, "func"), [self])
-            tracer.side_effects.store_attribute(self, name, made, raw=True)
-            return made
+        if type(raw) is functools.cached_property:
+            return self._from_cached_property(tracer, self.class_value.class_attribute(tracer, name, raw, owner))
         if isinstance(raw, BuiltinFunctionType) or not hasattr(type(raw), "__get__"):
             return self.class_value.class_attribute(tracer, name, raw, owner)
         if isinstance(raw, _TUPLE_GETTER) and isinstance(self.payload, TupleValue):
@@ -293,6 +309,18 @@ class ObjectValue(Value):
             descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
             return call_descriptor_get(tracer, descriptor, self, self.class_value)
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
+
+    def _from_cached_property(self, tracer: Tracer, descriptor: Value) -> Value:
+        """`functools.cached_property.__get__`, which takes a lock that no other thread contends for here."""
+        name = descriptor.get_attribute(tracer, "attrname").realize()
+        if name.as_constant() is None:
+            tracer.raise_observed(TypeError, "Cannot use cached_property instance without calling __set_name__ on it.")
+        known = self.instance_attribute(tracer, name.as_constant(), in_class=True)
+        if known is not None:
+            return known
+        made = tracer.call(descriptor.get_attribute(tracer, "func"), [self])
+        tracer.side_effects.store_attribute(self, name.as_constant(), made, raw=True)
+        return made
 
     # Writing attributes
 
@@ -326,11 +354,17 @@ class ObjectValue(Value):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if raw is not MISSING and not is_slot and hasattr(type(raw), "__set__"):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
-        if not is_slot and not self.has_instance_dict():
-            if raw is not MISSING:
-                tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object attribute '{name}' is read-only")
-            tracer.raise_observed(AttributeError, words_for_no_place(self.cls, name))
+        if not is_slot:
+            self._check_dict(tracer, name, raw)
         tracer.side_effects.store_attribute(self, name, value, raw=self.is_hooked(tracer))
+
+    def _check_dict(self, tracer: Tracer, name: str, raw: Any) -> None:
+        """Raise what a change of an attribute without a slot raises if there is no `__dict__`; `raw`: of the class."""
+        if self.has_instance_dict():
+            return
+        if raw is not MISSING:
+            tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object attribute '{name}' is read-only")
+        tracer.raise_observed(AttributeError, words_for_no_place(self.cls, name))
 
     def is_hooked(self, tracer: Tracer) -> bool:
         """Whether replay must write past hooks of the class: of both kinds, as it may make a name to delete it."""
@@ -370,11 +404,13 @@ class ObjectValue(Value):
         if raw is not MISSING and _is_data_descriptor(raw) and not isinstance(raw, MemberDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()} is not modelled")
         if isinstance(raw, MemberDescriptorType):
-            present = self._from_slot(tracer, name, raw)
+            present, words = self._from_slot(tracer, name, raw), raw.__name__
         else:
+            self._check_dict(tracer, name, raw)
             present = self.instance_attribute(tracer, name, in_class=raw is not MISSING)
+            words = words_for_nothing_deleted(self.cls, name)
         if present is None:
-            tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object has no attribute '{name}'")
+            tracer.raise_observed(AttributeError, words)
         tracer.side_effects.delete_attribute(self, name, raw=self.is_hooked(tracer))
 
     # Special methods
@@ -620,7 +656,7 @@ def _call_object_slot(
         match name, len(args):
             case "__getattribute__", 1:
                 found = receiver.find_attribute(tracer, args[0].as_constant())
-                return missing_attribute(tracer, receiver, args[0].as_constant()) if found is None else found
+                return receiver.raise_missing(tracer, args[0].as_constant()) if found is None else found
             case "__setattr__", 2:
                 receiver.store_attribute(tracer, args[0].as_constant(), args[1])
                 return tracer.constant(None)

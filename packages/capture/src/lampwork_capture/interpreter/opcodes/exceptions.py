@@ -2,7 +2,7 @@
 
 They follow the exception handling of CPython step by step. From 3.11 the run loop pushes the exception, PUSH_EXC_INFO
 saves what was handled before, POP_EXCEPT restores it; in 3.10 the run loop saves and restores, in three values each.
-Invariant: `tracer.handled` is what `sys.exception()` would be.
+Invariant: `tracer.handled` is what `sys.exception()` would be, but for what a caller of the frame handles.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...bytecode.version import PY311
 from ...variables.base import ObservedException, Value
-from ...variables.exception import TracebackValue, exception_classes, instantiate, raise_value
+from ...variables.exception import TracebackValue, exception_classes, handled_now, instantiate, raise_value
 from ...variables.exception_group import match_star, prepare_reraise
 from ..dispatch import opcode
 from ..frame import SavedException
@@ -96,10 +96,10 @@ def raise_varargs(frame: SymbolicFrame, instruction: Instruction) -> None:
     tracer = frame.tracer
     args = frame.pop_many(instruction.arg)
     if not args:
-        if tracer.handled is None:
-            tracer.handled_by_callers()
+        handled = handled_now(tracer)
+        if handled is None:
             tracer.raise_observed(RuntimeError, "No active exception to reraise")
-        raise ObservedException(tracer.handled)
+        raise ObservedException(handled)
     error = instantiate(tracer, args[0])
     if len(args) == 2:
         cause = args[1].realize() if tracer.is_none(args[1]) else instantiate(tracer, args[1], "exception causes")

@@ -1,0 +1,144 @@
+"""Remembered fake results are those that running the operation again gives, and state decides what is remembered."""
+
+from __future__ import annotations
+
+import itertools
+
+import lampwork_capture as capture
+import pytest
+import torch
+import torch.nn.functional as F
+from lampwork_capture.graph.builder import EagerWouldRaise, GraphBuilder
+from lampwork_capture.graph.fake_results import FakeResults
+from lampwork_capture.graph.scalar_inputs import ScalarInputs
+from lampwork_capture.graph.subgraph import EXAMPLE
+from lampwork_capture.graph_break import GraphBreak
+from lampwork_capture.guards.facts import UserLine
+from lampwork_capture.source import LocalSource
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..aot.operator_samples import op_db
+
+
+def _no_numbers():
+    return ScalarInputs(frozenset(), lambda: UserLine(__file__, 1, "f"))
+
+
+def _describe(result):
+    return [
+        (
+            leaf.shape,
+            leaf.stride(),
+            leaf.dtype,
+            leaf.device,
+            leaf.storage_offset(),
+            leaf.requires_grad,
+            leaf.untyped_storage().nbytes(),
+            torch._C._dispatch_keys(leaf).raw_repr(),
+        )
+        if isinstance(leaf, torch.Tensor)
+        else leaf
+        for leaf in tree_leaves(result)
+    ]
+
+
+def _sample_nodes(builder, sample):
+    def node_of(leaf):
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        return builder.add_input(leaf, LocalSource(f"x{len(builder.inputs)}"))
+
+    return tree_map(node_of, ((sample.input, *sample.args), sample.kwargs))
+
+
+def _recalled(op, dtype):
+    """How many samples were recalled; each recalled result is compared with a fresh run."""
+    count = 0
+    builder = GraphBuilder(_no_numbers())
+    samples = list(itertools.islice(op.sample_inputs("cpu", dtype), 2))
+    for sample in samples:
+        try:
+            args, kwargs = _sample_nodes(builder, sample)
+            results = [builder.add_node("call_function", op.op, args, kwargs)[1] for _ in range(2)]
+        except (GraphBreak, EagerWouldRaise):
+            continue
+        call = builder._results.call_of(op.op, *_fakes(args, kwargs))
+        if call is None or call.key not in builder._results._known:
+            continue
+        count += 1
+        fresh = builder._run_fake("call_function", op.op, *_fakes(args, kwargs))[0]
+        assert _describe(results[1]) == _describe(results[0]) == _describe(fresh), op.name
+        inputs = {id(leaf.meta[EXAMPLE]) for leaf in tree_leaves((args, kwargs)) if _is_node(leaf)}
+        assert (id(results[1]) in inputs) == (id(fresh) in inputs), op.name
+    return count
+
+
+def _is_node(leaf):
+    return isinstance(leaf, torch.fx.Node)
+
+
+def _fakes(args, kwargs):
+    return tree_map(lambda leaf: leaf.meta[EXAMPLE] if _is_node(leaf) else leaf, (tuple(args), kwargs))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_recalled_results_are_those_of_a_fresh_run():
+    recalled = 0
+    with torch.no_grad():
+        for op in op_db:
+            if torch.float32 in op.dtypes:
+                recalled += _recalled(op, torch.float32) > 0
+    assert recalled > 150
+
+
+def test_gradients_keep_an_operation_from_being_remembered():
+    builder = GraphBuilder(_no_numbers())
+    results = FakeResults()
+    fake = builder.add_input(torch.ones(2, 2, requires_grad=True), LocalSource("x")).meta[EXAMPLE]
+    assert results.call_of(torch.neg, (fake,), {}) is None
+    with torch.no_grad():
+        assert results.call_of(torch.neg, (fake,), {}) is not None
+
+
+def test_state_that_changes_in_the_frame_is_seen():
+    def f(x, w):
+        first = F.linear(x, w)
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = F.linear(x, w)
+            again = F.linear(x, w)
+        after = F.linear(x, w)
+        with torch.inference_mode():
+            inference = F.linear(x, w)
+        kinds = [t.dtype for t in (first, inside, again, after)], inference.is_inference(), after.is_inference()
+        return kinds, first.float() + inside.float() + again.float() + after
+
+    x, w = torch.randn(3, 4), torch.randn(5, 4)
+    expected, found = f(x, w), capture.optimize("eager")(f)(x, w)
+    assert found[0] == expected[0] and torch.equal(found[1], expected[1])
+
+
+def test_gradient_mode_that_changes_in_the_frame_is_seen():
+    def f(x, w):
+        with torch.no_grad():
+            first = F.linear(x, w)
+        second = F.linear(x, w)
+        with torch.no_grad():
+            third = F.linear(x, w)
+        return [t.requires_grad for t in (first, second, third)], first + second + third
+
+    x, w = torch.randn(3, 4), torch.randn(5, 4, requires_grad=True)
+    found = capture.optimize("eager")(f)(x, w)
+    assert found[0] == [False, True, False] and found[1].requires_grad
+    assert torch.equal(found[1], f(x, w)[1])
+
+
+def test_writes_to_a_recalled_result_stay_its_own():
+    def f(x):
+        first, second = x.relu(), x.relu()
+        first.add_(1)
+        same = F.dropout(x, 0.5, training=False), F.dropout(x, 0.5, training=False)
+        return first, second, same[0] is x, same[1] is x
+
+    x = torch.randn(4)
+    expected, found = f(x.clone()), capture.optimize("eager")(f)(x.clone())
+    assert all(torch.equal(a, b) for a, b in zip(found[:2], expected[:2])) and found[2:] == expected[2:]
