@@ -122,6 +122,19 @@ def test_guards_that_never_hold_are_reported(monkeypatch: pytest.MonkeyPatch) ->
     assert 1 < len(graphs) < 20
 
 
+def test_what_nests_too_deeply_to_follow_runs_natively_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    def f(x: torch.Tensor, nested: list) -> tuple[torch.Tensor, int]:
+        for _ in range(2_000):
+            nested = [nested]
+        y = x + 1
+        lampwork_capture.graph_break()
+        return y, len(nested)
+
+    result, length = lampwork_capture.optimize("eager")(f)(torch.ones(2), [])
+    assert torch.equal(result, torch.full((2,), 2.0)) and length == 1
+    assert not recwarn.list
+
+
 def test_functions_made_and_dropped_leave_nothing_behind() -> None:
     optimize = lampwork_capture.optimize("eager")
     codes = []

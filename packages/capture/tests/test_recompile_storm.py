@@ -9,6 +9,9 @@ import lampwork_capture
 import pytest
 import torch
 from lampwork_capture import CaptureWarning
+from lampwork_capture.config import CaptureConfig
+from lampwork_capture.frame_callback import FrameCallback
+from lampwork_capture.optimize import eager_backend, shared_policy, with_callback
 
 X = torch.arange(8.0).reshape(2, 4)
 CALLS = 1000
@@ -157,3 +160,22 @@ def test_shared_callbacks_do_not_live_on():
     optimized(X)
     del optimized, again
     assert callback() is None
+
+
+def test_a_break_in_each_level_of_a_recursion_makes_few_and_short_conversions():
+    depths: list[None] = []
+
+    @lampwork_capture.disable
+    def is_deep_enough():
+        depths.append(None)
+        return len(depths) > 40
+
+    def descend(x):
+        y = x + 1
+        return y if is_deep_enough() else descend(y) + 1
+
+    callback = FrameCallback(eager_backend, "eager", CaptureConfig(strict=True), shared_policy())
+    optimized = with_callback(lambda x: descend(x) * 2, callback)
+    assert torch.equal(optimized(torch.ones(2)), torch.full((2,), 164.0))
+    assert len(callback.records) < 40
+    assert max(len(record.replacement.co_code) for record in callback.records if record.replacement) < 3_000

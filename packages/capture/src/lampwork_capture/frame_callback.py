@@ -117,6 +117,11 @@ class FrameCallback:
                 raise GraphBreakError(record) from None
         except GraphBreakError:
             raise
+        except RecursionError:
+            cause = "too deeply nested to follow: little stack is left, or the data nest as deeply"
+            record = BreakRecord(BreakId.FRAME_NOT_MODELLED, cause, BreakId.FRAME_NOT_MODELLED.hint, line)
+            if self.config.fullgraph:
+                raise GraphBreakError(record) from None
         except BackendError as error:
             if self._is_strict():
                 raise

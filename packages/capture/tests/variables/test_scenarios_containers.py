@@ -1295,6 +1295,37 @@ def unpacking_errors(run):
         run(f, t(), [1, 2, 3], n)
 
 
+@split
+def constant_tuples_are_one_object(run):
+    def pair():
+        return (1, ("a", 2.5))
+
+    def f(x):
+        first, second = pair(), pair()
+        return x + 1, first is second, pair.__code__.co_consts is pair.__code__.co_consts, first
+
+    def g(x):
+        return x + 1, pair()
+
+    run(f, t())
+    _, kept = run.compiled(g)(t())
+    _, again = run.compiled(g)(t())
+    run.see(kept is again, kept is pair(), kept[1] is pair()[1])
+
+
+@split
+def sets_of_very_many(run):
+    many = set(range(5_000))
+
+    def f(x, k):
+        return x + 1 if k in many else x - 1
+
+    run(f, t(), 3)
+    run(f, t(), 5_000)
+    many.add(5_000)
+    run(f, t(), 5_000)
+
+
 @whole
 def reversed_follows_the_list(run):
     def f(x, items):

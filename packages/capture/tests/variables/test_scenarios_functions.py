@@ -847,6 +847,70 @@ def locals_that_nothing_reads_live_until_the_frame_ends(run):
     run(replaced, t(), [Thing()])
 
 
+@split
+def what_ends_with_its_last_name(run):
+    import weakref
+
+    import lampwork_capture
+
+    ended = []
+
+    class Thing:
+        def __del__(self):
+            ended.append("thing")
+
+    class Watched:
+        pass
+
+    @lampwork_capture.disable
+    def make(cls):
+        return cls()
+
+    @lampwork_capture.disable
+    def watch(obj):
+        return weakref.finalize(obj, ended.append, "watched")
+
+    def f(x):
+        thing = make(Thing)
+        y = x + 1
+        del thing
+        return y, list(ended)
+
+    def g(x):
+        watched = make(Watched)
+        watch(watched)
+        y = x + 1
+        del watched
+        return y, list(ended)
+
+    for function in (f, g):
+        run(function, t())
+        run(function, t())
+
+
+@split
+def code_of_a_function_that_is_dropped(run):
+    import weakref
+
+    import lampwork_capture
+
+    @lampwork_capture.disable
+    def make():
+        return eval("lambda: 42")
+
+    @lampwork_capture.disable
+    def look(code):
+        return weakref.ref(code)
+
+    def f(x):
+        made = make()
+        seen = look(made.__code__)
+        del made
+        return x + 1, seen() is None
+
+    run(f, t())
+
+
 @whole
 def partial_holds_its_arguments(run):
     def f(x, p):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import CodeType
 
 from ..graph_break import BreakId, BreakRecord, SkipFrame
 from .body_copy import copy_of
@@ -69,12 +70,30 @@ def is_tried(frames: Sequence[FramePlace], tried: Sequence[BreakPoint]) -> bool:
     return native is None or any(point.stop == StopPlace(place.frame.serial, native.start) for point in tried)
 
 
+_MOST_RECURSIONS = 4
+
+
+def _is_same_function(code: CodeType, other: CodeType) -> bool:
+    """Whether two codes are of one function of the user, be it resumed or not."""
+    return (code.co_name, code.co_firstlineno, code.co_filename) == (
+        other.co_name,
+        other.co_firstlineno,
+        other.co_filename,
+    )
+
+
 def _resumable(frames: Sequence[FramePlace]) -> list[FramePlace]:
-    """The frames from the root on that a break can be rebuilt in."""
+    """The frames from the root on that a break can be rebuilt in.
+
+    Of a function that calls itself only a few levels: each further one makes code as long as all above it."""
     chain: list[FramePlace] = []
+    recursions = 0
     for place in frames:
         frame = place.frame
         if chain and (not frame.is_plain or copy_of(frame.code).makes_inner_cells):
+            break
+        recursions += bool(chain) and _is_same_function(chain[-1].frame.code, frame.code)
+        if recursions > _MOST_RECURSIONS:
             break
         chain.append(place)
         if place.handling or frame.decoded.loop_of[place.index] >= 0:

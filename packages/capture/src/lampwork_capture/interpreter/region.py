@@ -143,9 +143,13 @@ def _is_handling(decoded: DecodedCode, index: int) -> bool:
     return any(block.is_handling for block in decoded.blocks_at(index))
 
 
-def _is_trivial_tail(decoded: DecodedCode, index: int) -> bool:
-    for _ in range(12):
+def _is_trivial_tail(decoded: DecodedCode, index: int, left: int = 12) -> bool:
+    """Whether all that is left to do from an instruction is to load, test and return a few things."""
+    while left > 0:
+        left -= 1
         instruction = decoded.instructions[index]
+        if instruction.name.startswith("POP_JUMP") and instruction.target > index:
+            return all(_is_trivial_tail(decoded, after, left) for after in decoded.successors(index))
         if instruction.name not in _TRIVIAL:
             return False
         if instruction.name.startswith("RETURN"):

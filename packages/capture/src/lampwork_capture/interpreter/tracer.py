@@ -384,7 +384,7 @@ class FrameTracer:
             frame.release()
         self.stopped = self._broken = None
         self._raised.clear()
-        self.side_effects = SideEffects()
+        self.side_effects, self.guards = SideEffects(), GuardSetBuilder()
         self._at_release.clear()
         self._generators.clear()
         self._cells.clear()

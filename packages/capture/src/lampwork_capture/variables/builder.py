@@ -133,7 +133,10 @@ def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
     if is_literal(obj):
         if tracer.graph.scalars.takes(obj, source):
             return SymScalarValue(tracer.graph, tracer.graph.scalars.add(obj, source), source)
-        tracer.guard(ConstantIs(source, ByIdentity(obj)))
+        if cls is types.CodeType:
+            tracer.guard(IdentityIs(source, ByIdentity(obj)))  # holds no code object that the program drops
+        else:
+            tracer.guard(ConstantIs(source, ByIdentity(obj)))
         return ConstantValue(obj, source)
     memo = tracer.graph.values_of_objects
     known = memo.get(id(obj))
@@ -256,7 +259,10 @@ def constant(tracer: Tracer, obj: Any) -> Value:
     if cls in SYMBOLIC_TYPES:
         return symbolic_number(tracer, obj)
     if cls in (tuple, torch.Size) or is_struct_sequence(cls):
-        return TupleValue([constant(tracer, item) for item in obj], cls)
+        made = TupleValue([constant(tracer, item) for item in obj], cls)
+        if cls is tuple and all(map(_is_immutable, obj)):
+            made.obj = obj
+        return made
     if cls is list:
         return ListValue([constant(tracer, item) for item in obj])
     if cls is dict:
@@ -270,6 +276,11 @@ def constant(tracer: Tracer, obj: Any) -> Value:
     if known is not None:
         return known[1]
     return _constant_object(tracer, obj)
+
+
+def _is_immutable(obj: Any) -> bool:
+    """Whether a constant is the same wherever it is loaded: a literal, or a tuple or frozen set of such."""
+    return is_literal(obj) or (type(obj) in (tuple, frozenset) and all(map(_is_immutable, obj)))
 
 
 def _constant_object(tracer: Tracer, obj: Any) -> Value:

@@ -53,6 +53,7 @@ _KNOWN: dict[Any, CallShape] = {
     itertools.product: _shape(0, _MANY, "repeat"), itertools.cycle: _shape(1, 1), itertools.starmap: _shape(2, 2),
     itertools.filterfalse: _shape(2, 2), itertools.pairwise: _shape(1, 1),
     itertools.accumulate: _shape(1, 2, "iterable", "func", "initial"), functools.reduce: _shape(2, 3),
+    staticmethod: _shape(1, 1), classmethod: _shape(1, 1), property: _shape(0, 4, "fget", "fset", "fdel", "doc"),
 }  # fmt: skip
 _BUILTINS = frozenset(ByIdentity(obj) for obj in vars(builtins).values() if callable(obj))
 

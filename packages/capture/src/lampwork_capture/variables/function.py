@@ -187,7 +187,9 @@ class SourcedFunctionValue(FunctionValue):
         if name == "__class__":
             return tracer.constant(FunctionType)
         if name == "__code__":
-            return tracer.constant(self.code) if self.source is None else self._guarded(tracer, name, self.code)
+            if self.source is None:
+                return tracer.constant(self.code)
+            return tracer.wrap(self.code, AttributeSource(self.source, name))
         if name == "__get__":
             return super().get_attribute(tracer, name)
         if not hasattr(self.function, name):

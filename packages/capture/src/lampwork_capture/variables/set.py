@@ -440,14 +440,19 @@ def constant_set(tracer: Tracer, obj: Any) -> SetValue:
     return SetValue(obj if is_same and type(obj) is frozenset else type(obj)(values), values, type(obj))
 
 
+_MOST_ITEMS = 1_000
+
+
 @wraps_type(set, frozenset)
 def wrap_set(tracer: Tracer, obj: Any, source: Source) -> Value:
-    """A set that existed before the frame: modelled if its elements are literals or types."""
+    """A set that existed before the frame: modelled if its elements are literals or types, and not too many: all of
+    them are guarded."""
+    if len(obj) > _MOST_ITEMS:
+        raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a set of {len(obj)} objects")
     if not all(is_literal(item) or isinstance(item, type) for item in obj):
         raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a set of objects that are not constants")
     tracer.guard(TypeIs(source, type(obj)))
     tracer.guard(DictKeysAre(source, tuple(item if is_literal(item) else ByIdentity(item) for item in obj)))
-    mirror = obj.copy()
     mirror = obj if type(obj) is frozenset else obj.copy()
     values: dict[Hashable, Value] = {item: tracer.constant(item) for item in obj}
     return SetValue(mirror, values, type(obj), source, obj)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 class TupleValue(SequenceValue):
-    """An exact tuple, torch.Size, or a struct sequence (`cls`)."""
+    """An exact tuple, torch.Size, or a struct sequence (`cls`). `obj`: the real one, if it existed before the frame or
+    is a constant made of literals."""
 
     kind = "a tuple"
     __slots__ = ("cls", "obj")
@@ -55,6 +56,8 @@ class TupleValue(SequenceValue):
         return self.cls in (tuple, torch.Size) and all(item.is_constant() for item in self.all_items())
 
     def as_constant(self) -> Any:
+        if self.obj is not None and self.source is None:
+            return self.obj
         return self.cls(item.as_constant() for item in self.all_items())
 
     def snapshot(self) -> Any:
@@ -89,6 +92,9 @@ class TupleValue(SequenceValue):
         return tracer.constant(fold(tracer, hash, snapshot(self)))
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self.obj is not None:  # a constant: the very object
+            emitter.load_constant(self.obj)
+            return
         if self.cls is not tuple:
             emitter.begin_call(self.cls)
         for item in self.items:

@@ -5,15 +5,22 @@ Invariant: a local of the root frame is wrapped, and thereby guarded, at its fir
 
 from __future__ import annotations
 
+import weakref
+from types import FunctionType
 from typing import TYPE_CHECKING, NoReturn
 
+from ...bytecode.emitter import OWN_PREFIX
 from ...bytecode.version import PY311
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import Value
 from ...variables.cell import CellValue
+from ...variables.function import SourcedFunctionValue
 from ...variables.generator import GeneratorValue, drop
+from ...variables.opaque import OpaqueValue
+from ...variables.user_object import ObjectValue
 from ..dispatch import decline, opcode
 from ..frame import NULL, Null, Unread
+from ..reconstruct import is_held
 from ..side_effects import DELETED
 
 if TYPE_CHECKING:
@@ -79,12 +86,26 @@ def store_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 @opcode("DELETE_FAST")
 def delete_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
-    if frame.slots[instruction.arg] is None:
+    value = frame.slots[instruction.arg]
+    if value is None:
         _unbound(frame, instruction.arg)
-    before = [frame.slots[instruction.arg]]
+    before: list[Value | None] = [value]
+    name = frame.decoded.slot_names[instruction.arg]
+    if value.source is not None and _may_end_visibly(value) and not name.startswith(OWN_PREFIX):
+        raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, f"`del {name}`, which may end an object that tells when it ends")
     frame.slots[instruction.arg] = None
     if isinstance(before[0], GeneratorValue):
         drop(frame.tracer, before)
+
+
+def _may_end_visibly(value: Value) -> bool:
+    """Whether the frame may be all that keeps an object alive whose end runs something: a finalizer, a callback."""
+    if isinstance(value, SourcedFunctionValue):
+        return is_held(value)
+    obj = value.obj if isinstance(value, (Unread, ObjectValue, OpaqueValue)) else None
+    if obj is None or not is_held(value):
+        return False
+    return isinstance(obj, FunctionType) or hasattr(type(obj), "__del__") or weakref.getweakrefcount(obj) > 0
 
 
 def _cell(frame: SymbolicFrame, slot: int) -> CellValue:
