@@ -98,6 +98,9 @@ def convert(
                     raised = error.value
                     cause = f"{error.value.describe()} is not caught in the frame"
                     broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
+                except RecursionError:
+                    cause = "something nested in itself, or deeper than the tracer can follow"
+                    broken = GraphBreak(BreakId.CALL_NOT_MODELLED, cause, is_of_root=True)
                 except GraphBreak as error:
                     broken = error
                     broken.__traceback__ = None  # its frames hold the program's objects

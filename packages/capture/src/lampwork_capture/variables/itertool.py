@@ -600,6 +600,8 @@ class _Tee(StepIterator):
 @handles(itertools.tee)
 def make_tee(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     count = 2 if len(args) < 2 else operators.index_of(tracer, args[1])
+    if count < 0:
+        tracer.raise_observed(ValueError, "n must be >= 0")
     iterator = _iterator_of(tracer, args[0])
     if isinstance(iterator, _Tee):
         below, shared, index = iterator.iterator, iterator.shared, iterator.index
