@@ -201,7 +201,7 @@ class GuardSetBuilder:
         self._late: list[Callable[[], Iterable[Guard]]] = []
 
     def __len__(self) -> int:
-        return len(self._guards)
+        return len(self._lines)
 
     def add(self, fact: Fact, user_line: UserLine | None = None) -> None:
         self._lines.setdefault(fact, user_line)
