@@ -18,7 +18,7 @@ from .errors import GraphBreakError
 from .graph.builder import EagerWouldRaise, TracedGraph
 from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
 from .guards.facts import GuardSetBuilder
-from .interpreter.body_copy import copy_of, needs_self
+from .interpreter.body_copy import copy_of, is_resumed_too_often, needs_self
 from .interpreter.dispatch import Signal
 from .interpreter.frame import FramePlace, Null, SymbolicFrame
 from .interpreter.instructions import DecodedCode
@@ -95,6 +95,8 @@ def convert(
                 except GraphBreak as error:
                     broken = error
                     broken.__traceback__ = None  # its frames hold the program's objects
+                except RecursionError:
+                    raise SkipFrame(BreakId.FRAME_NOT_MODELLED, "calls are nested too deeply to be traced") from None
             finally:
                 tracer.abandon_state()
                 state.restore()
@@ -229,7 +231,7 @@ def _link(
     )
     nulls = tuple(isinstance(value, Null) for value in frame.stack)
     exits: list[Exit] = []
-    if not copy.makes_inner_cells:
+    if not copy.makes_inner_cells and not is_resumed_too_often(code):
         exits = find_exits(decoded, start, region, nulls, bound, copy.live_before)
     loop = try_loop_body(frame, region, bound) if in_loop else None
     taken = _places_of_call(decoded, start) if calls else 0

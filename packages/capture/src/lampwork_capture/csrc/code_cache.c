@@ -188,6 +188,10 @@ detach(lw_entry *entry)
     if (entry->next != NULL) {
         entry->next->previous = entry->previous;
     }
+    if (entry->home->skipping == entry) {
+        entry->home->skipping = NULL;
+        entry->home->rest = 0;
+    }
     entry->previous = entry->next = NULL;
     entry->home = NULL;
 }
@@ -292,9 +296,26 @@ lw_argument_slots(PyCodeObject *code)
            + ((code->co_flags & CO_VARKEYWORDS) != 0);
 }
 
+/* Where look-ups keep ending in an unconditional skip, the entries before it are only asked now and then: that may cost
+ * more than the call itself. So an entry that fits again is missed for a sixteenth as long as none did. */
+static void
+note_skip(lw_code_extra *extra, lw_entry *skip)
+{
+    const unsigned int longest = 1024;
+    extra->streak = extra->skipping == skip ? extra->streak + 1 : 1;
+    extra->skipping = skip;
+    extra->rest = extra->streak < 16 * longest ? (unsigned int)extra->streak / 16 : longest;
+}
+
 lw_entry *
 lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope, PyObject **handed)
 {
+    if (extra->rest > 0 && belongs_to(extra->skipping, owner)) {
+        extra->rest--;
+        extra->streak++;
+        extra->skipping->hits++;
+        return extra->skipping;
+    }
     for (lw_entry *entry = extra->first; entry != NULL; entry = entry->next) {
         if (!belongs_to(entry, owner)) {
             continue;
@@ -302,9 +323,15 @@ lw_cache_lookup(lw_code_extra *extra, PyObject *owner, const lw_scope *scope, Py
         if (entry->guards != NULL && !lw_guard_tree_check(entry->guards, scope, handed)) {
             continue;
         }
-        if (entry != extra->first && (entry->code != NULL || entry->guards != NULL)) {
-            detach(entry);
-            link_first(extra, entry);
+        if (entry->code == NULL && entry->guards == NULL) {
+            note_skip(extra, entry);
+        }
+        else {
+            extra->streak = 0;
+            if (entry != extra->first) {
+                detach(entry);
+                link_first(extra, entry);
+            }
         }
         entry->hits++;
         return entry;

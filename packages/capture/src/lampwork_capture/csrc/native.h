@@ -69,6 +69,9 @@ enum { LW_SKIP = 1, LW_SKIP_RECURSIVE = 2, LW_REPLACEMENT = 4 };
 struct lw_code_extra {
     int flags;
     lw_entry *first;
+    lw_entry *skipping;      /* borrowed: the unconditional skip that the last look-ups ended in, or NULL */
+    unsigned long long streak; /* how many in a row */
+    unsigned int rest;         /* so many more take it at once */
     PyCodeObject *code; /* borrowed: the extra dies with it */
     lw_code_extra *previous, *next; /* all codes that have one */
 };

@@ -65,10 +65,12 @@ from .python_module import PythonModuleValue
 from .range import SliceValue
 from .registry import handler_of, wrapper_of
 from .set import constant_set
+from .special import has_plain_names
 from .sym_scalar import SYMBOLIC_TYPES, SymScalarValue, symbolic_number
 from .tensor import TensorValue
 from .torch_function import TorchFunctionValue, is_graph_function
 from .tuple import TupleValue, is_struct_sequence
+from .user_object import is_overridden, looks_up_itself
 
 # Imported because they register what they model
 MODELS: tuple[ModuleType, ...] = (
@@ -147,13 +149,22 @@ def _guard_alias(tracer: Tracer, value: Value, obj: Any, source: Source) -> None
 
 
 def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
-    if isinstance(obj, torch.Tensor):
+    # By type alone: `isinstance` asks an object for its `__class__`, which may be the program's code
+    if issubclass(cls, torch.Tensor):
         return _wrap_tensor(tracer, obj, source)
-    if isinstance(obj, type):
+    if looks_up_itself(obj if issubclass(cls, type) else cls):
+        raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, whose metaclass has its own `__getattribute__`")
+    if issubclass(cls, type):
+        if type.__dict__["__mro__"].__get__(obj) is None:
+            raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a class that is being made")
+        if not has_plain_names(obj.__dict__):
+            raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, a class whose `__dict__` has keys that are no names")
         if not isinstance(source, TypeSource):
             tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return ClassValue(obj, source)
-    if isinstance(obj, ModuleType):
+    if issubclass(cls, ModuleType):
+        if not _has_plain_name(obj):
+            raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a module without a name, or looks names up itself")
         tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return PythonModuleValue(obj, source)
     if callable(obj):
@@ -164,7 +175,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     if cls is _LRU_CACHE:
         tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return LruCacheValue(obj, source)
-    if isinstance(obj, BuiltinFunctionType):
+    if issubclass(cls, BuiltinFunctionType):
         owner = wrap(tracer, obj.__self__, AttributeSource(source, "__self__"))
         tracer.guard(TypeIs(source, cls))
         tracer.guard(ConstantIs(AttributeSource(source, "__name__"), ByIdentity(obj.__name__)))
@@ -172,7 +183,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     wrapper = wrapper_of(cls)
     if wrapper is not None:
         return wrapper(tracer, obj, source)
-    if isinstance(obj, _ALIAS_TYPES):
+    if issubclass(cls, _ALIAS_TYPES):
         tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return ConstantValue(obj, source)
     tracer.guard(TypeIs(source, cls))
@@ -180,9 +191,17 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
         fields: Any = obj
         parts = [wrap(tracer, item, AttributeSource(source, name)) for name, item in zip(_names_of(cls), fields)]
         return TupleValue(parts, cls, source, fields)
-    if is_immutable(cls) and not isinstance(obj, BaseException):
+    if is_immutable(cls) and not issubclass(cls, BaseException):
         return OpaqueValue(obj, source, GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is of class {cls.__name__}"))
     return wrap_object(tracer, obj, source)
+
+
+def _has_plain_name(module: ModuleType) -> bool:
+    """Whether `module.__name__` is a string, found without running anything of the program."""
+    if is_overridden(type(module), "__getattribute__"):
+        return False
+    namespace = ModuleType.__dict__["__dict__"].__get__(module)
+    return namespace is not None and type(namespace.get("__name__")) is str
 
 
 def _names_of(cls: Any) -> Sequence[str]:
@@ -191,16 +210,17 @@ def _names_of(cls: Any) -> Sequence[str]:
 
 def _known_callable(tracer: Tracer, obj: Any, source: Source | None) -> Value | None:
     """The value of a callable that is modelled by itself: by a handler, as a graph operation, or folded."""
+    cls = type(obj)
     if handler_of(obj) is not None:
         return BuiltinValue(obj, source)
     if is_graph_function(obj):
         return TorchFunctionValue(obj, source)
-    if isinstance(obj, CustomOpDef):  # its call is that of its operator
+    if issubclass(cls, CustomOpDef):  # its call is that of its operator
         operator: Any = obj._opoverload
         return TorchFunctionValue(operator)
-    if isinstance(obj, _METHOD_TYPES):
+    if issubclass(cls, _METHOD_TYPES):
         return BuiltinValue(obj, source)
-    if isinstance(obj, BuiltinFunctionType) and (obj.__self__ is None or isinstance(obj.__self__, (ModuleType, type))):
+    if issubclass(cls, BuiltinFunctionType) and (obj.__self__ is None or isinstance(obj.__self__, (ModuleType, type))):
         return BuiltinValue(obj, source)
     return None
 
@@ -232,9 +252,12 @@ def _wrap_tensor(tracer: Tracer, obj: torch.Tensor, source: Source) -> Value:
 
 def constant(tracer: Tracer, obj: Any) -> Value:
     """The value of an object that is known without a guard: literals, classes, library functions, fresh containers."""
-    if is_literal(obj) or type(obj) in DERIVED_TYPES or isinstance(obj, _ALIAS_TYPES):
-        return ConstantValue(obj)
     cls = type(obj)
+    if is_literal(obj) or cls in DERIVED_TYPES:
+        return ConstantValue(obj)
+    if issubclass(cls, _ALIAS_TYPES):
+        _check_parts(tracer, obj)
+        return ConstantValue(obj)
     if cls in SYMBOLIC_TYPES:
         return symbolic_number(tracer, obj)
     if cls in (tuple, torch.Size) or is_struct_sequence(cls):
@@ -254,10 +277,20 @@ def constant(tracer: Tracer, obj: Any) -> Value:
     return _constant_object(tracer, obj)
 
 
+def _check_parts(tracer: Tracer, alias: Any) -> None:
+    """Raise GraphBreak if a generic alias or union holds a stand-in for a class that the frame made."""
+    for part in getattr(alias, "__args__", ()):
+        known = tracer.graph.values_of_objects.get(id(part))
+        if known is not None and isinstance(known[1], made_class.MadeClassValue):
+            raise GraphBreak(BreakId.GENERIC_OBJECT, f"a generic alias of {known[1].describe()}")
+        if isinstance(part, _ALIAS_TYPES):
+            _check_parts(tracer, part)
+
+
 def _constant_object(tracer: Tracer, obj: Any) -> Value:
     if isinstance(obj, type):
         return ClassValue(obj)
-    if isinstance(obj, ModuleType):
+    if issubclass(type(obj), ModuleType) and _has_plain_name(obj):
         return PythonModuleValue(obj, ModuleSource(obj.__name__))
     if callable(obj):
         function = _known_callable(tracer, obj, None)
@@ -373,7 +406,7 @@ def _check_namespaces(tracer: Tracer, mutated: Sequence[Value]) -> None:
         if type(obj) is dict and isinstance(value.source, (LocalSource, GlobalSource, CellSource))
     ]
     for obj, value in list(known.values()):
-        if isinstance(obj, type) or not type(obj).__dictoffset__:
+        if issubclass(type(obj), type) or not type(obj).__dictoffset__:
             continue
         try:
             namespace = object.__getattribute__(obj, "__dict__")

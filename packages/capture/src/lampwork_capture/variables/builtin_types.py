@@ -15,6 +15,7 @@ from .base import Tracer, Value
 from .constant import ConstantIteratorValue, ConstantValue, fold, fold_call
 from .dict import DictValue, DictViewValue, dict_contents
 from .iterator import (
+    ComputedIterator,
     EnumerateValue,
     FilterValue,
     FixedIteratorValue,
@@ -25,6 +26,7 @@ from .list import ListValue
 from .range import SliceValue
 from .registry import handles
 from .set import convert_set, make_set
+from .special import has_special
 from .sym_scalar import convert_number, is_symbolic
 from .tensor import TensorValue
 from .tuple import TupleValue
@@ -166,8 +168,9 @@ def make_object(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
 @handles(enumerate)
 def make_enumerate(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     start = args[1] if len(args) > 1 else kwargs.get("start")
+    iterable = args[0] if args else kwargs["iterable"]
     first = 0 if start is None else operators.index_of(tracer, start)
-    return EnumerateValue(args[0].realize().iterate(tracer), first)
+    return EnumerateValue(iterable.realize().iterate(tracer), first)
 
 
 @handles(zip)
@@ -198,8 +201,16 @@ def make_reversed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Va
         return ConstantIteratorValue(value.obj[::-1])
     if value.kind in ("a set", "an iterator", "a generator"):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not reversible")
+    if find_in_class(value.python_type(), "__reversed__")[0] is None:
+        tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not reversible")
     if isinstance(value, ObjectValue) and value.payload is None:
-        indices = range(operators.length(tracer, value))[::-1]
-        items = [operators.get_item(tracer, value, tracer.constant(index)) for index in indices]
-        return FixedIteratorValue(items, reversed)
+        if not has_special(value.cls, "__getitem__"):
+            tracer.raise_observed(TypeError, f"'{value.cls.__name__}' object is not reversible")
+        indices = iter(range(operators.length(tracer, value))[::-1])
+
+        def produce(tracer: Tracer) -> Value | None:
+            index = next(indices, None)
+            return None if index is None else operators.get_item(tracer, value, tracer.constant(index))
+
+        return ComputedIterator(reversed, [value], produce)
     return FixedIteratorValue(value.unpack(tracer)[::-1], reversed)

@@ -83,13 +83,16 @@ class FunctionValue(Value):
         return tracer.inline(self, bind_arguments(tracer, self, args, kwargs))
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        if hasattr(FunctionType, name) and name not in ("__doc__", "__module__"):
+        is_plain = name in ("__doc__", "__module__") or (name == "__annotations__" and value.python_type() is dict)
+        if hasattr(FunctionType, name) and not is_plain:
             is_text = value.is_constant() and type(value.as_constant()) is str
             if name not in ("__name__", "__qualname__") or not is_text:
                 super().set_attribute(tracer, name, value)
         tracer.side_effects.store_attribute(self, name, value)
 
     def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        if hasattr(FunctionType, name):
+            super().delete_attribute(tracer, name)
         self.get_attribute(tracer, name)
         tracer.side_effects.delete_attribute(self, name)
 
@@ -700,7 +703,7 @@ def update_wrapper(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, V
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{target.describe()} has attributes of its own to be copied")
     if not isinstance(target, FunctionValue):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"functools.wraps of {target.describe()}")
-    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
         wrapper.set_attribute(tracer, name, wrapped.get_attribute(tracer, name))
     for name in tracer.side_effects.attribute_writes(target):
         if name not in functools.WRAPPER_ASSIGNMENTS:

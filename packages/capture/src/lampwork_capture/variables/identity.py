@@ -77,14 +77,27 @@ class _NumberKey(IdentityKey):
         return isinstance(other, _NumberKey) and self.value.is_same_number(self._tracer, other.value)
 
     def __hash__(self) -> int:
-        return hash(self.value.function)
+        return hash((self.value.function, *map(_anchor, self.value.args)))
+
+
+def _anchor(value: Value) -> Hashable:
+    """Equal for values that may be one object."""
+    value = value.realize()
+    if value.is_constant():
+        constant = value.as_constant()
+        return type(constant) if type(constant).__hash__ is None else hash((type(constant), constant))
+    return id(operators.identity_of(value) or value)
 
 
 @handles(id)
 def identity(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if len(args) != 1 or kwargs:
         tracer.raise_observed(TypeError, f"id() takes exactly one argument ({len(args)} given)")
-    return UnknownNumberValue(id, [args[0].realize()])
+    value = args[0].realize()
+    if value.source is None and value.python_type() is tuple:
+        # Tuples come and go, as those that `enumerate` and `zip` give: one may stand where another was
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, "the id of a tuple that the frame made")
+    return UnknownNumberValue(id, [value])
 
 
 @handles(_thread.get_ident)

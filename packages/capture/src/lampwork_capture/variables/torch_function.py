@@ -75,7 +75,7 @@ _OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 
 def is_graph_function(function: Any) -> bool:
     """Whether calls of a function become nodes of the graph."""
-    if isinstance(function, _OPERATORS):
+    if issubclass(type(function), _OPERATORS):
         return True
     return id(function) in _GRAPH_FUNCTIONS or id(function) in _TENSOR_METHODS
 
