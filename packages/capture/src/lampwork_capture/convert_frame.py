@@ -19,7 +19,7 @@ from .graph.builder import EagerWouldRaise, TracedGraph
 from .graph_break import BreakId, BreakRecord, GraphBreak, ShapeOfDataBreak, SkipFrame
 from .guards.facts import GuardSetBuilder
 from .idle_breaks import IdleBreaks
-from .interpreter.body_copy import copy_of, needs_self
+from .interpreter.body_copy import copy_of, is_resumed_too_often, needs_self
 from .interpreter.dispatch import Signal
 from .interpreter.frame import FramePlace, Null, SymbolicFrame
 from .interpreter.host_only import outermost_host_only
@@ -305,7 +305,7 @@ def _link(
     nulls = tuple(isinstance(value, Null) for value in frame.stack)
     loop = try_loop_body(frame, region, bound) if in_loop else None
     exits: list[Exit] = []
-    if not copy.makes_inner_cells:
+    if not copy.makes_inner_cells and not is_resumed_too_often(code):
         carried = copy.user_locals if loop is None else copy.user_locals - loop.written
         exits = find_exits(decoded, start, region, nulls, state.bound_names, copy.live_before, carried)
     passed = state.bound_names & (live | copy.user_locals)

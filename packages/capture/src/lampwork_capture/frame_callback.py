@@ -35,7 +35,7 @@ from .guards.global_state import modes_now, observed_by_modes
 from .idle_breaks import IdleBreaks
 from .number_variants import with_number_variants
 from .recompilation import Recompilation
-from .skip_policy import SkipPolicy, called_function, is_disabled, runs_natively
+from .skip_policy import SkipPolicy, called_function, counts_objects, is_disabled, runs_natively
 from .source import AttributeSource, Source
 
 _LOST_RACES = 8  # conversions of one code object in a row that other threads may spoil before it counts as a failure
@@ -77,7 +77,7 @@ class FrameCallback:
         """A CacheEntry for the frame, or a marker of what to do instead."""
         code: CodeType = view.code
         function = view.function or called_function(code, view.local_values, view.global_values)
-        if function is not None and is_disabled(function):
+        if (function is not None and is_disabled(function)) or counts_objects(code):
             return _native.SKIP_RECURSIVE
         if runs_natively(code) or not self.policy.converts_frame(code):
             return _native.SKIP

@@ -126,6 +126,11 @@ _LIBRARIES_SKIPPED = (
 )
 
 
+_MEMORY_READERS = frozenset(
+    {"get_objects", "get_referrers", "getrefcount", "gettotalrefcount", "getallocatedblocks", "getsizeof"}
+)
+
+
 class CallPolicy(enum.Enum):
     """What happens to a Python function that traced code calls."""
 
@@ -211,6 +216,11 @@ class SkipPolicy:
 def runs_natively(code: CodeType) -> bool:
     """Whether we made this code to run as it stands: no policy may have it converted."""
     return NATIVE_MARK in code.co_varnames
+
+
+def counts_objects(code: CodeType) -> bool:
+    """Whether code measures the interpreter's memory: references, objects, sizes. Ours would show in it."""
+    return not _MEMORY_READERS.isdisjoint(code.co_names)
 
 
 def is_disabled(function: Any) -> bool:

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterable
 from types import CodeType
 
+from .guards.exact import same_constant
 from .guards.facts import ConstantIs, GuardSet
 from .source import FrameScope, Source
 
@@ -55,6 +56,6 @@ def changed_numbers(guards: GuardSet, scope: FrameScope) -> list[Source]:
             value = fact.source.resolve(scope)
         except Exception:
             continue
-        if type(value) is type(fact.expected.value) and repr(value) != repr(fact.expected.value):
+        if type(value) is type(fact.expected.value) and not same_constant(value, fact.expected.value):
             found.append(fact.source)
     return found

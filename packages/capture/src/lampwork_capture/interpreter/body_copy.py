@@ -75,6 +75,31 @@ def copy_of(code: CodeType) -> CodeCopy:
     return copy
 
 
+_LONGEST_REST = 50_000  # instructions that the resume functions of one function may have between them, about
+_resumed: dict[int, tuple[weakref.ref[CodeType], int]] = {}
+
+
+def times_resumed(code: CodeType) -> int:
+    """How many resumes a code object is away from the function that the user wrote."""
+    known = _resumed.get(id(code))
+    return known[1] if known is not None and known[0]() is code else 0
+
+
+def note_resume(code: CodeType, original: CodeType) -> None:
+    """`code` goes on with what `original` leaves."""
+    key = id(code)
+
+    def forget(_: object, known: dict[int, tuple[weakref.ref[CodeType], int]] = _resumed) -> None:
+        known.pop(key, None)
+
+    _resumed[key] = (weakref.ref(code, forget), times_resumed(original) + 1)
+
+
+def is_resumed_too_often(code: CodeType) -> bool:
+    """Whether the rest of a function shall run natively: every break copies all that follows it, and it has many."""
+    return times_resumed(code) * len(decode(code).instructions) > _LONGEST_REST
+
+
 class BodyCopy:
     """The body of a code, open for editing by instruction number; `items` ends it.
 

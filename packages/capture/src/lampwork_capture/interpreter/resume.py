@@ -35,7 +35,7 @@ from ..bytecode.version import (
     swap_value,
 )
 from ..skip_policy import NATIVE_MARK
-from .body_copy import SELF, BodyCopy, copy_of, emit_mark, function_code, needs_self
+from .body_copy import SELF, BodyCopy, copy_of, emit_mark, function_code, needs_self, note_resume
 from .instructions import DecodedCode, decode
 from .loop_body import LoopBody, call_loop_body
 from .region import Exit
@@ -275,7 +275,9 @@ def _make_resume(code: CodeType, leave: Exit) -> CodeType:
     if leave.calls:
         _replace_call(body, leave.index)
     taken = Emitter([*code.co_cellvars, *code.co_freevars], (), code.co_varnames)
-    return _entered_code(body, leave, entry, taken, is_native=False)
+    made = _entered_code(body, leave, entry, taken, is_native=False)
+    note_resume(made, code)
+    return made
 
 
 def argument_names(code: CodeType, entry: Exit) -> list[str]:

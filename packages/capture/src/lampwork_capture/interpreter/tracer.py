@@ -89,6 +89,7 @@ class FrameTracer:
         self.guards.add_late(scalars.guards)
         self.handled: Value | None = None
         self.called_from_handler = sys.exc_info()[1] is not None
+        self.nesting = 0
         self.function_modes: Sequence[Value] = ()
         self.given_members: dict[tuple[int, str], Value] = {}
         self.visited: set[int] = set()
@@ -673,6 +674,8 @@ def refuse_frame(code: CodeType) -> None:
         raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` is no function")
     if _looks_at_its_frame(code):
         raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` looks at its own frame")
+    if _unbinds_cells(code):
+        raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` unbinds variables through their cells")
 
 
 def _looks_at_its_frame(code: CodeType) -> bool:
@@ -693,6 +696,14 @@ def _looks_at_its_frame(code: CodeType) -> bool:
             if following and following[0].name in ("CALL", "CALL_FUNCTION") and following[0].arg == 0:
                 return True
     return False
+
+
+def _unbinds_cells(code: CodeType) -> bool:
+    """Whether it deletes contents of cells, perhaps its own: what runs after a break has those as free variables, of
+    which an error tells."""
+    if "cell_contents" not in code.co_names:
+        return False
+    return any(i.name == "DELETE_ATTR" and i.value == "cell_contents" for i in decode(code).instructions)
 
 
 FAMILIES = opcodes.FAMILIES  # importing them fills the dispatch table

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import Fact, UserLine
 from ..source import Source
+from .special import has_special
 
 if TYPE_CHECKING:
     import torch.fx
@@ -112,20 +113,20 @@ class Value:
 
     def get_item(self, tracer: Tracer, key: Value) -> Value:
         """`value[key]`."""
-        if not hasattr(self.python_type(), "__getitem__"):
+        if not has_special(self.python_type(), "__getitem__"):
             tracer.raise_observed(TypeError, f"'{self.python_type().__name__}' object is not subscriptable")
         return self.call_method(tracer, "__getitem__", [key], {})
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
         """`value[key] = item`."""
-        if not hasattr(self.python_type(), "__setitem__"):
+        if not has_special(self.python_type(), "__setitem__"):
             name = self.python_type().__name__
             tracer.raise_observed(TypeError, f"'{name}' object does not support item assignment")
         self.call_method(tracer, "__setitem__", [key, item], {})
 
     def delete_item(self, tracer: Tracer, key: Value) -> None:
         """`del value[key]`."""
-        if not hasattr(self.python_type(), "__delitem__"):
+        if not has_special(self.python_type(), "__delitem__"):
             tracer.raise_observed(TypeError, f"'{self.python_type().__name__}' object doesn't support item deletion")
         self.call_method(tracer, "__delitem__", [key], {})
 
@@ -183,6 +184,7 @@ class Tracer(Protocol):
     side_effects: SideEffects
     given_members: dict[tuple[int, str], Value]  # by id of a module and name: `torch.func.functional_call` runs
     function_modes: Sequence[Value]  # modes of the traced program that take over calls of torch, outermost first
+    nesting: int  # of the containers whose text is being made
     handled: Value | None  # the exception that is being handled in the frames that are traced
     called_from_handler: bool  # a caller of the frame handles one
 

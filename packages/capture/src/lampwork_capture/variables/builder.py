@@ -78,10 +78,12 @@ from .python_module import PythonModuleValue
 from .range import SliceValue
 from .registry import handler_of, wrapper_of
 from .set import constant_set
+from .special import has_plain_names
 from .sym_scalar import SYMBOLIC_TYPES, SymScalarValue, symbolic_number
 from .tensor import TensorValue
 from .torch_function import TorchFunctionValue, is_graph_function
 from .tuple import TupleValue, is_struct_sequence
+from .user_object import is_overridden, looks_up_itself
 
 # Imported because they register what they model
 MODELS: tuple[ModuleType, ...] = (
@@ -166,14 +168,22 @@ def _guard_alias(tracer: Tracer, value: Value, obj: Any, source: Source) -> None
 
 
 def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
-    # Never isinstance: it asks an object of another class for its `__class__`, which may run the user's code
+    # By type alone: `isinstance` asks an object for its `__class__`, which may be the program's code
     if issubclass(cls, torch.Tensor):
         return _wrap_tensor(tracer, obj, source)
+    if looks_up_itself(obj if issubclass(cls, type) else cls):
+        raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, whose metaclass has its own `__getattribute__`")
     if issubclass(cls, type):
+        if type.__dict__["__mro__"].__get__(obj) is None:
+            raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a class that is being made")
+        if not has_plain_names(obj.__dict__):
+            raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, a class whose `__dict__` has keys that are no names")
         if not isinstance(source, TypeSource):
             tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return ClassValue(obj, source)
     if issubclass(cls, ModuleType):
+        if not _has_plain_name(obj):
+            raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a module without a name, or looks names up itself")
         tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return PythonModuleValue(obj, source)
     if callable(obj):
@@ -184,7 +194,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     if cls is _LRU_CACHE:
         tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return LruCacheValue(obj, source)
-    if cls is BuiltinFunctionType:
+    if issubclass(cls, BuiltinFunctionType):
         owner = wrap(tracer, obj.__self__, AttributeSource(source, "__self__"))
         tracer.guard(TypeIs(source, cls))
         tracer.guard(ConstantIs(AttributeSource(source, "__name__"), ByIdentity(obj.__name__)))
@@ -205,12 +215,21 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     return wrap_object(tracer, obj, source)
 
 
+def _has_plain_name(module: ModuleType) -> bool:
+    """Whether `module.__name__` is a string, found without running anything of the program."""
+    if is_overridden(type(module), "__getattribute__"):
+        return False
+    namespace = ModuleType.__dict__["__dict__"].__get__(module)
+    return namespace is not None and type(namespace.get("__name__")) is str
+
+
 def _names_of(cls: Any) -> Sequence[str]:
     return cls.__match_args__
 
 
 def _known_callable(tracer: Tracer, obj: Any, source: Source | None) -> Value | None:
     """The value of a callable that is modelled by itself: by a handler, as a graph operation, or folded."""
+    cls = type(obj)
     if handler_of(obj) is not None:
         return BuiltinValue(obj, source)
     if is_graph_function(obj):
@@ -219,9 +238,11 @@ def _known_callable(tracer: Tracer, obj: Any, source: Source | None) -> Value | 
     if issubclass(cls, CustomOpDef):  # its call is that of its operator
         operator: Any = obj._opoverload
         return TorchFunctionValue(operator)
-    if cls in _METHOD_TYPES:
+    if issubclass(cls, _METHOD_TYPES):
         return BuiltinValue(obj, source)
-    if cls is BuiltinFunctionType and (obj.__self__ is None or issubclass(type(obj.__self__), (ModuleType, type))):
+    if issubclass(cls, BuiltinFunctionType) and (
+        obj.__self__ is None or issubclass(type(obj.__self__), (ModuleType, type))
+    ):
         return BuiltinValue(obj, source)
     return None
 
@@ -254,7 +275,10 @@ def _wrap_tensor(tracer: Tracer, obj: torch.Tensor, source: Source) -> Value:
 def constant(tracer: Tracer, obj: Any) -> Value:
     """The value of an object that is known without a guard: literals, classes, library functions, fresh containers."""
     cls = type(obj)
-    if is_literal(obj) or cls in DERIVED_TYPES or issubclass(cls, _ALIAS_TYPES):
+    if is_literal(obj) or cls in DERIVED_TYPES:
+        return ConstantValue(obj)
+    if issubclass(cls, _ALIAS_TYPES):
+        _check_parts(tracer, obj)
         return ConstantValue(obj)
     if cls in SYMBOLIC_TYPES:
         return symbolic_number(tracer, obj)
@@ -283,11 +307,21 @@ def _is_immutable(obj: Any) -> bool:
     return is_literal(obj) or (type(obj) in (tuple, frozenset) and all(map(_is_immutable, obj)))
 
 
+def _check_parts(tracer: Tracer, alias: Any) -> None:
+    """Raise GraphBreak if a generic alias or union holds a stand-in for a class that the frame made."""
+    for part in getattr(alias, "__args__", ()):
+        known = tracer.graph.values_of_objects.get(id(part))
+        if known is not None and isinstance(known[1], made_class.MadeClassValue):
+            raise GraphBreak(BreakId.GENERIC_OBJECT, f"a generic alias of {known[1].describe()}")
+        if isinstance(part, _ALIAS_TYPES):
+            _check_parts(tracer, part)
+
+
 def _constant_object(tracer: Tracer, obj: Any) -> Value:
     cls = type(obj)
     if issubclass(cls, type):
         return ClassValue(obj)
-    if issubclass(cls, ModuleType):
+    if issubclass(cls, ModuleType) and _has_plain_name(obj):
         return PythonModuleValue(obj, ModuleSource(obj.__name__))
     if callable(obj):
         function = _known_callable(tracer, obj, None)

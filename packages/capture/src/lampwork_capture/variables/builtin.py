@@ -33,6 +33,7 @@ from .iterator import ComputedIterator, step
 from .list import sort_values
 from .registry import handler_of, handles
 from .set import set_contents
+from .special import has_special
 from .sym_scalar import compute_number, is_symbolic
 from .tensor import TensorValue, is_users
 from .torch_function import guarded_state
@@ -62,6 +63,9 @@ _PURE_BUILTINS: tuple[Callable[..., Any], ...] = (
     str.maketrans,
     sys.intern,
 )
+
+
+_DEEPEST_TUPLE = 8  # nested tuples of classes that are looked through
 
 
 class BuiltinValue(Value):
@@ -107,6 +111,8 @@ class BuiltinValue(Value):
             return self._fold(tracer, args, kwargs)
         owner = getattr(self.obj, "__self__", None)
         if isinstance(owner, type) and owner.__module__ == "builtins" and all(map(is_known, args)):
+            if self.obj.__name__ == "__new__" and (owner is type or not args or args[0].as_constant() is not owner):
+                raise GraphBreak(BreakId.EXTENSION_CALL, f"{self.describe()} of a class of the program")
             return fold_call(tracer, self.obj, args, kwargs)  # str.maketrans, int.from_bytes ...
         raise GraphBreak(BreakId.EXTENSION_CALL, f"{self.describe()} of module {module} is not modelled")
 
@@ -252,9 +258,20 @@ def class_of(tracer: Tracer, value: Value) -> Value:
     return known if known is not None else tracer.constant(value.python_type())
 
 
+def _check_nesting(classes: tuple[Any, ...]) -> None:
+    """Raise GraphBreak for tuples in tuples so deep that Python may refuse them."""
+    level: list[Any] = list(classes)
+    for _ in range(_DEEPEST_TUPLE):
+        level = [cls for inner in level if type(inner) is tuple for cls in inner]
+        if not level:
+            return
+    raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a tuple of classes nested deeply: eager may raise")
+
+
 def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
     """`isinstance(value, classes)`."""
     if isinstance(classes, tuple):
+        _check_nesting(classes)
         return any(is_instance(tracer, value, cls) for cls in classes)
     if isinstance(classes, UnionType):
         return any(is_instance(tracer, value, cls) for cls in classes.__args__)
@@ -317,6 +334,7 @@ def issubclass_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
 def _is_subclass(tracer: Tracer, value: Value, classes: Any) -> bool:
     """`issubclass(value, classes)`."""
     if isinstance(classes, tuple):
+        _check_nesting(classes)
         return any(_is_subclass(tracer, value, cls) for cls in classes)
     cls = value.as_constant() if value.is_constant() else None
     check = getattr(type(classes), "__subclasscheck__", None)
@@ -356,7 +374,10 @@ def hash_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
     if value.python_type().__hash__ is None:
         tracer.raise_observed(TypeError, f"unhashable type: '{value.python_type().__name__}'")
     if is_overridden(value.python_type(), "__hash__"):
-        return value.call_method(tracer, "__hash__", [], {})
+        hashed = value.call_method(tracer, "__hash__", [], {})
+        if not issubclass(hashed.python_type(), int):
+            tracer.raise_observed(TypeError, "__hash__ method should return an integer")
+        return tracer.constant(hash(int(hashed.as_constant())))
     contents = getattr(value, "payload", None)
     if contents is not None and is_known(contents):
         return fold_call(tracer, hash, [contents], {})
@@ -422,7 +443,7 @@ def iter_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
     if len(args) == 2 and not kwargs:
         return _until(args[0].realize(), args[1].realize())
     value = _one(tracer, args, kwargs, iter)
-    if not hasattr(value.python_type(), "__iter__") and not hasattr(value.python_type(), "__getitem__"):
+    if not has_special(value.python_type(), "__iter__") and not has_special(value.python_type(), "__getitem__"):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not iterable")
     return value.iterate(tracer)
 
@@ -432,7 +453,8 @@ def _until(function: Value, sentinel: Value) -> Value:
 
     def produce(tracer: Tracer) -> Value | None:
         item = tracer.call(function, [])
-        return None if operators.equal(tracer, sentinel, item) else item
+        is_over = made.ended or operators.equal(tracer, sentinel, item)  # the call itself may have come to the end
+        return None if is_over else item
 
     def rebuild(emitter: ValueEmitter) -> None:
         emitter.begin_call(iter)
@@ -440,13 +462,14 @@ def _until(function: Value, sentinel: Value) -> Value:
         emitter.load_value(sentinel)
         emitter.call(2)
 
-    return ComputedIterator(type(iter(int, 1)), [function, sentinel], produce, rebuild)
+    made = ComputedIterator(type(iter(int, 1)), [function, sentinel], produce, rebuild)
+    return made
 
 
 @handles(next)
 def next_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     cls = args[0].realize().python_type()
-    if not hasattr(cls, "__next__"):
+    if not has_special(cls, "__next__"):
         tracer.raise_observed(TypeError, f"'{cls.__name__}' object is not an iterator")
     if len(args) == 1:
         return args[0].realize().next(tracer)

@@ -172,8 +172,9 @@ def make_object(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
 @handles(enumerate)
 def make_enumerate(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     start = args[1] if len(args) > 1 else kwargs.get("start")
+    iterable = args[0] if args else kwargs["iterable"]
     first = 0 if start is None else operators.index_of(tracer, start)
-    return EnumerateValue(args[0].realize().iterate(tracer), first)
+    return EnumerateValue(iterable.realize().iterate(tracer), first)
 
 
 @handles(zip)

@@ -39,7 +39,8 @@ def _shape(fewest: int, most: int, *keywords: str) -> CallShape:
 
 
 _KNOWN: dict[Any, CallShape] = {
-    bool: _shape(0, 1), bytes: _shape(0, 3, "source", "encoding", "errors"), complex: _shape(0, 2, "real", "imag"),
+    bool: _shape(0, 1), bytes: _shape(0, 3, "source", "encoding", "errors"), classmethod: _shape(1, 1),
+    staticmethod: _shape(1, 1), complex: _shape(0, 2, "real", "imag"),
     dict: CallShape(0, 1, None), enumerate: _shape(1, 2, "iterable", "start"), filter: _shape(2, 2),
     float: _shape(0, 1), frozenset: _shape(0, 1), int: _shape(0, 2, "base"), list: _shape(0, 1),
     map: _shape(2, _MANY), object: _shape(0, 0), range: _shape(1, 3), reversed: _shape(1, 1), set: _shape(0, 1),
@@ -57,7 +58,7 @@ _KNOWN: dict[Any, CallShape] = {
     itertools.permutations: _shape(1, 2, "iterable", "r"), itertools.combinations: _shape(2, 2, "iterable", "r"),
     itertools.combinations_with_replacement: _shape(2, 2, "iterable", "r"),
     itertools.accumulate: _shape(1, 2, "iterable", "func", "initial"), functools.reduce: _shape(2, 3),
-    staticmethod: _shape(1, 1), classmethod: _shape(1, 1), property: _shape(0, 4, "fget", "fset", "fdel", "doc"),
+    property: _shape(0, 4, "fget", "fset", "fdel", "doc"),
 }  # fmt: skip
 _BUILTINS = frozenset(ByIdentity(obj) for obj in vars(builtins).values() if callable(obj))
 
@@ -86,3 +87,14 @@ def _shape_of(key: ByIdentity) -> CallShape | None:
         return CallShape(len(required), _MANY if many else len(positional), None)
     keywords = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
     return CallShape(len(required), _MANY if many else len(positional), keywords)
+
+
+def takes_keywords(method: Any, names: Collection[str]) -> bool:
+    """Whether a method of a builtin type takes these keywords; one that does not say so takes any."""
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return True
+    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}.issuperset(names)

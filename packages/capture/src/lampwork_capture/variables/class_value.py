@@ -38,6 +38,7 @@ from .construction import new_object
 from .itertool import chain_of
 from .method import BuiltinObject
 from .registry import handler_of
+from .special import has_special, special_of
 from .user_object import MISSING, ObjectValue, bind, call_descriptor_get, check_class_method, find_in_class
 
 if TYPE_CHECKING:
@@ -77,15 +78,17 @@ class ClassValue(Value):
         raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"{self.describe()} cannot be passed to a torch operation")
 
     def truth(self, tracer: Tracer) -> bool:
-        if type(self.obj) is type or not hasattr(type(self.obj), "__bool__"):
+        if type(self.obj) is type or not has_special(type(self.obj), "__bool__"):
             sized = self.of_metaclass(tracer, "__len__")
-            return sized is None or sized.call(tracer, [], {}).truth(tracer)
+            return sized is None or operators.length_of(tracer, sized.call(tracer, [], {})) != 0
         asked = self.of_metaclass(tracer, "__bool__")
         if asked is not None:
             return asked.call(tracer, [], {}).truth(tracer)
         return bool(self.obj) if issubclass(self.obj, enum.Enum) else super().truth(tracer)
 
     def hash_key(self, tracer: Tracer) -> Hashable:
+        if any(issubclass(type(special_of(type(self.obj), name)), FunctionType) for name in ("__hash__", "__eq__")):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} as a key, which its metaclass compares")
         return self.obj
 
     # Attributes
@@ -109,13 +112,13 @@ class ClassValue(Value):
         source = self.known_source()
         if source is None or is_immutable(owner):
             return self._unguarded(tracer, name, raw)
-        shown = raw.__func__ if isinstance(raw, staticmethod) else raw
+        shown = raw.__func__ if issubclass(type(raw), staticmethod) else raw
         has_own_get = isinstance(find_in_class(type(raw), "__get__")[0], FunctionType)
         if type(self.obj) in _PLAIN_METACLASSES and not has_own_get and getattr(self.obj, name, None) is shown:
             return tracer.wrap(shown, AttributeSource(source, name))
         self.guard_found(tracer, name, raw, owner)
         raw_source: Source = ClassAttributeSource(self._owner_source(source, owner), name)
-        if isinstance(raw, (staticmethod, classmethod)):
+        if issubclass(type(raw), (staticmethod, classmethod)):
             return tracer.wrap(raw.__func__, AttributeSource(raw_source, "__func__"))
         return tracer.wrap(raw, raw_source)
 
@@ -187,7 +190,7 @@ class ClassValue(Value):
         return ItemSource(AttributeSource(source, "__mro__"), self.obj.__mro__.index(owner))
 
     def _unguarded(self, tracer: Tracer, name: str, raw: Any) -> Value:
-        if isinstance(raw, (staticmethod, classmethod)):
+        if issubclass(type(raw), (staticmethod, classmethod)):
             raw = raw.__func__
         return tracer.constant(raw)
 
@@ -199,7 +202,12 @@ class ClassValue(Value):
             return self._from_metaclass(tracer, name)
         if name == "__class__":
             return tracer.constant(type(self.obj))
-        if name in ("__name__", "__qualname__", "__module__", "__doc__", "__mro__", "__bases__", "__base__"):
+        if name in ("__name__", "__qualname__", "__mro__", "__bases__", "__base__"):
+            return tracer.constant(getattr(self.obj, name))
+        if name in ("__doc__", "__module__"):
+            text = self.obj.__dict__.get(name)
+            if not is_immutable(self.obj) and type(text) not in (str, type(None)):
+                raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is a descriptor")
             return tracer.constant(getattr(self.obj, name))
         if name == "__dict__":
             source = self.known_source()
@@ -211,21 +219,24 @@ class ClassValue(Value):
         if name in _TYPE_GETTERS:
             return self._from_type_getter(tracer, name)
         raw, owner = find_in_class(self.obj, name)
+        if hasattr(type.__dict__.get(name), "__set__") and (owner is not self.obj or name != "__annotations__"):
+            # What a class keeps about itself, no base's of the same name; annotations are made when they are read
+            raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
         if raw is MISSING:
             self.guard_missing(tracer, name)
             return self._from_metaclass(tracer, name)
         if isinstance(self.obj, enum.EnumMeta) and name in self.obj.__members__:
             return tracer.constant(self.obj.__members__[name])
-        if isinstance(raw, classmethod):
+        if issubclass(type(raw), classmethod):
             check_class_method(raw, name)
             return bind(tracer, self.class_attribute(tracer, name, raw, owner), self)
-        if isinstance(raw, ClassMethodDescriptorType):
+        if issubclass(type(raw), ClassMethodDescriptorType):
             return ClassMethodValue(self, name)
-        if isinstance(raw, (property, GetSetDescriptorType, MemberDescriptorType)) and is_immutable(owner):
+        if issubclass(type(raw), (property, GetSetDescriptorType, MemberDescriptorType)) and is_immutable(owner):
             raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
-        if isinstance(raw, (staticmethod, FunctionType, property)) or not hasattr(type(raw), "__get__"):
+        if issubclass(type(raw), (staticmethod, FunctionType, property)) or not has_special(type(raw), "__get__"):
             return self.class_attribute(tracer, name, raw, owner)
-        if isinstance(raw, _SLOT_TYPES):
+        if issubclass(type(raw), _SLOT_TYPES):
             return tracer.constant(getattr(self.obj, name))
         if is_immutable(owner):
             return tracer.constant(getattr(self.obj, name))
@@ -266,15 +277,15 @@ class ClassValue(Value):
             tracer.raise_observed(AttributeError, f"type object '{self.obj.__name__}' has no attribute '{name}'")
         if is_immutable(owner):
             return ClassMethodValue(self, name)
-        if isinstance(raw, FunctionType):
+        if issubclass(type(raw), FunctionType):
             return bind(tracer, self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
-        if isinstance(raw, property) and raw.fget is not None:
+        if issubclass(type(raw), property) and raw.fget is not None:
             found: Any = self.metaclass(tracer).class_attribute(tracer, name, raw, owner)
             source = getattr(found, "source", None)
             if source is not None:
                 getter = tracer.wrap(raw.fget, AttributeSource(source, "fget"))
                 return getter.call(tracer, [self], {})
-        if not hasattr(type(raw), "__get__"):
+        if not has_special(type(raw), "__get__"):
             return self.metaclass(tracer).class_attribute(tracer, name, raw, owner)
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
 
@@ -296,7 +307,7 @@ class ClassValue(Value):
         old = find_in_class(self.obj, name)[0]
         is_plain = type(self.obj) in _PLAIN_METACLASSES and not (name.startswith("__") and name.endswith("__"))
         kinds = [type(old)] if isinstance(new, Deleted) else [type(old), new.python_type()]
-        if not is_plain or any(hasattr(kind, "__get__") and kind is not FunctionType for kind in kinds):
+        if not is_plain or any(has_special(kind, "__get__") and kind is not FunctionType for kind in kinds):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"{what} `{name}` of {self.describe()} is not modelled")
         source = self.known_source()
         if source is None:
@@ -346,6 +357,8 @@ class ClassValue(Value):
         if inspect.isabstract(self.obj):
             fold(tracer, object.__new__, self.obj)
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{self.describe()} is abstract: eager raises")
+        if is_immutable(self.obj) and not issubclass(self.obj, (BaseException, torch.Tensor)):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"making an object of {self.describe()} is not modelled")
         return new_object(tracer, self, args, kwargs)
 
     def of_metaclass(self, tracer: Tracer, name: str) -> Value | None:
@@ -354,7 +367,7 @@ class ClassValue(Value):
         if meta in _PLAIN_METACLASSES or issubclass(self.obj, enum.Enum):
             return None
         raw, owner = find_in_class(meta, name)
-        if not isinstance(raw, FunctionType):
+        if not issubclass(type(raw), FunctionType):
             return None
         return bind(tracer, self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
 
@@ -381,7 +394,11 @@ class ClassValue(Value):
         if getter is not None:
             return getter.call(tracer, [key], {})
         raw, owner = find_in_class(self.obj, "__class_getitem__")
-        if isinstance(raw, classmethod) and isinstance(raw.__func__, FunctionType) and owner.__module__ != "typing":
+        if (
+            issubclass(type(raw), classmethod)
+            and isinstance(raw.__func__, FunctionType)
+            and owner.__module__ != "typing"
+        ):
             return self.get_attribute(tracer, "__class_getitem__").call(tracer, [key], {})
         if isinstance(self.obj, enum.EnumMeta) and key.is_constant():
             try:
@@ -414,7 +431,7 @@ class ClassValue(Value):
     def length(self, tracer: Tracer) -> int | None:
         sized = self.of_metaclass(tracer, "__len__")
         if sized is not None:
-            return operators.index_of(tracer, sized.call(tracer, [], {}))
+            return operators.length_of(tracer, sized.call(tracer, [], {}))
         return len(self.obj) if isinstance(self.obj, enum.EnumMeta) else None
 
     def contains(self, tracer: Tracer, item: Value) -> bool | None:

@@ -11,7 +11,15 @@ import math
 import operator
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from types import CodeType, EllipsisType, FunctionType, NoneType, NotImplementedType
+from types import (
+    CodeType,
+    EllipsisType,
+    FunctionType,
+    MethodDescriptorType,
+    NoneType,
+    NotImplementedType,
+    WrapperDescriptorType,
+)
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -33,6 +41,10 @@ LITERAL_TYPES: frozenset[type] = frozenset(
 )  # fmt: skip
 # Objects that stand for constants once made inside the frame, though no guard could compare them
 DERIVED_TYPES: frozenset[type] = frozenset({range, torch.finfo, torch.iinfo, re.Pattern, re.Match})
+
+
+_MOST_ITEMS = 20_000
+_DESCRIPTOR_TYPES = (MethodDescriptorType, WrapperDescriptorType)
 
 
 def is_literal(obj: Any) -> bool:
@@ -100,9 +112,15 @@ class ConstantValue(Value):
             if written is not None:
                 return written
         result = fold(tracer, getattr, self.obj, name)
-        if callable(result) and not isinstance(result, type):
+        if callable(result) and not isinstance(result, type) and not self._is_of_another(result):
             return ConstantMethodValue(self, name)
         return tracer.constant(result)
+
+    def _is_of_another(self, attribute: Any) -> bool:
+        """Whether an attribute is that of the class which a generic alias stands for."""
+        return (not is_literal(self.obj) and getattr(attribute, "__self__", self.obj) is not self.obj) or (
+            isinstance(attribute, _DESCRIPTOR_TYPES)
+        )
 
     def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if name in ("__enter__", "__exit__", "__call__") and type(self.obj) is torch.device:
@@ -112,6 +130,8 @@ class ConstantValue(Value):
             if written is not None:
                 return written.call(tracer, args, kwargs)
         method = fold(tracer, getattr, self.obj, name)
+        if self._is_of_another(method):
+            return tracer.constant(method).call(tracer, args, kwargs)
         if isinstance(self.obj, re.Pattern) and self.of_pattern is not None:
             answer = self.of_pattern(tracer, self.obj, name, args, kwargs)
             if answer is not None:
@@ -133,18 +153,18 @@ class ConstantValue(Value):
             return None
         raw = owner.__dict__[name]
         class_value: Any = tracer.constant(cls)
-        if isinstance(raw, property):
+        if issubclass(type(raw), property):
             source = class_value.attribute_source(name, owner)
             class_value.guard_found(tracer, name, raw, owner)
             getter = (
                 tracer.constant(raw.fget) if source is None else tracer.wrap(raw.fget, AttributeSource(source, "fget"))
             )
             return getter.call(tracer, [self], {})
-        if isinstance(raw, classmethod):
+        if issubclass(type(raw), classmethod):
             return tracer.bind_method(class_value.class_attribute(tracer, name, raw, owner), class_value)
-        if isinstance(raw, FunctionType) and not raw.__module__.startswith("enum"):
+        if issubclass(type(raw), FunctionType) and not raw.__module__.startswith("enum"):
             return tracer.bind_method(class_value.class_attribute(tracer, name, raw, owner), self)
-        if isinstance(raw, staticmethod) and isinstance(raw.__func__, FunctionType):
+        if issubclass(type(raw), staticmethod) and isinstance(raw.__func__, FunctionType):
             return class_value.class_attribute(tracer, name, raw, owner)
         return None
 
@@ -161,10 +181,14 @@ class ConstantValue(Value):
         return tracer.constant(fold(tracer, lambda: self.obj[key_object]))
 
     def unpack(self, tracer: Tracer) -> list[Value]:
+        if isinstance(self.obj, range) and len(self.obj) > _MOST_ITEMS:
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"a range of more than {_MOST_ITEMS} numbers at once")
         return [tracer.constant(item) for item in fold(tracer, list, self.obj)]
 
     def iterate(self, tracer: Tracer) -> Value:
         fold(tracer, iter, self.obj)
+        if not isinstance(self.obj, (str, bytes, range)):
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"iterating {self.describe()} is not modelled")
         return ConstantIteratorValue(self.obj)
 
     def contains(self, tracer: Tracer, item: Value) -> bool | None:

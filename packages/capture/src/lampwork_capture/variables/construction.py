@@ -20,6 +20,7 @@ from .function import bind_arguments
 from .lazy import LazyValue
 from .list import ListValue
 from .set import SetValue, convert_set
+from .special import has_special
 from .tuple import TupleValue
 from .user_object import ObjectValue, find_in_class, is_overridden, payload_base
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """`cls(*args, **kwargs)` for a user's class: `__new__`, then `__init__`, both traced."""
     cls = class_value.obj
-    if hasattr(cls, "__del__"):
+    if has_special(cls, "__del__"):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{class_value.describe()} has a finalizer, whose time is seen")
     new, owner = find_in_class(cls, "__new__")
     new_function = new.__func__ if isinstance(new, staticmethod) else new
@@ -42,6 +43,9 @@ def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], k
         if cls not in made.python_type().__mro__:
             return made
     else:
+        base = payload_base(cls)
+        if base in (tuple, frozenset) and (kwargs or len(args) > 1) and not is_overridden(cls, "__init__"):
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{class_value.describe()} does not take these arguments")
         made = bare_object(tracer, class_value, args)
     if isinstance(made, ObjectValue):
         class_value, cls = made.class_value, made.cls  # a subclass, if `__new__` made one

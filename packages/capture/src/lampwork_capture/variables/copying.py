@@ -71,7 +71,7 @@ def shallow_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Val
         return value
     if isinstance(value, ObjectValue) and not isinstance(value, ModuleValue):
         raw, owner = find_in_class(value.cls, "__copy__")
-        if isinstance(raw, FunctionType):
+        if issubclass(type(raw), FunctionType):
             return tracer.call(value.class_value.class_attribute(tracer, "__copy__", raw, owner), [value])
         if raw is MISSING and _copies_by_attributes(value):
             _check_reductor(tracer, value)
@@ -131,7 +131,7 @@ def _deep(tracer: Tracer, value: Value, memo: CopyMemoValue) -> Value:
 
 def _deep_object(tracer: Tracer, value: ObjectValue, memo: CopyMemoValue) -> Value:
     raw = find_in_class(value.cls, "__deepcopy__")[0]
-    if isinstance(raw, FunctionType):
+    if issubclass(type(raw), FunctionType):
         made = tracer.call(value.get_attribute(tracer, "__deepcopy__").realize(), [memo]).realize()
         memo.put(value, made)
         return made
@@ -175,7 +175,7 @@ def _slots_of(cls: type) -> list[str]:
 
 
 def _is_slot(raw: object) -> bool:
-    return isinstance(raw, MemberDescriptorType)
+    return issubclass(type(raw), MemberDescriptorType)
 
 
 def _state(tracer: Tracer, value: ObjectValue) -> list[tuple[str, Value]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,11 @@ from . import operators
 from .base import Tracer, Value
 from .constant import is_literal, snapshot
 from .iterator import End, StepIterator, make_tuple
+from .keys import check_rebuilt
 from .lazy import LazyValue
 from .method import BuiltinObject
 from .registry import handles, wraps_type
+from .special import has_special, special_of
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -34,7 +36,18 @@ class DictValue(BuiltinObject):
     """A dict. `obj` is the real one if it existed before; `owner` the subclass instance that it is the contents of."""
 
     kind = "a dict"
-    __slots__ = ("_entries", "_looked_up", "cls", "factory", "obj", "original", "owner")
+    __slots__ = (
+        "_entries",
+        "_looked_up",
+        "cls",
+        "factory",
+        "is_cleared",
+        "obj",
+        "original",
+        "owner",
+        "removed",
+        "shape_changes",
+    )
 
     def __init__(
         self,
@@ -52,6 +65,9 @@ class DictValue(BuiltinObject):
         self.factory = factory
         self._entries: dict[Hashable, tuple[Value, Value]] | None = dict(entries or {}) if obj is None else None
         self._looked_up: dict[Hashable, Value] = {}
+        self.shape_changes = 0  # grows with every key that comes, goes or moves
+        self.is_cleared = False
+        self.removed: set[Hashable] = set()  # keys that went, if only for a while: they come back last
         # What the real dict holds, once all of it was read
         self.original: dict[Hashable, tuple[Value, Value]] = {}
 
@@ -82,7 +98,10 @@ class DictValue(BuiltinObject):
         else:
             tracer.guard(LengthIs(source, len(keys)))
             wrapped = [tracer.wrap(key, DictKeySource(source, index)) for index, key in enumerate(keys)]
+            before = tracer.side_effects.count
             symbols = [operators.hash_key(tracer, key) for key in wrapped]
+            if tracer.side_effects.count != before:
+                raise GraphBreak(BreakId.GENERIC_OBJECT, f"{self.describe()}, whose keys change as their hash is asked")
         entries: dict[Hashable, tuple[Value, Value]] = {}
         for index, (key, symbol) in enumerate(zip(keys, symbols)):
             known = self._looked_up.get(symbol)
@@ -110,7 +129,9 @@ class DictValue(BuiltinObject):
 
     def lookup(self, tracer: Tracer, key: Value) -> Value | None:
         """`dict.get(self, key)` with None for a missing key."""
-        symbol = operators.hash_key(tracer, key)
+        return self._find(tracer, operators.hash_key(tracer, key))
+
+    def _find(self, tracer: Tracer, symbol: Hashable) -> Value | None:
         if self._entries is None and isinstance(symbol, (int, str, bytes, float, type, type(None))):
             return self._lookup_one(tracer, symbol)
         entry = self.entries(tracer).get(symbol)
@@ -178,7 +199,7 @@ class DictValue(BuiltinObject):
             made = tracer.call(self.factory, [])
             self.set_item(tracer, key, made)
             return made
-        if self.owner is not None and hasattr(self.owner.python_type(), "__missing__"):
+        if self.owner is not None and has_special(self.owner.python_type(), "__missing__"):
             return self.owner.call_method(tracer, "__missing__", [key], {})
         return tracer.raise_observed(KeyError, key)
 
@@ -212,16 +233,29 @@ class DictValue(BuiltinObject):
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
         entries = self.entries(tracer)
-        symbol = operators.hash_key(tracer, key)
+        self._store(tracer, entries, operators.hash_key(tracer, key), key, item)
+
+    def _store(
+        self, tracer: Tracer, entries: dict[Hashable, tuple[Value, Value]], symbol: Hashable, key: Value, item: Value
+    ) -> None:
         known = entries.get(symbol)
         entries[symbol] = (key if known is None else known[0], item)
+        self.shape_changes += known is None
         self.changed(tracer)
 
     def delete_item(self, tracer: Tracer, key: Value) -> None:
-        symbol = operators.hash_key(tracer, key)
+        self._remove(tracer, operators.hash_key(tracer, key), key)
+
+    def _remove(self, tracer: Tracer, symbol: Hashable, key: Value) -> None:
         if symbol not in self.entries(tracer):
             tracer.raise_observed(KeyError, key)
         del self.entries(tracer)[symbol]
+        self.reshaped(tracer, [symbol])
+
+    def reshaped(self, tracer: Tracer, symbols: Iterable[Hashable]) -> None:
+        """Keys went or moved."""
+        self.shape_changes += 1
+        self.removed.update(symbols)
         self.changed(tracer)
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
@@ -254,6 +288,9 @@ class DictValue(BuiltinObject):
     def update_from(self, tracer: Tracer, other: Value) -> None:
         """`self.update(other)` for a mapping or an iterable of pairs."""
         contents = dict_contents(other)
+        if isinstance(special_of(other.python_type(), "__iter__"), FunctionType):
+            contents = None  # a dict that is iterated its own way is read through its `keys`
+        before = 0 if contents is None else contents.shape_changes
         if contents is not None:
             pairs = list(zip(contents.keys(tracer), contents.values(tracer)))
         elif hasattr(other.python_type(), "keys"):
@@ -264,7 +301,7 @@ class DictValue(BuiltinObject):
             for index, pair in enumerate(other.unpack(tracer)):
                 kind = pair.realize().python_type()
                 what = f"dictionary update sequence element #{index}"
-                if not hasattr(kind, "__iter__") and not hasattr(kind, "__getitem__"):
+                if not has_special(kind, "__iter__") and not has_special(kind, "__getitem__"):
                     tracer.raise_observed(TypeError, f"cannot convert {what} to a sequence")
                 parts = pair.realize().unpack(tracer)
                 if len(parts) != 2:
@@ -272,6 +309,9 @@ class DictValue(BuiltinObject):
                 pairs.append((parts[0], parts[1]))
         for key, value in pairs:
             self.set_item(tracer, key, value)
+            if contents is not None and contents is not self and contents.shape_changes != before:
+                cause = "a dict that changes while another is updated from it: eager raises"
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
         if not pairs:
             self.entries(tracer)
 
@@ -284,10 +324,11 @@ class DictValue(BuiltinObject):
         return tracer.constant(None) if default is None else default
 
     def m_pop(self, tracer: Tracer, key: Value, default: Value | None = None) -> Value:
-        found = self.lookup(tracer, key.realize())
+        symbol = operators.hash_key(tracer, key)
+        found = self._find(tracer, symbol)
         if found is None:
             return default if default is not None else tracer.raise_observed(KeyError, key)
-        self.delete_item(tracer, key.realize())
+        self._remove(tracer, symbol, key)
         return found
 
     def m_popitem(self, tracer: Tracer, last: Value | None = None) -> Value:
@@ -297,15 +338,16 @@ class DictValue(BuiltinObject):
             tracer.raise_observed(KeyError, what)
         symbol = next(reversed(entries)) if last is None or last.truth(tracer) else next(iter(entries))
         key, value = entries.pop(symbol)
-        self.changed(tracer)
+        self.reshaped(tracer, [symbol])
         return make_tuple(tracer, [key.realize(), value.realize()])
 
     def m_setdefault(self, tracer: Tracer, key: Value, default: Value | None = None) -> Value:
-        found = self.lookup(tracer, key.realize())
+        symbol = operators.hash_key(tracer, key)
+        found = self._find(tracer, symbol)
         if found is not None:
             return found
         value = tracer.constant(None) if default is None else default
-        self.set_item(tracer, key.realize(), value)
+        self._store(tracer, self.entries(tracer), symbol, key.realize(), value)
         return value
 
     def m_update(self, tracer: Tracer, *others: Value, **named: Value) -> Value:
@@ -318,8 +360,11 @@ class DictValue(BuiltinObject):
         return tracer.constant(None)
 
     def m_clear(self, tracer: Tracer) -> Value:
-        self.entries(tracer).clear()
-        self.changed(tracer)
+        entries = self.entries(tracer)
+        symbols = list(entries)
+        entries.clear()
+        self.is_cleared = True
+        self.reshaped(tracer, symbols)
         return tracer.constant(None)
 
     def m_copy(self, tracer: Tracer) -> Value:
@@ -339,7 +384,7 @@ class DictValue(BuiltinObject):
             entries.clear()
             entries[symbol] = moved
             entries.update(rest)
-        self.changed(tracer)
+        self.reshaped(tracer, [symbol])
         return tracer.constant(None)
 
     def m_keys(self, tracer: Tracer) -> Value:
@@ -391,6 +436,7 @@ class DictValue(BuiltinObject):
     # Back into the real world
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
+        check_rebuilt(self._entries or (), self.describe())
         if self.cls is dict:
             emitter.build_dict(0)
             emitter.remember(self)
@@ -419,11 +465,13 @@ def emit_write_back(emitter: ValueEmitter, target: Value, contents: DictValue) -
     """Emit the changes that bring the real dict of `target` to `contents`, past overridden methods."""
     base: Any = dict_base(target.python_type())
     entries = contents._entries or {}
-    kept = [symbol for symbol in contents.original if symbol in entries]
-    in_order = list(entries)[: len(kept)] == kept
+    check_rebuilt(entries, contents.describe())
+    kept = [symbol for symbol in contents.original if symbol in entries and symbol not in contents.removed]
+    in_order = list(entries)[: len(kept)] == kept and not contents.is_cleared
     if in_order:
+        stays = set(kept)
         for symbol in contents.original:
-            if symbol not in entries:
+            if symbol not in stays:
                 emitter.begin_call(base.__delitem__)
                 emitter.load_value(target)
                 emitter.load_value(contents.original[symbol][0])
@@ -435,7 +483,7 @@ def emit_write_back(emitter: ValueEmitter, target: Value, contents: DictValue) -
         emitter.call(1)
         emitter.pop()
     for symbol, (key, value) in entries.items():
-        before = contents.original.get(symbol)
+        before = None if symbol in contents.removed else contents.original.get(symbol)
         if in_order and before is not None and before[1].realize() is value.realize():
             continue
         emitter.begin_call(base.__setitem__)
@@ -453,6 +501,13 @@ def dict_base(cls: type) -> type:
 
 _VIEW_TYPES: dict[str, type] = {"keys": type({}.keys()), "values": type({}.values()), "items": type({}.items())}
 _ITERATOR_TYPES: dict[str, type] = {name: type(iter(getattr({}, name)())) for name in _VIEW_TYPES}
+
+
+_UPDATES: dict[Callable[..., Any], str] = {
+    operator.or_: "update",
+    operator.sub: "difference_update",
+    operator.xor: "symmetric_difference_update",
+}
 
 
 class DictViewValue(BuiltinObject):
@@ -498,12 +553,16 @@ class DictViewValue(BuiltinObject):
         if self.what == "values" or (op not in operators.BINARY_METHODS):
             return None
         is_algebra = op in (operator.and_, operator.or_, operator.sub, operator.xor)
-        if reflected or not is_algebra:
+        if reflected and is_algebra and op is not operator.and_ and not isinstance(other, DictViewValue):
+            made = tracer.constant(set).call(tracer, [other], {})
+            made.call_method(tracer, _UPDATES[op], [self], {})
+            return made
+        if not is_algebra:
             mine = tracer.constant(set).call(tracer, [self], {})
             if isinstance(other, DictViewValue):
                 other = tracer.constant(set).call(tracer, [other], {})
             return mine.binary(tracer, op, other, reflected)
-        if not hasattr(other.python_type(), "__iter__") and not hasattr(other.python_type(), "__getitem__"):
+        if not has_special(other.python_type(), "__iter__") and not has_special(other.python_type(), "__getitem__"):
             return None
         if op is operator.and_:
             longer, shorter = other, self
@@ -513,8 +572,7 @@ class DictViewValue(BuiltinObject):
             return tracer.constant(set).call(tracer, [tracer.make_tuple(found)], {})
         whole: Value = self.mapping if self.what == "keys" and self.mapping.owner is None else self
         mine = tracer.constant(set).call(tracer, [whole], {})
-        method = {operator.or_: "update", operator.sub: "difference_update"}.get(op, "symmetric_difference_update")
-        mine.call_method(tracer, method, [other], {})
+        mine.call_method(tracer, _UPDATES[op], [other], {})
         return mine
 
     def m_isdisjoint(self, tracer: Tracer, other: Value) -> Value:
@@ -539,7 +597,7 @@ class DictViewValue(BuiltinObject):
 class DictIteratorValue(StepIterator):
     """An iterator over a dict or a view of it."""
 
-    __slots__ = ("index", "mapping", "size", "what")
+    __slots__ = ("index", "mapping", "shape", "size", "symbols", "what")
 
     def __init__(self, mapping: DictValue, what: str) -> None:
         super().__init__()
@@ -547,6 +605,8 @@ class DictIteratorValue(StepIterator):
         self.what = what
         self.index = 0
         self.size: int | None = None
+        self.shape = 0
+        self.symbols: list[Hashable] = []
 
     def python_type(self) -> type:
         return _ITERATOR_TYPES[self.what]
@@ -554,12 +614,14 @@ class DictIteratorValue(StepIterator):
     def advance(self, tracer: Tracer) -> Value:
         entries = self.mapping.entries(tracer)
         if self.size is None:
-            self.size = len(entries)
+            self.size, self.shape, self.symbols = len(entries), self.mapping.shape_changes, list(entries)
         if len(entries) != self.size:
             tracer.raise_observed(RuntimeError, "dictionary changed size during iteration")
+        if self.mapping.shape_changes != self.shape:
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, "a dict that gets other keys while it is iterated")
         if self.index >= self.size:
             raise End
-        symbol = list(entries)[self.index]
+        symbol = self.symbols[self.index]
         self.index += 1
         key, value = entries[symbol]
         if self.what == "keys":

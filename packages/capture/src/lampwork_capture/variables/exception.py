@@ -193,7 +193,7 @@ class ExceptionValue(ObjectValue):
         self.raised = not is_none
 
     def _from_descriptor(self, tracer: Tracer, name: str, raw: Any, owner: type) -> Value | None:
-        if not isinstance(raw, (GetSetDescriptorType, MemberDescriptorType)) or not is_immutable(owner):
+        if not issubclass(type(raw), (GetSetDescriptorType, MemberDescriptorType)) or not is_immutable(owner):
             return super()._from_descriptor(tracer, name, raw, owner)
         pending = tracer.side_effects.pending_attribute(self, name)
         if isinstance(pending, Value):
@@ -227,7 +227,7 @@ class ExceptionValue(ObjectValue):
 
     def store_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         raw, owner = find_in_class(self.cls, name)
-        if not isinstance(raw, (GetSetDescriptorType, MemberDescriptorType)) or not is_immutable(owner):
+        if not issubclass(type(raw), (GetSetDescriptorType, MemberDescriptorType)) or not is_immutable(owner):
             super().store_attribute(tracer, name, value)
             return
         value = value.realize()

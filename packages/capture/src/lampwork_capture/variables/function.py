@@ -82,7 +82,8 @@ class FunctionValue(Value):
         return tracer.inline(self, bind_arguments(tracer, self, args, kwargs))
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        if hasattr(FunctionType, name) and name not in ("__doc__", "__module__"):
+        is_plain = name in ("__doc__", "__module__") or (name == "__annotations__" and value.python_type() is dict)
+        if hasattr(FunctionType, name) and not is_plain:
             is_text = value.is_constant() and type(value.as_constant()) is str
             is_annotations = name == "__annotations__" and issubclass(value.realize().python_type(), dict)
             if not is_annotations and (name not in ("__name__", "__qualname__") or not is_text):
@@ -90,6 +91,8 @@ class FunctionValue(Value):
         tracer.side_effects.store_attribute(self, name, value)
 
     def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        if hasattr(FunctionType, name):
+            super().delete_attribute(tracer, name)
         self.get_attribute(tracer, name)
         tracer.side_effects.delete_attribute(self, name)
 

@@ -85,7 +85,7 @@ def overridden(
 def method_caller(name: str) -> Callable[..., Any]:
     """A call of the method of that name."""
     raw = getattr(torch.Tensor, name, None)
-    if isinstance(raw, FunctionType):
+    if issubclass(type(raw), FunctionType):
         return raw
 
     def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:

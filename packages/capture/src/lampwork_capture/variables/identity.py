@@ -113,7 +113,16 @@ class _NumberKey(IdentityKey):
         return isinstance(other, _NumberKey) and self.value.is_same_number(self._tracer, other.value)
 
     def __hash__(self) -> int:
-        return hash(self.value.function)
+        return hash((self.value.function, *map(_anchor, self.value.args)))
+
+
+def _anchor(value: Value) -> Hashable:
+    """Equal for values that may be one object."""
+    value = value.realize()
+    if value.is_constant():
+        constant = value.as_constant()
+        return type(constant) if type(constant).__hash__ is None else hash((type(constant), constant))
+    return id(operators.identity_of(value) or value)
 
 
 @handles(id)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import _native
+from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import DictKeysAre
 from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource
@@ -84,6 +85,8 @@ class InstanceDictValue(BuiltinObject):
         return tracer.raise_observed(KeyError, key.as_constant()) if found is None else found
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
+        if key.python_type() is not str:
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"a key that is no name, put into {self.describe()}")
         tracer.side_effects.store_attribute(self.owner, key.as_constant(), item, raw=True)
 
     def delete_item(self, tracer: Tracer, key: Value) -> None:

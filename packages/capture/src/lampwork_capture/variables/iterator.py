@@ -24,6 +24,9 @@ class _Indexable(Protocol):
     def at(self, index: int) -> Value: ...
 
 
+_MOST_ITEMS = 2_000  # taken at once
+
+
 class IteratorValue(BuiltinObject):
     """Base of the iterators: iterating gives itself, unpacking drains it."""
 
@@ -40,8 +43,9 @@ class IteratorValue(BuiltinObject):
         taken: list[Value] = []
         while (item := step(tracer, self)) is not None:
             taken.append(item)
-            if len(taken) > 100_000:
-                raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"{self.describe()} does not end")
+            if len(taken) > _MOST_ITEMS:
+                cause = f"{self.describe()} of more than {_MOST_ITEMS} items"
+                raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause)
         return taken
 
     def m___iter__(self, tracer: Tracer) -> Value:

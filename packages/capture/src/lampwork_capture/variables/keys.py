@@ -8,9 +8,11 @@ equal, and hash alike, exactly where the real objects are.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
+from ..graph_break import BreakId, GraphBreak
 from . import operators
 from .base import Tracer, Value
 from .constant import is_literal
@@ -34,12 +36,14 @@ class IdentityKey:
 class TracedKey:
     """An object whose class has its own `__hash__` or `__eq__`: equality is traced when it is asked for."""
 
-    __slots__ = ("_hash", "_known", "_tracer", "value")
+    __slots__ = ("_changes", "_hash", "_is_silent", "_known", "_tracer", "value")
 
-    def __init__(self, tracer: Tracer, value: Value, hashed: int) -> None:
+    def __init__(self, tracer: Tracer, value: Value, hashed: int, *, is_silent: bool) -> None:
         self._tracer = tracer
         self.value = value
         self._hash = hashed
+        self._is_silent = is_silent  # asking for its hash, and whether it equals others, changed nothing
+        self._changes = _changes(tracer)
         self._known: dict[int, bool] = {}  # one operation asks once, however often its model looks the key up
 
     def __hash__(self) -> int:
@@ -53,8 +57,31 @@ class TracedKey:
             return operators.equal(self._tracer, self.value, theirs)
         known = other._known.get(id(self))
         if known is None:
+            before = self._tracer.side_effects.count
             known = other._known[id(self)] = operators.equal(self._tracer, self.value, other.value)
+            if self._tracer.side_effects.count != before:
+                self._is_silent = other._is_silent = False
         return known
+
+    def may_be_asked_again(self) -> bool:
+        """Whether a table made anew of its keys asks this one without anybody noticing, and gets the same answer."""
+        changes, elsewhere = self._changes
+        effects = self._tracer.side_effects
+        is_same = effects.changes_elsewhere == elsewhere
+        return self._is_silent and is_same and all(v is not self.value for v in effects.changed_values[changes:])
+
+
+def _changes(tracer: Tracer) -> tuple[int, int]:
+    """How much the frame has changed so far."""
+    return len(tracer.side_effects.changed_values), tracer.side_effects.changes_elsewhere
+
+
+def check_rebuilt(symbols: Iterable[Any], what: str) -> None:
+    """Raise GraphBreak if putting these keys into a table again could be seen: by `__hash__` or `__eq__`."""
+    for symbol in symbols:
+        if isinstance(symbol, TracedKey) and not symbol.may_be_asked_again():
+            cause = f"{what} with keys whose `__hash__` or `__eq__` would be called again"
+            raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, cause)
 
 
 def has_fixed_hash(symbol: Any) -> bool:

@@ -18,6 +18,7 @@ from .constant import fold, is_known, snapshot
 from .lazy import LazyValue
 from .registry import wraps_type
 from .sequence import SequenceValue
+from .special import has_special
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -69,7 +70,7 @@ class ListValue(SequenceValue):
         self.changed(tracer)
 
     def _index(self, tracer: Tracer, key: Value) -> int:
-        if not hasattr(key.python_type(), "__index__"):
+        if not has_special(key.python_type(), "__index__"):
             self._bad_index(tracer, key)
         return operators.index_of(tracer, key)
 

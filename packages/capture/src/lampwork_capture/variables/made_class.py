@@ -12,6 +12,7 @@ import collections
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from .descriptor import DescriptorValue
 from .dict import DictValue
 from .function import FunctionValue, MadeFunctionValue
 from .registry import handles
+from .special import has_special
 from .tuple import TupleValue
 from .user_object import MISSING, ObjectValue, bind, find_in_class
 
@@ -67,13 +69,17 @@ class MadeClassValue(ClassValue):
     by name: whether it stands in the place of something else."""
 
     kind = "a class made in the frame"
-    __slots__ = ("bases", "contents", "has_hooks", "later")
+    __slots__ = ("bases", "contents", "derived", "has_hooks", "later")
 
     def __init__(self, stand_in: type, bases: Sequence[ClassValue], contents: dict[str, Value]) -> None:
         super().__init__(stand_in)
         self.bases = tuple(bases)
         self.contents = contents
         self.later: dict[str, bool] = {}
+        self.derived: list[MadeClassValue] = []  # their base knows them, wherever else they are held
+        for base in bases:
+            if isinstance(base, MadeClassValue):
+                base.derived.append(self)
         self.has_hooks = False  # `__init_subclass__` or `__set_name__` ran: making it again would run them again
 
     def known_source(self) -> Source | None:
@@ -87,7 +93,10 @@ class MadeClassValue(ClassValue):
         base = self._base_of(owner)
         if base is not None and owner is not self.obj:
             return base.class_attribute(tracer, name, raw, owner)
-        return self.contents[name] if name in self.contents else super().class_attribute(tracer, name, raw, owner)
+        found = self.contents.get(name)
+        if isinstance(found, DescriptorValue) and issubclass(type(raw), (staticmethod, classmethod)):
+            found = found.parts[0]
+        return super().class_attribute(tracer, name, raw, owner) if found is None else found
 
     def snapshot(self) -> Any:
         raise GraphBreak(BreakId.NOT_A_CONSTANT, f"what is made of {self.describe()}")
@@ -126,12 +135,19 @@ class MadeClassValue(ClassValue):
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         value = value.realize()
+        self._refuse_own(name)
         if name not in _READ_AT_MAKING:
             self.later.setdefault(name, name in self.contents)
         self.contents[name] = value
         type.__setattr__(self.obj, name, placeholder(tracer, name, value))
 
+    def _refuse_own(self, name: str) -> None:
+        """Raise GraphBreak for what the class itself keeps about classes: its bases, its name, its annotations ..."""
+        if hasattr(type.__dict__.get(name), "__set__"):
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"`{name}` of {self.describe()} is written to")
+
     def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        self._refuse_own(name)
         if name not in self.contents:
             tracer.raise_observed(AttributeError, name)
         del self.contents[name]
@@ -139,7 +155,7 @@ class MadeClassValue(ClassValue):
         type.__delattr__(self.obj, name)
 
     def children(self) -> Sequence[Value]:
-        return (*self.bases, *self.contents.values())
+        return (*self.bases, *self.contents.values(), *self.derived)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
         if self.has_hooks:
@@ -161,12 +177,20 @@ class MadeClassValue(ClassValue):
             emitter.load_value(self.contents[name])
             emitter.load_value(self)
             emitter.store_attribute(name)
+        for made in self.derived:
+            emitter.later(partial(_make_known, made))
 
     def release(self) -> None:
         """The trace is over: the bases of the program forget the stand-in."""
         bases = self.obj.__bases__
         if any(base is not _builtin_base(base) for base in bases):
             self.obj.__bases__ = (_unattached(_builtin_base(self.obj)),)
+
+
+def _make_known(made: MadeClassValue, emitter: ValueEmitter) -> None:
+    """Emit the making of a class, of which its bases tell."""
+    emitter.load_value(made)
+    emitter.pop()
 
 
 class NamedTupleClassValue(MadeClassValue):
@@ -219,7 +243,7 @@ def placeholder(tracer: Tracer, name: str, value: Value) -> Any:
                 setattr(made, attribute, write.value.as_constant())
     elif isinstance(value, TupleValue) and value.is_constant():
         return value.as_constant()
-    elif isinstance(value, ObjectValue) and hasattr(value.cls, "__get__"):
+    elif isinstance(value, ObjectValue) and has_special(value.cls, "__get__"):
         made = object.__new__(value.cls)
     else:
         made = object()

@@ -8,10 +8,12 @@ raises AttributeError.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MethodWrapperType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
+from .call_shape import takes_keywords
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -26,6 +28,9 @@ class BuiltinObject(Value):
         method = getattr(self, f"m_{name}", None)
         if method is None:
             return self.call_unmodelled(tracer, name, args, kwargs)
+        if kwargs and not takes_keywords(getattr(self.python_type(), name, None), kwargs.keys()):
+            cause = f"eager refuses these keywords of `{self.kind}.{name}`"
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
         return call_model(method, f"{self.kind}.{name}", tracer, args, kwargs)
 
     def call_unmodelled(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
@@ -62,7 +67,8 @@ class BoundMethodValue(Value):
         self.name = name
 
     def python_type(self) -> type:
-        return type([].append)
+        raw = getattr(self.owner.python_type(), self.name, None)
+        return MethodWrapperType if isinstance(raw, WrapperDescriptorType) else type([].append)
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         return self.owner.call_method(tracer, self.name, args, kwargs)

@@ -26,6 +26,7 @@ from .dict import DictValue, dict_contents
 from .iterator import FixedIteratorValue, make_tuple
 from .method import missing_attribute
 from .registry import handles, wraps_base
+from .special import has_special
 from .tensor import TensorValue
 from .user_object import MISSING, ObjectValue, find_in_class, is_overridden
 
@@ -167,7 +168,7 @@ class ModuleValue(ObjectValue):
             return
         raw, _ = find_in_class(self.cls, name)
         self.guard_place(tracer, name)
-        if isinstance(raw, property) or (raw is not MISSING and hasattr(type(raw), "__set__")):
+        if issubclass(type(raw), property) or (raw is not MISSING and has_special(type(raw), "__set__")):
             self.store_attribute(tracer, name, value)
             return
         tracer.side_effects.store_attribute(self, name, value, raw=self.obj is None)

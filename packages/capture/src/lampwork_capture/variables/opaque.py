@@ -17,6 +17,7 @@ from ..source import AttributeSource, Source
 from .base import Tracer, Value
 from .constant import fold, is_known, is_literal, snapshot
 from .registry import handler_of
+from .special import has_special
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -56,7 +57,7 @@ class OpaqueValue(Value):
         raise self._because()
 
     def truth(self, tracer: Tracer) -> bool:
-        if not hasattr(type(self.obj), "__bool__") and not hasattr(type(self.obj), "__len__"):
+        if not has_special(type(self.obj), "__bool__") and not has_special(type(self.obj), "__len__"):
             return True
         raise self._because()
 

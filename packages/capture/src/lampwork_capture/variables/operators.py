@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import enum
 import operator
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
-from ..graph_break import BreakId, GraphBreak
+from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.exact import exact_key
 from ..guards.facts import AllDistinct
 from .base import Tracer, Value
 from .constant import ConstantValue, fold, is_known, snapshot
+from .special import has_special
 
 BINARY_METHODS: dict[Callable[..., Any], tuple[str, str]] = {
     operator.add: ("__add__", "__radd__"),
@@ -62,6 +64,8 @@ UNARY_METHODS: dict[Callable[..., Any], str] = {
     operator.abs: "__abs__",
 }
 _NUMBER = "a symbolic number"
+_DEEP = "the text of containers nested deeply: eager may raise"
+_DEEPEST = 60  # containers in containers that are looked through
 COMPARISONS = frozenset({operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge})
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "** or pow()",
             "matmul": "@", "and_": "&", "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "lt": "<", "le": "<=",
@@ -156,7 +160,7 @@ def unary(tracer: Tracer, op: Callable[..., Any], operand: Value) -> Value:
     if type(operand) is ConstantValue:
         return tracer.constant(fold(tracer, op, operand.obj))
     name = UNARY_METHODS[op]
-    if not hasattr(operand.python_type(), name):
+    if not has_special(operand.python_type(), name):
         symbol = _SYMBOLS.get(op.__name__, op.__name__)
         tracer.raise_observed(TypeError, f"bad operand type for unary {symbol}: '{operand.python_type().__name__}'")
     return operand.call_method(tracer, name, [], {})
@@ -210,7 +214,9 @@ def _is_same_constant(left: Value, right: Value, mine: Any, other: Any) -> bool:
         shared = (isinstance(mine, int) and -5 <= mine <= 256) or (isinstance(mine, str) and len(mine) == 1)
         if shared or mine in ("", b"") or (left.source is not None and left.source == right.source):
             return True
-        raise GraphBreak(BreakId.NOT_A_CONSTANT, "`is` of equal numbers or strings, which may be one object or two")
+        # What is computed while tracing is one object afterwards, which may be two in the program
+        cause = "`is` of equal numbers or strings, which may be one object or two"
+        raise SkipFrame(BreakId.NOT_A_CONSTANT, cause)
     return mine is other
 
 
@@ -234,7 +240,7 @@ def contains(tracer: Tracer, container: Value, item: Value) -> bool:
     if answer is not None:
         return answer
     cls = container.python_type()
-    if hasattr(cls, "__contains__"):
+    if has_special(cls, "__contains__"):
         return container.call_method(tracer, "__contains__", [item], {}).truth(tracer)
     return any(equal(tracer, element, item) for element in container.unpack(tracer))
 
@@ -245,9 +251,19 @@ def length(tracer: Tracer, value: Value) -> int:
     answer = value.length(tracer)
     if answer is not None:
         return answer
-    if not hasattr(value.python_type(), "__len__"):
+    if not has_special(value.python_type(), "__len__"):
         tracer.raise_observed(TypeError, f"object of type '{value.python_type().__name__}' has no len()")
-    return index_of(tracer, value.call_method(tracer, "__len__", [], {}))
+    return length_of(tracer, value.call_method(tracer, "__len__", [], {}))
+
+
+def length_of(tracer: Tracer, answer: Value) -> int:
+    """The length that a `__len__` of the program gave. Raises the program's error where it is none."""
+    number = index_of(tracer, answer)
+    if number < 0:
+        tracer.raise_observed(ValueError, "__len__() should return >= 0")
+    if number > sys.maxsize:
+        tracer.raise_observed(OverflowError, "cannot fit 'int' into an index-sized integer")
+    return number
 
 
 def index_of(tracer: Tracer, value: Value) -> int:
@@ -255,7 +271,7 @@ def index_of(tracer: Tracer, value: Value) -> int:
     value = value.realize()
     if value.is_constant():
         return fold(tracer, operator.index, value.as_constant())
-    if not hasattr(value.python_type(), "__index__"):
+    if not has_special(value.python_type(), "__index__"):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object cannot be interpreted as an integer")
     made = value.call_method(tracer, "__index__", [], {})
     if made.python_type() is not int:
@@ -293,13 +309,33 @@ def text_of(tracer: Tracer, value: Value, convert: Callable[[Any], str]) -> str:
     value = value.realize()
     is_member = isinstance(value, ConstantValue) and isinstance(value.obj, enum.Enum)
     if is_known(value) and not is_member:
-        return fold(tracer, convert, snapshot(value))
+        known = snapshot(value)
+        if _is_deep(known):
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, _DEEP)
+        return fold(tracer, convert, known)
     method = getattr(value, "text", None)
     if method is not None:
-        return method(tracer, convert)
+        tracer.nesting += 1
+        try:
+            if tracer.nesting > _DEEPEST:
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, _DEEP)
+            return method(tracer, convert)
+        finally:
+            tracer.nesting -= 1
     if value.kind == "a tensor":
         raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"the text of {value.describe()} needs its data")
     raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the text of {value.describe()} is not known while tracing")
+
+
+def _is_deep(obj: Any) -> bool:
+    """Whether containers stand in each other so deep that Python may refuse to look through them."""
+    level: list[Any] = [obj]
+    for _ in range(_DEEPEST):
+        level = [part for part in level if type(part) in (list, tuple, dict)]
+        if not level:
+            return False
+        level = [inner for part in level for inner in (part.values() if type(part) is dict else part)]
+    return True
 
 
 def format_value(tracer: Tracer, value: Value, conversion: Callable[[Any], str] | None, spec: str) -> Value:

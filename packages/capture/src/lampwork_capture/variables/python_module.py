@@ -22,6 +22,7 @@ from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value
 from .constant import LITERAL_TYPES
+from .special import has_special
 from .user_object import is_overridden
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class PythonModuleValue(Value):
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         namespace: Any = vars(type(self.obj))
-        if hasattr(type(namespace.get(name)), "__set__") or name in _SPECIAL_NAMES:
+        if has_special(type(namespace.get(name)), "__set__") or name in _SPECIAL_NAMES:
             super().set_attribute(tracer, name, value)
         if self._is_namespace():
             tracer.side_effects.store_global(tracer.scope_of(vars(self.obj), None), name, value)

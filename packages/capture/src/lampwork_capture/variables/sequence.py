@@ -16,6 +16,7 @@ from .base import Tracer, Value
 from .constant import fold, snapshot
 from .iterator import SequenceIteratorValue
 from .method import BuiltinObject
+from .special import has_special
 
 
 class SequenceValue(BuiltinObject):
@@ -61,7 +62,7 @@ class SequenceValue(BuiltinObject):
             places = range(len(self.items))
             chosen: range = fold(tracer, lambda: places[self._slice(key)])
             return self.like([self.at(index) for index in chosen])
-        if not key.is_constant() and not hasattr(key.python_type(), "__index__"):
+        if not key.is_constant() and not has_special(key.python_type(), "__index__"):
             return self._bad_index(tracer, key)
         if key.is_constant() and not hasattr(key.as_constant(), "__index__"):
             return self._bad_index(tracer, key)
@@ -86,8 +87,14 @@ class SequenceValue(BuiltinObject):
         if op in operators.COMPARISONS and self._comparable(other):
             assert isinstance(other, SequenceValue) or hasattr(other, "payload")
             theirs = contents_of(other)
-            return tracer.constant(operators.compare_sequences(tracer, op, self.all_items(), theirs.all_items()))
+            lengths = len(self.items), len(theirs.items)
+            answer = operators.compare_sequences(tracer, op, self.all_items(), theirs.all_items())
+            if lengths != (len(self.items), len(theirs.items)):
+                raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a sequence that changes while it is compared")
+            return tracer.constant(answer)
         if op is operator.mul and other.is_constant() and isinstance(other.as_constant(), int):
+            if self.python_type() is tuple and self.owner is None and other.as_constant() == 1:
+                return self  # a tuple once is the tuple itself
             return self.like(self.all_items() * int(other.as_constant()))
         if op is operator.add and not reflected and self._comparable(other):
             return self.like([*self.all_items(), *contents_of(other).all_items()])

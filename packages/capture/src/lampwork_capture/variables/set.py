@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
@@ -18,7 +19,7 @@ from . import operators
 from .base import Tracer, Value
 from .constant import is_literal, snapshot
 from .iterator import FixedIteratorValue
-from .keys import has_fixed_hash
+from .keys import check_rebuilt, has_fixed_hash
 from .method import BuiltinObject
 from .registry import wraps_type
 
@@ -176,7 +177,10 @@ class SetValue(BuiltinObject):
                 values.setdefault(symbol, value)
         is_known = all(s._is_table_known for s in (self, *others) if isinstance(s, SetValue))
         result = SetValue(made, values, self.cls, is_table_known=is_known)
-        result._origin = (getattr(self.cls, method), [s.frozen() for s in (self, *others) if isinstance(s, SetValue)])
+        how = getattr(self.cls, method)
+        if self.cls is set and self.source is not None:
+            how = partial(_on_copy, method)  # what is kept of it is a frozenset
+        result._origin = (how, [s.frozen() for s in (self, *others) if isinstance(s, SetValue)])
         return result
 
     def _update(self, tracer: Tracer, method: str, others: Sequence[SetValue]) -> None:
@@ -317,6 +321,7 @@ class SetValue(BuiltinObject):
         if self.literal is not None:
             emitter.load_constant(self.literal)
             return
+        check_rebuilt(self.members, self.describe())
         symbols = self._order_that_rebuilds()
         if symbols is None:
             self._repeat(emitter)
@@ -367,6 +372,7 @@ class SetValue(BuiltinObject):
     def write_back(self, emitter: ValueEmitter) -> None:
         """Emit what was done to the real set, in the order in which it was done."""
         target = self if self.owner is None else self.owner
+        check_rebuilt(self.values, self.describe())
         for method, operands in self._log:
             emitter.begin_call(getattr(set, method))
             emitter.load_value(target)
@@ -374,6 +380,12 @@ class SetValue(BuiltinObject):
                 emitter.load_value(operand)
             emitter.call(1 + len(operands))
             emitter.pop()
+
+
+def _on_copy(method: str, kept: frozenset[Any], *others: frozenset[Any]) -> set[Any]:
+    """Run time: `set.method` of a set that is kept as a frozenset."""
+    made: set[Any] = getattr(set, method)(set(kept), *others)
+    return made
 
 
 class SetIteratorValue(FixedIteratorValue):

@@ -15,7 +15,8 @@ from .builtin import BuiltinValue
 from .class_value import ClassMethodValue, ClassValue
 from .construction import bare_object
 from .registry import CallHandler, handles
-from .user_object import MISSING, ObjectValue, SlotMethodValue, bind, is_overridden, payload_base
+from .special import has_special
+from .user_object import MISSING, ObjectValue, SlotMethodValue, bind, find_in_class, is_overridden, payload_base
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -25,11 +26,12 @@ class SuperValue(Value):
     """A super object: `receiver` is an instance, or a class in class methods and `__new__`."""
 
     kind = "super()"
-    __slots__ = ("after", "receiver")
+    __slots__ = ("after", "after_value", "receiver")
 
-    def __init__(self, after: type, receiver: Value) -> None:
+    def __init__(self, after: ClassValue, receiver: Value) -> None:
         super().__init__()
-        self.after = after
+        self.after_value = after
+        self.after = after.obj
         self.receiver = receiver
 
     def python_type(self) -> type:
@@ -69,7 +71,7 @@ class SuperValue(Value):
         for owner in mro[mro.index(self.after) + 1 :]:
             if name in owner.__dict__:
                 raw = owner.__dict__[name]
-                if isinstance(raw, FunctionType):
+                if issubclass(type(raw), FunctionType):
                     return bind(tracer, meta.class_attribute(tracer, name, raw, owner), self.receiver)
                 if owner is type:
                     return ClassMethodValue(self.receiver, name)
@@ -78,30 +80,30 @@ class SuperValue(Value):
 
     def _bound(self, tracer: Tracer, class_value: ClassValue, name: str, raw: Any, owner: type) -> Value:
         of_class = isinstance(self.receiver, ClassValue)
-        if isinstance(raw, classmethod):
+        if issubclass(type(raw), classmethod):
             return bind(tracer, class_value.class_attribute(tracer, name, raw, owner), class_value)
-        if isinstance(raw, staticmethod) or name == "__new__":
-            if isinstance(raw, BuiltinFunctionType):
+        if issubclass(type(raw), staticmethod) or name == "__new__":
+            if issubclass(type(raw), BuiltinFunctionType):
                 return BuiltinValue(raw)
             return class_value.class_attribute(tracer, name, raw, owner)
-        if isinstance(raw, FunctionType):
+        if issubclass(type(raw), FunctionType):
             function = class_value.class_attribute(tracer, name, raw, owner)
             return function if of_class else bind(tracer, function, self.receiver)
-        if isinstance(raw, (WrapperDescriptorType, MethodDescriptorType)):
+        if issubclass(type(raw), (WrapperDescriptorType, MethodDescriptorType)):
             return BuiltinValue(raw) if of_class else SlotMethodValue(raw, owner, self.receiver)
-        if isinstance(raw, property) and not of_class and isinstance(self.receiver, ObjectValue):
+        if issubclass(type(raw), property) and not of_class and isinstance(self.receiver, ObjectValue):
             getter = self.receiver._part(tracer, name, raw, owner, "fget")
             return tracer.call(getter, [self.receiver])
-        if not hasattr(type(raw), "__get__"):
+        if not has_special(type(raw), "__get__"):
             return class_value.class_attribute(tracer, name, raw, owner)
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`super().{name}` is not modelled")
 
     def children(self) -> Sequence[Value]:
-        return (self.receiver,)
+        return (self.after_value, self.receiver)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.begin_call(super)
-        emitter.load_constant(self.after)
+        emitter.load_value(self.after_value)
         emitter.load_value(self.receiver)
         emitter.call(2)
 
@@ -110,13 +112,13 @@ class SuperValue(Value):
 def make_super(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if len(args) != 2 or not args[0].realize().is_constant():
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "this form of super() is not modelled")
-    after, receiver = args[0].realize().as_constant(), args[1].realize()
+    after_value, receiver = args[0].realize(), args[1].realize()
     classes = receiver.python_type().__mro__
     if isinstance(receiver, ClassValue):
         classes = (*receiver.obj.__mro__, *classes)
-    if not isinstance(after, type) or after not in classes:
+    if not isinstance(after_value, ClassValue) or after_value.obj not in classes:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "super() of something that is no subtype of the class")
-    return SuperValue(after, receiver)
+    return SuperValue(after_value, receiver)
 
 
 def _make_bare(base: type) -> CallHandler:
@@ -126,7 +128,8 @@ def _make_bare(base: type) -> CallHandler:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`__new__` of an unknown class")
         expected = payload_base(cls.obj) or object
         refused = len(args) > 1 or kwargs
-        refused = refused and (is_overridden(cls.obj, "__new__") or not is_overridden(cls.obj, "__init__"))
+        has_own_new = find_in_class(cls.obj, "__new__")[0] is not object.__new__
+        refused = refused and (has_own_new or not is_overridden(cls.obj, "__init__"))
         if base is not expected or (base is object and refused):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{base.__name__}.__new__` of {cls.describe()}")
         return bare_object(tracer, cls, args[1:])

@@ -20,6 +20,7 @@ from types import (
     MemberDescriptorType,
     MethodDescriptorType,
     MethodType,
+    MethodWrapperType,
     WrapperDescriptorType,
 )
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from .keys import IdentityKey, TracedKey
 from .list import ListValue
 from .method import missing_attribute
 from .set import SetValue
+from .special import has_plain_names, has_special
 from .tuple import TupleValue
 
 if TYPE_CHECKING:
@@ -87,6 +89,12 @@ def is_plain_dict_getter(cls: type) -> bool:
     return isinstance(find_in_class(cls, "__dict__")[0], GetSetDescriptorType)
 
 
+def looks_up_itself(cls: type) -> bool:
+    """Whether reading an attribute of a class runs the program: its metaclass has a `__getattribute__` of its own."""
+    meta = type(cls)
+    return meta is not type and is_overridden(meta, "__getattribute__")
+
+
 def bind(tracer: Tracer, function: Value, owner: Value) -> Value:
     """A function as the method of an instance (or of a class)."""
     return MethodValue(function, owner)
@@ -101,7 +109,7 @@ class ObjectValue(Value):
     """An instance of `cls`. `obj` is the real one if it existed before the frame."""
 
     kind = "an object"
-    __slots__ = ("class_value", "cls", "is_asked", "namespace", "obj", "payload")
+    __slots__ = ("class_value", "cls", "has_names", "is_asked", "namespace", "obj", "payload")
 
     def __init__(
         self, class_value: ClassValue, source: Source | None = None, obj: Any = None, payload: Value | None = None
@@ -111,6 +119,7 @@ class ObjectValue(Value):
         self.cls: type = class_value.obj
         self.obj = obj
         self.payload = payload
+        self.has_names = False  # and nothing else in its `__dict__`, once that was looked at
         self.is_asked = False  # for its `__dict__`, by `check_own_dict`
         self.namespace: InstanceDictValue | None = None  # its `__dict__`, once that was asked for
 
@@ -150,7 +159,7 @@ class ObjectValue(Value):
         raw, owner = find_in_class(self.cls, "__getattr__")
         if raw is MISSING:
             self.class_value.guard_missing(tracer, "__getattr__")
-        if isinstance(raw, FunctionType):
+        if issubclass(type(raw), FunctionType):
             getter = self.class_value.class_attribute(tracer, "__getattr__", raw, owner)
             return tracer.call(getter, [self, tracer.constant(name)])
         return self.raise_missing(tracer, name)
@@ -197,7 +206,7 @@ class ObjectValue(Value):
         source = self.class_value.attribute_source(name, owner)
         if source is not None:
             for method in ("__get__", "__set__", "__delete__"):
-                if not hasattr(kind, method):
+                if not has_special(kind, method):
                     tracer.guard(AttributePresent(TypeSource(source), method, False))
 
     def has_instance_dict(self) -> bool:
@@ -214,7 +223,14 @@ class ObjectValue(Value):
         if self.obj is None or not self.has_instance_dict() or self.source is None:
             return None
         namespace = _native.instance_dict(self.obj)
-        if namespace is not None and name in namespace:
+        if namespace is None:
+            return None
+        if not self.has_names:
+            self.has_names = has_plain_names(namespace)
+            if not self.has_names:
+                cause = f"{self.describe()}, whose `__dict__` has keys that are no names"
+                raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, cause)
+        if name in namespace:
             source = self.instance_source(name)
             if is_overridden(self.cls, "__getattribute__"):
                 self.check_own_dict(tracer, name)
@@ -252,13 +268,13 @@ class ObjectValue(Value):
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, cause)
 
     def _from_descriptor(self, tracer: Tracer, name: str, raw: Any, owner: type) -> Value | None:
-        if isinstance(raw, property):
+        if issubclass(type(raw), property):
             if raw.fget is None:
                 missing_attribute(tracer, self, name)
             return tracer.call(self._part(tracer, name, raw, owner, "fget"), [self])
-        if isinstance(raw, MemberDescriptorType):
+        if issubclass(type(raw), MemberDescriptorType):
             return self._from_slot(tracer, name, raw)
-        if isinstance(raw, _TUPLE_GETTER) and isinstance(self.payload, TupleValue):
+        if issubclass(type(raw), _TUPLE_GETTER) and isinstance(self.payload, TupleValue):
             return self.payload.at(raw.__reduce__()[1][0])
         if is_overridden(type(raw), "__get__"):
             descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
@@ -288,22 +304,22 @@ class ObjectValue(Value):
         return tracer.constant(function) if source is None else tracer.wrap(function, AttributeSource(source, part))
 
     def _from_class(self, tracer: Tracer, name: str, raw: Any, owner: type) -> Value:
-        if isinstance(raw, FunctionType):
+        if issubclass(type(raw), FunctionType):
             return bind(tracer, self.class_value.class_attribute(tracer, name, raw, owner), self)
-        if isinstance(raw, classmethod):
+        if issubclass(type(raw), classmethod):
             check_class_method(raw, name)
             return bind(tracer, self.class_value.class_attribute(tracer, name, raw, owner), self.class_value)
-        if isinstance(raw, staticmethod):
+        if issubclass(type(raw), staticmethod):
             return self.class_value.class_attribute(tracer, name, raw, owner)
-        if isinstance(raw, _SLOT_TYPES):
+        if issubclass(type(raw), _SLOT_TYPES):
             return SlotMethodValue(raw, owner, self)
         if type(raw) is functools.cached_property:
             return self._from_cached_property(tracer, self.class_value.class_attribute(tracer, name, raw, owner))
-        if isinstance(raw, BuiltinFunctionType) or not hasattr(type(raw), "__get__"):
+        if issubclass(type(raw), BuiltinFunctionType) or not has_special(type(raw), "__get__"):
             return self.class_value.class_attribute(tracer, name, raw, owner)
-        if isinstance(raw, _TUPLE_GETTER) and isinstance(self.payload, TupleValue):
+        if issubclass(type(raw), _TUPLE_GETTER) and isinstance(self.payload, TupleValue):
             return self.payload.at(raw.__reduce__()[1][0])
-        if isinstance(raw, (type, MethodType)):
+        if issubclass(type(raw), (type, MethodType)):
             return self.class_value.class_attribute(tracer, name, raw, owner)
         if is_overridden(type(raw), "__get__"):
             descriptor = self.class_value.class_attribute(tracer, name, raw, owner)
@@ -326,7 +342,7 @@ class ObjectValue(Value):
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         raw, owner = find_in_class(self.cls, "__setattr__")
-        if isinstance(raw, FunctionType):
+        if issubclass(type(raw), FunctionType):
             setter = self.class_value.class_attribute(tracer, "__setattr__", raw, owner)
             tracer.call(setter, [self, tracer.constant(name), value])
             return
@@ -336,7 +352,7 @@ class ObjectValue(Value):
     def store_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
         """`object.__setattr__(self, name, value)`."""
         raw, owner = find_in_class(self.cls, name)
-        if isinstance(raw, property):
+        if issubclass(type(raw), property):
             if raw.fset is None:
                 self.class_value.guard_found(tracer, name, raw, owner)
                 tracer.raise_observed(AttributeError, words_for_no_setter(self.cls, name))
@@ -347,12 +363,12 @@ class ObjectValue(Value):
             descriptor.call_method(tracer, "__set__", [self, value], {})
             return
         self.guard_place(tracer, name)
-        if isinstance(raw, _TUPLE_GETTER):
+        if issubclass(type(raw), _TUPLE_GETTER):
             tracer.raise_observed(AttributeError, "can't set attribute")
-        is_slot = isinstance(raw, MemberDescriptorType)
-        if name in ("__class__", "__dict__") or isinstance(raw, GetSetDescriptorType):
+        is_slot = issubclass(type(raw), MemberDescriptorType)
+        if name in ("__class__", "__dict__") or issubclass(type(raw), GetSetDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
-        if raw is not MISSING and not is_slot and hasattr(type(raw), "__set__"):
+        if raw is not MISSING and not is_slot and has_special(type(raw), "__set__"):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if not is_slot:
             self._check_dict(tracer, name, raw)
@@ -383,7 +399,7 @@ class ObjectValue(Value):
 
     def delete_attribute(self, tracer: Tracer, name: str) -> None:
         raw, owner = find_in_class(self.cls, "__delattr__")
-        if isinstance(raw, FunctionType):
+        if issubclass(type(raw), FunctionType):
             deleter = self.class_value.class_attribute(tracer, "__delattr__", raw, owner)
             tracer.call(deleter, [self, tracer.constant(name)])
             return
@@ -393,7 +409,7 @@ class ObjectValue(Value):
     def remove_attribute(self, tracer: Tracer, name: str) -> None:
         """`object.__delattr__(self, name)`."""
         raw, owner = find_in_class(self.cls, name)
-        if isinstance(raw, property) and raw.fdel is not None:
+        if issubclass(type(raw), property) and raw.fdel is not None:
             tracer.call(self._part(tracer, name, raw, owner, "fdel"), [self])
             return
         if raw is not MISSING and is_overridden(type(raw), "__delete__"):
@@ -401,9 +417,9 @@ class ObjectValue(Value):
             descriptor.call_method(tracer, "__delete__", [self], {})
             return
         self.guard_place(tracer, name)
-        if raw is not MISSING and _is_data_descriptor(raw) and not isinstance(raw, MemberDescriptorType):
+        if raw is not MISSING and _is_data_descriptor(raw) and not issubclass(type(raw), MemberDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"deleting `{name}` of {self.describe()} is not modelled")
-        if isinstance(raw, MemberDescriptorType):
+        if issubclass(type(raw), MemberDescriptorType):
             present, words = self._from_slot(tracer, name, raw), raw.__name__
         else:
             self._check_dict(tracer, name, raw)
@@ -449,7 +465,7 @@ class ObjectValue(Value):
             return operators.length(tracer, self) != 0
         if self.payload is not None:
             return self.payload.truth(tracer)
-        if hasattr(self.cls, "__bool__") or hasattr(self.cls, "__len__"):
+        if has_special(self.cls, "__bool__") or has_special(self.cls, "__len__"):
             return super().truth(tracer)
         return True
 
@@ -461,14 +477,14 @@ class ObjectValue(Value):
     def iterate(self, tracer: Tracer) -> Value:
         if is_overridden(self.cls, "__iter__"):
             iterator = self.call_method(tracer, "__iter__", [], {}).realize()
-            if isinstance(iterator, ObjectValue) and not hasattr(iterator.cls, "__next__"):
+            if isinstance(iterator, ObjectValue) and not has_special(iterator.cls, "__next__"):
                 tracer.raise_observed(TypeError, f"iter() returned non-iterator of type '{iterator.cls.__name__}'")
             return iterator
         if self.payload is not None:
             return self.payload.iterate(tracer)
-        if not hasattr(self.cls, "__iter__") and not hasattr(self.cls, "__getitem__"):
+        if not has_special(self.cls, "__iter__") and not has_special(self.cls, "__getitem__"):
             tracer.raise_observed(TypeError, f"'{self.cls.__name__}' object is not iterable")
-        if not hasattr(self.cls, "__iter__"):
+        if not has_special(self.cls, "__iter__"):
             return self._iterate_by_index()
         return super().iterate(tracer)
 
@@ -515,7 +531,7 @@ class ObjectValue(Value):
         names = operators.BINARY_METHODS.get(op)
         name = operators.INPLACE_METHODS[op][0] if names is None else names[1 if reflected else 0]
         raw, _ = find_in_class(self.cls, name)
-        if isinstance(raw, FunctionType):
+        if issubclass(type(raw), FunctionType):
             result = self.call_method(tracer, name, [other], {})
             return None if result.is_constant() and result.as_constant() is NotImplemented else result
         if raw is object.__ne__ and op is operator.ne and is_overridden(self.cls, "__eq__"):
@@ -523,7 +539,7 @@ class ObjectValue(Value):
             return None if result is None else tracer.constant(not result.truth(tracer))
         if self.payload is not None and raw is not None:
             return self.payload.binary(tracer, op, other, reflected)
-        if raw is MISSING or (isinstance(raw, WrapperDescriptorType) and raw.__objclass__ is object):
+        if raw is MISSING or (issubclass(type(raw), WrapperDescriptorType) and raw.__objclass__ is object):
             return None
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
 
@@ -535,16 +551,21 @@ class ObjectValue(Value):
             return self.payload.hash_key(tracer)
         if raw is object.__hash__:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} as a key is not modelled")
+        before = tracer.side_effects.count
         hashed = self.call_method(tracer, "__hash__", [], {}).realize().as_constant()
         if not isinstance(hashed, int):
             tracer.raise_observed(TypeError, "__hash__ method should return an integer")
-        return TracedKey(tracer, self, hash(hashed))
+        return TracedKey(tracer, self, hash(hashed), is_silent=tracer.side_effects.count == before)
 
     def text(self, tracer: Tracer, convert: Callable[[Any], str]) -> str:
         """`str` or `repr` by a method written in Python."""
         for name in ("__str__", "__repr__") if convert is str else ("__repr__",):
             if is_overridden(self.cls, name):
-                return self.call_method(tracer, name, [], {}).as_constant()
+                made = self.call_method(tracer, name, [], {})
+                if made.python_type() is not str:
+                    cause = f"`{name}` returned {made.describe()}, which is no plain string"
+                    raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
+                return made.as_constant()
         raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the text of {self.describe()} is not known while tracing")
 
     def as_graph_argument(self) -> Any:
@@ -614,7 +635,7 @@ class SlotMethodValue(Value):
         self.receiver = receiver
 
     def python_type(self) -> type:
-        return type([].append)
+        return MethodWrapperType if isinstance(self.method, WrapperDescriptorType) else type([].append)
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         return call_slot(tracer, self.method, self.receiver, args, kwargs)
@@ -699,4 +720,4 @@ def _is_data_descriptor(raw: Any) -> bool:
     kind = type(raw)
     if kind is FunctionType:
         return False
-    return hasattr(kind, "__set__") or hasattr(kind, "__delete__")
+    return has_special(kind, "__set__") or has_special(kind, "__delete__")

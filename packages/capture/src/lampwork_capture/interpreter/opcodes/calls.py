@@ -14,6 +14,7 @@ from ...variables.base import Value
 from ...variables.exception_group import prepare_reraise
 from ...variables.function import MadeFunctionValue
 from ...variables.generator import stopped_inside
+from ...variables.special import has_special
 from ..dispatch import Signal, opcode
 from ..frame import NULL, Null
 from .containers import name_of_callable
@@ -138,7 +139,7 @@ def call_function_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
     else:
         function, iterable = stack[base], stack[base + 1]
     kind = iterable.python_type()
-    if not hasattr(kind, "__iter__") and not hasattr(kind, "__getitem__"):
+    if not has_special(kind, "__iter__") and not has_special(kind, "__getitem__"):
         words = f"argument after * must be an iterable, not {kind.__name__}"
         tracer.raise_observed(TypeError, f"{name_of_callable(tracer, function)} {words}")
     args = iterable.unpack(tracer)
