@@ -57,6 +57,9 @@ class UnknownNumberValue(Value):
         raise GraphBreak(BreakId.NOT_A_CONSTANT, f"arithmetic on {self.describe()}")
 
     def hash_key(self, tracer: Tracer) -> Hashable:
+        if not self.is_lasting:
+            cause = "the identity of an object that nothing holds: another may come to stand in its place"
+            raise GraphBreak(BreakId.NOT_A_CONSTANT, cause)
         return _NumberKey(tracer, self)
 
     def children(self) -> Sequence[Value]:
