@@ -8,7 +8,7 @@ import lampwork_capture as capture
 import pytest
 import torch
 import torch.nn.functional as F
-from lampwork_capture.graph.builder import EagerWouldRaise, GraphBuilder
+from lampwork_capture.graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
 from lampwork_capture.graph.fake_results import FakeResults
 from lampwork_capture.graph.scalar_inputs import ScalarInputs
 from lampwork_capture.graph.subgraph import EXAMPLE
@@ -142,3 +142,25 @@ def test_writes_to_a_recalled_result_stay_its_own():
     x = torch.randn(4)
     expected, found = f(x.clone()), capture.optimize("eager")(f)(x.clone())
     assert all(torch.equal(a, b) for a, b in zip(found[:2], expected[:2])) and found[2:] == expected[2:]
+
+
+def test_an_operation_that_may_raise_is_known_to_when_recalled():
+    builder = GraphBuilder(_no_numbers())
+    x, i = (builder.add_input(t, LocalSource(n)) for n, t in (("x", torch.ones(4, 2)), ("i", torch.tensor([1, 2]))))
+    first, second = (builder.add_node("call_function", torch.index_select, (x, 0, i), {})[0] for _ in range(2))
+    assert first.meta[MAY_RAISE] and second.meta[MAY_RAISE]
+
+    def f(x, i):
+        kept = [0]
+        try:
+            first = torch.gather(x, 0, i).sum()
+            second = torch.gather(x, 0, i + 100).sum()
+            kept.append(1)
+        except RuntimeError:
+            kept.append(2)
+            second = x.sum()
+        return first, second, kept
+
+    x, i = torch.arange(4.0), torch.tensor([0, 2])
+    expected, found = f(x, i), capture.optimize("eager")(f)(x, i)
+    assert found[2] == expected[2] and torch.equal(found[1], expected[1])

@@ -651,13 +651,15 @@ def reversed_lists(run):
         items[0] = x + 1
         ended = reversed([1])
         list(ended)
+        forth = iter([1])
+        list(forth)
         ended_tuple = reversed((1,))
         list(ended_tuple)
         shrunk, short = [1, 2, 3], []
         for item in reversed(shrunk):
             short.append(item)
             del shrunk[:2]
-        return back, first, ended, ended_tuple, reversed((1, x)), reversed("ab"), reversed([]), short, items
+        return back, first, ended, forth, ended_tuple, reversed((1, x)), reversed("ab"), reversed([]), short, items
 
     def see(result):
         for part in result:

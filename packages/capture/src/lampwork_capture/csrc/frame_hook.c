@@ -371,7 +371,7 @@ is_tail_called(lw_thread *t, lw_frame *frame)
     return true;
 }
 
-/* Steals `handed`, which may be NULL. The caller holds the entry: a reset while it runs must not free it. */
+/* Steals the entry, since a reset while it runs must not free it, and `handed`, which may be NULL. */
 static PyObject *
 run_entry(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, PyObject *handed,
           bool is_tail)
@@ -388,6 +388,7 @@ run_entry(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry,
         t->replaced = NULL; /* should the call have failed before it began */
         give_back_function(entry, function);
     }
+    Py_DECREF(entry);
     if (!is_tail) {
         result = finish_tail_calls(t, result);
     }
@@ -437,14 +438,16 @@ call_callback(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject
     return result;
 }
 
-/* Steals `handed`, which may be NULL. The caller holds the entry. */
+/* Steals the entry, and `handed`, which may be NULL. */
 static PyObject *
 run_found(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, const lw_scope *scope, PyObject *handed,
           bool is_tail)
 {
     if (entry->code == NULL) {
+        bool recursive = entry->recursive;
+        Py_DECREF(entry);
         Py_XDECREF(handed);
-        return run_skip(t, tstate, frame, entry->recursive);
+        return run_skip(t, tstate, frame, recursive);
     }
     return run_entry(t, tstate, frame, entry, scope, handed, is_tail);
 }
@@ -458,7 +461,7 @@ run_new(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry, c
         && !lw_guard_tree_check(entry->guards, scope, &handed)) {
         return run_natively(t, tstate, frame, 0); /* another thread changed what it speaks about */
     }
-    return run_found(t, tstate, frame, entry, scope, handed, is_tail);
+    return run_found(t, tstate, frame, (lw_entry *)Py_NewRef(entry), scope, handed, is_tail);
 }
 
 static PyObject *
@@ -475,9 +478,7 @@ run_missed(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject *c
         if (found != NULL) {
             Py_DECREF(answer);
             Py_DECREF(owner);
-            result = run_found(t, tstate, frame, found, scope, handed, is_tail);
-            Py_DECREF(found);
-            return result;
+            return run_found(t, tstate, frame, found, scope, handed, is_tail);
         }
         Py_SETREF(answer, Py_NewRef(Py_None));
     }
@@ -522,9 +523,7 @@ run_call(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_code_extra *ex
     if (entry == NULL) {
         return run_missed(t, tstate, frame, lw_frame_code(frame), scope, is_tail);
     }
-    PyObject *result = run_found(t, tstate, frame, entry, scope, handed, is_tail);
-    Py_DECREF(entry);
-    return result;
+    return run_found(t, tstate, frame, entry, scope, handed, is_tail);
 }
 
 /* The same for a frame whose arguments are not all in their slots. */

@@ -34,7 +34,7 @@ from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import UserLine
 from ..source import Source
 from .fake_inputs import fake_input
-from .fake_results import FakeResults
+from .fake_results import FakeResults, Ran
 from .late_reads import LateRead
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
@@ -358,11 +358,12 @@ class GraphBuilder:
         known = self._results.recall(mode, call)
         if known is not None:
             mode.written = set()
-            return known
+            mode.may_raise = known.may_raise
+            return known.result, list(known.operators)
         drew, mode.draws_random = mode.draws_random, False
         result, operators = self._run_fake(op, target, args, kwargs)
         if not (mode.draws_random or mode.written or any(_may_mutate(operator) for operator in operators)):
-            self._results.remember(call, result, operators)
+            self._results.remember(call, Ran(result, tuple(operators), mode.may_raise))
         mode.draws_random |= drew
         return result, operators
 
@@ -411,14 +412,14 @@ class GraphBuilder:
         return self._node_of_fake.get(id(fake))
 
     @property
-    def has_operations(self) -> bool:
-        """Whether anything but inputs was recorded."""
-        return self._operations > 0
-
-    @property
     def operations(self) -> int:
         """How many operations were recorded so far."""
         return self._operations
+
+    @property
+    def has_operations(self) -> bool:
+        """Whether anything but inputs was recorded."""
+        return self._operations > 0
 
     # The end
 

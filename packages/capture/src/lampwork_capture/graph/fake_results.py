@@ -9,7 +9,7 @@ random numbers, memory of its arguments, known values; and a change of torch's s
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, NoneType
 from typing import Any
 
@@ -43,9 +43,13 @@ class _Argument:
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
-    result: _Fresh | _Argument
+class Ran:
+    """What running an operation on fake tensors gave: its result, the operators that it dispatched, and whether one of
+    them raises for some data."""
+
+    result: Any
     operators: tuple[Any, ...]
+    may_raise: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class FakeResults:
     """The results of one trace."""
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, _Remembered] = {}
+        self._known: dict[Hashable, Ran] = {}  # each with a description as its result
 
     def forget(self) -> None:
         """torch's state changed: the same operation may give something else."""
@@ -80,22 +84,22 @@ class FakeResults:
         parts += kwargs
         return Call(tuple(parts), tuple(tensors))
 
-    def recall(self, mode: FakeTensorMode, call: Call) -> tuple[Any, list[Any]] | None:
-        """The result of an equal call, a tensor of `mode`, and the operators that it had dispatched."""
+    def recall(self, mode: FakeTensorMode, call: Call) -> Ran | None:
+        """What an equal call gave, as a tensor of `mode`."""
         known = self._known.get(call.key)
         if known is None:
             return None
-        result = known.result
-        if isinstance(result, _Argument):
-            return call.tensors[result.position], list(known.operators)
-        meta = torch.empty_strided(result.shape, result.stride, dtype=result.dtype, device="meta")
-        return FakeTensor(mode, meta, result.device), list(known.operators)
+        found = known.result
+        if isinstance(found, _Argument):
+            return replace(known, result=call.tensors[found.position])
+        meta = torch.empty_strided(found.shape, found.stride, dtype=found.dtype, device="meta")
+        return replace(known, result=FakeTensor(mode, meta, found.device))
 
-    def remember(self, call: Call, result: Any, operators: Sequence[Any]) -> None:
+    def remember(self, call: Call, ran: Ran) -> None:
         """What a call gave that wrote nothing and drew no random numbers."""
-        found = _result_of(call, result)
+        found = _result_of(call, ran.result)
         if found is not None:
-            self._known[call.key] = _Remembered(found, tuple(operators))
+            self._known[call.key] = replace(ran, result=found)
 
 
 def _depends_on_arguments_only(target: Any) -> bool:
@@ -109,7 +113,7 @@ def _describe(values: Iterable[Any], parts: list[Hashable], tensors: list[FakeTe
     for value in values:
         kind = type(value)
         if kind is FakeTensor:
-            if value.constant is not None:
+            if value.constant is not None or value._has_symbolic_sizes_strides:
                 return False
             tensors.append(value)
             parts.append(
@@ -138,7 +142,9 @@ def _result_of(call: Call, result: Any) -> _Fresh | _Argument | None:
     for position, tensor in enumerate(call.tensors):
         if result is tensor:
             return _Argument(position)
-    if type(result) is not FakeTensor or result.requires_grad or result.constant is not None or result.dim() == 0:
+    if type(result) is not FakeTensor or result.requires_grad or result.constant is not None:
+        return None
+    if result.dim() == 0 or result._has_symbolic_sizes_strides:
         return None
     storage = result.untyped_storage()
     if any(tensor.untyped_storage()._cdata == storage._cdata for tensor in call.tensors):

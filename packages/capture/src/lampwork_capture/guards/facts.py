@@ -200,6 +200,9 @@ class GuardSetBuilder:
         self._lines: dict[Fact, UserLine | None] = {}  # of each fact the line that needed it first
         self._late: list[Callable[[], Iterable[Guard]]] = []
 
+    def __len__(self) -> int:
+        return len(self._lines)
+
     def add(self, fact: Fact, user_line: UserLine | None = None) -> None:
         self._lines.setdefault(fact, user_line)
 

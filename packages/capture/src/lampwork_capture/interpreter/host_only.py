@@ -22,7 +22,7 @@ from ..variables.function import FunctionValue, MadeFunctionValue, MethodValue, 
 from ..variables.lazy import LazyValue
 from ..variables.opaque import OpaqueValue
 from ..variables.sym_scalar import SymScalarValue
-from .frame import FramePlace, Null, SymbolicFrame, Unread
+from .frame import FramePlace, LastInstruction, Null, SavedException, SavedPart, SymbolicFrame, Unread
 from .instructions import decode
 
 _LIBRARIES = sys.stdlib_module_names | {"numpy"}
@@ -58,9 +58,13 @@ class _Reach:
 
     def value(self, value: Value) -> bool:
         """A traced value."""
-        if id(value) in self._seen or isinstance(value, (Null, SymScalarValue)):
+        if id(value) in self._seen or isinstance(value, (Null, LastInstruction, SavedPart, SymScalarValue)):
             return True
         self._seen.add(id(value))
+        if isinstance(value, SavedException):
+            return value.previous is None or self.value(value.previous)
+        if type(value).python_type is Value.python_type:
+            return False  # something between two instructions: no object
         if isinstance(value, (Unread, LazyValue, OpaqueValue)):
             return self.object(value.obj)
         if isinstance(value, SourcedFunctionValue):

@@ -121,6 +121,11 @@ class SequenceIteratorValue(StepIterator):
         return (self.sequence,) if isinstance(self.sequence, Value) else tuple(self.sequence.items)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self.ended and self.python_type() is _LIST_ITERATOR:
+            emitter.begin_call(iter)
+            emitter.build_list(0)
+            emitter.call(1)
+            return
         if self.ended or not isinstance(self.sequence, Value):
             _emit_iterator_over(emitter, [] if self.ended else self.sequence.items[self.index :])
             return
@@ -423,6 +428,7 @@ def _emit_iterator_over(emitter: ValueEmitter, items: Sequence[Value], make: Any
 
 
 _ITER, _REVERSED = iter, reversed  # the program may delete the builtins
+_LIST_ITERATOR = type(iter([]))
 
 
 def iterator_at(sequence: Any, index: int) -> Any:

@@ -104,23 +104,23 @@ def warn(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
 def _warn_of_place(tracer: Tracer, message: Any, category: Any, level: int) -> None:
     """Have a warning of the frame `level` above this one issued after the graph, for the line where that frame is."""
     frame, beyond = tracer.frame_above(level)
+    place = None if frame is None else (frame.scope, frame.decoded.user_line(frame.index))
 
     def emit(emitter: ValueEmitter) -> None:
-        emitter.begin_call(warnings.warn if frame is None else warn_at)
+        emitter.begin_call(warnings.warn if place is None else warn_at)
         emitter.load_constant(message)
         emitter.load_constant(category)
-        if frame is None:
+        if place is None:
             emitter.load_constant(1 + beyond)
             emitter.call(3)
         else:
+            scope, line = place
             emitter.load_constant(line.filename)
             emitter.load_constant(line.line)
-            frame.scope.emit_namespace(emitter)
+            scope.emit_namespace(emitter)
             emitter.call(5)
         emitter.pop()
 
-    if frame is not None:
-        line = frame.decoded.user_line(frame.index)
     tracer.side_effects.at_replay(f"message {tracer.side_effects.count}", emit)
 
 
