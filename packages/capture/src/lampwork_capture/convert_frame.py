@@ -78,71 +78,100 @@ def convert(
     point: BreakPoint | None = None
     of_shape = False
     while True:
-        state = TorchState()
-        raised: Value | None = None
         stop = None if point is None else point.stop
         patient = config.fullgraph
         tracer = FrameTracer(code, scope, policy, stop, varying, is_patient=patient, idle_breaks=idle_breaks)
         attempt.guards = tracer.guards
         try:
-            try:
-                try:
-                    signal = tracer.run()
-                    emitter = ValueEmitter(code, tracer.side_effects)
-                    tracer.check_generators()
-                    tracer.close_state()
-                    if signal is Signal.STOPPED:
-                        assert point is not None
-                        if idle_breaks is not None and not tracer.graph.has_operations:
-                            idle_breaks.note(place.frame.code for place in _frames_to(tracer.stopped)[1:])
-                        return _finish_break(tracer, emitter, point, compile_graph, state, of_shape=of_shape)
-                    if not (tracer.graph.has_operations or config.convert_without_tensor_work):
-                        raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{code.co_name}` does no tensor work")
-                    return _finish_return(tracer, emitter, compile_graph, state)
-                except ObservedException as error:
-                    raised = error.value
-                    cause = f"{error.value.describe()} is not caught in the frame"
-                    broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
-                except RecursionError:
-                    cause = "something nested in itself, or deeper than the tracer can follow"
-                    broken = GraphBreak(BreakId.CALL_NOT_MODELLED, cause, is_of_root=True)
-                except GraphBreak as error:
-                    broken = error
-                    broken.__traceback__ = None  # its frames hold the program's objects
-            finally:
-                tracer.abandon_state()
-                state.restore()
-            record = _record(tracer, broken)
+            finish = _Finish(point, of_shape, config, compile_graph, idle_breaks)
+            found = _trace(tracer, finish)
+            if isinstance(found, CapturedFrame):
+                return found
             if config.fullgraph:
-                if not _is_users_error(broken, raised):
-                    raise GraphBreakError(record)
+                if not found.is_users_error:
+                    raise GraphBreakError(found.record)
                 # Eager raises the real error; nothing below this frame may ask for a whole graph meanwhile.
                 guards = tracer.guards.freeze()
-                return CapturedFrame(qualified_name(code), code, code_of_eager(code), None, guards, record)
-            raises = raised is not None or broken.raised_value is not None
-            if raised is not None and not tracer.graph.has_operations:
-                raise SkipFrame(BreakId.EXCEPTION_NOT_MODELLED, f"nothing is computed: {record.cause}")
-            if point is not None and point.keeps_locals and tracer.stopped is not None and not raises:
+                return CapturedFrame(qualified_name(code), code, code_of_eager(code), None, guards, found.record)
+            if found.raised is not None and not tracer.graph.has_operations:
+                raise SkipFrame(BreakId.EXCEPTION_NOT_MODELLED, f"nothing is computed: {found.record.cause}")
+            if point is not None and point.keeps_locals and tracer.stopped is not None and not found.raises:
                 point = replace(point, keeps_locals=False)  # a local that nothing reads cannot be rebuilt
                 continue
-            frames = _broken_frames(tracer, broken, raised, tried)
-            if not config.convert_without_tensor_work:
-                frames = _without_host_only(tracer, frames)
-            of_shape = isinstance(broken, ShapeOfDataBreak)
-            if of_shape and raised is None:
-                frames = _without_shapes_of_data(tracer, frames, record)
-            point = place_break(frames, record, tried)
+            of_shape = isinstance(found.cause, ShapeOfDataBreak)
+            point = place_break(_frames_to_break(tracer, found, tried, config), found.record, tried)
             tried.append(point)
-            point = replace(point, keeps_locals=raises)
+            point = replace(point, keeps_locals=found.raises)
             if len(tried) > config.longest_chain:
-                raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {record.cause}")
+                raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {found.record.cause}")
         finally:
             tracer.release()
 
 
-def _is_users_error(broken: GraphBreak, raised: Value | None) -> bool:
-    """Whether the program itself raises here: an exception that nobody catches, or an operation in error."""
-    return raised is not None or isinstance(broken.__cause__, EagerWouldRaise)
+@dataclass(frozen=True, slots=True)
+class _Finish:
+    """What a trace that got to its end needs to become a frame. `point`: where it shall stop, None: at a return;
+    `of_shape`: because of a shape that depends on data."""
+
+    point: BreakPoint | None
+    of_shape: bool
+    config: CaptureConfig
+    compile_graph: CompileGraph
+    idle_breaks: IdleBreaks | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """How a trace broke. `raised`: by an exception that the frame does not catch."""
+
+    cause: GraphBreak
+    raised: Value | None
+    record: BreakRecord
+
+    @property
+    def raises(self) -> bool:
+        """Whether an exception of the program has to be raised for real."""
+        return self.raised is not None or self.cause.raised_value is not None
+
+    @property
+    def is_users_error(self) -> bool:
+        """Whether the program itself raises here: an exception that nobody catches, or an operation in error."""
+        return self.raised is not None or isinstance(self.cause.__cause__, EagerWouldRaise)
+
+
+def _trace(tracer: FrameTracer, finish: _Finish) -> CapturedFrame | _Broken:
+    """Trace to a return, to the stop, or until it breaks; torch's state is then as it was."""
+    state = TorchState()
+    raised: Value | None = None
+    try:
+        return _finished(tracer, tracer.run(), finish, state)
+    except ObservedException as error:
+        raised = error.value
+        cause = f"{error.value.describe()} is not caught in the frame"
+        broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
+    except RecursionError:
+        cause = "something nested in itself, or deeper than the tracer can follow"
+        broken = GraphBreak(BreakId.CALL_NOT_MODELLED, cause, is_of_root=True)
+    except GraphBreak as error:
+        broken = error
+        broken.__traceback__ = None  # its frames hold the program's objects
+    finally:
+        tracer.abandon_state()
+        state.restore()
+    return _Broken(broken, raised, _record(tracer, broken))
+
+
+def _finished(tracer: FrameTracer, signal: Signal, finish: _Finish, state: TorchState) -> CapturedFrame:
+    emitter = ValueEmitter(tracer.code, tracer.side_effects)
+    tracer.check_generators()
+    tracer.close_state()
+    if signal is Signal.STOPPED:
+        if finish.idle_breaks is not None and not tracer.graph.has_operations:
+            finish.idle_breaks.note(place.frame.code for place in _frames_to(tracer.stopped)[1:])
+        return _finish_break(tracer, emitter, finish, state)
+    if not (tracer.graph.has_operations or finish.config.convert_without_tensor_work):
+        raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{tracer.code.co_name}` does no tensor work")
+    return _finish_return(tracer, emitter, finish.compile_graph, state)
 
 
 def _record(tracer: FrameTracer, broken: GraphBreak) -> BreakRecord:
@@ -150,19 +179,29 @@ def _record(tracer: FrameTracer, broken: GraphBreak) -> BreakRecord:
     return BreakRecord(broken.break_id, broken.cause, broken.hint, line, broken.stack or tracer.user_stack())
 
 
-def _broken_frames(
-    tracer: FrameTracer, broken: GraphBreak, raised: Value | None, tried: Sequence[BreakPoint]
+def _frames_to_break(
+    tracer: FrameTracer, found: _Broken, tried: Sequence[BreakPoint], config: CaptureConfig
 ) -> Sequence[FramePlace]:
+    """The frames that a break is placed in, the root first. Raises SkipFrame if the root had better run natively."""
+    frames = _broken_frames(tracer, found, tried)
+    if not config.convert_without_tensor_work:
+        frames = _without_host_only(tracer, frames)
+    if isinstance(found.cause, ShapeOfDataBreak) and found.raised is None:
+        frames = _without_shapes_of_data(tracer, frames, found.record)
+    return frames
+
+
+def _broken_frames(tracer: FrameTracer, found: _Broken, tried: Sequence[BreakPoint]) -> Sequence[FramePlace]:
     """The frames that were open where a trace broke, or where an exception was raised that must be raised for real."""
-    error = broken.raised_value if raised is None else raised
+    error = found.cause.raised_value if found.raised is None else found.raised
     if error is not None:
         frames = tracer.frames_of_raise(error)
-        if raised is not None or not is_tried(frames, tried):
+        if found.raised is not None or not is_tried(frames, tried):
             return frames
     if tracer.stopped is not None:  # it got to the stop, but the state there could not be rebuilt
         return _frames_to(tracer.stopped)
-    frames = tracer.frames_of_break(broken)
-    return frames[:1] if broken.is_of_root else frames
+    frames = tracer.frames_of_break(found.cause)
+    return frames[:1] if found.cause.is_of_root else frames
 
 
 def _without_host_only(tracer: FrameTracer, frames: Sequence[FramePlace]) -> Sequence[FramePlace]:
@@ -214,32 +253,10 @@ def _finish_return(
     return CapturedFrame(name, tracer.code, code, prefix.graph, guards, None, handed=prefix.handed)
 
 
-def _finish_break(
-    tracer: FrameTracer,
-    emitter: ValueEmitter,
-    point: BreakPoint,
-    compile_graph: CompileGraph,
-    state: TorchState,
-    *,
-    of_shape: bool,
-) -> CapturedFrame:
-    frames = _frames_to(tracer.stopped)
-    links: list[_Link] = []
-    for place in frames:
-        inner = place.frame is tracer.stopped
-        region = point.region if inner else call_group(place.frame.decoded, place.index)[1]
-        given = tracer.frame_scope.local_values if place.frame is tracer.root else ()
-        links.append(
-            _link(
-                place.frame,
-                point.start if inner else min(region),
-                region,
-                given,
-                calls=not inner,
-                in_loop=inner and point.in_loop,
-                keeps_locals=point.keeps_locals,
-            )
-        )
+def _finish_break(tracer: FrameTracer, emitter: ValueEmitter, finish: _Finish, state: TorchState) -> CapturedFrame:
+    point = finish.point
+    assert point is not None
+    links = _links(tracer, point)
     resumes: list[CodeType] = []
     handed_back: Sequence[CodeType] = ()
     continuations: list[Continuation] = []
@@ -250,11 +267,11 @@ def _finish_break(
     emit_state(tracer, emitter, links[0].state, continuations)
     final_facts(tracer, tracer.side_effects.written_objects())
     state.restore()
-    prefix = emit_prefix(tracer, emitter, compile_graph)
+    prefix = emit_prefix(tracer, emitter, finish.compile_graph)
     replacement, called = code_of_break(
         tracer.code, prefix.instructions, links[0].native, emitter, prefix.extra_arguments
     )
-    if of_shape:
+    if finish.of_shape:
         for resume in handed_back if len(links) > 1 else called:
             copy_of(resume).has_shapes_of_data = True
     return CapturedFrame(
@@ -277,6 +294,27 @@ class _Link:
     frame: SymbolicFrame
     state: FrameState
     native: NativePart
+
+
+def _links(tracer: FrameTracer, point: BreakPoint) -> list[_Link]:
+    """The frames that are open where a trace stopped, the root first."""
+    links: list[_Link] = []
+    for place in _frames_to(tracer.stopped):
+        inner = place.frame is tracer.stopped
+        region = point.region if inner else call_group(place.frame.decoded, place.index)[1]
+        given = tracer.frame_scope.local_values if place.frame is tracer.root else ()
+        links.append(
+            _link(
+                place.frame,
+                point.start if inner else min(region),
+                region,
+                given,
+                calls=not inner,
+                in_loop=inner and point.in_loop,
+                keeps_locals=point.keeps_locals,
+            )
+        )
+    return links
 
 
 def _link(
