@@ -18,6 +18,7 @@ from .errors import GraphBreakError
 from .graph.builder import EagerWouldRaise, TracedGraph
 from .graph_break import BreakId, BreakRecord, GraphBreak, SkipFrame
 from .guards.facts import GuardSetBuilder
+from .idle_breaks import IdleBreaks
 from .interpreter.body_copy import copy_of, needs_self
 from .interpreter.dispatch import Signal
 from .interpreter.frame import FramePlace, Null, SymbolicFrame
@@ -62,8 +63,9 @@ def convert(
     compile_graph: CompileGraph,
     attempt: Attempt,
     varying: frozenset[Source] = frozenset(),
+    idle_breaks: IdleBreaks | None = None,
 ) -> CapturedFrame:
-    """Convert one frame; numbers at `varying` sources become inputs.
+    """Convert one frame; numbers at `varying` sources become inputs; `idle_breaks` grows by what breaks here.
 
     Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises.
     """
@@ -73,7 +75,9 @@ def convert(
     while True:
         state = TorchState()
         raised: Value | None = None
-        tracer = FrameTracer(code, scope, policy, None if point is None else point.stop, varying)
+        stop = None if point is None else point.stop
+        patient = config.fullgraph
+        tracer = FrameTracer(code, scope, policy, stop, varying, is_patient=patient, idle_breaks=idle_breaks)
         attempt.guards = tracer.guards
         try:
             try:
@@ -84,6 +88,8 @@ def convert(
                     tracer.close_state()
                     if signal is Signal.STOPPED:
                         assert point is not None
+                        if idle_breaks is not None and not tracer.graph.has_operations:
+                            idle_breaks.note(place.frame.code for place in _frames_to(tracer.stopped)[1:])
                         return _finish_break(tracer, emitter, point, compile_graph, state)
                     if not (tracer.graph.has_operations or config.convert_without_tensor_work):
                         raise SkipFrame(BreakId.NO_TENSOR_WORK, f"`{code.co_name}` does no tensor work")
@@ -92,6 +98,9 @@ def convert(
                     raised = error.value
                     cause = f"{error.value.describe()} is not caught in the frame"
                     broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
+                except RecursionError:
+                    cause = "something nested in itself, or deeper than the tracer can follow"
+                    broken = GraphBreak(BreakId.CALL_NOT_MODELLED, cause, is_of_root=True)
                 except GraphBreak as error:
                     broken = error
                     broken.__traceback__ = None  # its frames hold the program's objects
@@ -134,7 +143,8 @@ def _broken_frames(
             return frames
     if tracer.stopped is not None:  # it got to the stop, but the state there could not be rebuilt
         return _frames_to(tracer.stopped)
-    return tracer.frames_of_break(broken)
+    frames = tracer.frames_of_break(broken)
+    return frames[:1] if broken.is_of_root else frames
 
 
 def _frames_to(frame: SymbolicFrame | None) -> list[FramePlace]:

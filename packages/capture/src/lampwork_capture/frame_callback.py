@@ -32,6 +32,7 @@ from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state
 from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
 from .guards.global_state import modes_now, observed_by_modes
+from .idle_breaks import IdleBreaks
 from .number_variants import with_number_variants
 from .recompilation import Recompilation
 from .skip_policy import SkipPolicy, called_function, is_disabled, runs_natively
@@ -68,6 +69,7 @@ class FrameCallback:
         self.cache = CodeCache(limit=config.recompile_limit, verify=config.verify)
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
+        self.idle_breaks = IdleBreaks()
         self._warned: set[tuple[str, int, str]] = set()
         self._races: weakref.WeakKeyDictionary[CodeType, int] = weakref.WeakKeyDictionary()
 
@@ -107,7 +109,9 @@ class FrameCallback:
         try:
             varying = self.cache.varying.of(code)
             compile_graph = partial(self.compile_graph, view, attempt)
-            captured = convert(code, scope_of(view), self.config, self.policy, compile_graph, attempt, varying)
+            captured = convert(
+                code, scope_of(view), self.config, self.policy, compile_graph, attempt, varying, self.idle_breaks
+            )
             if fits_another(view, entries, self):
                 return _native.RETRY
             entry = self.cache.make_entry(view, captured.guards, captured.replacement, handed=captured.handed)

@@ -10,6 +10,7 @@ from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, User
 import pytest
 import torch
 from scenarios import Scenarios, check_scenario
+from test.support import import_helper
 
 S = Scenarios()
 whole, split = S.whole, S.split
@@ -1352,6 +1353,32 @@ def default_factories_that_are_none(run):
     run(f, t(), list)
     run(f, t(), 1)
     run(f, t(), {})
+
+
+@split
+def large_set_of_words_rebuilt(run):
+    def f(x):
+        # fmt: off
+        words = {"ax", "along", "a_1", "aName", "azz", "bx", "blong", "b_1", "bName", "bzz", "cx", "clong", "c_1", "cName", "czz", "dx", "dlong", "d_1", "dName", "dzz", "ex", "elong", "e_1", "eName", "ezz", "fx", "flong", "f_1", "fName", "fzz", "gx", "glong", "g_1", "gName", "gzz", "hx", "hlong", "h_1", "hName", "hzz", "ix", "ilong", "i_1", "iName", "izz", "jx", "jlong", "j_1", "jName", "jzz"}
+        # fmt: on
+        first = tuple(words)
+        sys.getrefcount(x)
+        return first == tuple(words), x + 1
+
+    run(f, t())
+
+
+@split
+def writing_functions_of_a_second_operator_module(run):
+    again = import_helper.import_fresh_module("operator", fresh=["_operator"])
+
+    def f(x, items):
+        again.delitem(items, 1)
+        again.setitem(items, 0, 9)
+        again.iadd(items, [5])
+        return items, again.length_hint(items), x + 1
+
+    run(f, t(), [4, 3, 2, 1])
 
 
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))

@@ -8,10 +8,12 @@ import dataclasses
 import enum
 import functools
 import inspect
+import itertools
 import math
 import operator
 import re
 import string
+import sys
 import typing
 
 import pytest
@@ -893,6 +895,110 @@ def context_variables(run):
     token = var.set(7)
     run(f, t())
     var.reset(token)
+    run(f, t())
+
+
+@split
+def copies_as_the_copy_module_makes_them(run):
+    class Hidden:
+        def __getattribute__(self, name):
+            if name.startswith("__reduce"):
+                raise AttributeError(name)
+            return object.__getattribute__(self, name)
+
+    def f(x):
+        same = ((1, 2), 3)
+        inner = []
+        cyclic = (inner, x)
+        inner.append(cyclic)
+        made = copy.deepcopy(cyclic)
+        errors = []
+        for how in (copy.copy, copy.deepcopy):
+            try:
+                how(Hidden())
+            except copy.Error as error:
+                errors.append(type(error))
+        return copy.deepcopy(same) is same, made[0][0] is made, made is cyclic, errors, x + 1
+
+    run(f, t())
+
+
+@split
+def iterators_refused_and_rebuilt(run):
+    def f(x):
+        errors = []
+        for call in (
+            lambda: itertools.count("a"),
+            lambda: itertools.groupby("abc", None, 10),
+            lambda: itertools.tee([1], -1),
+            lambda: itertools.accumulate(),
+            lambda: itertools.dropwhile(),
+        ):
+            try:
+                call()
+            except (TypeError, ValueError) as error:
+                errors.append(type(error))
+        it = itertools.accumulate([None, None, None], operator.is_)
+        first = next(it)
+        return errors, first, it, itertools.zip_longest([1], [2, 3], fillvalue=x)
+
+    def g(x):
+        errors, first, it, pairs = f(x)
+        sys.getrefcount(x)
+        return errors, first, list(it), list(pairs)
+
+    run(g, t())
+
+
+@split
+def pairwise_asked_by_its_own_iterator(run):
+    class Iterator:
+        count = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if self.count >= 4:
+                raise StopIteration
+            self.count += 1
+            return next(pairs, None) if self.count == 1 else [self.count]
+
+    pairs = itertools.pairwise(Iterator())
+
+    def f(x):
+        return list(pairs), x + 1
+
+    run(f, t())
+
+
+@split
+def nested_in_itself(run):
+    def f(x):
+        first, second = [], []
+        first.append(first)
+        second.append(second)
+        try:
+            return first == second
+        except RecursionError:
+            return "too deep", x + 1
+
+    run(f, t())
+
+
+@whole
+def total_ordering_in_the_frame(run):
+    def f(x):
+        @functools.total_ordering
+        class A:
+            def __init__(self, value):
+                self.value = value
+
+            def __lt__(self, other):
+                return self.value < other.value
+
+        return A(1) < A(2), A(1) >= A(1), A(2) > A(1), x + 1
+
     run(f, t())
 
 

@@ -373,6 +373,11 @@ class GraphBuilder:
         return self._node_of_fake.get(id(fake))
 
     @property
+    def operations(self) -> int:
+        """How many operations were recorded so far."""
+        return self._operations
+
+    @property
     def has_operations(self) -> bool:
         """Whether anything but inputs was recorded."""
         return self._operations > 0

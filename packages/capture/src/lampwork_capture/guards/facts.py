@@ -200,6 +200,9 @@ class GuardSetBuilder:
         self._guards: dict[Fact, Guard] = {}
         self._late: list[Callable[[], Iterable[Guard]]] = []
 
+    def __len__(self) -> int:
+        return len(self._guards)
+
     def add(self, fact: Fact, user_line: UserLine | None = None) -> None:
         if fact not in self._guards:
             self._guards[fact] = Guard(fact, user_line)

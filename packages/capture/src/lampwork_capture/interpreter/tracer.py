@@ -18,6 +18,7 @@ from ..graph.scalar_inputs import ScalarInputs
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, SameObject, UserLine
 from ..guards.global_state import read_global_state
+from ..idle_breaks import IdleBreaks
 from ..skip_policy import PROTECTED_MARK, CallPolicy, SkipPolicy
 from ..source import CellObjectSource, CellSource, FrameScope, LocalSource, Source
 from ..variables import builder
@@ -45,6 +46,8 @@ from .side_effects import SideEffects
 _DEEPEST = 60
 SKIPS_END_FOR = PYTHON >= (3, 12)
 _MOST_ITERATIONS = 5_000
+_MOST_GUARDS = 2_000  # before the first operation on a tensor
+_MOST_IDLE = 1_000  # rounds of loops and calls in a row that work with no tensor
 _GENERATOR = 0x20
 _READ_LATER = (bool, int, float, complex, str, bytes, list, dict, set, tuple)
 _AUTOGRAD: Any = vars(torch._C)["_autograd"]
@@ -65,8 +68,15 @@ class FrameTracer:
         policy: SkipPolicy,
         stop: StopPlace | None = None,
         varying: frozenset[Source] = frozenset(),
+        *,
+        is_patient: bool = False,
+        idle_breaks: IdleBreaks | None = None,
     ) -> None:
+        self._idle_breaks = idle_breaks
         self.code = code
+        self._is_patient = is_patient  # whether Python's own work may take as long as it likes
+        self._idle = 0
+        self._operations = 0
         self.frame_scope = scope
         self.policy = policy
         scalars = ScalarInputs(varying, lambda: self.user_line)
@@ -171,6 +181,9 @@ class FrameTracer:
         self.guards.add(fact, self.user_line)
 
     def wrap(self, obj: Any, source: Source) -> Value:
+        if len(self.guards) > _MOST_GUARDS and not self.graph.has_operations and not self._is_patient:
+            cause = f"more than {_MOST_GUARDS} guards on what is looked at, and no tensor work"
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause, is_of_root=True)
         if self.graph.runs_later and isinstance(obj, _READ_LATER) and not self.policy.is_torch(self.frame.code):
             cause = f"a `backward` that reads `{source}`: it runs later, when that may have changed"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
@@ -293,6 +306,10 @@ class FrameTracer:
 
     def check_call(self, function: FunctionValue) -> None:
         """Raise GraphBreak if the function may not be traced."""
+        known = self._idle_breaks
+        if known is not None and not self.graph.has_operations and known.runs_natively(function.code):
+            cause = f"{function.describe()}, where traces without tensor work keep breaking"
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)
         self.policy.check_call(function.code, getattr(function, "function", None))
 
     def inline(self, function: Value, code_locals: Mapping[str, Value]) -> Value:
@@ -302,6 +319,7 @@ class FrameTracer:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{function.describe()} is a coroutine")
         if self._depth > _DEEPEST:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"calls nested deeper than {_DEEPEST}")
+        self._count_idle()
         caller = self.frame
         is_plain, caller.callee = caller.callee is function, None
         self._entered += 1
@@ -366,9 +384,21 @@ class FrameTracer:
 
     def count_iteration(self) -> None:
         """A loop goes round again. Raises GraphBreak when loops would make the trace too long."""
+        self._count_idle()
         self._iterations += 1
         if self._iterations > _MOST_ITERATIONS:
             raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, f"loops of more than {_MOST_ITERATIONS} rounds in all")
+
+    def _count_idle(self) -> None:
+        """A round of a loop, or a call. Raises GraphBreak where many in a row work with no tensor: all that they look
+        at would be guarded, and each is traced for a hundred times what it takes to run it."""
+        if self.graph.operations != self._operations:
+            self._operations = self.graph.operations
+            self._idle = 0
+        self._idle += 1
+        if self._idle > _MOST_IDLE and not self._is_patient:
+            cause = f"more than {_MOST_IDLE} rounds and calls without tensor work"
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause, is_of_root=True)
 
     def check_generators(self) -> None:
         """Raise SkipFrame if closing a generator that was left in a `try` or `with` does anything that can be seen:

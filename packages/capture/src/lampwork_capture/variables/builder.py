@@ -353,7 +353,8 @@ def final_facts(tracer: Tracer, mutated: Sequence[Value]) -> None:
     cells = [cell.source for cell in tracer.sourced_cells() if cell.source is not None]
     by_type[CellType] = cells
     for value in mutated:
-        others = tuple(s for s in by_type.get(value.python_type(), ()) if s != value.source)
+        found = dict.fromkeys(by_type.get(value.python_type(), ()))  # what also stands in a new class is there twice
+        others = tuple(source for source in found if source != value.source)
         if value.source is not None and others:
             tracer.guard(AllDistinct(value.source, others))
     _check_namespaces(tracer, mutated)

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 _METHOD_TYPES = (MethodDescriptorType, WrapperDescriptorType)
 # Modules whose C functions are pure: folded when all arguments are known
 _PURE_MODULES = frozenset({"math", "cmath", "_operator", "operator", "unicodedata", "_string"})
+# What is not pure among their functions: it writes to its argument, or calls it
+_IMPURE_NAMES = frozenset(
+    {"setitem", "delitem", "iconcat", "call", "length_hint", *(op.__name__ for op in operators.INPLACE_METHODS)}
+)
 _PURE_BUILTINS: tuple[Callable[..., Any], ...] = (
     ascii,
     bin,
@@ -98,7 +102,8 @@ class BuiltinValue(Value):
         if isinstance(self.obj, ClassMethodDescriptorType) and args:
             return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
         module = getattr(self.obj, "__module__", None)
-        if module in _PURE_MODULES or self.obj in _PURE_BUILTINS:
+        is_pure = module in _PURE_MODULES and getattr(self.obj, "__name__", "") not in _IMPURE_NAMES
+        if is_pure or self.obj in _PURE_BUILTINS:
             return self._fold(tracer, args, kwargs)
         owner = getattr(self.obj, "__self__", None)
         if isinstance(owner, type) and owner.__module__ == "builtins" and all(map(is_known, args)):
@@ -519,6 +524,18 @@ def _items_in_any_order(tracer: Tracer, value: Value, kwargs: Mapping[str, Value
         if len(kinds) == 1 and kinds <= {int, str, bytes} and not is_overridden(value.python_type(), "__iter__"):
             return items
     return value.realize().unpack(tracer)
+
+
+@handles(operator.length_hint)
+def length_hint(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if isinstance(args[0].realize(), ObjectValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"operator.length_hint of {args[0].describe()}")
+    return fold_call(tracer, operator.length_hint, args, kwargs)
+
+
+_CALL: Any = getattr(operator, "call", None)  # since 3.11
+if _CALL is not None:
+    handles(_CALL)(lambda tracer, args, kwargs: tracer.call(args[0].realize(), args[1:], kwargs))
 
 
 # Text and numbers

@@ -52,6 +52,10 @@ _KNOWN: dict[Any, CallShape] = {
     itertools.count: _shape(0, 2, "start", "step"), itertools.zip_longest: _shape(0, _MANY, "fillvalue"),
     itertools.product: _shape(0, _MANY, "repeat"), itertools.cycle: _shape(1, 1), itertools.starmap: _shape(2, 2),
     itertools.filterfalse: _shape(2, 2), itertools.pairwise: _shape(1, 1),
+    itertools.dropwhile: _shape(2, 2), itertools.takewhile: _shape(2, 2), itertools.tee: _shape(1, 2),
+    itertools.compress: _shape(2, 2, "data", "selectors"), itertools.groupby: _shape(1, 2, "iterable", "key"),
+    itertools.permutations: _shape(1, 2, "iterable", "r"), itertools.combinations: _shape(2, 2, "iterable", "r"),
+    itertools.combinations_with_replacement: _shape(2, 2, "iterable", "r"),
     itertools.accumulate: _shape(1, 2, "iterable", "func", "initial"), functools.reduce: _shape(2, 3),
 }  # fmt: skip
 _BUILTINS = frozenset(ByIdentity(obj) for obj in vars(builtins).values() if callable(obj))

@@ -8,13 +8,14 @@ cycles are kept; what is copied in another way breaks the graph.
 from __future__ import annotations
 
 import copy
+import operator
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType
 from typing import TypeGuard
 
 from ..graph_break import BreakId, GraphBreak
-from .base import Tracer, Value
+from .base import ObservedException, Tracer, Value
 from .builtin import BuiltinValue
 from .class_value import MISSING, ClassValue, find_in_class
 from .constant import ConstantValue
@@ -29,7 +30,7 @@ from .registry import handles
 from .set import SetValue, convert_set
 from .sym_scalar import SymScalarValue
 from .tuple import TupleValue
-from .user_object import ObjectValue, is_overridden
+from .user_object import ObjectValue, SlotMethodValue, is_overridden
 
 _PICKLING_METHODS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__new__")
 
@@ -73,6 +74,7 @@ def shallow_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Val
         if isinstance(raw, FunctionType):
             return tracer.call(value.class_value.class_attribute(tracer, "__copy__", raw, owner), [value])
         if raw is MISSING and _copies_by_attributes(value):
+            _check_reductor(tracer, value)
             value.class_value.guard_missing(tracer, "__copy__")
             made = bare_object(tracer, value.class_value)
             for name, item in _state(tracer, value):
@@ -106,7 +108,14 @@ def _deep(tracer: Tracer, value: Value, memo: CopyMemoValue) -> Value:
         made.items.extend(_deep(tracer, item, memo) for item in value.all_items())
         return made
     if isinstance(value, TupleValue) and value.owner is None:
-        return TupleValue([_deep(tracer, item, memo) for item in value.all_items()], value.cls)
+        items = value.all_items()
+        parts = [_deep(tracer, item, memo) for item in items]
+        known = memo.made.get(id(value))  # it is reached from within itself
+        if known is not None:
+            return known
+        made_tuple = value if all(map(operator.is_, items, parts)) else TupleValue(parts, value.cls)
+        memo.put(value, made_tuple)
+        return made_tuple
     if isinstance(value, DictValue) and value.owner is None and value.cls in (dict, OrderedDict, defaultdict):
         copied = DictValue({}, value.cls, factory=value.factory)
         memo.put(value, copied)
@@ -128,6 +137,7 @@ def _deep_object(tracer: Tracer, value: ObjectValue, memo: CopyMemoValue) -> Val
         return made
     if raw is not MISSING or not _copies_by_attributes(value) or value.find_attribute(tracer, "__deepcopy__"):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"copy.deepcopy of {value.describe()} is not modelled")
+    _check_reductor(tracer, value)
     fresh = bare_object(tracer, value.class_value)
     memo.put(value, fresh)
     copied = [(name, _deep(tracer, item, memo)) for name, item in _state(tracer, value)]
@@ -145,6 +155,18 @@ def _copies_by_attributes(value: Value) -> TypeGuard[ObjectValue]:
         return False
     slots = _slots_of(value.cls)
     return not (slots and is_overridden(value.cls, "__setattr__")) and (bool(slots) or value.has_instance_dict())
+
+
+def _check_reductor(tracer: Tracer, value: ObjectValue) -> None:
+    """Raise GraphBreak unless the copy module finds the pickling method of `object`, where the class looks it up."""
+    if not is_overridden(value.cls, "__getattribute__"):
+        return
+    try:
+        found = value.get_attribute(tracer, "__reduce_ex__")
+    except ObservedException:
+        found = None
+    if not isinstance(found, SlotMethodValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"a copy of {value.describe()}, whose class hides how it is made")
 
 
 def _slots_of(cls: type) -> list[str]:

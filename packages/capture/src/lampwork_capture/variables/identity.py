@@ -30,10 +30,11 @@ class UnknownNumberValue(Value):
     """An integer that only a call can tell: `function(*args)`."""
 
     kind = "a number that differs from call to call"
-    __slots__ = ("args", "function")
+    __slots__ = ("args", "function", "is_lasting")
 
-    def __init__(self, function: Callable[..., Any], args: Sequence[Value]) -> None:
+    def __init__(self, function: Callable[..., Any], args: Sequence[Value], *, is_lasting: bool = True) -> None:
         super().__init__()
+        self.is_lasting = is_lasting  # whether it can be asked for later: not if its object may be gone by then
         self.function = function
         self.args = tuple(args)
 
@@ -62,6 +63,8 @@ class UnknownNumberValue(Value):
         return self.args
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
+        if not self.is_lasting:
+            raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, "the identity of an object that nothing holds")
         emitter.begin_call(self.function)
         for arg in self.args:
             emitter.load_value(arg)
@@ -72,12 +75,17 @@ def _is_same(tracer: Tracer, left: Value, right: Value) -> bool:
     """Whether two objects have the same number. Raises GraphBreak where one may have been made in the other's place."""
     if operators.is_same(tracer, left, right):
         return True
-    new = [v for v in (left, right) if v.source is None and not issubclass(v.python_type(), _LASTING)]
+    new = [value for value in (left, right) if _is_new(value)]
     if len(new) == 2 and not _are_held(tracer, new):
         raise GraphBreak(
             BreakId.NOT_A_CONSTANT, "the identities of objects of the frame, which last as long as these do"
         )
     return False
+
+
+def _is_new(value: Value) -> bool:
+    """Whether the frame made the object, and may drop it."""
+    return value.source is None and not issubclass(value.python_type(), _LASTING)
 
 
 def _are_held(tracer: Tracer, values: Sequence[Value]) -> bool:
@@ -112,7 +120,8 @@ class _NumberKey(IdentityKey):
 def identity(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if len(args) != 1 or kwargs:
         tracer.raise_observed(TypeError, f"id() takes exactly one argument ({len(args)} given)")
-    return UnknownNumberValue(id, [args[0].realize()])
+    value = args[0].realize()
+    return UnknownNumberValue(id, [value], is_lasting=not _is_new(value) or _are_held(tracer, [value]))
 
 
 @handles(_thread.get_ident)

@@ -175,10 +175,18 @@ def make_repeat(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     return ComputedIterator(itertools.repeat, [item], produce, rebuild)
 
 
+def _is_number(value: Value) -> bool:
+    """What C code takes for a number."""
+    cls = value.python_type()
+    return issubclass(cls, complex) or any(hasattr(cls, name) for name in ("__index__", "__int__", "__float__"))
+
+
 @handles(itertools.count)
 def make_count(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     stride = _argument(tracer, args, kwargs, 1, "step", 1)
     state = [_argument(tracer, args, kwargs, 0, "start", 0)]
+    if not all(_is_number(part) for part in (stride, *state)):
+        tracer.raise_observed(TypeError, "a number is required")
 
     def produce(tracer: Tracer) -> Value | None:
         item = state[0]
@@ -221,9 +229,10 @@ def make_accumulate(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
 
 def _accumulate_from(iterator: Any, function: Any, total: Any, is_started: bool) -> Any:
     """Run time: an accumulate that has already yielded its total."""
-    made: Any = itertools.accumulate(iterator, function, initial=total)
-    if is_started:
-        next(made)
+    if not is_started:
+        return itertools.accumulate(iterator, function, initial=total)
+    made: Any = itertools.accumulate(itertools.chain((total,), iterator), function)  # also of None
+    next(made)
     return made
 
 
@@ -343,19 +352,23 @@ _register_rows()
 def make_pairwise(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     iterator = _iterator_of(tracer, args[0])
     last: list[Value] = []
+    has_ended = [False]  # perhaps while its own iterator asked it for an item
 
     def produce(tracer: Tracer) -> Value | None:
         if not last:
             first = step(tracer, iterator)
-            if first is None:
+            if first is None or has_ended[0]:
+                has_ended[0] = True
                 return None
-            last.append(first)
+            last[:] = [first]
+        old = last[0]
         item = step(tracer, iterator)
         if item is None:
+            has_ended[0] = True
+            last.clear()
             return None
-        pair = make_tuple(tracer, [last[0], item])
-        last[0] = item
-        return pair
+        last[:] = [item]
+        return make_tuple(tracer, [old, item])
 
     def rebuild(emitter: ValueEmitter) -> None:
         emitter.begin_call(_pairwise_from)
@@ -470,7 +483,7 @@ def make_zip_longest(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
             else:
                 emitter.load_value(column)
         emitter.load_value(fill)
-        emitter.call(len(columns) + 1, ("fillvalue",))
+        emitter.call(len(columns), ("fillvalue",))
 
     parts = [column for column in columns if column is not None]
     return ComputedIterator(itertools.zip_longest, [*parts, fill], produce, rebuild)
@@ -587,6 +600,8 @@ class _Tee(StepIterator):
 @handles(itertools.tee)
 def make_tee(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     count = 2 if len(args) < 2 else operators.index_of(tracer, args[1])
+    if count < 0:
+        tracer.raise_observed(ValueError, "n must be >= 0")
     iterator = _iterator_of(tracer, args[0])
     if isinstance(iterator, _Tee):
         below, shared, index = iterator.iterator, iterator.shared, iterator.index

@@ -47,7 +47,14 @@ def _checked(function: Any, handler: CallHandler) -> CallHandler:
         if not takes(function, len(args), kwargs.keys()):
             cause = f"eager refuses these arguments of `{getattr(function, '__name__', function)}`"
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
-        return handler(tracer, args, kwargs)
+        try:
+            return handler(tracer, args, kwargs)
+        except IndexError as error:
+            traced = error.__traceback__
+            if traced is None or traced.tb_next is None or traced.tb_next.tb_next is not None:
+                raise
+            cause = f"`{getattr(function, '__name__', function)}` with an argument by keyword, or one too few"
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause) from None
 
     return call
 

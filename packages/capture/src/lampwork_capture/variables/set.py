@@ -43,7 +43,9 @@ class SetValue(BuiltinObject):
     """A set or frozenset (`cls`). `members` mirrors it; `values` has the element of each of its symbols."""
 
     kind = "a set"
-    __slots__ = ("_is_table_known", "_log", "_origin", "cls", "is_changed", "members", "obj", "owner", "values")
+    __slots__ = (
+        "_is_table_known", "_log", "_origin", "cls", "is_changed", "literal", "members", "obj", "owner", "values"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class SetValue(BuiltinObject):
         self.obj = obj
         self.owner = owner
         self.is_changed = False
+        self.literal: frozenset[Any] | None = None  # the frozenset itself, where it is a constant
         # Whether the mirror grew as the real set did; one that came with the call may have another table
         self._is_table_known = is_table_known and obj is None
         # How a set came to be, and what was done to it since: doing the same makes one of the same order
@@ -311,6 +314,9 @@ class SetValue(BuiltinObject):
     # Back into the real world
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
+        if self.literal is not None:
+            emitter.load_constant(self.literal)
+            return
         symbols = self._order_that_rebuilds()
         if symbols is None:
             self._repeat(emitter)
@@ -437,7 +443,10 @@ def constant_set(tracer: Tracer, obj: Any) -> SetValue:
         value = tracer.constant(item)
         values[operators.hash_key(tracer, value)] = value
     is_same = all(symbol is item for symbol, item in zip(values, obj))
-    return SetValue(obj if is_same and type(obj) is frozenset else type(obj)(values), values, type(obj))
+    made = SetValue(obj if is_same and type(obj) is frozenset else type(obj)(values), values, type(obj))
+    if is_same and type(obj) is frozenset:
+        made.literal = obj
+    return made
 
 
 @wraps_type(set, frozenset)
