@@ -308,7 +308,7 @@ class DictValue(BuiltinObject):
         self.set_item(tracer, key.realize(), value)
         return value
 
-    def m_update(self, tracer: Tracer, *others: Value, **named: Value) -> Value:
+    def m_update(self, tracer: Tracer, /, *others: Value, **named: Value) -> Value:
         if len(others) > 1:
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "update expected at most 1 argument: eager raises")
         for other in others:

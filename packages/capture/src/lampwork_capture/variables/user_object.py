@@ -563,8 +563,11 @@ class ObjectValue(Value):
             base = OrderedDict
         emitter.begin_call((base or object).__new__)
         emitter.load_value(self.class_value)
-        if isinstance(self.payload, TupleValue) or base is frozenset:
+        if base is frozenset:
             assert self.payload is not None
+            self.payload.reconstruct(emitter)
+            emitter.call(2)
+        elif isinstance(self.payload, TupleValue):
             for item in self.payload.children():
                 emitter.load_value(item)
             emitter.build_tuple(len(self.payload.children()))
