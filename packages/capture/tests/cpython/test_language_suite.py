@@ -27,6 +27,8 @@ QUICK = (
     "test_named_expressions",
     "test_unpack",
     "test_dictcomps",
+    "test_copyreg",
+    "test_defaultdict",
 )
 
 

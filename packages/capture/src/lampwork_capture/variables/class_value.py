@@ -460,7 +460,7 @@ class ClassValue(Value):
             return tracer.constant((self.obj is other.obj) is (op is operator.eq))
         if op is operator.or_ and is_known(other):
             pair = (other.as_constant(), self.obj) if reflected else (self.obj, other.as_constant())
-            return tracer.constant(pair[0] | pair[1])
+            return tracer.constant(fold(tracer, operator.or_, *pair))
         return None
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
