@@ -1769,6 +1769,20 @@ def enumeration_with_its_own_missing(run):
         run(f, t(), value)
 
 
+@split
+def members_of_c_classes_are_read_only(run):
+    class Partial(functools.partial):
+        pass
+
+    def f(x, p):
+        try:
+            p.func = len
+        except AttributeError as error:
+            return type(error), p.func, x + 1
+
+    run(f, t(), Partial(max, 1))
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_classes(scenario, is_whole):
     check_scenario(scenario, is_whole)

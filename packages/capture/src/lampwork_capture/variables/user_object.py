@@ -343,6 +343,10 @@ class ObjectValue(Value):
         if isinstance(raw, _TUPLE_GETTER):
             tracer.raise_observed(AttributeError, "can't set attribute")
         is_slot = isinstance(raw, MemberDescriptorType)
+        if (
+            is_slot and is_fixed(owner) and not issubclass(self.cls, BaseException)
+        ):  # a member of C code: perhaps read-only
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if name in ("__class__", "__dict__") or isinstance(raw, GetSetDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if raw is not MISSING and not is_slot and hasattr(type(raw), "__set__"):
