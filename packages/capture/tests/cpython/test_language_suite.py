@@ -29,6 +29,8 @@ QUICK = (
     "test_dictcomps",
     "test_frame",
     "test_yield_from",
+    "test_copyreg",
+    "test_defaultdict",
 )
 
 

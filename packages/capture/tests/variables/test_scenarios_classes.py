@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import enum
 import functools
 import itertools
 import types
@@ -1744,6 +1745,80 @@ def instance_dict_of_the_class(run):
 
     run(f, t(), A(1))
     run(f, t(), A(2))
+
+
+@split
+def subclass_of_frozenset_made_in_the_frame(run):
+    class Frozen(frozenset):
+        pass
+
+    def f(x):
+        made = Frozen({7, 8})
+        return made, len(made), x + 1
+
+    run(f, t())
+
+
+@split
+def enumerations_in_the_making(run):
+    def f(x):
+        class Numbered(enum.Enum):
+            first = ()
+            second = ()
+
+            def __new__(cls):
+                made = object.__new__(cls)
+                made._value_ = len(cls.__members__) + 1
+                return made
+
+        class Pair(tuple, enum.Enum):
+            one = (1, "a")
+
+        class Derived(Numbered.__base__):
+            one = 1
+
+            def __str__(self):
+                return self.name
+
+        return [m.value for m in Numbered], Pair.one == (1, "a"), str(Derived.one), x + 1
+
+    run(f, t())
+
+
+@split
+def enumeration_with_its_own_missing(run):
+    asked = []
+
+    class Color(enum.Enum):
+        RED = 1
+
+        @classmethod
+        def _missing_(cls, value):
+            asked.append(value)
+            return cls.RED if value == 2 else 5 if value == 3 else None
+
+    def f(x, value):
+        try:
+            return Color(value).name, len(asked), x + 1
+        except (ValueError, TypeError) as error:
+            return type(error), str(error), len(asked)
+
+    for value in (1, 2, 3, 4):
+        run(f, t(), value)
+
+
+@split
+def members_of_c_classes_are_read_only(run):
+    class Partial(functools.partial):
+        pass
+
+    def f(x, p):
+        try:
+            p.func = len
+        except AttributeError as error:
+            return type(error), p.func, x + 1
+
+    run(f, t(), Partial(max, 1))
 
 
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))

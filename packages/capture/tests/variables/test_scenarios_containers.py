@@ -1412,6 +1412,15 @@ def writing_functions_of_a_second_operator_module(run):
     run(f, t(), [4, 3, 2, 1])
 
 
+@whole
+def update_by_names_of_any_kind(run):
+    def f(x, d):
+        d.update(self=1, tracer=x)
+        return d, x + 1
+
+    run(f, t(), {})
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_containers(scenario, is_whole):
     check_scenario(scenario, is_whole)

@@ -8,6 +8,7 @@
 
 static PyObject *str_getattribute, *str_getattr, *str_len, *str_getitem, *str_parameters, *str_buffers, *str_modules;
 static PyObject *object_getattribute;  /* object.__getattribute__ */
+static PyObject *type_getattribute;    /* type.__getattribute__ */
 static PyObject *module_getattr = NULL; /* torch.nn.Module.__getattr__ */
 
 static PyObject *
@@ -117,8 +118,8 @@ static PyObject *
 read_class_attribute(PyTypeObject *class, PyObject *name)
 {
     PyTypeObject *meta = Py_TYPE(class);
-    if (meta->tp_getattro != PyType_Type.tp_getattro) {
-        return NULL;
+    if (meta->tp_getattro != PyType_Type.tp_getattro && _PyType_Lookup(meta, str_getattribute) != type_getattribute) {
+        return NULL; /* a `__getattr__` alone is asked last, for what is not found here */
     }
     PyObject *of_meta = _PyType_Lookup(meta, name);
     if (of_meta != NULL && Py_TYPE(of_meta)->tp_descr_set != NULL) {
@@ -451,5 +452,6 @@ lw_access_setup(PyObject *module)
         return -1;
     }
     object_getattribute = _PyType_Lookup(&PyBaseObject_Type, str_getattribute); /* immortal with its type */
+    type_getattribute = _PyType_Lookup(&PyType_Type, str_getattribute);
     return PyModule_AddFunctions(module, access_methods);
 }

@@ -28,9 +28,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import AttributePresent, ByIdentity, IdentityIs, InstanceDictLacks, TypeIs
+from ..guards.facts import AttributePresent, ByIdentity, IdentityIs, InstanceDictLacks, LengthIs, TypeIs
 from ..interpreter.side_effects import DELETED, Deleted
-from ..source import AttributeSource, ClassAttributeSource, ItemSource, ModuleSource, Source, TypeSource
+from ..source import (
+    AttributeSource,
+    CellSource,
+    ClassAttributeSource,
+    ItemSource,
+    LocalSource,
+    ModuleSource,
+    Source,
+    TypeSource,
+)
 from . import operators
 from .base import Tracer, Value
 from .constant import fold, is_known, snapshot
@@ -90,6 +99,12 @@ class ClassValue(Value):
         if any(issubclass(type(special_of(type(self.obj), name)), FunctionType) for name in ("__hash__", "__eq__")):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} as a key, which its metaclass compares")
         return self.obj
+
+    def guard_members(self, tracer: Tracer) -> None:
+        """Record how many members an enumeration has: methods of it may run while it is being made."""
+        if self.source is not None and isinstance(self.source.root, (LocalSource, CellSource)):
+            members = ClassAttributeSource(self.source, "_member_map_")
+            tracer.guard(LengthIs(members, len(self.obj.__dict__["_member_map_"])))
 
     # Attributes
 
@@ -215,6 +230,7 @@ class ClassValue(Value):
                 raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`__dict__` of {self.describe()} is not modelled")
             return ClassNamespaceValue(self)
         if name == "__members__" and isinstance(self.obj, enum.EnumMeta):
+            self.guard_members(tracer)
             return tracer.constant(MappingProxyType).call(tracer, [tracer.constant(dict(self.obj.__members__))], {})
         if name in _TYPE_GETTERS:
             return self._from_type_getter(tracer, name)
@@ -381,10 +397,17 @@ class ClassValue(Value):
     def _enum_member(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if len(args) != 1 or kwargs or not args[0].is_constant():
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"calling {self.describe()} so is not modelled")
-        try:
-            return tracer.constant(self.obj(args[0].as_constant()))
-        except ValueError as error:
-            return tracer.raise_observed(ValueError, *error.args)
+        value = args[0].as_constant()
+        missing, owner = find_in_class(self.obj, "_missing_")
+        if missing is not MISSING and owner.__module__ != "enum":  # the program's own: it may do anything
+            try:
+                member = self.obj._value2member_map_.get(value)
+            except TypeError:
+                member = None
+            if member is None:
+                raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`_missing_` of {self.describe()}")
+            return tracer.constant(member)
+        return tracer.constant(fold(tracer, self.obj, value))
 
     def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         return self.get_attribute(tracer, name).call(tracer, args, kwargs)
@@ -417,6 +440,7 @@ class ClassValue(Value):
 
     def unpack(self, tracer: Tracer) -> list[Value]:
         if isinstance(self.obj, enum.EnumMeta):
+            self.guard_members(tracer)
             return [tracer.constant(member) for member in self.obj]
         return self.iterate(tracer).unpack(tracer)
 
@@ -432,13 +456,17 @@ class ClassValue(Value):
         sized = self.of_metaclass(tracer, "__len__")
         if sized is not None:
             return operators.length_of(tracer, sized.call(tracer, [], {}))
-        return len(self.obj) if isinstance(self.obj, enum.EnumMeta) else None
+        if not isinstance(self.obj, enum.EnumMeta):
+            return None
+        self.guard_members(tracer)
+        return len(self.obj)
 
     def contains(self, tracer: Tracer, item: Value) -> bool | None:
         asked = self.of_metaclass(tracer, "__contains__")
         if asked is not None:
             return asked.call(tracer, [item], {}).truth(tracer)
         if isinstance(self.obj, enum.EnumMeta) and item.is_constant():
+            self.guard_members(tracer)
             return fold(tracer, operator.contains, self.obj, item.as_constant())
         return None
 
@@ -449,7 +477,7 @@ class ClassValue(Value):
             return tracer.constant((self.obj is other.obj) is (op is operator.eq))
         if op is operator.or_ and is_known(other):
             pair = (other.as_constant(), self.obj) if reflected else (self.obj, other.as_constant())
-            return tracer.constant(pair[0] | pair[1])
+            return tracer.constant(fold(tracer, operator.or_, *pair))
         return None
 
     def reconstruct(self, emitter: ValueEmitter) -> None:

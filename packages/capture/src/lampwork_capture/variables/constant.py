@@ -71,7 +71,11 @@ class ConstantValue(Value):
         self.obj = obj
 
     def __repr__(self) -> str:
-        return f"ConstantValue({self.obj!r})"
+        return f"ConstantValue({self._shown()})"
+
+    def _shown(self) -> str:
+        """Its text, but for a member of an enumeration, whose class may have its own way, and be in the making."""
+        return f"of {type(self.obj).__name__}" if issubclass(type(self.obj), enum.Enum) else repr(self.obj)
 
     def python_type(self) -> type:
         return type(self.obj)
@@ -90,7 +94,7 @@ class ConstantValue(Value):
         return self.obj
 
     def describe(self) -> str:
-        return f"the constant {self.obj!r}"[:120]
+        return f"the constant {self._shown()}"[:120]
 
     def truth(self, tracer: Tracer) -> bool:
         return bool(fold(tracer, bool, self.obj))

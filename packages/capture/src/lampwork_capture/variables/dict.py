@@ -350,7 +350,7 @@ class DictValue(BuiltinObject):
         self._store(tracer, self.entries(tracer), symbol, key.realize(), value)
         return value
 
-    def m_update(self, tracer: Tracer, *others: Value, **named: Value) -> Value:
+    def m_update(self, tracer: Tracer, /, *others: Value, **named: Value) -> Value:
         if len(others) > 1:
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "update expected at most 1 argument: eager raises")
         for other in others:

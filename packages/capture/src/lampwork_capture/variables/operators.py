@@ -120,7 +120,11 @@ def binary(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) ->
 
 def _check_is_modelled(value: Value, name: str) -> None:
     """Raise GraphBreak if the real type has an operator of its own that this kind of value does not model."""
-    if type(value).binary is not Value.binary or type(value) is ConstantValue:
+    if isinstance(value, ConstantValue) and isinstance(value.obj, enum.Enum):
+        method = getattr(type(value.obj), name, None)
+        if method in (None, getattr(object, name, None), getattr(enum.Enum, name, None)):
+            return
+    elif type(value).binary is not Value.binary or type(value) is ConstantValue:
         return
     method = getattr(value.python_type(), name, None)
     if method is not None and method is not getattr(object, name, None):

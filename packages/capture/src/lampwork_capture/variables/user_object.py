@@ -366,6 +366,8 @@ class ObjectValue(Value):
         if issubclass(type(raw), _TUPLE_GETTER):
             tracer.raise_observed(AttributeError, "can't set attribute")
         is_slot = issubclass(type(raw), MemberDescriptorType)
+        if is_slot and is_fixed(owner) and not issubclass(self.cls, BaseException):  # of C code, perhaps read-only
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if name in ("__class__", "__dict__") or issubclass(type(raw), GetSetDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if raw is not MISSING and not is_slot and has_special(type(raw), "__set__"):
@@ -599,8 +601,11 @@ class ObjectValue(Value):
             base = OrderedDict
         emitter.begin_call((base or object).__new__)
         emitter.load_value(self.class_value)
-        if isinstance(self.payload, TupleValue) or base is frozenset:
+        if base is frozenset:
             assert self.payload is not None
+            self.payload.reconstruct(emitter)
+            emitter.call(2)
+        elif isinstance(self.payload, TupleValue):
             for item in self.payload.children():
                 emitter.load_value(item)
             emitter.build_tuple(len(self.payload.children()))
