@@ -63,10 +63,10 @@ class _Reach:
         self._seen.add(id(value))
         if isinstance(value, SavedException):
             return value.previous is None or self.value(value.previous)
-        if type(value).python_type is Value.python_type:
-            return False  # something between two instructions: no object
         if isinstance(value, (Unread, LazyValue, OpaqueValue)):
             return self.object(value.obj)
+        if type(value).python_type is Value.python_type:
+            return False  # something between two instructions: no object
         if isinstance(value, SourcedFunctionValue):
             return self.object(value.function)
         if isinstance(value, MethodValue):
