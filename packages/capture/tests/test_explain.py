@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 
 import lampwork_capture
-import pytest
 import rich.tree
 import torch
 
@@ -28,48 +26,40 @@ def study(x, n):
 
 GOLDEN = """\
 4 graphs, 10 operations, 3 graph breaks, 0 frames run as plain Python (0 of them without tensor work)
-├── study (FILE:22)
+├── study (FILE:20)
 │   ├── graph 0: 3 operations, 1 tensor as inputs; N guards
 │   ├── graph break LW009 (branch on tensor data): the truth of a tensor depends on its data
-│   │   ├── File "FILE", line 24, in study
+│   │   ├── File "FILE", line 22, in study
 │   │   ├── cost: 2 graphs instead of one, N instructions in plain Python, N guards checked to go on
 │   │   └── hint: Use `torch.where`, or `torch.cond`; or keep the branch outside.
-│   └── study, behind the break (FILE:22)
+│   └── study, behind the break (FILE:20)
 │       ├── no graph
 │       ├── graph break LW014 (graph break requested): `graph_break()` was called weighing
-│       │   ├── File "FILE", line 25, in study
-│       │   ├── File "FILE", line 18, in weigh
+│       │   ├── File "FILE", line 23, in study
+│       │   ├── File "FILE", line 16, in weigh
 │       │   ├── cost: a graph cut short, N instructions in plain Python, N guards checked to go on
 │       │   └── hint: Remove the call of `graph_break()`.
-│       ├── study, behind the break (FILE:22)
+│       ├── study, behind the break (FILE:20)
 │       │   └── graph 1: 2 operations, 1 tensor as inputs; N guards
-│       └── study, behind the break (FILE:22)
+│       └── study, behind the break (FILE:20)
 │           └── graph 3: 2 operations, 1 tensor and 1 number (n) as inputs; N guards
-├── study (FILE:22)
+├── study (FILE:20)
 │   ├── graph 2: 3 operations, 1 tensor and 1 number (n) as inputs; N guards
 │   └── graph break LW009 (branch on tensor data): the truth of a tensor depends on its data
-│       ├── File "FILE", line 24, in study
+│       ├── File "FILE", line 22, in study
 │       ├── cost: 2 graphs instead of one, N instructions in plain Python, N guards checked to go on
 │       └── hint: Use `torch.where`, or `torch.cond`; or keep the branch outside.
 └── 2 recompilations
-    ├── study (FILE:22)
-    │   └── ConstantIs of `n`: then 2, now 3 [needed at FILE:23]
-    └── study (FILE:22)
-        └── ConstantIs of `n`: then 2, now 3 [needed at FILE:25]"""
+    ├── study (FILE:20)
+    │   └── ConstantIs of `n`: then 2, now 3 [needed at FILE:21]
+    └── study (FILE:20)
+        └── ConstantIs of `n`: then 2, now 3 [needed at FILE:23]"""
 
 
 def normal(text: str) -> str:
     """Without what depends on the machine and on Python's version."""
     text = text.replace(__file__, "FILE")
     return re.sub(r"\d+ (guard|instruction)s?\b", r"N \1s", text)
-
-
-@pytest.fixture(autouse=True)
-def no_collections():
-    """A collection runs `gc.callbacks` (hypothesis has one) and finalizers: frames too, wherever it happens to come."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def explained():

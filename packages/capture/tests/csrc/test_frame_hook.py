@@ -575,6 +575,32 @@ def test_threads():
         assert values == [i + (1000 if number % 2 else 0) for i in range(300)]
 
 
+def test_what_the_interpreter_calls_in_between_runs_natively():
+    looked_at, audited, profiled = [], [], []
+
+    def audit(event, args):
+        if event == "lampwork.test":
+            audited.append(event)
+
+    def profile(frame, event, arg):
+        profiled.append(event)
+
+    def f(x):
+        sys.audit("lampwork.test")
+        return x
+
+    def callback(view, entries):
+        looked_at.append(view.code.co_name)
+
+    sys.addaudithook(audit)  # for good: it does nothing but for this event
+    sys.setprofile(profile)
+    try:
+        assert run(f, callback, 1) == 1
+    finally:
+        sys.setprofile(None)
+    assert audited and profiled and looked_at == ["f"]
+
+
 @pytest.mark.parametrize("setter", [sys.settrace, sys.setprofile])
 def test_tracing_sees_the_replacement_and_balanced_events(setter):
     def f(x):

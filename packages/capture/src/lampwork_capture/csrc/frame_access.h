@@ -160,11 +160,12 @@ lw_frame_closure(lw_frame *frame, const lw_scope *scope)
 
 #endif
 
-/* Whether a trace function of this thread wants to see lines (sys.settrace; a profile function sees calls only). */
+/* Whether a trace function of this thread wants to see lines (sys.settrace; a profile function sees calls only), or what
+ * runs is itself what the interpreter calls in between: a trace or profile function, an audit hook. */
 static inline bool
 lw_is_traced(PyThreadState *tstate)
 {
-    return tstate->c_tracefunc != NULL;
+    return tstate->c_tracefunc != NULL || tstate->tracing > 0;
 }
 
 /* Allow the thread `more` nested calls beyond its limit; take them back with a negative number. */

@@ -3,7 +3,8 @@
  * It stands in the interpreter only while some thread is active. Invariants: a frame whose code has no entry and no
  * callback interest runs exactly as without us; an evaluator that was there before still sees every frame that we run
  * natively; one that is installed on top of us is the innermost capture, and we only pass its frames on; under a trace
- * function (sys.settrace: debuggers, coverage) frames run natively, line by line.
+ * function (sys.settrace: debuggers, coverage) frames run natively, line by line, and so does what the interpreter calls in
+ * between (audit hooks, profile functions).
  */
 #include "native.h"
 #include "frame_access.h"
