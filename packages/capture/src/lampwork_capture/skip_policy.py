@@ -209,6 +209,8 @@ class SkipPolicy:
         """Raise GraphBreak if a call may not be traced through. `function` is the real function, if there is one."""
         if function is not None and is_disabled(function):
             raise GraphBreak(BreakId.DISABLED, f"`{function.__qualname__}` is disabled")
+        if counts_objects(code):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{qualified_name(code)}` reads the interpreter's memory")
         if self.of_code(code) is CallPolicy.SKIP:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{qualified_name(code)}` of {code.co_filename} is not traced")
 

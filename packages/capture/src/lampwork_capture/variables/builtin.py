@@ -387,9 +387,17 @@ def hash_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 # Attributes
 
 
+def _name_of(value: Value) -> str:
+    """The name of an attribute, as a builtin takes it."""
+    name = value.as_constant()
+    if type(name) is not str:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{value.describe()} as the name of an attribute")
+    return name
+
+
 @handles(getattr)
 def getattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    name = args[1].as_constant()
+    name = _name_of(args[1])
     if len(args) == 2:
         return args[0].realize().get_attribute(tracer, name)
     try:
@@ -402,7 +410,7 @@ def getattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value])
 
 @handles(hasattr)
 def hasattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(has_attribute(tracer, args[0].realize(), args[1].as_constant()))
+    return tracer.constant(has_attribute(tracer, args[0].realize(), _name_of(args[1])))
 
 
 def has_attribute(tracer: Tracer, value: Value, name: str) -> bool:
@@ -420,13 +428,13 @@ def has_attribute(tracer: Tracer, value: Value, name: str) -> bool:
 
 @handles(setattr)
 def setattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    args[0].realize().set_attribute(tracer, args[1].as_constant(), args[2].realize())
+    args[0].realize().set_attribute(tracer, _name_of(args[1]), args[2].realize())
     return tracer.constant(None)
 
 
 @handles(delattr)
 def delattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    args[0].realize().delete_attribute(tracer, args[1].as_constant())
+    args[0].realize().delete_attribute(tracer, _name_of(args[1]))
     return tracer.constant(None)
 
 
@@ -441,6 +449,8 @@ def vars_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 @handles(iter)
 def iter_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if len(args) == 2 and not kwargs:
+        if not has_special(args[0].realize().python_type(), "__call__"):
+            tracer.raise_observed(TypeError, "iter(v, w): v must be callable")
         return _until(args[0].realize(), args[1].realize())
     value = _one(tracer, args, kwargs, iter)
     if not has_special(value.python_type(), "__iter__") and not has_special(value.python_type(), "__getitem__"):
@@ -498,6 +508,8 @@ def all_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
 @handles(sum)
 def sum_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     total = args[1] if len(args) > 1 else kwargs.get("start", tracer.constant(0))
+    if issubclass(total.realize().python_type(), (str, bytes, bytearray)):
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "`sum` that begins with a string: eager raises")
     for item in args[0].realize().unpack(tracer):
         total = operators.binary(tracer, operator.add, total, item)
     return total.realize()

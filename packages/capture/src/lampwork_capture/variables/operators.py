@@ -350,7 +350,10 @@ def format_value(tracer: Tracer, value: Value, conversion: Callable[[Any], str] 
     if is_known(value):
         return tracer.constant(fold(tracer, format, snapshot(value), spec))
     if isinstance(getattr(value.python_type(), "__format__", None), FunctionType):
-        return value.call_method(tracer, "__format__", [tracer.constant(spec)], {})
+        made = value.call_method(tracer, "__format__", [tracer.constant(spec)], {})
+        if made.python_type() is not str:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`__format__` returned {made.describe()}")
+        return made
     if spec:
         raise GraphBreak(BreakId.NOT_A_CONSTANT, f"formatting {value.describe()} is not modelled")
     return tracer.constant(text_of(tracer, value, str))

@@ -567,7 +567,8 @@ class ObjectValue(Value):
                 if made.python_type() is not str:
                     cause = f"`{name}` returned {made.describe()}, which is no plain string"
                     raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
-                return made.as_constant()
+                text: str = made.as_constant()
+                return text.encode("ascii", "backslashreplace").decode() if convert is ascii else text
         raise GraphBreak(BreakId.NOT_A_CONSTANT, f"the text of {self.describe()} is not known while tracing")
 
     def as_graph_argument(self) -> Any:
