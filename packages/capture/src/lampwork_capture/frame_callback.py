@@ -26,7 +26,8 @@ from .config import CaptureConfig
 from .conversion_lock import CONVERSIONS, Flight
 from .convert_frame import Attempt, convert
 from .errors import BackendError, CaptureError, GraphBreakError
-from .graph.builder import EXAMPLE, TracedGraph
+from .graph.builder import TracedGraph
+from .graph.subgraph import EXAMPLE
 from .graph_backend import GraphBackend
 from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state

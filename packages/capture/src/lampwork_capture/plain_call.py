@@ -29,7 +29,7 @@ from .guards.facts import (
 from .guards.tree import Stamps, UnsupportedGuardError, build_tree
 from .source import AttributeSource, GlobalSource, LocalSource, Source, TypeSource
 
-GLOBALS: dict[str, Any] = vars(torch.nn.modules.module)
+GLOBALS: dict[str, Any] = torch.nn.modules.module.__dict__
 _TRACING = torch.jit._trace
 _HOOKS = ("_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks")
 _GLOBAL_HOOKS = tuple(f"_global{name}" for name in _HOOKS)

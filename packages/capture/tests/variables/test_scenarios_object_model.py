@@ -579,23 +579,3 @@ def test_a_function_with_very_many_breaks_ends_natively():
     callback = _callback()
     assert torch.equal(with_callback(namespace["f"], callback)(t()), namespace["f"](t()))
     assert 10 < len(callback.records) < 140
-
-
-def test_entries_that_do_not_fit_are_asked_less_and_less():
-    lampwork_capture.reset()
-
-    def f(x, key):
-        return key + "!"
-
-    callback = _callback(limit=2)
-    compiled = with_callback(f, callback)
-    for key in ("a", "b"):
-        compiled(t(), key)
-    for number in range(400):
-        assert compiled(t(), f"{number}") == f"{number}!"
-    entries = _native.entries(f.__code__, callback)
-    skips = [entry for entry in entries if entry.is_skip and entry.guards is None]
-    assert len(skips) == 1 and skips[0].hits >= 399
-    for _ in range(60):  # it rests at most a sixteenth as long as nothing fitted
-        compiled(t(), "a")
-    assert any(entry.hits > 20 for entry in entries if not entry.is_skip)

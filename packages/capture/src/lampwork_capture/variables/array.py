@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..graph.builder import EXAMPLE
+from ..graph.subgraph import EXAMPLE
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, ConstantIs, IdentityIs, TypeIs
 from ..source import ArrayTensorSource, AttributeSource, Source

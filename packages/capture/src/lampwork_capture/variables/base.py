@@ -313,6 +313,10 @@ class Tracer(Protocol):
         """A context was left in the graph."""
         ...
 
+    def is_none(self, value: Value) -> bool:
+        """`value is None`."""
+        ...
+
     def is_tracing_through(self, code: Any) -> bool:
         """Whether a code object may be inlined (skip policy)."""
         ...

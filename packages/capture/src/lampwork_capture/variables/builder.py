@@ -21,7 +21,8 @@ from torch._library.custom_ops import CustomOpDef
 from torch.nn.attention import SDPBackend
 
 from .. import _native
-from ..graph.builder import EXAMPLE, IMPURE, dispatch_key_bits
+from ..graph.builder import IMPURE, dispatch_key_bits
+from ..graph.subgraph import EXAMPLE
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
 from ..source import (
@@ -174,7 +175,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     if looks_up_itself(obj if issubclass(cls, type) else cls):
         raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, whose metaclass has its own `__getattribute__`")
     if issubclass(cls, type):
-        if type.__dict__["__mro__"].__get__(obj) is None:
+        if _MRO.__get__(obj) is None:
             raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a class that is being made")
         if not has_plain_names(obj.__dict__):
             raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, a class whose `__dict__` has keys that are no names")
@@ -195,7 +196,8 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
         tracer.guard(IdentityIs(source, ByIdentity(obj)))
         return LruCacheValue(obj, source)
     if issubclass(cls, BuiltinFunctionType):
-        owner = wrap(tracer, obj.__self__, AttributeSource(source, "__self__"))
+        builtin: Any = obj
+        owner = wrap(tracer, builtin.__self__, AttributeSource(source, "__self__"))
         tracer.guard(TypeIs(source, cls))
         tracer.guard(ConstantIs(AttributeSource(source, "__name__"), ByIdentity(obj.__name__)))
         return BoundMethodValue(owner, obj.__name__)
@@ -215,11 +217,15 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     return wrap_object(tracer, obj, source)
 
 
+_MRO: Any = vars(type)["__mro__"]
+
+
 def _has_plain_name(module: ModuleType) -> bool:
     """Whether `module.__name__` is a string, found without running anything of the program."""
     if is_overridden(type(module), "__getattribute__"):
         return False
-    namespace = ModuleType.__dict__["__dict__"].__get__(module)
+    getter: Any = ModuleType.__dict__["__dict__"]
+    namespace = getter.__get__(module)
     return namespace is not None and type(namespace.get("__name__")) is str
 
 
@@ -336,7 +342,8 @@ def _constant_object(tracer: Tracer, obj: Any) -> Value:
         if source is not None:
             return LruCacheValue(obj, source)
     if cls is BuiltinFunctionType:
-        return BoundMethodValue(constant(tracer, obj.__self__), obj.__name__)
+        builtin: Any = obj
+        return BoundMethodValue(constant(tracer, builtin.__self__), builtin.__name__)
     raise GraphBreak(BreakId.GENERIC_OBJECT, f"an object of class {type(obj).__name__} is not modelled")
 
 

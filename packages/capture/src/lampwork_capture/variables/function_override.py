@@ -84,7 +84,7 @@ def overridden(
 
 def method_caller(name: str) -> Callable[..., Any]:
     """A call of the method of that name."""
-    raw = getattr(torch.Tensor, name, None)
+    raw: Any = getattr(torch.Tensor, name, None)
     if issubclass(type(raw), FunctionType):
         return raw
 

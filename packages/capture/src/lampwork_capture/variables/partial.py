@@ -109,7 +109,7 @@ class PartialValue(Value):
 
 def _partial_of(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """A partial that holds this very tuple and dict."""
-    made = functools.partial(function)
+    made: Any = functools.partial(function)
     made.__setstate__((function, args, keywords, None))
     return made
 

@@ -541,7 +541,7 @@ class ObjectValue(Value):
             return None if result is None else tracer.constant(not result.truth(tracer))
         if self.payload is not None and raw is not None:
             return self.payload.binary(tracer, op, other, reflected)
-        if raw is MISSING or (issubclass(type(raw), WrapperDescriptorType) and raw.__objclass__ is object):
+        if raw is MISSING or (type(raw) is WrapperDescriptorType and raw.__objclass__ is object):
             return None
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
 
