@@ -224,7 +224,7 @@ def _has_plain_name(module: ModuleType) -> bool:
     """Whether `module.__name__` is a string, found without running anything of the program."""
     if is_overridden(type(module), "__getattribute__"):
         return False
-    getter: Any = ModuleType.__dict__["__dict__"]
+    getter: Any = vars(ModuleType)["__dict__"]
     namespace = getter.__get__(module)
     return namespace is not None and type(namespace.get("__name__")) is str
 
