@@ -38,9 +38,11 @@ from .interpreter.output import (
 )
 from .interpreter.placement import BreakPoint, is_tried, place_break
 from .interpreter.reconstruct import ValueEmitter
+from .interpreter.refusal import refuse_frame
 from .interpreter.region import Exit, call_group, find_exits
 from .interpreter.resume import NativePart, code_of_break, continuation_code, last_of_call
-from .interpreter.tracer import FrameTracer, TorchState, refuse_frame
+from .interpreter.torch_state import TorchState
+from .interpreter.tracer import FrameTracer
 from .skip_policy import SkipPolicy
 from .source import FrameScope, Source
 from .variables.base import ObservedException, Value

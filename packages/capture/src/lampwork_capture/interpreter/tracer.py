@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from ..bytecode.version import PY311, PYTHON
+from ..bytecode.version import PY311
 from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
 from ..graph.late_reads import LateRead
 from ..graph.scalar_inputs import ScalarInputs
@@ -28,7 +28,7 @@ from ..variables.base import ObservedException, Value
 from ..variables.cell import CellValue
 from ..variables.context_manager import emit_grad_mode
 from ..variables.dict import DictValue, dict_contents
-from ..variables.exception import ExceptionValue, raise_value, stop_iteration_value
+from ..variables.exception import ExceptionValue, raise_value
 from ..variables.function import FunctionValue, MethodValue
 from ..variables.generator import GeneratorValue, drop
 from ..variables.graph_context import GraphContextValue
@@ -41,20 +41,18 @@ from . import opcodes
 from .dispatch import Signal
 from .frame import FramePlace, StopPlace, SymbolicFrame, Unread
 from .handlers import undoes_only
-from .instructions import DecodedCode, decode
+from .refusal import GENERATOR, NOT_PLAIN, looks_at_its_frame
 from .scope import GlobalScope
 from .side_effects import SideEffects
+from .suspended_generator import SuspendedGenerator
+from .torch_state import drop_needless_grad_modes
 
 _DEEPEST = 60
-SKIPS_END_FOR = PYTHON >= (3, 12)
 _MOST_ITERATIONS = 5_000
-_MOST_GUARDS = 2_000  # before the first operation on a tensor
-_MOST_IDLE = 1_000  # rounds of loops and calls in a row that work with no tensor
-_GENERATOR = 0x20
+_MOST_GUARDS = 10_000  # before the first operation on a tensor
+_MOST_IDLE = 3_000  # rounds of loops and calls in a row that work with no tensor
 _COMPARED_LATER = (bool, int, float, complex, str, bytes)
 _READ_LATER = (*_COMPARED_LATER, list, dict, set, tuple)
-_AUTOGRAD: Any = vars(torch._C)["_autograd"]
-_NOT_PLAIN = 0x80 | 0x100 | 0x200  # coroutine, iterable coroutine, async generator
 
 
 class TraceStopped(BaseException):
@@ -339,7 +337,7 @@ class FrameTracer:
     def inline(self, function: Value, code_locals: Mapping[str, Value]) -> Value:
         assert isinstance(function, FunctionValue)
         code = function.code
-        if code.co_flags & _NOT_PLAIN:
+        if code.co_flags & NOT_PLAIN:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{function.describe()} is a coroutine")
         if self._depth > _DEEPEST:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"calls nested deeper than {_DEEPEST}")
@@ -348,7 +346,7 @@ class FrameTracer:
         is_plain, caller.callee = caller.callee is function, None
         self._entered += 1
         frame = SymbolicFrame(self, code, function.scope(self), caller, function, self._entered)
-        frame.is_plain = is_plain and not code.co_flags & _GENERATOR and not _looks_at_its_frame(code)
+        frame.is_plain = is_plain and not code.co_flags & GENERATOR and not looks_at_its_frame(code)
         if self._stop is not None and self._stop.serial == frame.serial:
             frame.stop_at = self._stop.index
         slot_of = frame.decoded.slot_of
@@ -357,7 +355,7 @@ class FrameTracer:
         if code.co_freevars:
             frame.slots[frame.decoded.first_free :] = function.cells(self)
         frame.make_cells()
-        if code.co_flags & _GENERATOR:
+        if code.co_flags & GENERATOR:
             if PY311:
                 self.continue_frame(frame)  # up to its RETURN_GENERATOR
             suspended = SuspendedGenerator(self, frame)
@@ -548,166 +546,6 @@ class FrameTracer:
         return value.is_constant() and value.as_constant() is None
 
 
-class SuspendedGenerator:
-    """The frame behind a GeneratorValue."""
-
-    def __init__(self, tracer: FrameTracer, frame: SymbolicFrame) -> None:
-        self._tracer = tracer
-        self._frame = frame
-        self._handled: Value | None = None
-        self._finished = False
-
-    def waits_for_cleanup(self) -> bool:
-        """Whether it is suspended inside a `try` or `with`."""
-        if self._finished:
-            return False
-        decoded = self._frame.decoded
-        entry = decoded.handler_at(self._frame.index)
-        if entry is None:
-            return False
-        first = decoded.instructions[entry.target]
-        return first.name != "CALL_INTRINSIC_1"  # from 3.12 all of a generator stands under this one
-
-    def resume(self, sent: Value) -> tuple[bool, Value]:
-        self._frame.push(sent)
-        return self._run()
-
-    def throw(self, error: Value) -> tuple[bool, Value]:
-        frame = self._frame
-        if not is_delegating(frame.decoded, frame.index):
-            return self._raise(error)
-        try:
-            answer = self._throw_below(frame.stack[-1].realize(), error)
-        except ObservedException as raised:
-            if not isinstance(raised.value, ExceptionValue) or not issubclass(raised.value.cls, StopIteration):
-                return self._raise(raised.value)
-            answer = None
-            if not SKIPS_END_FOR:
-                frame.stack.pop()  # from 3.12 END_SEND pops the receiver
-            frame.stack.append(stop_iteration_value(self._tracer, raised.value))
-            frame.pc = frame.decoded.instructions[frame.index - 1].target if PY311 else frame.index + 1
-        return self._run() if answer is None else (False, answer)
-
-    def _throw_below(self, receiver: Value, error: Value) -> Value:
-        """Throw into what the generator delegates to; what that yields."""
-        tracer = self._tracer
-        is_exit = issubclass(error.python_type(), GeneratorExit)
-        if isinstance(receiver, GeneratorValue) and isinstance(error, ExceptionValue):
-            if not is_exit:
-                return receiver.throw(tracer, error)
-            receiver.close(tracer)
-        elif hasattr(receiver.python_type(), "close" if is_exit else "throw"):
-            answer = receiver.call_method(tracer, "close" if is_exit else "throw", [] if is_exit else [error], {})
-            if not is_exit:
-                return answer
-        raise ObservedException(error)
-
-    def _raise(self, error: Value) -> tuple[bool, Value]:
-        """Continue by raising at the yield."""
-        try:
-            self._frame.unwind(ObservedException(error))
-        except ObservedException:
-            self._finished = True
-            raise
-        return self._run()
-
-    def _run(self) -> tuple[bool, Value]:
-        tracer = self._tracer
-        outer = tracer.handled
-        if self._handled is not None:
-            tracer.handled = self._handled
-        self._finished = True
-        try:
-            signal = tracer.continue_frame(self._frame)
-            self._finished = signal is Signal.RETURNED
-        finally:
-            self._handled = tracer.handled if tracer.handled is not outer else None
-            tracer.handled = outer
-        assert self._frame.result is not None
-        return signal is Signal.RETURNED, self._frame.result
-
-
-def is_delegating(decoded: DecodedCode, index: int) -> bool:
-    """Whether a generator that is suspended at an instruction waits in a `yield from`."""
-    if decoded.instructions[index].name == "YIELD_FROM":
-        return True
-    return index > 0 and decoded.instructions[index - 1].name == "SEND"
-
-
-class TorchState:
-    """torch's thread state that a trace may change while it follows the program: saved, and restored at the end."""
-
-    def __init__(self) -> None:
-        self.grad_enabled = torch.is_grad_enabled()
-        # The user's hooks on saved tensors must not see the fake ones
-        self._hides_hooks = _AUTOGRAD._top_saved_tensors_default_hooks(True) is not None
-        if self._hides_hooks:
-            _AUTOGRAD._push_saved_tensors_default_hooks(_unchanged, _unchanged)
-
-    def restore(self) -> None:
-        if self._hides_hooks:
-            _AUTOGRAD._pop_saved_tensors_default_hooks()
-            self._hides_hooks = False
-        if torch.is_grad_enabled() != self.grad_enabled:
-            torch._C._set_grad_enabled(self.grad_enabled)
-
-
-def _unchanged(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
-
-
-def drop_needless_grad_modes(graph: torch.fx.Graph, enabled: bool) -> None:
-    """Remove changes of the grad mode that nothing happens under."""
-    settings = [node for node in graph.nodes if node.target is torch._C._set_grad_enabled]
-    for node in settings:
-        if node.next.target is torch._C._set_grad_enabled or node.args[0] == enabled:
-            graph.erase_node(node)
-        else:
-            enabled = bool(node.args[0])
-
-
-def refuse_frame(code: CodeType) -> None:
-    """Raise SkipFrame for frames that are never traced."""
-    if code.co_flags & (_GENERATOR | _NOT_PLAIN):
-        raise SkipFrame(BreakId.GENERATOR_FRAME, f"`{code.co_name}` is a generator or coroutine")
-    if not code.co_flags & 0x02:  # CO_NEWLOCALS
-        raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` is no function")
-    if _looks_at_its_frame(code):
-        raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` looks at its own frame")
-    if _unbinds_cells(code):
-        raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` unbinds variables through their cells")
-
-
-def _looks_at_its_frame(code: CodeType) -> bool:
-    """Whether it uses what shows all locals of the running frame, of which a break keeps only those still needed."""
-    if not _LOOKS_AT_FRAMES.intersection(code.co_names):
-        return False
-    instructions = decode(code).instructions
-    for instruction in instructions:
-        if not isinstance(instruction.value, str) or instruction.value not in _LOOKS_AT_FRAMES:
-            continue
-        if instruction.name in ("LOAD_ATTR", "LOAD_METHOD"):
-            if instruction.value in _FRAMES:
-                return True
-        elif instruction.name == "LOAD_GLOBAL":
-            if instruction.value not in ("vars", "dir"):
-                return True
-            following = [i for i in instructions[instruction.index + 1 : instruction.index + 3] if i.name != "PRECALL"]
-            if following and following[0].name in ("CALL", "CALL_FUNCTION") and following[0].arg == 0:
-                return True
-    return False
-
-
-def _unbinds_cells(code: CodeType) -> bool:
-    """Whether it deletes contents of cells, perhaps its own: what runs after a break has those as free variables, of
-    which an error tells."""
-    if "cell_contents" not in code.co_names:
-        return False
-    return any(i.name == "DELETE_ATTR" and i.value == "cell_contents" for i in decode(code).instructions)
-
-
 FAMILIES = opcodes.FAMILIES  # importing them fills the dispatch table
-_FRAMES = frozenset({"_getframe", "currentframe", "walk_stack", "tb_frame", "f_back"})  # attributes that give frames
-_LOOKS_AT_FRAMES = frozenset({"locals", "vars", "dir", "eval", "exec", *_FRAMES})
 
-__all__ = ["FAMILIES", "FrameTracer", "TorchState", "refuse_frame"]
+__all__ = ["FAMILIES", "FrameTracer"]
