@@ -353,6 +353,20 @@ def an_instance_dict_that_is_not_made_yet(run):
 
 
 @whole
+def annotations_of_an_object_are_not_those_of_its_class(run):
+    class C:
+        pass
+
+    def f(x, c):
+        return x + 1, hasattr(c, "__annotations__"), getattr(c, "__annotations__", None)
+
+    c = C()
+    for step in (lambda: None, lambda: C.__annotations__, lambda: c.__dict__.update(__annotations__=3)):
+        step()
+        run(f, t(), c)
+
+
+@whole
 def views_and_frozen_sets(run):
     def f(x):
         d, frozen = {"a": 1, "b": 2}, frozenset(["b", "c"])
