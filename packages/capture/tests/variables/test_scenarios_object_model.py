@@ -338,6 +338,35 @@ def dicts_that_are_iterated_their_own_way(run):
 
 
 @whole
+def an_instance_dict_that_is_not_made_yet(run):
+    class Number(int):
+        count = 0
+
+    def f(x, n):
+        n.count += 1
+        return x + n.count
+
+    for n in (Number(5), Number(5), Number(7)):
+        for _ in range(3):
+            run(f, t(), n)
+            run.see(n.count)
+
+
+@whole
+def annotations_of_an_object_are_not_those_of_its_class(run):
+    class C:
+        pass
+
+    def f(x, c):
+        return x + 1, hasattr(c, "__annotations__"), getattr(c, "__annotations__", None)
+
+    c = C()
+    for step in (lambda: None, lambda: C.__annotations__, lambda: c.__dict__.update(__annotations__=3)):
+        step()
+        run(f, t(), c)
+
+
+@whole
 def views_and_frozen_sets(run):
     def f(x):
         d, frozen = {"a": 1, "b": 2}, frozenset(["b", "c"])

@@ -170,7 +170,7 @@ class ClassValue(Value):
         source = self.known_source()
         if source is None or is_immutable(self.obj):
             return
-        if type(self.obj) in _PLAIN_METACLASSES and not hasattr(type(self.obj), name):
+        if type(self.obj) in _PLAIN_METACLASSES and find_in_class(type(self.obj), name)[0] is MISSING:
             tracer.guard(AttributePresent(source, name, False))
             return
         for cls in self.obj.__mro__:

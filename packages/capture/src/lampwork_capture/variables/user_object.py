@@ -223,7 +223,8 @@ class ObjectValue(Value):
         if self.obj is None or not self.has_instance_dict() or self.source is None:
             return None
         namespace = _native.instance_dict(self.obj)
-        if namespace is None:
+        if namespace is None:  # not made yet
+            self.guard_lacks(tracer, name)
             return None
         if not self.has_names:
             self.has_names = has_plain_names(namespace)
