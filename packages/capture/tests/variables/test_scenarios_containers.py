@@ -9,6 +9,7 @@ from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, User
 
 import pytest
 import torch
+from lampwork_capture import graph_break
 from scenarios import Scenarios, check_scenario
 from test.support import import_helper
 
@@ -249,10 +250,13 @@ def sums(run):
 @whole
 def sum_of_strings(run):
     def f(x):
-        try:
-            sum(["a"], "")
-        except TypeError as e:
-            return x + 1, str(e)
+        words = []
+        for start in ("", b""):
+            try:
+                sum(["a"], start)
+            except TypeError as e:
+                words.append(str(e))
+        return x + 1, words
 
     run(f, t())
     run(f, t())
@@ -1393,7 +1397,7 @@ def large_set_of_words_rebuilt(run):
         words = {"ax", "along", "a_1", "aName", "azz", "bx", "blong", "b_1", "bName", "bzz", "cx", "clong", "c_1", "cName", "czz", "dx", "dlong", "d_1", "dName", "dzz", "ex", "elong", "e_1", "eName", "ezz", "fx", "flong", "f_1", "fName", "fzz", "gx", "glong", "g_1", "gName", "gzz", "hx", "hlong", "h_1", "hName", "hzz", "ix", "ilong", "i_1", "iName", "izz", "jx", "jlong", "j_1", "jName", "jzz"}
         # fmt: on
         first = tuple(words)
-        sys.getrefcount(x)
+        graph_break()
         return first == tuple(words), x + 1
 
     run(f, t())

@@ -508,8 +508,9 @@ def all_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
 @handles(sum)
 def sum_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     total = args[1] if len(args) > 1 else kwargs.get("start", tracer.constant(0))
-    if issubclass(total.realize().python_type(), (str, bytes, bytearray)):
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "`sum` that begins with a string: eager raises")
+    for kind, words in ((str, "strings [use ''"), (bytes, "bytes [use b''"), (bytearray, "bytearray [use b''")):
+        if issubclass(total.realize().python_type(), kind):
+            tracer.raise_observed(TypeError, f"sum() can't sum {words}.join(seq) instead]")
     for item in args[0].realize().unpack(tracer):
         total = operators.binary(tracer, operator.add, total, item)
     return total.realize()
