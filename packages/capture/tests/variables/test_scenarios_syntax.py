@@ -8,6 +8,7 @@ import dataclasses
 
 import pytest
 import torch
+from lampwork_capture import graph_break
 from scenarios import Scenarios, check_scenario
 
 S = Scenarios()
@@ -161,6 +162,20 @@ def match_with_properties_and_constants(run):
 
     for v in (5, A(), -1, 1.5, 2 + 3j, b"by", [1, [2, [3, 4]], 9], {1: 1, 2: 2}, (1, 2), "z"):
         run(f, t(), v)
+
+
+@split
+def equal_constants_behind_a_break_are_two_objects(run):
+    def f(x):
+        word, phrase, number, negative = "several", "two words", 1000000, -0.0
+        thousand, zero = 1000, 0.0
+        words, phrases, numbers = word[:3] + word[3:], phrase[:3] + phrase[3:], thousand * thousand
+        again = word
+        graph_break()
+        assert words == word and phrases == phrase and numbers == number
+        return x + 1, words is word, phrases is phrase, numbers is number, word is again, [negative, zero]
+
+    run(f, t())
 
 
 @split

@@ -8,7 +8,8 @@ loaded, and one object stays one object.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Hashable, Iterable, Sequence
 from types import CodeType
 from typing import Any
 
@@ -44,10 +45,16 @@ Instruction = Instr | Label | TryBegin | TryEnd | SetLineno
 OWN_PREFIX = "__lampwork_"  # of the names of locals that emitted code adds
 
 _NO_OBJECT: Any = object()
+_MERGED = frozenset({int, float, complex, str, bytes})
 
 
 def _nothing() -> None:
     """Called to take a NULL off the stack."""
+
+
+def _is_word(text: str) -> bool:
+    """Whether code objects intern a text among their constants."""
+    return text.isascii() and text.replace("_", "a").isalnum()
 
 
 class SourceNotLoadableError(Exception):
@@ -78,6 +85,7 @@ class Emitter:
         self._freevars = set(freevars)
         self._taken = {*taken_names, *self._cellvars, *self._freevars}
         self._next_fresh = 0
+        self._literals: dict[Hashable, Any] = {}
 
     @classmethod
     def for_code(cls, code: CodeType) -> Emitter:
@@ -148,6 +156,18 @@ class Emitter:
     def load_constant(self, obj: Any) -> None:
         """Push this very object, of any type."""
         self.emit("LOAD_CONST", obj)
+
+    def load_literal(self, obj: Any) -> None:
+        """Push this very number or text, even where the code has an equal one: code objects merge equal constants."""
+        if type(obj) in _MERGED:
+            is_interned = type(obj) is str and _is_word(obj) and sys.intern(obj) is not obj
+            key = (type(obj), repr(obj) if type(obj) in (float, complex) else obj)  # 0.0 is not -0.0
+            if is_interned or self._literals.setdefault(key, obj) is not obj:
+                self.load_constant([obj])
+                self.load_constant(0)
+                self.load_item()
+                return
+        self.load_constant(obj)
 
     def _cell(self, name: str) -> CellVar | FreeVar:
         return CellVar(name) if name in self._cellvars else FreeVar(name)

@@ -199,7 +199,7 @@ class ConstantValue(Value):
         return fold(tracer, operator.contains, self.obj, snapshot(item)) if is_known(item) else None
 
     def reconstruct(self, emitter: Emitter) -> None:
-        emitter.load_constant(self.obj)
+        emitter.load_literal(self.obj)
 
 
 class DeviceMethodValue(Value):
