@@ -15,12 +15,12 @@ def causes_of(f, *args):
 
 
 def test_a_function_that_keeps_breaking_runs_natively():
-    seen = []
+    seen, names = [], [torch]  # it can reach tensors, and does not
 
     def helper(number):
         gc.isenabled()  # not modelled: a break
         seen.append(number)
-        return number + 1
+        return number + len(names)
 
     def f(x):
         a = helper(1) + helper(2) + helper(3) + helper(4)
@@ -71,17 +71,17 @@ def test_long_loops_without_tensors_run_natively():
             total += i % 3
         return x + total
 
-    causes = causes_of(f, torch.ones(2), 1500)
+    causes = causes_of(f, torch.ones(2), 4000)
     assert any("rounds and calls without tensor work" in cause for cause in causes)
     assert not causes_of(f, torch.ones(2), 500)
     whole = lampwork_capture.optimize("eager", fullgraph=True)(f)
-    assert torch.equal(whole(torch.ones(2), 1500), f(torch.ones(2), 1500))
+    assert torch.equal(whole(torch.ones(2), 4000), f(torch.ones(2), 4000))
 
 
 def test_a_container_of_many_numbers_is_not_guarded_one_by_one():
     def f(x, items):
         return x + sum(sorted(items))
 
-    causes = causes_of(f, torch.ones(2), list(range(5000)))
+    causes = causes_of(f, torch.ones(2), list(range(12_000)))
     assert any("guards on what is looked at" in cause for cause in causes)
     assert not causes_of(f, torch.ones(2), list(range(100)))

@@ -148,7 +148,7 @@ def test_call_replaced_in_the_module_or_its_class():
     del cls._call_impl
     module.__class__ = type("Other", (Plus,), {"_call_impl": lambda self, x: x * 5})
     optimized = capture.optimize("eager")(module)
-    assert optimized._plain is None and torch.equal(optimized(x), x * 5)
+    assert torch.equal(optimized(x), x * 5)
 
 
 def test_class_changed():
@@ -181,3 +181,21 @@ def test_errors_of_the_call_are_those_of_the_module():
         optimized(y=x)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
         optimized()
+
+
+def test_call_of_the_class_replaced_later():
+    cls = type("Local", (Plus,), {})
+    optimized, x = _plain_and_optimized(cls())
+    cls.__call__ = lambda self, x: x * 9
+    assert torch.equal(optimized(x), x * 9)
+    del cls.__call__
+    assert torch.equal(optimized(x), x + 1)
+
+
+def test_hook_that_goes_makes_the_call_plain():
+    module = Plus()
+    handle = module.register_forward_hook(lambda module, args, output: output * 10)
+    optimized, x = capture.optimize("eager")(module), torch.ones(2)
+    assert torch.equal(optimized(x), (x + 1) * 10)
+    handle.remove()
+    assert torch.equal(optimized(x), x + 1) and optimized._plain.counts["sweeps"] + optimized._plain.counts["walks"] > 0

@@ -78,7 +78,10 @@ class FrameCallback:
         """A CacheEntry for the frame, or a marker of what to do instead."""
         code: CodeType = view.code
         function = view.function or called_function(code, view.local_values, view.global_values)
-        if (function is not None and is_disabled(function)) or counts_objects(code):
+        if function is not None and is_disabled(function):
+            return _native.SKIP_RECURSIVE
+        if counts_objects(code) and self.policy.converts_frame(code):
+            self._refuse(code, f"`{qualified_name(code)}` reads the interpreter's memory")
             return _native.SKIP_RECURSIVE
         if runs_natively(code) or not self.policy.converts_frame(code):
             return _native.SKIP
@@ -222,6 +225,14 @@ class FrameCallback:
         while frame is not None and id(frame.f_code) not in known:
             frame = frame.f_back
         return None if frame is None else frame.f_code
+
+    def _refuse(self, code: CodeType, cause: str) -> None:
+        """A frame that runs as plain Python, with all that it calls. Raises GraphBreakError under fullgraph."""
+        line = UserLine(code.co_filename, code.co_firstlineno, qualified_name(code))
+        record = BreakRecord(BreakId.FRAME_NOT_MODELLED, cause, BreakId.FRAME_NOT_MODELLED.hint, line)
+        if self.config.fullgraph:
+            raise GraphBreakError(record)
+        self._keep(CapturedFrame(qualified_name(code), code, None, None, GuardSet(()), record))
 
     def _give_up(self, code: CodeType, entries: tuple[Any, ...], missed: Recompilation | None) -> None:
         """The limit is reached: the code object runs as plain Python from now on, and the user learns why."""

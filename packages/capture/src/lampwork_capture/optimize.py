@@ -105,7 +105,7 @@ class OptimizedModule(_native.ModuleCall, torch.nn.Module):
         object.__setattr__(self, "_orig_mod", module)
         object.__setattr__(self, "lampwork_callback", callback)
         # Hooks run as the original runs them, and are given the original
-        whole = _native.OptimizedCallable(module.__call__, callback, callback)
+        whole = _whole_call(module, callback)
         plain, scope = plain_call(module, callback.config.verify)
         self._set_calls(whole, self._optimize_forward(module.forward), plain, scope, GLOBALS)
 
@@ -145,6 +145,19 @@ class OptimizedModule(_native.ModuleCall, torch.nn.Module):
                 "pickle the original, `optimized._orig_mod`"
             )
         return _unpickle, (self._orig_mod, name, callback.config.fullgraph)
+
+
+def _whole_call(module: torch.nn.Module, callback: FrameCallback) -> Callable[..., Any]:
+    """The call of a module as its class makes it, whatever that is by then."""
+    known: Any = type(module).__call__
+    optimized = _native.OptimizedCallable(module.__call__, callback, callback)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if type(module).__call__ is known:
+            return optimized(*args, **kwargs)
+        return _native.OptimizedCallable(module.__call__, callback, callback)(*args, **kwargs)
+
+    return call
 
 
 def _is_registered(name: str, backend: GraphBackend) -> bool:

@@ -45,14 +45,14 @@ def plain_call(module: torch.nn.Module, verify: bool) -> tuple[_native.GuardTree
     Its globals are `GLOBALS`."""
     scope = (module, _TRACING)
     forward = getattr(type(module), "forward", None)
-    if not isinstance(forward, FunctionType):
-        return None, scope
+    if not isinstance(forward, FunctionType) or not vars(module).keys() >= set(_HOOKS):
+        return None, scope  # no module as torch makes them
     try:
         guards = GuardSet(tuple(Guard(fact) for fact in _facts(module, forward)))
         tree = build_tree(guards, _scope.__code__, stamps=Stamps.VERIFIED if verify else Stamps.ALWAYS)
-    except (UnsupportedGuardError, AttributeError, KeyError, TypeError):
-        return None, scope  # no module as torch makes them
-    return (tree if tree.check(scope, None, GLOBALS, GLOBALS) else None), scope
+    except UnsupportedGuardError:
+        return None, scope
+    return tree, scope
 
 
 def _facts(module: torch.nn.Module, forward: FunctionType) -> list[Fact]:
@@ -61,6 +61,7 @@ def _facts(module: torch.nn.Module, forward: FunctionType) -> list[Fact]:
     facts += [InstanceDictLacks(of_module, name) for name in ("forward", "_call_impl", "_compiled_call_impl")]
     facts += [
         IdentityIs(AttributeSource(cls, "forward"), ByIdentity(forward)),
+        IdentityIs(AttributeSource(cls, "__call__"), ByIdentity(torch.nn.Module._wrapped_call_impl)),
         IdentityIs(AttributeSource(cls, "_call_impl"), ByIdentity(torch.nn.Module._call_impl)),
         ConstantIs(AttributeSource(cls, "_compiled_call_impl"), ByIdentity(None)),
         # While a call is recorded by torch.jit.trace, modules tell where it is

@@ -222,7 +222,8 @@ def runs_natively(code: CodeType) -> bool:
 
 def counts_objects(code: CodeType) -> bool:
     """Whether code measures the interpreter's memory: references, objects, sizes. Ours would show in it."""
-    return not _MEMORY_READERS.isdisjoint(code.co_names)
+    names = code.co_names
+    return ("sys" in names or "gc" in names) and not _MEMORY_READERS.isdisjoint(names)
 
 
 def is_disabled(function: Any) -> bool:

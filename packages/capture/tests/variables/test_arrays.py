@@ -104,3 +104,16 @@ def test_no_warning_and_no_graph_where_torch_is_particular():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         capture.optimize("eager", fullgraph=True)(lambda a: torch.tensor(a) + 1)(np.arange(3))
+
+
+def test_arrays_that_share_memory_are_written_as_in_eager():
+    def f(a, b):
+        torch.from_numpy(a).add_(1)
+        return torch.from_numpy(b) * 1
+
+    def arrays():
+        a = np.zeros(4)
+        return a, a[1:]
+
+    found = capture.optimize("eager")(f)(*arrays())
+    assert torch.equal(found, f(*arrays()))

@@ -585,7 +585,10 @@ def test_code_that_reads_the_memory_runs_with_the_hook_off():
     callback = _callback()
     with_callback(counts, callback)(t())
     with_callback(calls, callback)(t())
-    assert not any(record.code in (counts.__code__, inner.__code__) for record in callback.records)
+    assert not any(record.code is inner.__code__ for record in callback.records)
+    assert all(record.is_skipped for record in callback.records if record.code is counts.__code__)
+    with pytest.raises(lampwork_capture.GraphBreakError, match="memory"):
+        lampwork_capture.optimize("eager", fullgraph=True)(counts)(t())
     assert not _native.entries(inner.__code__)
 
 

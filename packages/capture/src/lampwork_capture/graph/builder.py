@@ -134,6 +134,7 @@ class GraphBuilder:
         self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
         self.runs_later = False  # whether what is being traced runs at another time: the backward of a function
         self.late_reads: dict[tuple[str, str], LateRead] = {}  # what a `backward` in it reads, by module and name
+        self.arrays = 0  # how many inputs are arrays of NumPy, which may share memory unseen
         self.is_rerun = False  # whether the frame runs again, as plain Python, when the graph raises
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
@@ -361,10 +362,12 @@ class GraphBuilder:
             mode.may_raise = known.may_raise
             return known.result, list(known.operators)
         drew, mode.draws_random = mode.draws_random, False
-        result, operators = self._run_fake(op, target, args, kwargs)
-        if not (mode.draws_random or mode.written or any(_may_mutate(operator) for operator in operators)):
-            self._results.remember(call, Ran(result, tuple(operators), mode.may_raise))
-        mode.draws_random |= drew
+        try:
+            result, operators = self._run_fake(op, target, args, kwargs)
+            if not (mode.draws_random or mode.written or any(_may_mutate(operator) for operator in operators)):
+                self._results.remember(call, Ran(result, tuple(operators), mode.may_raise))
+        finally:
+            mode.draws_random |= drew
         return result, operators
 
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:

@@ -115,9 +115,11 @@ def _describe(values: Iterable[Any], parts: list[Hashable], tensors: list[FakeTe
         if kind is FakeTensor:
             if value.constant is not None or value._has_symbolic_sizes_strides:
                 return False
+            again = next((i for i, tensor in enumerate(tensors) if tensor is value), len(tensors))
             tensors.append(value)
             parts.append(
                 (
+                    again,
                     value.shape,
                     value.stride(),
                     value.storage_offset(),

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import ChangedBeforeBackwardError
+from ..guards.exact import same_constant
 from ..guards.facts import UserLine
 
 _MISSING: Any = object()
@@ -44,7 +45,7 @@ def checking_late_reads(compiled: Callable[..., Any], reads: Sequence[LateRead])
         def check(gradients: Any) -> None:
             for read, value in zip(reads, values):
                 found = read.value()
-                if found is not value and (type(found) is not type(value) or found != value):
+                if not same_constant(found, value):
                     raise ChangedBeforeBackwardError(f"{read.module}.{read.name}", read.line)
 
         nodes = {id(t.grad_fn): t.grad_fn for t in outputs if isinstance(t, torch.Tensor) and t.grad_fn is not None}

@@ -10,6 +10,7 @@ import abc
 import ctypes
 import enum
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -175,6 +176,7 @@ STATE: tuple[StateReader, ...] = (
 )
 
 HANDLED_BY_CALLER = "exception handled by a caller"
+WARNINGS_RAISE = "warnings raise"
 
 # State that few programs ask for: guarded only where one does
 ON_DEMAND: tuple[StateReader, ...] = (
@@ -216,6 +218,7 @@ ON_DEMAND: tuple[StateReader, ...] = (
     StateReader("cuda stream capturing", torch.cuda.is_current_stream_capturing),
     StateReader("registrations of abstract classes", abc.get_cache_token),
     StateReader(HANDLED_BY_CALLER, sys.exc_info),
+    StateReader(WARNINGS_RAISE, lambda: any(action == "error" for action, *_ in warnings.filters)),
 )
 
 _BY_NAME = {reader.name: reader for reader in (*STATE, *ON_DEMAND)}

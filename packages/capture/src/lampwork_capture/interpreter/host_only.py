@@ -11,7 +11,7 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ..variables.base import Value
@@ -74,9 +74,11 @@ class _Reach:
         if isinstance(value, FunctionValue):
             return isinstance(value, MadeFunctionValue) and self._made_function(value)
         children = value.children()
-        if isinstance(value, CellValue) or children:
-            is_known = isinstance(value, CellValue) or value.python_type().__module__ == "builtins"
-            return is_known and self._values(children)
+        if isinstance(value, CellValue):
+            unread = value.cell if not children else None
+            return self._values(children) if unread is None else self._cell(unread)
+        if children:
+            return value.python_type().__module__ == "builtins" and self._values(children)
         if value.is_constant():
             return self.object(value.as_constant())
         real = value.obj if isinstance(value, DictValue) else None
@@ -96,29 +98,31 @@ class _Reach:
         cls = type(obj)
         if cls in _CONTAINERS:
             return self._container(obj)
-        if isinstance(obj, ModuleType):
+        if issubclass(cls, ModuleType):
             return _is_of(obj.__name__, _LIBRARIES)
-        if isinstance(obj, FunctionType):
+        if issubclass(cls, FunctionType):
             return _is_of(obj.__module__, _LIBRARIES) or self._function(obj)
-        if isinstance(obj, type):
+        if issubclass(cls, type):
             return _is_of(obj.__module__, _LIBRARIES)
-        if isinstance(obj, (BuiltinFunctionType, MethodType)):
+        if issubclass(cls, (BuiltinFunctionType, MethodType)):
             return self.object(obj.__self__) if obj.__self__ is not None else _is_of(obj.__module__, _LIBRARIES)
         return cls in (range, slice) or _is_of(cls.__module__, _PLAIN_CLASSES)
 
     def _container(self, obj: Any) -> bool:
         if len(obj) > _LARGEST:
             return False
-        parts = [*dict.keys(obj), *dict.values(obj)] if isinstance(obj, dict) else [*obj]
+        parts = [*dict.keys(obj), *dict.values(obj)] if type(obj) is dict else [*obj]
         return all(self.object(part) for part in parts)
 
+    def _cell(self, cell: CellType) -> bool:
+        try:
+            return self.object(cell.cell_contents)
+        except ValueError:
+            return True  # empty
+
     def _function(self, function: FunctionType) -> bool:
-        for cell in function.__closure__ or ():
-            try:
-                if not self.object(cell.cell_contents):
-                    return False
-            except ValueError:
-                continue
+        if not all(map(self._cell, function.__closure__ or ())):
+            return False
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         return all(map(self.object, defaults)) and self.code(function.__code__, function.__globals__)
 

@@ -259,6 +259,9 @@ class FrameTracer:
             read = next(iter(self.graph.late_reads.values()))
             cause = f"a `backward` that reads `{read.name}`, in a graph that writes to its inputs"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
+        if self.graph.arrays > 1 and self.graph.writes_inputs:
+            cause = "a write to an input, in a graph that reads arrays of NumPy, which may share memory"
+            raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
         if self.graph.is_rerun and self.graph.writes_inputs:
             cause = f"`{getattr(target, '__name__', target)}` writes to a tensor after an operation that may raise"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)

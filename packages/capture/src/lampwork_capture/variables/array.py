@@ -2,7 +2,8 @@
 
 The graph takes such an array as one more input, a tensor over its memory; in any other use an array is an object that
 is not modelled. Invariants: dtype, shape and strides of the array are guarded; `torch.tensor` copies, the others give
-the memory of the array itself, as in eager.
+the memory of the array itself, as in eager. Which arrays share memory is not known, so a graph with two writes to no
+input.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class ArrayValue(OpaqueValue):
             flag = AttributeSource(AttributeSource(source, "flags"), "writeable")
             tracer.guard(ConstantIs(flag, ByIdentity(True)))
             node = tracer.graph.add_input(example, ArrayTensorSource(source))
+            tracer.graph.arrays += 1
             self._tensor = TensorValue(node, node.meta[EXAMPLE])
         return self._tensor
 

@@ -82,7 +82,7 @@ class FunctionValue(Value):
         return tracer.inline(self, bind_arguments(tracer, self, args, kwargs))
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        is_plain = name in ("__doc__", "__module__") or (name == "__annotations__" and value.python_type() is dict)
+        is_plain = name in ("__doc__", "__module__")
         if hasattr(FunctionType, name) and not is_plain:
             is_text = value.is_constant() and type(value.as_constant()) is str
             is_annotations = name == "__annotations__" and issubclass(value.realize().python_type(), dict)

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import ByIdentity, IdentityIs
+from ..guards.facts import GLOBAL_STATE, ByIdentity, GlobalStateIs, IdentityIs
+from ..guards.global_state import WARNINGS_RAISE, reader_of
 from ..source import Source
 from .base import Tracer, Value
 from .constant import is_known, snapshot
@@ -89,16 +90,28 @@ _WARN_ARGUMENTS = ("message", "category", "stacklevel")
 
 @handles(warnings.warn)
 def warn(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    _check_none_raises(tracer)
     given = {**dict(zip(_WARN_ARGUMENTS, args)), **kwargs}
     plain = len(args) <= len(_WARN_ARGUMENTS) and set(given) <= set(_WARN_ARGUMENTS) and "message" in given
     if plain and all(map(is_known, given.values())):
         known = {name: snapshot(value) for name, value in given.items()}
-        level = known.get("stacklevel", 1)
+        level, category = known.get("stacklevel", 1), known.get("category")
+        if category is not None and not (isinstance(category, type) and issubclass(category, Warning)):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a warning of no category")
         if type(level) is int:
-            _warn_of_place(tracer, known["message"], known.get("category"), max(level, 1) - 1)
+            _warn_of_place(tracer, known["message"], category, max(level, 1) - 1)
             return tracer.constant(None)
     _replay(tracer, warnings.warn, "`warnings.warn`", args, kwargs)
     return tracer.constant(None)
+
+
+def _check_none_raises(tracer: Tracer) -> None:
+    """Guard that no filter makes an exception of a warning: it would be raised after the graph. Raises GraphBreak."""
+    if reader_of(WARNINGS_RAISE).read():
+        raise GraphBreak(BreakId.OUTPUT_TO_WORLD, "a warning, where a filter makes an exception of some")
+    if WARNINGS_RAISE not in tracer.graph.asked_state:
+        tracer.graph.asked_state.add(WARNINGS_RAISE)
+        tracer.guard(GlobalStateIs(GLOBAL_STATE, ((WARNINGS_RAISE, False),)))
 
 
 def _warn_of_place(tracer: Tracer, message: Any, category: Any, level: int) -> None:

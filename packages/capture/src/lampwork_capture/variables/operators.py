@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
-from ..graph_break import BreakId, GraphBreak, SkipFrame
+from ..graph_break import BreakId, GraphBreak
 from ..guards.exact import exact_key
 from ..guards.facts import AllDistinct
 from .base import Tracer, Value
@@ -220,7 +220,7 @@ def _is_same_constant(left: Value, right: Value, mine: Any, other: Any) -> bool:
             return True
         # What is computed while tracing is one object afterwards, which may be two in the program
         cause = "`is` of equal numbers or strings, which may be one object or two"
-        raise SkipFrame(BreakId.NOT_A_CONSTANT, cause)
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, cause, is_of_root=True)
     return mine is other
 
 
