@@ -36,6 +36,7 @@ from ..source import Source
 from .fake_inputs import fake_input
 from .fake_results import FakeResults, Ran
 from .late_reads import LateRead
+from .operator_effects import draws_random, is_composite, is_random, may_mutate, may_raise, target_may_raise
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .value_free import without_value
@@ -104,7 +105,7 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         self.operators.append(func)
-        self.draws_random = self.draws_random or _draws_random(func, args, kwargs or {})
+        self.draws_random = self.draws_random or draws_random(func, args, kwargs or {})
         if func._schema.is_mutable:
             self.written.update(_written_storages(func._schema, args, kwargs or {}))
         self._running.append(func)
@@ -112,9 +113,9 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
             result = super().__torch_dispatch__(func, types, args, kwargs or {})
         finally:
             self._running.pop()
-        if not self.may_raise and _may_raise(func, args, result):
+        if not self.may_raise and may_raise(func, args, result):
             # One with a kernel of its own does not run what stands for it on fake tensors
-            self.may_raise = all(map(_is_composite, self._running))
+            self.may_raise = all(map(is_composite, self._running))
         return result
 
 
@@ -279,18 +280,18 @@ class GraphBuilder:
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1
         node.meta[EXAMPLE] = result
-        mutates = any(_may_mutate(operator) for operator in operators)
+        mutates = any(may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
         self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
         node.meta["lampwork_operators"] = len(operators)
-        raises = _target_may_raise(op, target) or self.fake_mode.may_raise
+        raises = target_may_raise(op, target) or self.fake_mode.may_raise
         node.meta[MAY_RAISE] = raises
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
         node.meta[IMPURE] = (
             raises
             or mutates
             or in_place
-            or any(_is_random(operator) for operator in operators)
+            or any(is_random(operator) for operator in operators)
             or not _holds_tensor(result)
         )
         if user_line is not None:
@@ -364,7 +365,7 @@ class GraphBuilder:
         drew, mode.draws_random = mode.draws_random, False
         try:
             result, operators = self._run_fake(op, target, args, kwargs)
-            if not (mode.draws_random or mode.written or any(_may_mutate(operator) for operator in operators)):
+            if not (mode.draws_random or mode.written or any(may_mutate(operator) for operator in operators)):
                 self._results.remember(call, Ran(result, tuple(operators), mode.may_raise))
         finally:
             mode.draws_random |= drew
@@ -496,93 +497,6 @@ def _example_of(node: torch.fx.Node) -> Any:
 
 def _target_name(target: Any) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))
-
-
-def _may_mutate(operator: Any) -> bool:
-    schema = getattr(operator, "_schema", None)
-    return schema is None or schema.is_mutable
-
-
-def _is_composite(operator: Any) -> bool:
-    """Whether an operator runs others, on real tensors too."""
-    return operator.has_kernel_for_dispatch_key(_C.DispatchKey.CompositeImplicitAutograd)
-
-
-def _is_random(operator: Any) -> bool:
-    return torch.Tag.nondeterministic_seeded in getattr(operator, "tags", ())
-
-
-def _draws_random(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call draws random numbers: attention with a dropout of 0 does not, although its operator may."""
-    if not _is_random(operator):
-        return False
-    for index, argument in enumerate(operator._schema.arguments):
-        if argument.name == "dropout_p":
-            given = args[index] if index < len(args) else kwargs.get("dropout_p", argument.default_value)
-            return type(given) is not float or given != 0.0
-    return True
-
-
-# Operators of ATen that raise for some data of their inputs: indices out of range, singular matrices, bad distributions
-_RAISING = frozenset(
-    {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put", "gather", "take",
-     "take_along_dim", "put", "put_", "scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce",
-     "scatter_reduce_", "index_select", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill",
-     "index_fill_", "index_reduce", "index_reduce_", "masked_scatter", "masked_scatter_", "embedding",
-     "embedding_renorm_", "_embedding_bag", "_embedding_bag_forward_only", "embedding_bag", "one_hot",
-     "nll_loss_forward", "nll_loss2d_forward", "nll_loss", "nll_loss2d", "nll_loss_nd", "cross_entropy_loss",
-     "multi_margin_loss", "multilabel_margin_loss_forward", "_ctc_loss", "binary_cross_entropy", "multinomial",
-     "repeat_interleave", "bincount", "histc", "histogram", "inverse", "cholesky", "cholesky_inverse",
-     "cholesky_solve", "lu_unpack", "lu_solve", "triangular_solve", "geqrf", "ormqr", "logdet", "slogdet", "det",
-     "pinverse", "svd", "qr", "bernoulli", "bernoulli_", "binomial", "poisson", "normal", "quantile",
-     "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
-     "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
-)  # fmt: skip
-_PUTS = frozenset({"index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put"})
-_LINALG_OF_ANY_DATA = frozenset(
-    {"linalg_vector_norm", "linalg_cross", "linalg_vecdot", "linalg_diagonal", "linalg_multi_dot", "linalg_vander"}
-)
-_OWN_NAMESPACES = frozenset({"aten", "prim", "prims", "profiler", "quantized", "mkldnn", "higher_order"})
-_GIVEN_NUMBERS = frozenset({"float", "p", "float_float"})  # overloads of distributions that check numbers, not data
-_INTEGER_DIVISION = frozenset(
-    {"div", "div_", "floor_divide", "floor_divide_", "remainder", "remainder_", "fmod", "fmod_"}
-)
-
-
-def _target_may_raise(op: str, target: Any) -> bool:
-    """Whether what a node calls is known to raise for some data, whatever operators its fake run dispatched."""
-    if op == "call_method":
-        return target in _RAISING
-    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        return False  # judged by what is dispatched
-    module = getattr(target, "__module__", None) or ""
-    own = not module or module.partition(".")[0] in ("torch", "_operator", "builtins", "lampwork_capture")
-    return not own or getattr(target, "__name__", "") in _RAISING
-
-
-def _may_raise(operator: Any, args: Sequence[Any], result: Any) -> bool:
-    """Whether an operator can raise depending on the data of its inputs."""
-    name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
-    if getattr(operator, "namespace", "aten") not in _OWN_NAMESPACES:
-        return True  # an operator of the user's
-    if getattr(operator, "_overloadname", "") in _GIVEN_NUMBERS:
-        return False
-    if name in _INTEGER_DIVISION:
-        return isinstance(result, torch.Tensor) and not (result.is_floating_point() or result.is_complex())
-    if name.startswith(("linalg_", "_linalg_")):
-        return name not in _LINALG_OF_ANY_DATA
-    if name in _PUTS and _puts_at_mask(*args[:3]):
-        return False
-    return name in _RAISING or name.startswith(("_assert", "_functional_assert"))
-
-
-def _puts_at_mask(written: torch.Tensor, indices: Sequence[torch.Tensor | None], values: torch.Tensor) -> bool:
-    """Whether something is written wherever one mask is true, and fits however many these places are."""
-    given = [(position, index) for position, index in enumerate(indices) if index is not None]
-    if len(given) != 1 or given[0][1].dtype is not torch.bool:
-        return False
-    position, mask = given[0]
-    return values.dim() <= written.dim() - position - mask.dim()
 
 
 def _quantizes(operator: Any) -> bool:
