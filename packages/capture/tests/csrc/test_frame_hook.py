@@ -182,7 +182,7 @@ def test_recursion_replaced_and_not():
 
 
 def code_extras(code) -> list:
-    """What stands in the extra slots of a code object: whoever has asked for a slot hears of each code with one that dies."""
+    """What stands in the extra slots of a code object; who has asked for one hears of each code with any that dies."""
     read = ctypes.pythonapi["PyUnstable_Code_GetExtra" if sys.version_info >= (3, 12) else "_PyCode_GetExtra"]
     found = []
     for index in range(8):
