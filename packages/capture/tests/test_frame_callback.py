@@ -147,3 +147,17 @@ def test_functions_made_and_dropped_leave_nothing_behind() -> None:
         del function, namespace
     gc.collect()
     assert [code() for code in codes] == [None] * 5
+
+
+def test_nothing_is_converted_while_a_builtin_of_ours_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def f(x):
+        return x + int("1")
+
+    graphs: list[object] = []
+    optimized = lampwork_capture.optimize(counting(graphs))(f)
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.int", lambda text: 40)
+        assert optimized(torch.ones(1)).item() == 41
+    assert not graphs
+    assert optimized(torch.ones(1)).item() == 2
+    assert len(graphs) == 1

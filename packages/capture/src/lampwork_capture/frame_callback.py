@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from . import _native
+from . import _native, own_builtins
 from .bytecode.version import qualified_name
 from .captured_frame import CapturedFrame
 from .code_cache import CodeCache, GuardsDoNotHoldError, fits_another, scope_of
@@ -76,6 +76,8 @@ class FrameCallback:
 
     def __call__(self, view: Any, entries: tuple[Any, ...]) -> Any:
         """A CacheEntry for the frame, or a marker of what to do instead."""
+        if own_builtins.are_replaced():
+            return None
         code: CodeType = view.code
         function = view.function or called_function(code, view.local_values, view.global_values)
         if function is not None and is_disabled(function):

@@ -1,5 +1,6 @@
 """The frame hook: replaced calls behave as calls, everything else behaves as without the hook."""
 
+import ctypes
 import gc
 import inspect
 import sys
@@ -178,6 +179,27 @@ def test_recursion_replaced_and_not():
     _native.reset(fib.__code__)
     replacement = code_of(source.format(" + 100"), "fib")
     assert run(fib, replacing(fib.__code__, replacement), 12) == expected + 100 * 233  # fib(12) ends in 233 leaves
+
+
+def code_extras(code) -> list:
+    """What stands in the extra slots of a code object; who has asked for one hears of each code with any that dies."""
+    read = ctypes.pythonapi["PyUnstable_Code_GetExtra" if sys.version_info >= (3, 12) else "_PyCode_GetExtra"]
+    found = []
+    for index in range(8):
+        value = ctypes.c_void_p()
+        assert read(ctypes.py_object(code), ctypes.c_ssize_t(index), ctypes.byref(value)) == 0
+        found.append(value.value)
+    return found
+
+
+def test_a_replacement_is_known_without_an_extra_of_its_code():
+    def f(x):
+        return "original"
+
+    replacement = code_of("def f(x): return 'replaced'")
+    assert run(f, replacing(f.__code__, replacement), 1) == "replaced"
+    assert any(code_extras(f.__code__))
+    assert not any(code_extras(replacement))
 
 
 def test_deep_recursion_ends_as_without_the_hook():

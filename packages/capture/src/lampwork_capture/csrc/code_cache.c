@@ -370,13 +370,6 @@ lw_cache_add(PyCodeObject *code, lw_entry *entry, PyObject *owner)
     if ((entry->code != NULL && check_shape(code, entry->code, entry->guards) < 0) || set_owner(entry, owner) < 0) {
         return -1;
     }
-    if (entry->code != NULL) {
-        lw_code_extra *replacement = lw_cache_make(entry->code);
-        if (replacement == NULL) {
-            return -1;
-        }
-        replacement->flags |= LW_REPLACEMENT;
-    }
     lw_code_extra *extra = lw_cache_make(code);
     if (extra == NULL) {
         return -1;
@@ -481,7 +474,7 @@ native_reset(PyObject *module, PyObject *code)
     }
     lw_code_extra *extra = lw_cache_find((PyCodeObject *)code);
     if (extra != NULL) {
-        extra->flags &= LW_REPLACEMENT;
+        extra->flags = 0;
         drop_entries(extra);
     }
     Py_RETURN_NONE;
@@ -495,7 +488,7 @@ native_codes(PyObject *module, PyObject *unused)
     PyObject *list = PyList_New(0);
     for (lw_code_extra *extra = all_extras; list != NULL && extra != NULL; extra = extra->next) {
         bool alive = Py_REFCNT(extra->code) > 0; /* what another user of extra slots frees first may run anything */
-        bool used = extra->first != NULL || (extra->flags & ~LW_REPLACEMENT) != 0;
+        bool used = extra->first != NULL || extra->flags != 0;
         if (alive && used && PyList_Append(list, (PyObject *)extra->code) < 0) {
             Py_CLEAR(list);
         }

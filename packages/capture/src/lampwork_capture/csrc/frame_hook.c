@@ -22,6 +22,7 @@ typedef struct {
     PyObject *owner;    /* strong; not NULL while callback is set */
     lw_frame *chaining; /* the frame that was handed to the evaluator below us */
     lw_frame *replaced; /* the frame whose replacement is being called */
+    PyObject *replacement; /* the function that runs it, until its frame begins; borrowed */
     lw_tail_call *tail; /* the tail call that is being made */
     int depth;          /* frames of this thread that the hook is running */
     int in_callback;    /* while tracing, no evaluator below us sees frames either */
@@ -255,13 +256,12 @@ run_natively(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag
 static PyObject *
 run_replacement_frame(lw_thread *t, PyThreadState *tstate, lw_frame *frame)
 {
+    lw_frame *original = t->replaced;
+    t->replaced = NULL;
+    t->replacement = NULL;
     Py_CLEAR(t->handed); /* the frame holds it now */
-    if (t->replaced != NULL) {
-        lw_frame *original = t->replaced;
-        t->replaced = NULL;
-        /* The replacement has arguments of its own now: what it drops shall die at once. */
-        lw_frame_release(original);
-    }
+    /* The replacement has arguments of its own now: what it drops shall die at once. */
+    lw_frame_release(original);
     t->depth++;
     PyObject *result = lw_default_eval(tstate, frame, 0);
     t->depth--;
@@ -383,10 +383,15 @@ run_entry(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_entry *entry,
         Py_XDECREF(handed);
     }
     else {
+        /* The making of a frame may collect garbage, and so run other calls first. */
+        lw_frame *outer = t->replaced;
+        PyObject *outer_replacement = t->replacement;
         t->replaced = frame;
+        t->replacement = (PyObject *)function;
         result = handed != NULL ? call_with_handed(t, function, scope, handed)
                                 : function->vectorcall((PyObject *)function, scope->slots, (size_t)scope->n_slots, NULL);
-        t->replaced = NULL; /* should the call have failed before it began */
+        t->replaced = outer; /* also should the call have failed before it began */
+        t->replacement = outer_replacement;
         give_back_function(entry, function);
     }
     Py_DECREF(entry);
@@ -555,6 +560,9 @@ hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
     if (t->callback == NULL || throwflag || lw_is_traced(tstate)) {
         return run_natively(t, tstate, frame, throwflag);
     }
+    if (t->replacement != NULL && lw_frame_is_of(frame, t->replacement)) {
+        return run_replacement_frame(t, tstate, frame);
+    }
     bool is_tail = t->tail != NULL && is_tail_called(t, frame);
     PyCodeObject *code = lw_frame_code(frame);
     const int kind = CO_OPTIMIZED | CO_NEWLOCALS | CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR;
@@ -563,9 +571,6 @@ hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
     }
     lw_code_extra *extra = lw_cache_find(code);
     if (extra != NULL && extra->flags != 0) {
-        if (extra->flags & LW_REPLACEMENT) {
-            return run_replacement_frame(t, tstate, frame);
-        }
         return run_skip(t, tstate, frame, (extra->flags & LW_SKIP_RECURSIVE) != 0);
     }
     if (t->depth >= DEPTH_LIMIT) {

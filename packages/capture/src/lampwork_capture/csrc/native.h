@@ -65,7 +65,7 @@ typedef struct lw_entry {
     unsigned long long hits;
 } lw_entry;
 
-enum { LW_SKIP = 1, LW_SKIP_RECURSIVE = 2, LW_REPLACEMENT = 4 };
+enum { LW_SKIP = 1, LW_SKIP_RECURSIVE = 2 };
 
 struct lw_code_extra {
     int flags;
