@@ -628,3 +628,15 @@ def test_entries_that_do_not_fit_are_asked_less_and_less():
     for _ in range(60):  # it rests at most a sixteenth as long as nothing fitted
         compiled(t(), "a")
     assert any(entry.hits > 20 for entry in entries if not entry.is_skip)
+
+
+def test_a_very_long_list_is_changed_natively():
+    lampwork_capture.reset()
+
+    def f(x, items):
+        items.append(x)
+        return x + 1
+
+    callback, items = _callback(), list(range(6000))
+    with_callback(f, callback)(t(), items)
+    assert len(items) == 6001 and "more than 5000 items" in callback.records[0].graph_break.cause
