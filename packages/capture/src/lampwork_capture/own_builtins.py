@@ -9,7 +9,26 @@ from __future__ import annotations
 import builtins
 
 _FUNCTIONS = frozenset(
-    "isinstance issubclass len getattr hasattr setattr callable id hash iter next any all min max sum sorted repr".split()
+    [
+        "isinstance",
+        "issubclass",
+        "len",
+        "getattr",
+        "hasattr",
+        "setattr",
+        "callable",
+        "id",
+        "hash",
+        "iter",
+        "next",
+        "any",
+        "all",
+        "min",
+        "max",
+        "sum",
+        "sorted",
+        "repr",
+    ]
 )
 _NOW = vars(builtins)
 _OWN = tuple((name, value) for name, value in _NOW.items() if isinstance(value, type) or name in _FUNCTIONS)

@@ -611,3 +611,15 @@ def test_a_function_with_very_many_breaks_ends_natively():
     callback = _callback()
     assert torch.equal(with_callback(namespace["f"], callback)(t()), namespace["f"](t()))
     assert 10 < len(callback.records) < 140
+
+
+def test_a_very_long_list_is_changed_natively():
+    lampwork_capture.reset()
+
+    def f(x, items):
+        items.append(x)
+        return x + 1
+
+    callback, items = _callback(), list(range(6000))
+    with_callback(f, callback)(t(), items)
+    assert len(items) == 6001 and "more than 5000 items" in callback.records[0].graph_break.cause

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import LengthIs, TypeIs
 from ..source import ItemSource, Source
 from . import operators
@@ -22,6 +23,9 @@ from .special import has_special
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
+
+
+_MOST_ITEMS = 5_000  # that are written back
 
 
 class ListValue(SequenceValue):
@@ -56,8 +60,12 @@ class ListValue(SequenceValue):
         return [snapshot(item) for item in self.all_items()]
 
     def changed(self, tracer: Tracer) -> None:
-        """The contents were changed."""
-        tracer.side_effects.mutated(self if self.owner is None else self.owner)
+        """The contents were changed. Raises GraphBreak where writing all of them back would take long."""
+        whole = self if self.owner is None else self.owner
+        if whole.source is not None and len(self.items) > _MOST_ITEMS:
+            cause = f"a change of {whole.describe()}, which has more than {_MOST_ITEMS} items"
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, cause)
+        tracer.side_effects.mutated(whole)
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
         if key.python_type() is slice:
