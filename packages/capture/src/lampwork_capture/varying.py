@@ -8,11 +8,11 @@ nothing is kept of a code object that is gone.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import CodeType
 
 from .guards.exact import same_constant
-from .guards.facts import ConstantIs, GuardSet
+from .guards.facts import ConstantIs, GuardSet, TypeIs
 from .source import FrameScope, Source
 
 _NOTHING: frozenset[Source] = frozenset()
@@ -45,12 +45,33 @@ class VaryingNumbers:
         self._of.pop(id(code), None)
 
 
+def _is_read_alike(
+    source: Source | None, kinds: Mapping[Source, type], known: dict[Source, bool], scope: FrameScope
+) -> bool:
+    """Whether what stands at a source, and at those that it is read from, is of the classes that it was guarded to be
+    of: reading from an object of another class may run code of the program."""
+    if source is None:
+        return True
+    if source not in known:
+        known[source] = _is_read_alike(source.parent, kinds, known, scope)
+        if known[source] and source in kinds:
+            try:
+                known[source] = type(source.resolve(scope)) is kinds[source]
+            except Exception:
+                known[source] = False
+    return known[source]
+
+
 def changed_numbers(guards: GuardSet, scope: FrameScope) -> list[Source]:
     """The sources that were guarded to be one number and are another one of the same type in this call."""
     found: list[Source] = []
+    known: dict[Source, bool] = {}
+    kinds = {guard.fact.source: guard.fact.expected for guard in guards if isinstance(guard.fact, TypeIs)}
     for guard in guards:
         fact = guard.fact
         if not isinstance(fact, ConstantIs) or type(fact.expected.value) not in (int, float):
+            continue
+        if not _is_read_alike(fact.source.parent, kinds, known, scope):
             continue
         try:
             value = fact.source.resolve(scope)

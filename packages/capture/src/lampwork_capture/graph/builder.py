@@ -416,6 +416,18 @@ class GraphBuilder:
         return self._node_of_fake.get(id(fake))
 
     @property
+    def can_rerun(self) -> bool:
+        """Whether the frame can run again, as plain Python, when the graph raises: any operation may, for kinds of
+        arguments that its fake implementation takes. Known ones (`is_rerun`) keep a graph from writing to its inputs."""
+        return self.is_rerun or not (self.writes_inputs or self.fake_mode.draws_random)
+
+    def check_outputs(self, outputs: Sequence[torch.fx.Node]) -> None:
+        """Raise GraphBreak if one of them is of a subgraph: a tensor that got out of a function that torch runs."""
+        if any(node.graph is not self.graph for node in outputs):
+            cause = "a tensor that leaves a function that torch transforms in another way than by being returned"
+            raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, cause)
+
+    @property
     def operations(self) -> int:
         """How many operations were recorded so far."""
         return self._operations

@@ -113,7 +113,7 @@ def _describe(values: Iterable[Any], parts: list[Hashable], tensors: list[FakeTe
     for value in values:
         kind = type(value)
         if kind is FakeTensor:
-            if value.constant is not None or value._has_symbolic_sizes_strides:
+            if value.constant is not None or value._has_symbolic_sizes_strides or value.layout is not torch.strided:
                 return False
             again = next((i for i, tensor in enumerate(tensors) if tensor is value), len(tensors))
             tensors.append(value)
@@ -144,7 +144,12 @@ def _result_of(call: Call, result: Any) -> _Fresh | _Argument | None:
     for position, tensor in enumerate(call.tensors):
         if result is tensor:
             return _Argument(position)
-    if type(result) is not FakeTensor or result.requires_grad or result.constant is not None:
+    if (
+        type(result) is not FakeTensor
+        or result.layout is not torch.strided
+        or result.requires_grad
+        or result.constant is not None
+    ):
         return None
     if result.dim() == 0 or result._has_symbolic_sizes_strides:
         return None

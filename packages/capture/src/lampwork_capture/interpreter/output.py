@@ -229,6 +229,7 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
     handed = NOTHING_HANDED
     if tracer.graph.has_operations:
         nodes: list[torch.fx.Node] = list(outputs)
+        tracer.graph.check_outputs(nodes)
         traced = tracer.graph.freeze(nodes)
         if traced.operator_count == 0 and not nodes:
             traced = None
@@ -236,7 +237,7 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
             compiled = compile_graph(traced)
             if tracer.graph.late_reads:
                 compiled = checking_late_reads(compiled, tuple(tracer.graph.late_reads.values()))
-            if tracer.graph.is_rerun:
+            if tracer.graph.can_rerun:
                 compiled = or_rerun(compiled, draws_random=tracer.graph.fake_mode.draws_random)
             handed = handed_by_check(tracer, traced, body.preloads)
             head.plan(source for source in body.preloads if source not in handed.extras)
@@ -244,7 +245,7 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
                 _emit_call_of_handed(head, compiled, handed, body.preloads)
             else:
                 _emit_call(head, compiled, traced)
-            if tracer.graph.is_rerun:
+            if tracer.graph.can_rerun:
                 _emit_rerun(head, tracer.code)
             if nodes:
                 head.unpack_sequence(len(nodes))

@@ -7,6 +7,7 @@ would be. Invariants: a graph leaves torch's state as it found it, the emitted c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ from .registry import handles, wraps_type
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
+_SUSPENDING = 0x20 | 0x80 | 0x100 | 0x200  # generators and coroutines of all kinds
 _GRAD_MODES: tuple[type, ...] = (torch.no_grad, torch.enable_grad, torch.set_grad_enabled)
 CONTEXT_CLASSES: tuple[type, ...] = (*_GRAD_MODES, torch.autocast, torch.inference_mode, record_function)
 
@@ -74,7 +76,7 @@ class ContextValue(Value):
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         """As a decorator."""
         if len(args) == 1 and not kwargs:
-            return DecoratedValue(self, args[0])
+            return decorated(tracer, self, args[0])
         return super().call(tracer, args, kwargs)
 
 
@@ -108,6 +110,14 @@ class ContextMethodValue(Value):
         emitter.load_attribute(self.name)
 
 
+def decorated(tracer: Tracer, manager: ContextValue, function: Value) -> Value:
+    """A function under a context manager as decorator. Raises GraphBreak for what torch wraps in another way."""
+    code = getattr(function.realize(), "code", None)
+    if code is None or code.co_flags & _SUSPENDING:
+        raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{manager.describe()} as decorator of {function.describe()}")
+    return DecoratedValue(manager, function)
+
+
 class DecoratedValue(Value):
     """A function decorated with a context manager inside the frame."""
 
@@ -118,6 +128,9 @@ class DecoratedValue(Value):
         super().__init__()
         self.manager = manager
         self.function = function
+
+    def python_type(self) -> type:
+        return FunctionType
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         self.manager.enter(tracer)
@@ -157,6 +170,11 @@ class GradModeValue(ContextValue):
 
     def python_type(self) -> type:
         return self.cls
+
+    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if self.cls is torch.set_grad_enabled and self.previous is not None and len(args) == 1 and not kwargs:
+            set_grad_mode(tracer, self.previous)  # making it had changed the mode; as a decorator it waits
+        return super().call(tracer, args, kwargs)
 
     def clone(self, tracer: Tracer) -> Value:
         mode = [tracer.constant(self.mode)] if self.cls is torch.set_grad_enabled else []
@@ -200,14 +218,14 @@ def _assign(emitter: ValueEmitter, name: str, obj: Any) -> None:
 @handles(torch.no_grad)
 def make_no_grad(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if args:  # used as a decorator without parentheses
-        return DecoratedValue(GradModeValue(torch.no_grad, False), args[0])
+        return decorated(tracer, GradModeValue(torch.no_grad, False), args[0])
     return GradModeValue(torch.no_grad, False)
 
 
 @handles(torch.enable_grad)
 def make_enable_grad(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if args:
-        return DecoratedValue(GradModeValue(torch.enable_grad, True), args[0])
+        return decorated(tracer, GradModeValue(torch.enable_grad, True), args[0])
     return GradModeValue(torch.enable_grad, True)
 
 

@@ -25,7 +25,7 @@ from ..source import AttributeSource, Source
 from .base import Tracer, Value
 from .constant import DEVICE_CONTEXTS
 from .construction import new_object
-from .context_manager import ContextMethodValue, ContextValue, DecoratedValue
+from .context_manager import ContextMethodValue, ContextValue, decorated
 from .dict import DictValue
 from .registry import handles, wraps_type
 from .torch_function import ATTENTION_FLAGS, guarded_state
@@ -104,6 +104,8 @@ class GraphContextValue(ContextValue):
         self._entered = self.context.enter(*self.arguments)
         tracer.opened(self)
         self._node = tracer.graph.add_state_change(self.context.enter, self.arguments, tracer.user_line)
+        if self.context is INFERENCE:
+            return tracer.constant(None)
         return DictValue({}) if self.context is ATTENTION else self
 
     def leave(self, tracer: Tracer) -> None:
@@ -179,7 +181,7 @@ def wrap_autocast(tracer: Tracer, obj: Any, source: Source) -> Value:
 def make_inference_mode(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     mode = next(iter((*args, *kwargs.values())), None)
     if mode is not None and not mode.is_constant():  # used as a decorator without parentheses
-        return DecoratedValue(GraphContextValue(INFERENCE, (True,), (True,)), mode)
+        return decorated(tracer, GraphContextValue(INFERENCE, (True,), (True,)), mode)
     enabled = True if mode is None else bool(mode.as_constant())
     return GraphContextValue(INFERENCE, (enabled,), (enabled,))
 

@@ -125,7 +125,8 @@ def _anchor(value: Value) -> Hashable:
     if value.is_constant():
         constant = value.as_constant()
         return type(constant) if type(constant).__hash__ is None else hash((type(constant), constant))
-    return id(operators.identity_of(value) or value)
+    obj = operators.identity_of(value)
+    return id(value if obj is None else obj)
 
 
 @handles(id)

@@ -206,6 +206,7 @@ class ModuleValue(ObjectValue):
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if find_in_class(self.cls, "__call__")[0] is not _BASE.__dict__["__call__"]:
             return super().call(tracer, args, kwargs)
+        self.class_value.guard_method(tracer, "__call__")
         return self.call_forward(tracer, args, kwargs)
 
     def call_forward(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
