@@ -294,6 +294,9 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance asks {value.describe()} for its `__class__`")
     if check is type.__instancecheck__ or check is abc.ABCMeta.__instancecheck__:
         return issubclass(cls, classes)
+    if getattr(classes, "_is_protocol", False) and classes not in cls.__mro__ and cls.__dictoffset__ != 0:
+        cause = f"isinstance asks {value.describe()} for the attributes of the protocol {classes.__name__}"
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)
     if value.is_constant() or getattr(value, "obj", None) is not None:
         return isinstance(value.as_constant() if value.is_constant() else getattr(value, "obj", None), classes)
     if cls.__module__ == "builtins" or type(classes).__module__.startswith("torch"):
