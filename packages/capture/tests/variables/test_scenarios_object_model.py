@@ -40,6 +40,22 @@ def an_attribute_that_a_generic_alias_holds_is_that_object(run):
     run(f, t())
 
 
+@whole
+def a_generic_class_refuses_too_few_parameters(run):
+    first, second = typing.TypeVar("first"), typing.TypeVar("second")
+
+    class Pair(typing.Generic[first, second]):
+        pass
+
+    def f(x):
+        try:
+            Pair[int]
+        except TypeError:
+            return x + 1
+
+    run(f, t())
+
+
 @split
 def a_protocol_asks_each_object_for_attributes(run):
     class Thing:

@@ -298,7 +298,8 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
     if getattr(classes, "_is_protocol", False) and classes not in cls.__mro__ and cls.__dictoffset__ != 0:
         return _has_protocol(tracer, value, classes)
     if value.is_constant() or getattr(value, "obj", None) is not None:
-        return isinstance(value.as_constant() if value.is_constant() else getattr(value, "obj", None), classes)
+        real = value.as_constant() if value.is_constant() else getattr(value, "obj", None)
+        return fold(tracer, isinstance, real, classes)
     if cls.__module__ == "builtins" or type(classes).__module__.startswith("torch"):
         return issubclass(cls, classes)
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance with the metaclass of {classes.__name__} is not modelled")
