@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import gc
 import sys
+import typing
 
 import lampwork_capture
 import pytest
@@ -20,8 +21,60 @@ S = Scenarios()
 whole, split = S.whole, S.split
 
 
+@typing.runtime_checkable
+class HasSize(typing.Protocol):
+    size: int
+
+
 def t(*values):
     return torch.tensor([float(v) for v in values] or [1.0, 2.0, 3.0])
+
+
+@split
+def an_attribute_that_a_generic_alias_holds_is_that_object(run):
+    alias = typing.Union[int, str]
+
+    def f(x):
+        return alias.__origin__ is typing.Union, x + 1
+
+    run(f, t())
+
+
+@whole
+def a_generic_class_refuses_too_few_parameters(run):
+    first, second = typing.TypeVar("first"), typing.TypeVar("second")
+
+    class Pair(typing.Generic[first, second]):
+        pass
+
+    def f(x):
+        try:
+            Pair[int]
+        except TypeError:
+            return x + 1
+
+    run(f, t())
+
+
+@split
+def a_protocol_asks_each_object_for_attributes(run):
+    class Thing:
+        pass
+
+    def f(x, thing):
+        return isinstance(thing, HasSize), x + 1
+
+    def g(x, thing):
+        thing.size = 3
+        found = isinstance(thing, HasSize)
+        del thing.size
+        return found, isinstance(thing, HasSize), x + 1
+
+    other = Thing()
+    other.size = 2
+    run(f, t(), Thing())
+    run(f, t(), other)
+    run(g, t(), Thing())
 
 
 @split

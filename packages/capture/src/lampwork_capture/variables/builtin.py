@@ -10,6 +10,7 @@ import abc
 import builtins
 import operator
 import sys
+import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import (
     BuiltinFunctionType,
@@ -294,11 +295,36 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance asks {value.describe()} for its `__class__`")
     if check is type.__instancecheck__ or check is abc.ABCMeta.__instancecheck__:
         return issubclass(cls, classes)
+    if getattr(classes, "_is_protocol", False) and classes not in cls.__mro__ and cls.__dictoffset__ != 0:
+        return _has_protocol(tracer, value, classes)
     if value.is_constant() or getattr(value, "obj", None) is not None:
-        return isinstance(value.as_constant() if value.is_constant() else getattr(value, "obj", None), classes)
+        real = value.as_constant() if value.is_constant() else getattr(value, "obj", None)
+        return fold(tracer, isinstance, real, classes)
     if cls.__module__ == "builtins" or type(classes).__module__.startswith("torch"):
         return issubclass(cls, classes)
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance with the metaclass of {classes.__name__} is not modelled")
+
+
+_protocol_members: Callable[[type], set[str]] = vars(typing)["_get_protocol_attrs"]
+
+
+def _has_protocol(tracer: Tracer, value: Value, protocol: type) -> bool:
+    """Whether an object with attributes of its own has those of a protocol.
+
+    Raises GraphBreak where it may compute them, and where the protocol may not be asked."""
+    names = sorted(_protocol_members(protocol))
+    methods = [name for name in names if callable(getattr(protocol, name, None))]
+    cls = value.python_type()
+    computed = has_special(cls, "__getattr__") or any(isinstance(getattr(cls, n, None), property) for n in names)
+    if not computed and getattr(protocol, "_is_runtime_protocol", False):
+        if all(has_attribute(tracer, value, name) for name in names) and not any(
+            value.get_attribute(tracer, name).realize().python_type() is type(None) for name in methods
+        ):
+            return True
+        if methods == names:
+            return issubclass(cls, protocol)
+    cause = f"isinstance asks {value.describe()} for the attributes of the protocol {protocol.__name__}"
+    raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)
 
 
 def _has_own_class_attribute(cls: type) -> bool:

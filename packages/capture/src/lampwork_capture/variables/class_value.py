@@ -435,7 +435,7 @@ class ClassValue(Value):
         if isinstance(maker, FunctionType) and maker.__module__ != "typing":
             return self.call_method(tracer, "__class_getitem__", [key], {})
         if hasattr(self.obj, "__class_getitem__") and is_known(key):
-            return tracer.constant(generic[snapshot(key)])
+            return tracer.constant(fold(tracer, operator.getitem, generic, snapshot(key)))
         return super().get_item(tracer, key)
 
     def unpack(self, tracer: Tracer) -> list[Value]:

@@ -122,7 +122,7 @@ class ConstantValue(Value):
 
     def _is_of_another(self, attribute: Any) -> bool:
         """Whether an attribute is that of the class which a generic alias stands for."""
-        return (not is_literal(self.obj) and getattr(attribute, "__self__", self.obj) is not self.obj) or (
+        return (not is_literal(self.obj) and getattr(attribute, "__self__", None) is not self.obj) or (
             isinstance(attribute, _DESCRIPTOR_TYPES)
         )
 
