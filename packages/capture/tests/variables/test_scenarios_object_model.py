@@ -420,6 +420,31 @@ def annotations_of_an_object_are_not_those_of_its_class(run):
 
 
 @whole
+def objects_as_keys_are_told_apart_in_every_call(run):
+    class C:
+        pass
+
+    class M(torch.nn.Module):
+        pass
+
+    def made(x, a, b):
+        d = {a: 1}
+        d[b] = 2
+        return x + len(d), len({a, b})
+
+    def given(x, a, d):
+        return x + 1, d.get(a), a in d
+
+    for cls in (C, M, object):
+        a, b, c = cls(), cls(), cls()
+        for first, second in ((a, b), (a, a), (b, a)):
+            run(made, t(), first, second)
+        d = {a: 1, b: 2}
+        for key in (a, b, c, a):
+            run(given, t(), key, d)
+
+
+@whole
 def views_and_frozen_sets(run):
     def f(x):
         d, frozen = {"a": 1, "b": 2}, frozenset(["b", "c"])

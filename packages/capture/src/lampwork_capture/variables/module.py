@@ -15,7 +15,7 @@ import torch
 import torch.nn.modules.module as torch_module
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import LengthIs, TypeIs
+from ..guards.facts import ByIdentity, IdentityIs, LengthIs, TypeIs
 from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource, ModuleSource, Source
 from . import operators
@@ -305,7 +305,11 @@ class ModuleValue(ObjectValue):
         return super().length(tracer)
 
     def hash_key(self, tracer: Tracer) -> Any:
-        return self.obj if self.obj is not None else super().hash_key(tracer)
+        if self.obj is None:
+            return super().hash_key(tracer)
+        if self.source is not None:
+            tracer.guard(IdentityIs(self.source, ByIdentity(self.obj)))
+        return self.obj
 
     # named_children() and its kin, over real modules
 

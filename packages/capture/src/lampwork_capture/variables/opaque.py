@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import ByIdentity, IdentityIs
 from ..source import AttributeSource, Source
 from .base import Tracer, Value
 from .constant import fold, is_known, is_literal, snapshot
@@ -45,6 +46,8 @@ class OpaqueValue(Value):
 
     def hash_key(self, tracer: Tracer) -> Hashable:
         if type(self.obj).__hash__ is object.__hash__:
+            if self.source is not None:
+                tracer.guard(IdentityIs(self.source, ByIdentity(self.obj)))
             return self.obj
         raise self._because()
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _native
 from ..bytecode.version import words_for_empty_slot, words_for_no_place, words_for_no_setter, words_for_nothing_deleted
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import AttributePresent, InstanceDictLacks
+from ..guards.facts import AttributePresent, ByIdentity, IdentityIs, InstanceDictLacks
 from ..interpreter.side_effects import DELETED, Deleted, emit_attribute_write
 from ..source import AttributeSource, ItemSource, Source, TypeSource
 from . import operators
@@ -549,7 +549,11 @@ class ObjectValue(Value):
     def hash_key(self, tracer: Tracer) -> Hashable:
         raw, _ = find_in_class(self.cls, "__hash__")
         if raw is object.__hash__ and not is_overridden(self.cls, "__eq__"):
-            return self.obj if self.obj is not None else IdentityKey(self)
+            if self.obj is None:
+                return IdentityKey(self)
+            if self.source is not None:  # in another call it may be the same object as another key
+                tracer.guard(IdentityIs(self.source, ByIdentity(self.obj)))
+            return self.obj
         if isinstance(self.payload, TupleValue) and raw is tuple.__hash__:
             return self.payload.hash_key(tracer)
         if raw is object.__hash__:
