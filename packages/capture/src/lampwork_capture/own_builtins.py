@@ -8,33 +8,9 @@ from __future__ import annotations
 
 import builtins
 
-<<<<<<< HEAD
-_FUNCTIONS = frozenset(
-    [
-        "isinstance",
-        "issubclass",
-        "len",
-        "getattr",
-        "hasattr",
-        "setattr",
-        "callable",
-        "id",
-        "hash",
-        "iter",
-        "next",
-        "any",
-        "all",
-        "min",
-        "max",
-        "sum",
-        "sorted",
-        "repr",
-    ]
-=======
 _FUNCTIONS = (
     *("isinstance", "issubclass", "len", "getattr", "hasattr", "setattr", "callable", "id", "hash", "repr"),
     *("iter", "next", "any", "all", "min", "max", "sum", "sorted"),
->>>>>>> suite2
 )
 _NOW = vars(builtins)
 _OWN = tuple((name, value) for name, value in _NOW.items() if isinstance(value, type) or name in _FUNCTIONS)

@@ -417,8 +417,8 @@ class GraphBuilder:
 
     @property
     def can_rerun(self) -> bool:
-        """Whether the frame can run again, as plain Python, when the graph raises: any operation may, for kinds of
-        arguments that its fake implementation takes. Known ones (`is_rerun`) keep a graph from writing to its inputs."""
+        """Whether the frame can run again, as plain Python, when the graph raises: any operation may, for arguments
+        that its fake implementation takes. Known ones (`is_rerun`) keep a graph from writing to its inputs."""
         return self.is_rerun or not (self.writes_inputs or self.fake_mode.draws_random)
 
     def check_outputs(self, outputs: Sequence[torch.fx.Node]) -> None:

@@ -7,7 +7,6 @@ would be. Invariants: a graph leaves torch's state as it found it, the emitted c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -130,7 +129,7 @@ class DecoratedValue(Value):
         self.function = function
 
     def python_type(self) -> type:
-        return FunctionType
+        raise GraphBreak(BreakId.CONTEXT_NOT_MODELLED, f"{self.kind} is used in another way than by calling it")
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         self.manager.enter(tracer)
