@@ -9,6 +9,7 @@ from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, User
 
 import pytest
 import torch
+from lampwork_capture import graph_break
 from scenarios import Scenarios, check_scenario
 from test.support import import_helper
 
@@ -1387,13 +1388,35 @@ def default_factories_that_are_none(run):
 
 
 @split
+def reversed_deques(run):
+    def f(x, d):
+        left = reversed(d)
+        out = [next(left)]
+        graph_break()
+        out += left
+        again, ended = reversed(d), reversed(d)
+        list(ended)
+        next(again)
+        graph_break()
+        d.append(9)
+        try:
+            next(again)
+        except RuntimeError as error:
+            out.append(str(error))
+        return out, type(again).__name__, list(ended), x + 1
+
+    run(f, t(), deque([1, 2, 3]))
+    run(f, t(), deque([5, 6], 2))
+
+
+@split
 def large_set_of_words_rebuilt(run):
     def f(x):
         # fmt: off
         words = {"ax", "along", "a_1", "aName", "azz", "bx", "blong", "b_1", "bName", "bzz", "cx", "clong", "c_1", "cName", "czz", "dx", "dlong", "d_1", "dName", "dzz", "ex", "elong", "e_1", "eName", "ezz", "fx", "flong", "f_1", "fName", "fzz", "gx", "glong", "g_1", "gName", "gzz", "hx", "hlong", "h_1", "hName", "hzz", "ix", "ilong", "i_1", "iName", "izz", "jx", "jlong", "j_1", "jName", "jzz"}
         # fmt: on
         first = tuple(words)
-        sys.getrefcount(x)
+        graph_break()
         return first == tuple(words), x + 1
 
     run(f, t())
