@@ -1391,6 +1391,28 @@ def default_factories_that_are_none(run):
 
 
 @split
+def reversed_deques(run):
+    def f(x, d):
+        left = reversed(d)
+        out = [next(left)]
+        graph_break()
+        out += left
+        again, ended = reversed(d), reversed(d)
+        list(ended)
+        next(again)
+        graph_break()
+        d.append(9)
+        try:
+            next(again)
+        except RuntimeError as error:
+            out.append(str(error))
+        return out, type(again).__name__, list(ended), x + 1
+
+    run(f, t(), deque([1, 2, 3]))
+    run(f, t(), deque([5, 6], 2))
+
+
+@split
 def large_set_of_words_rebuilt(run):
     def f(x):
         # fmt: off

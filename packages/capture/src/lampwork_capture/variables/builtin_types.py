@@ -14,6 +14,7 @@ from ..graph_break import BreakId, GraphBreak
 from . import operators
 from .base import ObservedException, Tracer, Value
 from .constant import ConstantIteratorValue, ConstantValue, fold, fold_call
+from .deque import DequeValue, ReversedDequeIteratorValue
 from .dict import DictValue, DictViewValue, dict_contents
 from .iterator import (
     ComputedIterator,
@@ -225,6 +226,8 @@ def make_reversed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Va
         return ConstantIteratorValue(value.obj[::-1])
     if method is None or not is_sequence or value.kind in ("a set", "an iterator", "a generator"):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not reversible")
+    if isinstance(value, DequeValue):
+        return ReversedDequeIteratorValue(value)
     if isinstance(value, (ListValue, TupleValue)) and value.owner is None:
         return ReversedIteratorValue(value)
     if isinstance(value, ObjectValue) and value.payload is None:

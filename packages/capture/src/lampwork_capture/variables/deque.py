@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import collections
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
@@ -15,7 +15,7 @@ from ..guards.facts import LengthIs, TypeIs
 from ..source import AttributeSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
-from .iterator import SequenceIteratorValue
+from .iterator import ReversedIteratorValue, SequenceIteratorValue
 from .lazy import LazyValue
 from .list import ListValue
 from .registry import handles, wraps_type
@@ -199,9 +199,42 @@ class DequeIteratorValue(SequenceIteratorValue):
         emitter.call(2)
 
 
+class ReversedDequeIteratorValue(ReversedIteratorValue):
+    """`reversed(deque)`: that the deque changes meanwhile is the user's error."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, deque: DequeValue) -> None:
+        super().__init__(deque)
+        self.version = deque.version
+
+    def python_type(self) -> type:
+        return type(reversed(collections.deque()))
+
+    def advance(self, tracer: Tracer) -> Value:
+        if self.version != self.sequence.version:
+            tracer.raise_observed(RuntimeError, "deque mutated during iteration")
+        return super().advance(tracer)
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        count = len(self.sequence.items)
+        emitter.begin_call(_reversed_past)
+        emitter.load_value(self.sequence)
+        emitter.load_constant(count if self.ended else count - 1 - self.index)
+        emitter.call(2)
+
+
 def _iterator_past(items: collections.deque[Any], count: int) -> Any:
     """Run time: an iterator that has already yielded `count` items."""
-    iterator = iter(items)
+    return _past(iter(items), count)
+
+
+def _reversed_past(items: collections.deque[Any], count: int) -> Any:
+    """Run time: a reversed iterator that has already yielded `count` items."""
+    return _past(reversed(items), count)
+
+
+def _past(iterator: Iterator[Any], count: int) -> Iterator[Any]:
     for _ in range(count):
         next(iterator)
     return iterator
