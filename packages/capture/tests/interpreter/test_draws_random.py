@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lampwork_capture.graph.builder import _draws_random  # pyright: ignore[reportPrivateUsage]
+from lampwork_capture.graph.operator_effects import draws_random
 
 aten: Any = torch.ops.aten
 
@@ -24,5 +24,5 @@ aten: Any = torch.ops.aten
         (aten.add.Tensor, (1, 2), {}, False),
     ],
 )
-def test_draws_random(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any], draws: bool) -> None:
-    assert _draws_random(operator, args, kwargs) is draws
+def testdraws_random(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any], draws: bool) -> None:
+    assert draws_random(operator, args, kwargs) is draws
