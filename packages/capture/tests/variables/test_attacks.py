@@ -173,3 +173,18 @@ def test_a_sparse_tensor_on_the_way():
         return x.to_sparse_csr().to_dense() + 1
 
     assert torch.equal(optimized(f)(torch.eye(3)), torch.eye(3) + 1)
+
+
+@pytest.mark.parametrize("words", ["simsalabim", "xy", "a", "zyxwvutsrq"])
+def test_pop_of_a_set_that_came_with_the_call(words):
+    def f(x, given):
+        taken = given.pop()
+        own = {1, 2, 3}
+        own.pop()
+        own.add(40)
+        return taken, taken in given, len(given), own.pop() in own, sorted(own), x + 1
+
+    expected, found = set(words), set(words)
+    g = optimized(f)
+    for _ in range(len(expected)):
+        assert g(torch.ones(1), found)[:5] == f(torch.ones(1), expected)[:5] and found == expected

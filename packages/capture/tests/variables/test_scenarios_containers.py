@@ -938,7 +938,7 @@ def set_of_strings_order(run):
     run(f, t(), {"z", "y"})
 
 
-@whole
+@split
 def set_pop(run):
     def f(x, s):
         a = {3, 50, 2}

@@ -236,10 +236,13 @@ class SetValue(BuiltinObject):
     def m_pop(self, tracer: Tracer) -> Value:
         if not self.members:
             tracer.raise_observed(KeyError, "pop from an empty set")
-        first = self.values[self._ordered()[0]]
-        self.members.pop()
+        if len(self.members) > 1 and (self.obj is not None or not self.is_order_known()):
+            # A set goes on where its last `pop` was, which does not show
+            cause = f"which element `pop` takes from {self.describe()} may differ from call to call"
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause)
+        taken = self.values[self.members.pop()]
         self._did(tracer, "pop", [])
-        return first
+        return taken
 
     def m_clear(self, tracer: Tracer) -> Value:
         self.members.clear()
