@@ -8,9 +8,10 @@ the first side effect; the original code's names and handlers are untouched in t
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import torch.fx
@@ -294,13 +295,19 @@ def code_of_return(code: CodeType, prefix: Prefix) -> CodeType:
 
 
 def run_eagerly(
-    function: FunctionType,
+    reference: weakref.ref[CodeType],
+    variables: dict[str, Any],
+    closure: tuple[CellType, ...],
     positional: tuple[Any, ...],
     rest: tuple[Any, ...],
     named: dict[str, Any],
     more: dict[str, Any],
 ) -> Any:
-    """Call the original code with capture off (what `code_of_eager` emits)."""
+    """Call the original code with capture off. It is alive: a call of it is running. What was emitted does not hold it,
+    since an entry of its cache would then keep it."""
+    code = reference()
+    assert code is not None
+    function = FunctionType(code, variables, code.co_name, None, closure or None)
     return _native.call_disabled(function, *positional, *rest, **named, **more)
 
 
@@ -334,7 +341,12 @@ def _emit_eager_call(emitter: Emitter, code: CodeType) -> None:
     keyword_only = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     stars = names[code.co_argcount + code.co_kwonlyargcount :]
     emitter.begin_call(run_eagerly)
-    emitter.make_function(code, code.co_freevars)
+    emitter.load_constant(weakref.ref(code))
+    emitter.begin_call(globals)
+    emitter.call(0)
+    for name in code.co_freevars:
+        emitter.load_closure(name)
+    emitter.build_tuple(len(code.co_freevars))
     for name in names[: code.co_argcount]:
         emitter.load_local(name)
     emitter.build_tuple(code.co_argcount)
@@ -350,7 +362,7 @@ def _emit_eager_call(emitter: Emitter, code: CodeType) -> None:
         emitter.load_local(stars.pop(0))
     else:
         emitter.build_dict(0)
-    emitter.call(5)
+    emitter.call(7)
 
 
 def finish(editable: EditableCode, extra_arguments: Sequence[str] = ()) -> CodeType:
