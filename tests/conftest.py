@@ -6,6 +6,7 @@ os.environ.setdefault("LAMPWORK_STRICT", "1")
 os.environ.setdefault("LAMPWORK_VERIFY", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import lampwork_capture
 import pytest
 import torch
 
@@ -14,3 +15,11 @@ import torch
 def _fresh() -> None:
     torch.compiler.reset()
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _graphs_that_raise_alone_fail(recwarn: pytest.WarningsRecorder):
+    """A frame whose compiled graph raises runs again as plain Python, which would hide a kernel that is broken."""
+    yield
+    told = [str(w.message) for w in recwarn if w.category is lampwork_capture.CaptureWarning]
+    assert not any("compiled graph" in message for message in told), told

@@ -11,7 +11,8 @@ import pytest
 import torch
 from lampwork_capture import _native
 from lampwork_capture.config import CaptureConfig
-from lampwork_capture.frame_callback import CaptureWarning, FrameCallback
+from lampwork_capture.errors import CaptureWarning
+from lampwork_capture.frame_callback import FrameCallback
 from lampwork_capture.optimize import eager_backend, shared_policy, with_callback
 
 X = torch.tensor([1.0, 2.0, 3.0])

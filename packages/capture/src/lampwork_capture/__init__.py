@@ -3,9 +3,8 @@
 `optimize` captures a function or module just in time for a graph backend; `capture` and `explain` show the result.
 """
 
-from .errors import BackendError, CaptureError, GraphBreakError
+from .errors import BackendError, CaptureError, CaptureWarning, GraphBreakError
 from .explain import Capture, Explanation, capture, explain
-from .frame_callback import CaptureWarning
 from .graph_backend import GraphBackend
 from .graph_break import BreakId, BreakRecord
 from .marks import (

@@ -9,6 +9,8 @@ from __future__ import annotations
 from .graph_break import BreakRecord
 from .guards.facts import UserLine
 
+REPORT = "Please report it with this message; set LAMPWORK_STRICT=1 to see the whole error."
+
 
 class CaptureError(RuntimeError):
     """Something failed inside Lampwork. `user_line` is what was being traced."""
@@ -51,3 +53,7 @@ class ChangedBeforeBackwardError(CaptureError):
             user_line,
             "Read it in `forward` and keep it in `ctx`.",
         )
+
+
+class CaptureWarning(UserWarning):
+    """A frame runs eagerly though it was to be optimized."""

@@ -25,7 +25,7 @@ from .code_cache import CodeCache, GuardsDoNotHoldError, fits_another, scope_of
 from .config import CaptureConfig
 from .conversion_lock import CONVERSIONS, Flight
 from .convert_frame import Attempt, convert
-from .errors import BackendError, CaptureError, GraphBreakError
+from .errors import REPORT, BackendError, CaptureError, CaptureWarning, GraphBreakError
 from .graph.builder import TracedGraph
 from .graph.subgraph import EXAMPLE
 from .graph_backend import GraphBackend
@@ -40,11 +40,6 @@ from .skip_policy import SkipPolicy, called_function, counts_objects, is_disable
 from .source import AttributeSource, Source
 
 _LOST_RACES = 8  # conversions of one code object in a row that other threads may spoil before it counts as a failure
-_REPORT = "Please report it with this message; set LAMPWORK_STRICT=1 to see the whole error."
-
-
-class CaptureWarning(UserWarning):
-    """A frame runs eagerly though it was to be optimized."""
 
 
 class FrameCallback:
@@ -140,7 +135,7 @@ class FrameCallback:
         except Exception as error:
             if isinstance(error, GuardsDoNotHoldError) and self._may_have_lost_race(code):
                 return None  # this call runs natively; the next one tries again
-            problem = CaptureError(f"Lampwork failed: {type(error).__name__}: {error}", line, _REPORT)
+            problem = CaptureError(f"Lampwork failed: {type(error).__name__}: {error}", line, REPORT)
             if self._is_strict():
                 raise problem from error
             record = BreakRecord(BreakId.INTERNAL_ERROR, str(error), BreakId.INTERNAL_ERROR.hint, line)

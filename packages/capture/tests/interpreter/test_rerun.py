@@ -249,3 +249,25 @@ def test_what_the_graph_does_not_handle_goes_through():
 
     with pytest.raises(Stop):
         capture.optimize(backend)(make_caught())(torch.tensor([0]))
+
+
+def test_a_graph_that_raises_alone_is_told_of():
+    def backend(graph, inputs):
+        def broken(*tensors):
+            raise ValueError("a kernel of ours")
+
+        return broken
+
+    def f(x):
+        return x + 1
+
+    def g(x):
+        try:
+            return x + 1
+        except ValueError:
+            return x
+
+    x = torch.ones(2)
+    with pytest.warns(capture.CaptureWarning, match="compiled graph of `f`"):
+        assert torch.equal(capture.optimize(backend)(f)(x), x + 1)
+    assert torch.equal(capture.optimize(backend)(g)(x), x + 1)  # it might have been the program's own error

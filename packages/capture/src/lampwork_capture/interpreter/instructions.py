@@ -124,6 +124,11 @@ class DecodedCode:
         """The handler that protects an instruction."""
         return self._handler_at.get(index)
 
+    @property
+    def has_handlers(self) -> bool:
+        """Whether any of it stands in a `try` or `with`."""
+        return bool(self._handler_at)
+
     def user_line(self, index: int) -> UserLine:
         """The line of the user's program that an instruction stands for."""
         line = self.instructions[index].line

@@ -8,6 +8,7 @@ the first side effect; the original code's names and handlers are untouched in t
 from __future__ import annotations
 
 import inspect
+import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from .. import _native
 from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
 from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
+from ..errors import REPORT, CaptureWarning
 from ..graph.builder import TracedGraph
 from ..graph.late_reads import checking_late_reads
 from ..graph.rerun import RERUN, or_rerun
@@ -247,7 +249,7 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
             else:
                 _emit_call(head, compiled, traced)
             if tracer.graph.can_rerun:
-                _emit_rerun(head, tracer.code)
+                _emit_rerun(head, tracer.code, must_raise=not tracer.may_catch)
             if nodes:
                 head.unpack_sequence(len(nodes))
                 for name in outputs.values():
@@ -298,31 +300,41 @@ def run_eagerly(
     reference: weakref.ref[CodeType],
     variables: dict[str, Any],
     closure: tuple[CellType, ...],
+    must_raise: bool,
     positional: tuple[Any, ...],
     rest: tuple[Any, ...],
     named: dict[str, Any],
     more: dict[str, Any],
 ) -> Any:
     """Call the original code with capture off. It is alive: a call of it is running. What was emitted does not hold it,
-    since an entry of its cache would then keep it."""
+    since an entry of its cache would then keep it.
+
+    `must_raise`: the compiled graph raised, which the program handles nowhere; if it raises nothing, the graph is at
+    fault, and a CaptureWarning says so.
+    """
     code = reference()
     assert code is not None
     function = FunctionType(code, variables, code.co_name, None, closure or None)
-    return _native.call_disabled(function, *positional, *rest, **named, **more)
+    result = _native.call_disabled(function, *positional, *rest, **named, **more)
+    if must_raise:
+        place = f"`{code.co_name}`, {code.co_filename}:{code.co_firstlineno}"
+        message = f"The compiled graph of {place} raised where plain Python does not; the call ran eagerly. {REPORT}"
+        warnings.warn(message, CaptureWarning, stacklevel=2)
+    return result
 
 
 def code_of_eager(code: CodeType) -> CodeType:
     """Replacement code that runs the original, and all that it calls, as plain Python."""
     editable = disassemble(code)
     emitter = Emitter((), code.co_freevars, code.co_varnames)
-    _emit_eager_call(emitter, code)
+    _emit_eager_call(emitter, code, must_raise=False)
     emitter.return_value()
     editable.cellvars = []
     editable.instructions = [*prologue([], list(code.co_freevars)), *emitter.instructions]
     return finish(editable)
 
 
-def _emit_rerun(emitter: Emitter, code: CodeType) -> None:
+def _emit_rerun(emitter: Emitter, code: CodeType, *, must_raise: bool) -> None:
     """Behind the call of the graph: if it raised, run the frame from its start as plain Python."""
     ran = emitter.label()
     emitter.copy(1)
@@ -330,12 +342,12 @@ def _emit_rerun(emitter: Emitter, code: CodeType) -> None:
     emitter.emit("IS_OP", 0)
     emitter.pop_jump_if_false(ran)
     emitter.pop()
-    _emit_eager_call(emitter, code)
+    _emit_eager_call(emitter, code, must_raise=must_raise)
     emitter.return_value()
     emitter.place(ran)
 
 
-def _emit_eager_call(emitter: Emitter, code: CodeType) -> None:
+def _emit_eager_call(emitter: Emitter, code: CodeType, *, must_raise: bool) -> None:
     """Call the original with the frame's arguments, and all that it calls as plain Python."""
     names = list(code.co_varnames)
     keyword_only = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
@@ -347,6 +359,7 @@ def _emit_eager_call(emitter: Emitter, code: CodeType) -> None:
     for name in code.co_freevars:
         emitter.load_closure(name)
     emitter.build_tuple(len(code.co_freevars))
+    emitter.load_constant(must_raise)
     for name in names[: code.co_argcount]:
         emitter.load_local(name)
     emitter.build_tuple(code.co_argcount)
@@ -362,7 +375,7 @@ def _emit_eager_call(emitter: Emitter, code: CodeType) -> None:
         emitter.load_local(stars.pop(0))
     else:
         emitter.build_dict(0)
-    emitter.call(7)
+    emitter.call(8)
 
 
 def finish(editable: EditableCode, extra_arguments: Sequence[str] = ()) -> CodeType:

@@ -108,6 +108,7 @@ class FrameTracer:
         root_scope = GlobalScope(global_values, None, is_root=True)
         self._scopes[id(global_values)] = root_scope
         self.root = SymbolicFrame(self, code, root_scope, None, None)
+        self.may_catch = self.root.decoded.has_handlers  # whether an exception may be handled in what is traced
         if stop is not None and stop.serial == 0:
             self.root.stop_at = stop.index
         self.frame = self.root
@@ -349,6 +350,7 @@ class FrameTracer:
         is_plain, caller.callee = caller.callee is function, None
         self._entered += 1
         frame = SymbolicFrame(self, code, function.scope(self), caller, function, self._entered)
+        self.may_catch |= frame.decoded.has_handlers
         frame.is_plain = is_plain and not code.co_flags & GENERATOR and not looks_at_its_frame(code)
         if self._stop is not None and self._stop.serial == frame.serial:
             frame.stop_at = self._stop.index
