@@ -43,6 +43,14 @@ class Pairs:
         back = self.mirrored.setdefault(right, left)
         assert known == right and back == left, f"{path}: aliasing"
 
+    def members(self, want: Any, got: Any, path: str) -> None:
+        """Elements of sets: tensors are equal by identity only, so they are paired by what they hold."""
+        both = [sorted((item for item in items if isinstance(item, torch.Tensor)), key=str) for items in (want, got)]
+        rest = [{item for item in items if not isinstance(item, torch.Tensor)} for items in (want, got)]
+        assert rest[0] == rest[1] and len(both[0]) == len(both[1]), f"{path}: {want!r} is not {got!r}"
+        for left, right in zip(*both):
+            self.same(left, right, f"{path} of a set")
+
     def same(self, want: Any, got: Any, path: str) -> None:
         kind = type(want)
         assert kind.__qualname__ == type(got).__qualname__, f"{path}: {want!r} is not {got!r}"
@@ -70,7 +78,7 @@ class Pairs:
             for index, (left, right) in enumerate(zip(want, got)):
                 self.same(left, right, f"{path}[{index}]")
         elif isinstance(want, (set, frozenset)):
-            assert want == got, f"{path}: {want!r} is not {got!r}"
+            self.members(want, got, path)
         elif isinstance(want, dict):
             assert list(want) == list(got), f"{path}: keys {list(want)} {list(got)}"
             for key in want:
