@@ -58,7 +58,7 @@ make_room(lw_guard_tree *tree)
     lw_drop_stamps(tree, tree->n_sets - 1);
 }
 
-/* After a full walk that succeeded. `blame`: of the stamp that differed before it, or -1. */
+/* After a full walk that succeeded. */
 static void
 record_stamps(lw_guard_tree *tree, const lw_scope *scope)
 {

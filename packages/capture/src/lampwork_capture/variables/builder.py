@@ -240,7 +240,6 @@ def _known_callable(tracer: Tracer, obj: Any, source: Source | None) -> Value | 
         return BuiltinValue(obj, source)
     if is_graph_function(obj):
         return TorchFunctionValue(obj, source)
-    cls = type(obj)
     if issubclass(cls, CustomOpDef):  # its call is that of its operator
         operator: Any = obj._opoverload
         return TorchFunctionValue(operator)
