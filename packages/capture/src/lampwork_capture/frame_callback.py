@@ -106,7 +106,7 @@ class FrameCallback:
             self._give_up(code, entries, missed)
             return _native.SKIP
         attempt = Attempt()
-        line = UserLine(code.co_filename, code.co_firstlineno, qualified_name(code))
+        line = _first_line(code)
         try:
             varying = self.cache.varying.of(code)
             compile_graph = partial(self.compile_graph, view, attempt)
@@ -225,7 +225,7 @@ class FrameCallback:
 
     def _refuse(self, code: CodeType, cause: str) -> None:
         """A frame that runs as plain Python, with all that it calls. Raises GraphBreakError under fullgraph."""
-        line = UserLine(code.co_filename, code.co_firstlineno, qualified_name(code))
+        line = _first_line(code)
         record = BreakRecord(BreakId.FRAME_NOT_MODELLED, cause, BreakId.FRAME_NOT_MODELLED.hint, line)
         if self.config.fullgraph:
             raise GraphBreakError(record)
@@ -233,7 +233,7 @@ class FrameCallback:
 
     def _give_up(self, code: CodeType, entries: tuple[Any, ...], missed: Recompilation | None) -> None:
         """The limit is reached: the code object runs as plain Python from now on, and the user learns why."""
-        line = UserLine(code.co_filename, code.co_firstlineno, qualified_name(code))
+        line = _first_line(code)
         guard, count = (None, 0) if missed is None else missed.commonest
         cause = f"`{qualified_name(code)}` was captured {len(entries)} times"
         hint = BreakId.RECOMPILE_LIMIT.hint
@@ -258,6 +258,10 @@ class FrameCallback:
         if key not in self._warned:
             self._warned.add(key)
             warnings.warn(f"{message}\n  `{qualified_name(code)}` runs eagerly.", CaptureWarning, stacklevel=2)
+
+
+def _first_line(code: CodeType) -> UserLine:
+    return UserLine(code.co_filename, code.co_firstlineno, qualified_name(code))
 
 
 def _without_examples(traced: TracedGraph | None) -> TracedGraph | None:
