@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import traceback
+import weakref
 
 import lampwork_capture
+import pytest
 import torch
 from lampwork_capture import graph_break
 
@@ -157,3 +159,32 @@ def test_conversion_has_a_recursion_budget_of_its_own():
 
     optimized = lampwork_capture.optimize("eager")(deep)
     assert call(deep) == call(optimized) == call(optimized)
+
+
+class Owner:
+    """An object of which a weak reference can tell whether it is alive."""
+
+
+def _alive_after_del(x, one, other):
+    known = weakref.ref(one), weakref.ref(other)
+    print("first", end="")
+    x = x + 1
+    del one
+    print("second", end="")
+    alive = [reference() is not None for reference in known]
+    del other
+    print("third", end="")
+    return x * 2, alive, [reference() is not None for reference in known]
+
+
+def _middle(x):
+    return _alive_after_del(x + 1, Owner(), Owner())
+
+
+@pytest.mark.parametrize("outermost", [_middle, lambda x: _middle(x * 3)], ids=["one caller", "two callers"])
+def test_a_resumed_callee_alone_holds_its_arguments(outermost):
+    """What an inlined frame deletes behind a break is gone, however often its callers were resumed."""
+    expected, results = both(outermost, torch.ones(2))
+    for plain, result in zip(expected, results):
+        assert result[1:] == plain[1:] == ([False, True], [False, False])
+        assert torch.equal(result[0], plain[0])

@@ -613,6 +613,18 @@ native_set_callback(PyObject *module, PyObject *args)
 }
 
 static PyObject *
+native_call_unfinished(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    if (n != 2 || !PyTuple_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "call_unfinished needs a function and a tuple of arguments");
+        return NULL;
+    }
+    PyObject *tail = lw_tail_of_tuple(args[0], args[1]);
+    return tail == NULL ? NULL : finish_tail_calls(&this_thread, tail);
+}
+
+static PyObject *
 native_get_callback(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -641,6 +653,8 @@ static PyMethodDef hook_methods[] = {
      "set_callback(callback | None[, owner]) -> previous: what this thread does with frames that have no entry"},
     {"set_peer", lw_set_peer, METH_O,
      "set_peer(setter | None): setter(callback) sets another capture's callback in this thread and returns the last one"},
+    {"call_unfinished", (PyCFunction)(void (*)(void))native_call_unfinished, METH_FASTCALL,
+     "call_unfinished(function, arguments): go on with the frame of an inlined call; it takes the arguments over"},
     {"get_callback", native_get_callback, METH_NOARGS, "the callback of this thread, or None"},
     {"get_owner", native_get_owner, METH_NOARGS, "whose entries this thread uses, or None"},
     {"is_installed", native_is_installed, METH_NOARGS, "whether the interpreter evaluates frames through the hook now"},

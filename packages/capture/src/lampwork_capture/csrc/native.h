@@ -111,6 +111,8 @@ typedef struct {
 
 extern PyTypeObject lw_tail_type;
 int lw_tail_setup(PyObject *module);
+/* A tail call of function(*arguments), into which the arguments are moved where only the caller holds the tuple. */
+PyObject *lw_tail_of_tuple(PyObject *function, PyObject *arguments);
 PyObject *lw_tail_run(lw_tail_call *tail);
 void lw_tail_release(lw_tail_call *tail); /* drop the arguments: the called frame has its own */
 

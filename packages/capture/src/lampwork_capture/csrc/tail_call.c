@@ -3,6 +3,8 @@
  * The hook makes the call after the replacement's own frame is gone. So a frame that resumes after a graph break is, to
  * whoever looks at the stack (tracebacks, warnings, recursion limits, sys._getframe), one frame as in eager. Invariant:
  * a TailCall never leaves the hook: only replacement code makes one, and only the hook runs replacement code.
+ *
+ * It does not hold the arguments once the called frame has begun: what that frame deletes is gone, as in eager.
  */
 #include "native.h"
 
@@ -20,6 +22,27 @@ tail_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf, PyObject *
     }
     for (Py_ssize_t i = 0; i < n; i++) {
         tail->items[i] = Py_NewRef(args[i]);
+    }
+    PyObject_GC_Track(tail);
+    return (PyObject *)tail;
+}
+
+PyObject *
+lw_tail_of_tuple(PyObject *function, PyObject *arguments)
+{
+    Py_ssize_t n = PyTuple_GET_SIZE(arguments);
+    lw_tail_call *tail = PyObject_GC_NewVar(lw_tail_call, &lw_tail_type, n + 1);
+    if (tail == NULL) {
+        return NULL;
+    }
+    bool only_ours = Py_REFCNT(arguments) == 1;
+    tail->items[0] = Py_NewRef(function);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(arguments, i);
+        tail->items[i + 1] = only_ours ? item : Py_NewRef(item);
+        if (only_ours) {
+            PyTuple_SET_ITEM(arguments, i, Py_NewRef(Py_None));
+        }
     }
     PyObject_GC_Track(tail);
     return (PyObject *)tail;

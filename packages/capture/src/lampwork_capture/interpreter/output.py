@@ -158,8 +158,8 @@ def emit_state(
         else:
             emitter.load_value(value)
     if continuations:
-        emitter.begin_call()
-        _load_continuations(emitter, continuations, is_callee=True)
+        emitter.begin_call(_native.call_unfinished)
+        _load_continuations(emitter, continuations)
     moved = {n: v for n, v in state.local_values.items() if not is_in_place(n, v)}
     for value in moved.values():
         emitter.load_value(value)
@@ -172,7 +172,7 @@ def emit_state(
         emitter.emit("DELETE_FAST", name)
 
 
-def _load_continuations(emitter: ValueEmitter, continuations: Sequence[Continuation], *, is_callee: bool) -> None:
+def _load_continuations(emitter: ValueEmitter, continuations: Sequence[Continuation]) -> None:
     """Push the function of the first and the tuple of its arguments, of which the last two are those of the next."""
     first, *rest = continuations
     if first.scope.is_root:
@@ -190,12 +190,10 @@ def _load_continuations(emitter: ValueEmitter, continuations: Sequence[Continuat
             emitter.load_value(cell)
         emitter.build_tuple(len(first.closure))
         emitter.call(5)
-    if is_callee:
-        emitter.callable_ready()
     for value in first.arguments:
         emitter.load_value(value)
     if rest:
-        _load_continuations(emitter, rest, is_callee=False)
+        _load_continuations(emitter, rest)
     emitter.build_tuple(len(first.arguments) + (2 if rest else 0))
 
 

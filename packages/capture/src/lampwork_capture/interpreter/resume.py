@@ -28,7 +28,7 @@ from ..bytecode.reachability import drop_unreachable
 from ..bytecode.version import (
     PY313,
     PYTHON,
-    call_with_tuple,
+    call_sequence,
     load_attribute,
     make_cells,
     push_null,
@@ -100,7 +100,7 @@ def _enter_blocks(body: BodyCopy, entry: Exit, taken: Emitter) -> list[CodeItem]
     if not blocks:
         return []
     emitter = body.emitter()
-    nulls = [*entry.stack, *([False, False] if entry.calls else [])]
+    nulls = [*entry.stack, *([False] * 3 if entry.calls else [])]
     lowest = blocks[0].depth
     above: list[Callable[[], None]] = []
     for null in reversed(nulls[lowest:]):
@@ -209,12 +209,13 @@ def _call_continuation(body: BodyCopy, entry: Exit, resume: CodeType, taken: Emi
 
 
 def _replace_call(body: BodyCopy, start: int, after: Sequence[CodeItem] = ()) -> None:
-    """Put a call of a function with a tuple of arguments in place of the call that begins at `start`; then `after`."""
+    """Put that of `call_unfinished`, whose arguments are on the stack, in place of the call at `start`; then `after`."""
     last = last_of_call(decode(body.code), start)
     for index in range(start, last):
         body.put_instead(index, [])
-    call = call_with_tuple()
-    body.put_instead(last, [Instr(call.name, call.arg, location=body.instruction(last).location), *after])
+    location = body.instruction(last).location
+    call = [Instr(item.name, item.arg, location=location) for item in call_sequence(2, ())]
+    body.put_instead(last, [*call, *after])
 
 
 def last_of_call(decoded: DecodedCode, start: int) -> int:
@@ -309,10 +310,7 @@ def _entered_code(body: BodyCopy, entry: Exit, start: Label, taken: Emitter, *, 
     push_with_blocks(emitter, pushes, decode(code).blocks_at(entry.index), body.handler_label)
     if entry.calls:
         arguments += [_NEXT, _NEXT_ARGUMENTS]
-        emitter.begin_call()
-        emitter.emit("LOAD_FAST", _NEXT)
-        emitter.callable_ready()
-        emitter.emit("LOAD_FAST", _NEXT_ARGUMENTS)
-        emitter.emit("DELETE_FAST", _NEXT)
-        emitter.emit("DELETE_FAST", _NEXT_ARGUMENTS)
+        emitter.begin_call(_native.call_unfinished)
+        _push_held(emitter, _NEXT)
+        _push_held(emitter, _NEXT_ARGUMENTS)
     return function_code(body, arguments, [*emitter.instructions, *body.ready], start)

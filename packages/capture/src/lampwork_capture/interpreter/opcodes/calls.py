@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ... import _native
 from ...bytecode.version import PY311, qualified_name
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import Value
@@ -105,6 +106,8 @@ def call_value(frame: SymbolicFrame, function: Value, args: list[Value], kwargs:
     """Call a value from a frame: the few callables that look at their caller's frame are told about it."""
     if not args and not kwargs and function.is_constant() and function.as_constant() is super:
         args = list(zero_argument_super(frame))
+    if len(args) == 2 and function.is_constant() and function.as_constant() is _native.call_unfinished:
+        function, args = args[0], args[1].unpack(frame.tracer)
     frame.callee = function
     try:
         return function.call(frame.tracer, args, kwargs)
