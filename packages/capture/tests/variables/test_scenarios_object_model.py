@@ -6,7 +6,9 @@ from __future__ import annotations
 import functools
 import gc
 import sys
+import types
 import typing
+import weakref
 
 import lampwork_capture
 import pytest
@@ -613,6 +615,121 @@ def a_new_class_is_not_made_while_tracing(run):
 
     run(f, t())
     run.see(made)
+
+
+@split
+def what_is_overwritten_ends_at_once(run):
+    log = []
+
+    class Loud(int):
+        def __del__(self):
+            log.append("gone")
+
+    def of_dict(x, d):
+        d[1] = None
+        log.append("stored")
+        return x + len(log)
+
+    def of_list(x, items):
+        items[0] = None
+        log.append("stored")
+        del items[1]
+        log.append("deleted")
+        return x + len(log)
+
+    def of_attribute(x, holder):
+        holder.value = None
+        log.append("stored")
+        return x + len(log)
+
+    class Holder:
+        pass
+
+    run(of_dict, t(), {1: Loud(5)})
+    run(of_list, t(), [Loud(5), Loud(6)])
+    holder = Holder()
+    holder.value = Loud(7)
+    run(of_attribute, t(), holder)
+    run.see(log)
+
+
+@split
+def a_sort_sees_changes_that_leave_the_list_empty(run):
+    def f(x):
+        items = [2, 1]
+
+        def order(one, other):
+            items.append(3)
+            x.add_(1)
+            items.pop()
+            return one - other
+
+        try:
+            items.sort(key=functools.cmp_to_key(order))
+        except ValueError as error:
+            return x + 1, str(error)
+        return x, items
+
+    run(f, t())
+
+
+@split
+def a_new_that_was_put_back_still_refuses_arguments(run):
+    class Base:
+        def __new__(cls, *args):
+            raise AssertionError
+
+    class Derived(Base):
+        __new__ = object.__new__
+
+        def __init__(self, value):
+            self.value = value
+
+    def f(x):
+        return x + Derived(3).value
+
+    run(f, t())
+    del Derived.__new__
+    run(f, t())
+    del Base.__new__
+    run(f, t())
+
+
+@split
+def a_module_subclass_is_not_asked_for_its_class(run):
+    log = []
+
+    class Module(types.ModuleType):
+        def __getattribute__(self, name):
+            log.append(name)
+            return super().__getattribute__(name)
+
+    def f(x):
+        module = Module("m")
+        module.size = 2
+        y = x + module.size
+        del module.size
+        return y
+
+    run(f, t())
+    run.see(log)
+
+
+@split
+def a_local_that_nothing_reads_any_more_lives_until_the_frame_ends(run):
+    class Thing:
+        def method(self):
+            return 4
+
+    def f(x):
+        thing = Thing()
+        method = weakref.WeakMethod(thing.method)
+        y = x + 1
+        same = method().__func__ is thing.method.__func__
+        y = y * 2
+        return y, same, method() is None
+
+    run(f, t())
 
 
 @split

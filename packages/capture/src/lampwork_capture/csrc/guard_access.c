@@ -430,7 +430,17 @@ native_instance_dict(PyObject *module, PyObject *object)
     return Py_NewRef(dict != NULL ? dict : Py_None);
 }
 
+/* A `__new__` that was set and deleted again leaves its mark here, and nowhere else. */
+static PyObject *
+native_is_made_by_object(PyObject *module, PyObject *class)
+{
+    (void)module;
+    return PyBool_FromLong(PyType_Check(class) && ((PyTypeObject *)class)->tp_new == PyBaseObject_Type.tp_new);
+}
+
 static PyMethodDef access_methods[] = {
+    {"is_made_by_object", native_is_made_by_object, METH_O,
+     "is_made_by_object(cls): whether the interpreter makes its instances by `object.__new__`, with no look-up"},
     {"instance_dict", native_instance_dict, METH_O,
      "instance_dict(object): the dictionary that holds its attributes; None where there is none yet"},
     {"set_module_getattr", native_set_module_getattr, METH_O,

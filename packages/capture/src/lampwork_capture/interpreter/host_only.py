@@ -99,11 +99,12 @@ class _Reach:
         if cls in _CONTAINERS:
             return self._container(obj)
         if issubclass(cls, ModuleType):
-            return _is_of(obj.__name__, _LIBRARIES)
+            reads_plainly = cls.__getattribute__ is ModuleType.__getattribute__  # else it runs the program
+            return reads_plainly and _is_of(obj.__name__, _LIBRARIES)
         if issubclass(cls, FunctionType):
             return _is_of(obj.__module__, _LIBRARIES) or self._function(obj)
         if issubclass(cls, type):
-            return _is_of(obj.__module__, _LIBRARIES)
+            return cls.__getattribute__ is type.__getattribute__ and _is_of(obj.__module__, _LIBRARIES)
         if issubclass(cls, (BuiltinFunctionType, MethodType)):
             return self.object(obj.__self__) if obj.__self__ is not None else _is_of(obj.__module__, _LIBRARIES)
         return cls in (range, slice) or _is_of(cls.__module__, _PLAIN_CLASSES)

@@ -104,7 +104,7 @@ def state_at_break(frame: SymbolicFrame, live: frozenset[str], given: Collection
                 deleted.append(name)
         elif name in given and (isinstance(value, Unread) or is_in_place(name, value)):
             in_place.append(name)
-        elif name in live or is_held(value):
+        elif name in live or is_held(value) or (name in given and value.source is not None):
             local_values[name] = value
         elif name in given:
             deleted.append(name)

@@ -209,7 +209,7 @@ def _call_continuation(body: BodyCopy, entry: Exit, resume: CodeType, taken: Emi
 
 
 def _replace_call(body: BodyCopy, start: int, after: Sequence[CodeItem] = ()) -> None:
-    """Put that of `call_unfinished`, whose arguments are on the stack, in place of the call at `start`; then `after`."""
+    """Put `call_unfinished`, whose arguments are on the stack, in place of the call that begins at `start`."""
     last = last_of_call(decode(body.code), start)
     for index in range(start, last):
         body.put_instead(index, [])

@@ -195,7 +195,7 @@ class FrameTracer:
         if len(self.guards) > _MOST_GUARDS and not self.graph.has_operations and not self._is_patient:
             cause = f"more than {_MOST_GUARDS} guards on what is looked at, and no tensor work"
             raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause, is_of_root=True)
-        if self.graph.runs_later and isinstance(obj, _READ_LATER) and not self.policy.is_torch(self.frame.code):
+        if self.graph.runs_later and issubclass(type(obj), _READ_LATER) and not self.policy.is_torch(self.frame.code):
             self._read_later(obj, source)
         return builder.wrap(self, obj, source)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from .. import _native
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import LengthIs
 from ..source import ItemSource, Source, TypeSource
@@ -44,6 +45,9 @@ def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], k
             return made
     else:
         base = payload_base(cls)
+        if base is None and (args or kwargs) and not _native.is_made_by_object(cls):
+            cause = f"{class_value.describe()} had a `__new__` of its own, for which its arguments are refused"
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
         if base in (tuple, frozenset) and (kwargs or len(args) > 1) and not is_overridden(cls, "__init__"):
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"{class_value.describe()} does not take these arguments")
         made = bare_object(tracer, class_value, args)

@@ -21,6 +21,7 @@ from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource
 from . import operators
 from .base import Tracer, Value
 from .constant import is_literal, snapshot
+from .finalizer import check_dropped
 from .iterator import End, StepIterator, make_tuple
 from .keys import check_rebuilt
 from .lazy import LazyValue
@@ -239,6 +240,8 @@ class DictValue(BuiltinObject):
         self, tracer: Tracer, entries: dict[Hashable, tuple[Value, Value]], symbol: Hashable, key: Value, item: Value
     ) -> None:
         known = entries.get(symbol)
+        if known is not None:
+            check_dropped(known[1], self)
         entries[symbol] = (key if known is None else known[0], item)
         self.shape_changes += known is None
         self.changed(tracer)
@@ -249,6 +252,7 @@ class DictValue(BuiltinObject):
     def _remove(self, tracer: Tracer, symbol: Hashable, key: Value) -> None:
         if symbol not in self.entries(tracer):
             tracer.raise_observed(KeyError, key)
+        check_dropped(self.entries(tracer)[symbol][1], self)
         del self.entries(tracer)[symbol]
         self.reshaped(tracer, [symbol])
 
@@ -362,6 +366,8 @@ class DictValue(BuiltinObject):
     def m_clear(self, tracer: Tracer) -> Value:
         entries = self.entries(tracer)
         symbols = list(entries)
+        for _, value in entries.values():
+            check_dropped(value, self)
         entries.clear()
         self.is_cleared = True
         self.reshaped(tracer, symbols)

@@ -16,6 +16,7 @@ from ..source import ItemSource, Source
 from . import operators
 from .base import Tracer, Value
 from .constant import fold, is_known, snapshot
+from .finalizer import check_dropped
 from .lazy import LazyValue
 from .registry import wraps_type
 from .sequence import SequenceValue
@@ -74,6 +75,7 @@ class ListValue(SequenceValue):
         index = self._index(tracer, key)
         if not -len(self.items) <= index < len(self.items):
             tracer.raise_observed(IndexError, "list assignment index out of range")
+        check_dropped(self.items[index], self)
         self.items[index] = item
         self.changed(tracer)
 
@@ -90,11 +92,14 @@ class ListValue(SequenceValue):
 
     def delete_item(self, tracer: Tracer, key: Value) -> None:
         if key.python_type() is slice:
+            for item in fold(tracer, self.items.__getitem__, snapshot(key)):
+                check_dropped(item, self)
             fold(tracer, self.items.__delitem__, snapshot(key))
         else:
             index = self._index(tracer, key)
             if not -len(self.items) <= index < len(self.items):
                 tracer.raise_observed(IndexError, "list assignment index out of range")
+            check_dropped(self.items[index], self)
             del self.items[index]
         self.changed(tracer)
 
@@ -131,6 +136,7 @@ class ListValue(SequenceValue):
             tracer.raise_observed(IndexError, "pop from empty list")
         if not -len(self.items) <= where < len(self.items):
             tracer.raise_observed(IndexError, "pop index out of range")
+        check_dropped(self.items[where], self)
         item = self.items.pop(where).realize()
         self.changed(tracer)
         return item
@@ -138,12 +144,15 @@ class ListValue(SequenceValue):
     def m_remove(self, tracer: Tracer, item: Value) -> Value:
         for index in range(len(self.items)):
             if operators.equal(tracer, self.at(index), item):
+                check_dropped(self.items[index], self)
                 del self.items[index]
                 self.changed(tracer)
                 return tracer.constant(None)
         return tracer.raise_observed(ValueError, "list.remove(x): x not in list")
 
     def m_clear(self, tracer: Tracer) -> Value:
+        for item in self.items:
+            check_dropped(item, self)
         self.items.clear()
         self.changed(tracer)
         return tracer.constant(None)
@@ -198,6 +207,12 @@ class ListValue(SequenceValue):
 
 def emit_assign_all(emitter: ValueEmitter, target: Value, items: Sequence[Value]) -> None:
     """Emit `target[:] = items`, past an overridden `__setitem__`."""
+    if not items:
+        emitter.begin_call(_make_empty)
+        emitter.load_value(target)
+        emitter.call(1)
+        emitter.pop()
+        return
     emitter.begin_call(list.__setitem__)
     emitter.load_value(target)
     emitter.load_constant(slice(None))
@@ -206,6 +221,12 @@ def emit_assign_all(emitter: ValueEmitter, target: Value, items: Sequence[Value]
     emitter.build_list(len(items))
     emitter.call(3)
     emitter.pop()
+
+
+def _make_empty(target: list[Any]) -> None:
+    """Clear a list by a change that is seen also where it is empty: by a `sort` that is under way."""
+    list.append(target, None)
+    list.clear(target)
 
 
 class _SortKey:

@@ -34,6 +34,7 @@ from ..source import AttributeSource, ItemSource, Source, TypeSource
 from . import operators
 from .base import ObservedException, Tracer, Value
 from .dict import DictValue
+from .finalizer import check_attribute_dropped
 from .function import MethodValue
 from .instance_dict import InstanceDictValue
 from .iterator import ComputedIterator, step
@@ -375,6 +376,7 @@ class ObjectValue(Value):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if not is_slot:
             self._check_dict(tracer, name, raw)
+            check_attribute_dropped(self, name)
         tracer.side_effects.store_attribute(self, name, value, raw=self.is_hooked(tracer))
 
     def _check_dict(self, tracer: Tracer, name: str, raw: Any) -> None:
@@ -426,6 +428,7 @@ class ObjectValue(Value):
             present, words = self._from_slot(tracer, name, raw), raw.__name__
         else:
             self._check_dict(tracer, name, raw)
+            check_attribute_dropped(self, name)
             present = self.instance_attribute(tracer, name, in_class=raw is not MISSING)
             words = words_for_nothing_deleted(self.cls, name)
         if present is None:

@@ -5,8 +5,6 @@ Invariant: a local of the root frame is wrapped, and thereby guarded, at its fir
 
 from __future__ import annotations
 
-import weakref
-from types import FunctionType
 from typing import TYPE_CHECKING, NoReturn
 
 from ...bytecode.emitter import OWN_PREFIX
@@ -14,6 +12,7 @@ from ...bytecode.version import PY311
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import Value
 from ...variables.cell import CellValue
+from ...variables.finalizer import tells_its_end
 from ...variables.function import SourcedFunctionValue
 from ...variables.generator import GeneratorValue, drop
 from ...variables.opaque import OpaqueValue
@@ -102,10 +101,7 @@ def _may_end_visibly(value: Value) -> bool:
     """Whether the frame may be all that keeps an object alive whose end runs something: a finalizer, a callback."""
     if isinstance(value, SourcedFunctionValue):
         return is_held(value)
-    obj = value.obj if isinstance(value, (Unread, ObjectValue, OpaqueValue)) else None
-    if obj is None or not is_held(value):
-        return False
-    return isinstance(obj, FunctionType) or hasattr(type(obj), "__del__") or weakref.getweakrefcount(obj) > 0
+    return isinstance(value, (Unread, ObjectValue, OpaqueValue)) and is_held(value) and tells_its_end(value)
 
 
 def _cell(frame: SymbolicFrame, slot: int) -> CellValue:
