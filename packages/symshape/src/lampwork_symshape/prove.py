@@ -51,9 +51,9 @@ class Bounded:
 
 
 class Facts:
-    """Conditions known to hold, prepared for many questions. Immutable; `with_fact` gives a larger one."""
+    """Conditions known to hold, prepared for many questions. Immutable; `with_facts` gives a larger one."""
 
-    __slots__ = ("_by_term", "_strongest", "conditions", "equal")
+    __slots__ = ("_by_term", "_strongest", "_unequal", "conditions", "equal")
 
     conditions: dict[BoolExpr, None]
     """The facts, conjunctions split, in order."""
@@ -65,17 +65,20 @@ class Facts:
         self.equal = {}
         self._by_term: dict[IntExpr, tuple[tuple[Bounded, int], ...]] = {}
         self._strongest: dict[tuple[tuple[IntExpr, int], ...], int] = {}
+        self._unequal: set[Bounded] = set()  # sums that are not zero, in both signs
         for condition in conditions:
             self._add(condition)
 
-    def with_fact(self, condition: BoolExpr) -> Facts:
-        """These facts and one more."""
+    def with_facts(self, conditions: Iterable[BoolExpr]) -> Facts:
+        """These facts and more."""
         larger = Facts()
         larger.conditions = dict(self.conditions)
         larger.equal = dict(self.equal)
         larger._by_term = dict(self._by_term)
         larger._strongest = dict(self._strongest)
-        larger._add(condition)
+        larger._unequal = set(self._unequal)
+        for condition in conditions:
+            larger._add(condition)
         return larger
 
     def replaced(self, expr: E) -> E:
@@ -102,22 +105,25 @@ class Facts:
             self._note(_bounded(condition.difference, 1))
             self._note(_bounded(condition.difference, -1))
             _note_equality(condition.difference, self.equal)
-        elif condition.kind is not Kind.NE:
+        elif condition.kind is Kind.NE:
+            self._note_unequal(condition.difference)
+        else:
             self._note(_bounded(excess(condition), 1))
-        # x <= y and x != y is x < y, in whichever order they came
-        for other in self.conditions:
-            if other.kind is Kind.NE and not other.free_symbols.isdisjoint(condition.free_symbols):
-                difference = cast(Relation, other).difference
-                for sign in (1, -1):
-                    bound = _bounded(difference, sign)
-                    limit = scaled(difference, sign).upper
-                    if limit == 0 or self._strongest.get(bound.coefficients) == bound.constant:
-                        self._note(Bounded(bound.coefficients, bound.constant + 1))
+
+    def _note_unequal(self, difference: IntExpr) -> None:
+        for sign in (1, -1):
+            bound = _bounded(difference, sign)
+            self._unequal.add(bound)
+            limit = scaled(difference, sign).upper
+            if limit == 0 or self._strongest.get(bound.coefficients) == bound.constant:
+                self._note(Bounded(bound.coefficients, bound.constant + 1))
 
     def _note(self, bound: Bounded) -> None:
         known = self._strongest.get(bound.coefficients)
         if known is not None and known >= bound.constant:
             return
+        while bound in self._unequal:  # x <= y and x != y is x < y, in whichever order they came
+            bound = Bounded(bound.coefficients, bound.constant + 1)
         self._strongest[bound.coefficients] = bound.constant
         for term, coefficient in bound.coefficients:
             self._by_term[term] = (*self._by_term.get(term, ()), (bound, coefficient))

@@ -286,7 +286,7 @@ class ShapeEnv:
         deferred = any(s not in self._hints for s in condition.free_symbols)
         self._facts.append(Fact(condition, frame, deferred))
         before = self._known
-        self._known = before.with_fact(condition)
+        self._known = before.with_facts([condition])
         for sym, meaning in self._known.equal.items():
             if meaning.is_constant and not before.equal.get(sym, sym).is_constant:
                 self._specializations.append(Specialization(self._symbols[sym], meaning.constant_value, frame))

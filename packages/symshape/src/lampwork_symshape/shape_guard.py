@@ -15,7 +15,7 @@ from .condition import BoolExpr, ge, le
 from .expr import Symbol, symbol
 from .kind import Kind
 from .printer import PythonPrinter
-from .prove import Facts, Truth, prove
+from .prove import Facts, holds
 from .shape_env import Fact, ShapeEnv
 from .shape_symbol import UserFrame
 from .value_range import ValueRange
@@ -132,13 +132,21 @@ def shape_guards(env: ShapeEnv, sources: Mapping[Symbol, Sequence[SizeSource]]) 
 
 def _minimal(checks: Sequence[ShapeCheck]) -> tuple[ShapeCheck, ...]:
     """Drop what the others imply; equalities and later facts, which tend to be stronger, are kept first."""
-    kept = list(checks)
-    for check in sorted(checks, key=lambda c: c.condition.kind is Kind.EQ):
-        symbols = check.condition.free_symbols
-        others = [c.condition for c in kept if c is not check and not symbols.isdisjoint(c.condition.free_symbols)]
-        if prove(check.condition, others) is Truth.TRUE:
-            kept.remove(check)
-    return tuple(kept)
+    ordered = sorted(checks, key=lambda check: check.condition.kind is Kind.EQ)
+    kept = {id(check) for check in _not_implied(ordered, Facts())}
+    return tuple(check for check in checks if id(check) in kept)
+
+
+def _not_implied(checks: Sequence[ShapeCheck], others: Facts) -> list[ShapeCheck]:
+    """The checks that neither `others`, nor those of the earlier ones that are kept, nor the later ones imply.
+
+    Halved until one is left: so each is prepared as a fact about log(n) times, not once for each other check.
+    """
+    if len(checks) <= 1:
+        return [check for check in checks if not holds(check.condition, others)]
+    first, second = checks[: len(checks) // 2], checks[len(checks) // 2 :]
+    kept = _not_implied(first, others.with_facts(check.condition for check in second))
+    return kept + _not_implied(second, others.with_facts(check.condition for check in kept))
 
 
 def _binding(
@@ -154,8 +162,8 @@ def _binding(
     free = symbol(sym.name, 0 if first.quantity in (Quantity.SIZE, Quantity.OFFSET) else None, None)
     related = [c.condition for c in checks if sym in c.condition.free_symbols]
     facts = Facts([c.substitute({**unchecked, sym: free}) for c in related])
-    lower = None if sym.lower is None or prove(ge(free, sym.lower), facts) is Truth.TRUE else sym.lower
-    upper = None if sym.upper is None or prove(le(free, sym.upper), facts) is Truth.TRUE else sym.upper
+    lower = None if sym.lower is None or holds(ge(free, sym.lower), facts) else sym.lower
+    upper = None if sym.upper is None or holds(le(free, sym.upper), facts) else sym.upper
     if (lower, upper) != (sym.lower, sym.upper):
         kept_lower = free.lower if lower is None else lower
         unchecked[sym] = symbol(sym.name, kept_lower, upper)
