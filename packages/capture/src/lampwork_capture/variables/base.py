@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import Fact, UserLine
 from ..source import Source
-from .special import has_special
+from .class_lookup import has_special
 
 if TYPE_CHECKING:
     import torch.fx

@@ -29,16 +29,16 @@ from ..graph_break import BreakId, GraphBreak
 from ..source import Source, TypeSource
 from . import operators
 from .base import ObservedException, Tracer, Value
+from .class_lookup import find_in_class, has_special, is_callable, is_iterable, is_overridden
 from .constant import ConstantValue, fold, fold_call, is_known, snapshot
 from .iterator import ComputedIterator, step
 from .list import sort_values
 from .registry import handler_of, handles
 from .set import set_contents
-from .special import has_special
 from .sym_scalar import compute_number, is_symbolic
 from .tensor import TensorValue, is_users
 from .torch_function import guarded_state
-from .user_object import ObjectValue, call_slot, find_in_class, is_callable, is_overridden
+from .user_object import ObjectValue, call_slot
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -391,7 +391,7 @@ def _source_of_class(tracer: Tracer, cls: type) -> Source:
 
 @handles(callable)
 def callable_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(is_callable(_one(tracer, args, kwargs, callable)))
+    return tracer.constant(is_callable(_one(tracer, args, kwargs, callable).python_type()))
 
 
 @handles(hash)
@@ -479,7 +479,7 @@ def iter_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
             tracer.raise_observed(TypeError, "iter(v, w): v must be callable")
         return _until(args[0].realize(), args[1].realize())
     value = _one(tracer, args, kwargs, iter)
-    if not has_special(value.python_type(), "__iter__") and not has_special(value.python_type(), "__getitem__"):
+    if not is_iterable(value.python_type()):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not iterable")
     return value.iterate(tracer)
 

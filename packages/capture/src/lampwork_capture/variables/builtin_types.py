@@ -13,6 +13,7 @@ from typing import Any
 from ..graph_break import BreakId, GraphBreak
 from . import operators
 from .base import ObservedException, Tracer, Value
+from .class_lookup import MISSING, find_in_class, is_callable, is_overridden
 from .constant import ConstantIteratorValue, ConstantValue, fold, fold_call
 from .deque import DequeValue, ReversedDequeIteratorValue
 from .dict import DictValue, DictViewValue, dict_contents
@@ -32,7 +33,7 @@ from .set import convert_set, make_set
 from .sym_scalar import convert_number, is_symbolic
 from .tensor import TensorValue
 from .tuple import TupleValue
-from .user_object import MISSING, ObjectValue, find_in_class, is_callable, is_overridden
+from .user_object import ObjectValue
 
 
 @handles(list)
@@ -79,7 +80,7 @@ def make_ordered_dict(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str
 @handles(defaultdict)
 def make_default_dict(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     factory = args[0].realize() if args else None
-    if factory is not None and not is_callable(factory) and factory.python_type() is not NoneType:
+    if factory is not None and not is_callable(factory.python_type()) and factory.python_type() is not NoneType:
         tracer.raise_observed(TypeError, "first argument must be callable or None")
     made = DictValue({}, defaultdict, factory=factory)
     made.m_update(tracer, *args[1:], **kwargs)

@@ -17,6 +17,7 @@ from typing import TypeGuard
 from ..graph_break import BreakId, GraphBreak
 from .base import ObservedException, Tracer, Value
 from .builtin import BuiltinValue
+from .class_lookup import MISSING, find_in_class, is_overridden
 from .class_value import ClassValue
 from .constant import ConstantValue
 from .construction import bare_object
@@ -30,7 +31,7 @@ from .registry import handles
 from .set import SetValue, convert_set
 from .sym_scalar import SymScalarValue
 from .tuple import TupleValue
-from .user_object import MISSING, ObjectValue, SlotMethodValue, find_in_class, is_overridden
+from .user_object import ObjectValue, SlotMethodValue
 
 _PICKLING_METHODS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__new__")
 

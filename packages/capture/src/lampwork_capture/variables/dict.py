@@ -20,13 +20,13 @@ from ..guards.facts import ByIdentity, DictContains, DictKeysAre, LengthIs, Type
 from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
+from .class_lookup import has_special, is_iterable, is_overridden
 from .constant import is_literal, snapshot
 from .iterator import End, StepIterator, make_tuple
 from .keys import check_rebuilt
 from .lazy import LazyValue
 from .method import BuiltinObject
 from .registry import handles, wraps_type
-from .special import has_special, special_of
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -288,7 +288,7 @@ class DictValue(BuiltinObject):
     def update_from(self, tracer: Tracer, other: Value) -> None:
         """`self.update(other)` for a mapping or an iterable of pairs."""
         contents = dict_contents(other)
-        if isinstance(special_of(other.python_type(), "__iter__"), FunctionType):
+        if is_overridden(other.python_type(), "__iter__"):
             contents = None  # a dict that is iterated its own way is read through its `keys`
         before = 0 if contents is None else contents.shape_changes
         if contents is not None:
@@ -301,7 +301,7 @@ class DictValue(BuiltinObject):
             for index, pair in enumerate(other.unpack(tracer)):
                 kind = pair.realize().python_type()
                 what = f"dictionary update sequence element #{index}"
-                if not has_special(kind, "__iter__") and not has_special(kind, "__getitem__"):
+                if not is_iterable(kind):
                     tracer.raise_observed(TypeError, f"cannot convert {what} to a sequence")
                 parts = pair.realize().unpack(tracer)
                 if len(parts) != 2:
@@ -562,7 +562,7 @@ class DictViewValue(BuiltinObject):
             if isinstance(other, DictViewValue):
                 other = tracer.constant(set).call(tracer, [other], {})
             return mine.binary(tracer, op, other, reflected)
-        if not has_special(other.python_type(), "__iter__") and not has_special(other.python_type(), "__getitem__"):
+        if not is_iterable(other.python_type()):
             return None
         if op is operator.and_:
             longer, shorter = other, self

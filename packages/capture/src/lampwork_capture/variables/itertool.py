@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import operators
 from .base import Tracer, Value
+from .class_lookup import is_iterable
 from .constant import fold, snapshot
 from .iterator import ComputedIterator, End, FilterValue, StepIterator, make_tuple, step
 from .registry import handles
-from .special import has_special
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -29,7 +29,7 @@ Rebuild = Callable[["ValueEmitter"], None]
 def _iterator_of(tracer: Tracer, value: Value) -> Value:
     value = value.realize()
     cls = value.python_type()
-    if not has_special(cls, "__iter__") and not has_special(cls, "__getitem__"):
+    if not is_iterable(cls):
         tracer.raise_observed(TypeError, f"'{cls.__name__}' object is not iterable")
     return value.iterate(tracer)
 

@@ -15,11 +15,11 @@ from ..guards.facts import LengthIs, TypeIs
 from ..source import ItemSource, Source
 from . import operators
 from .base import Tracer, Value
+from .class_lookup import has_special
 from .constant import fold, is_known, snapshot
 from .lazy import LazyValue
 from .registry import wraps_type
 from .sequence import SequenceValue
-from .special import has_special
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter

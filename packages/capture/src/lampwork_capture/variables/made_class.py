@@ -22,15 +22,15 @@ from ..source import Source
 from .base import Tracer, Value
 from .builtin import BuiltinValue, class_of
 from .cell import CellValue
+from .class_lookup import MISSING, find_in_class, has_special
 from .class_value import ClassValue
 from .constant import is_literal, snapshot
 from .descriptor import DescriptorValue
 from .dict import DictValue
 from .function import FunctionValue, MadeFunctionValue
 from .registry import handles
-from .special import has_special
 from .tuple import TupleValue
-from .user_object import MISSING, ObjectValue, bind, find_in_class
+from .user_object import ObjectValue, bind
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
 from .builtin import BuiltinValue
+from .class_lookup import MISSING, find_in_class, has_special, is_overridden
 from .class_value import ClassMethodValue, ClassValue
 from .construction import bare_object
 from .registry import CallHandler, handles
-from .special import has_special
-from .user_object import MISSING, ObjectValue, SlotMethodValue, bind, find_in_class, is_overridden, payload_base
+from .user_object import ObjectValue, SlotMethodValue, bind, payload_base
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter

@@ -33,6 +33,16 @@ from ..interpreter.side_effects import DELETED, Deleted, emit_attribute_write
 from ..source import AttributeSource, ItemSource, Source, TypeSource
 from . import operators
 from .base import ObservedException, Tracer, Value
+from .class_lookup import (
+    MISSING,
+    find_in_class,
+    has_plain_names,
+    has_special,
+    is_immutable,
+    is_iterable,
+    is_overridden,
+    is_plain_dict_getter,
+)
 from .dict import DictValue
 from .function import MethodValue
 from .instance_dict import InstanceDictValue
@@ -41,58 +51,17 @@ from .keys import IdentityKey, TracedKey
 from .list import ListValue
 from .method import missing_attribute
 from .set import SetValue
-from .special import has_plain_names, has_special
 from .tuple import TupleValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
     from .class_value import ClassValue
 
-MISSING: Any = object()
 _OLD_PROTOCOL: Any = type("OldProtocol", (), {"__getitem__": list.__getitem__})()
 _OLD_ITERATOR: type = type(iter(_OLD_PROTOCOL))
 _SLOT_TYPES = (WrapperDescriptorType, MethodDescriptorType)
 _TUPLE_GETTER: type = type(vars(collections)["_tuplegetter"](0, ""))
 _PAYLOAD_BASES: tuple[type, ...] = (dict, list, tuple, set, frozenset)
-
-
-_FIXED_KINDS = frozenset({FunctionType, property, classmethod, staticmethod, int, str, float, bool, tuple, list, dict})
-_IMMUTABLE_OR_STATIC = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
-
-
-def is_fixed(cls: type) -> bool:
-    """Whether Python code cannot add methods to a class."""
-    return bool(cls.__flags__ & _IMMUTABLE_OR_STATIC) or not cls.__flags__ & 1 << 9
-
-
-def find_in_class(cls: type, name: str) -> tuple[Any, type]:
-    """What stands under `name` in the namespaces of the MRO, and the class it was found in; MISSING if nowhere."""
-    for owner in cls.__mro__:
-        namespace = owner.__dict__
-        if name in namespace:
-            return namespace[name], owner
-    return MISSING, object
-
-
-def is_overridden(cls: type, name: str) -> bool:
-    """Whether a special method is written in Python."""
-    return isinstance(find_in_class(cls, name)[0], FunctionType)
-
-
-def is_callable(value: Value) -> bool:
-    """What `callable` answers: its class has `__call__`."""
-    return find_in_class(value.python_type(), "__call__")[0] is not MISSING
-
-
-def is_plain_dict_getter(cls: type) -> bool:
-    """Whether `__dict__` of an instance is what the interpreter gives, not something that the class put there."""
-    return isinstance(find_in_class(cls, "__dict__")[0], GetSetDescriptorType)
-
-
-def looks_up_itself(cls: type) -> bool:
-    """Whether reading an attribute of a class runs the program: its metaclass has a `__getattribute__` of its own."""
-    meta = type(cls)
-    return meta is not type and is_overridden(meta, "__getattribute__")
 
 
 def bind(tracer: Tracer, function: Value, owner: Value) -> Value:
@@ -201,7 +170,7 @@ class ObjectValue(Value):
     def _guard_descriptor_kind(self, tracer: Tracer, name: str, raw: Any, owner: type) -> None:
         """Record that the user's class of a class attribute does not become a data descriptor later."""
         kind = type(raw)
-        if kind in _FIXED_KINDS or is_fixed(kind):
+        if is_immutable(kind):
             return
         source = self.class_value.attribute_source(name, owner)
         if source is not None:
@@ -367,7 +336,7 @@ class ObjectValue(Value):
         if issubclass(type(raw), _TUPLE_GETTER):
             tracer.raise_observed(AttributeError, "can't set attribute")
         is_slot = issubclass(type(raw), MemberDescriptorType)
-        if is_slot and is_fixed(owner) and not issubclass(self.cls, BaseException):  # of C code, perhaps read-only
+        if is_slot and is_immutable(owner) and not issubclass(self.cls, BaseException):  # of C code, perhaps read-only
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if name in ("__class__", "__dict__") or issubclass(type(raw), GetSetDescriptorType):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
@@ -485,7 +454,7 @@ class ObjectValue(Value):
             return iterator
         if self.payload is not None:
             return self.payload.iterate(tracer)
-        if not has_special(self.cls, "__iter__") and not has_special(self.cls, "__getitem__"):
+        if not is_iterable(self.cls):
             tracer.raise_observed(TypeError, f"'{self.cls.__name__}' object is not iterable")
         if not has_special(self.cls, "__iter__"):
             return self._iterate_by_index()
