@@ -317,7 +317,7 @@ class ClassValue(Value):
 
     def _write(self, tracer: Tracer, name: str, new: Value | Deleted, what: str) -> None:
         """`cls.name = new` for a plain attribute: what is neither a descriptor nor a special method."""
-        if needs_no_guard(self.obj):
+        if is_immutable(self.obj):
             cause = f"cannot set '{name}' attribute of immutable type '{self.obj.__name__}'"
             tracer.raise_observed(TypeError, cause)
         old = find_in_class(self.obj, name)[0]
