@@ -77,6 +77,22 @@ class Value:
         """`value.name(*args, **kwargs)`; the default reads the attribute and calls it."""
         return self.get_attribute(tracer, name).call(tracer, args, kwargs)
 
+    def call_slot(self, tracer: Tracer, method: Any, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        """Call a slot or method descriptor of a builtin base class on it: past what its class overrides."""
+        name: str = method.__name__
+        if method.__objclass__ is not object:
+            return self.call_method(tracer, name, args, kwargs)
+        match name, len(args):
+            case "__setattr__", 2:
+                self.set_attribute(tracer, args[0].as_constant(), args[1])
+                return tracer.constant(None)
+            case "__init__", 0 if not kwargs:
+                return tracer.constant(None)
+            case "__getattribute__", 1:
+                return self.get_attribute(tracer, args[0].as_constant())
+            case _:
+                raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`object.{name}` of {self.describe()} is not modelled")
+
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         """`value.name`. Raises an observed AttributeError where Python would."""
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")

@@ -38,7 +38,7 @@ from .set import set_contents
 from .sym_scalar import compute_number, is_symbolic
 from .tensor import TensorValue, is_users
 from .torch_function import guarded_state
-from .user_object import ObjectValue, call_slot
+from .user_object import ObjectValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -103,7 +103,7 @@ class BuiltinValue(Value):
         if handler is not None:
             return handler(tracer, args, kwargs)
         if isinstance(self.obj, _METHOD_TYPES) and args:
-            return call_slot(tracer, self.obj, args[0], args[1:], kwargs)
+            return args[0].call_slot(tracer, self.obj, args[1:], kwargs)
         if isinstance(self.obj, ClassMethodDescriptorType) and args:
             return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
         module = getattr(self.obj, "__module__", None)

@@ -45,10 +45,12 @@ from .base import Tracer, Value
 from .class_lookup import MISSING, find_in_class, has_special, is_immutable, is_overridden, needs_no_guard
 from .constant import fold, is_known, snapshot
 from .construction import new_object
+from .function import MethodValue
 from .itertool import chain_of
 from .method import BuiltinObject
+from .object_attributes import call_descriptor_get, check_class_method
 from .registry import handler_of
-from .user_object import ObjectValue, bind, call_descriptor_get, check_class_method
+from .user_object import ObjectValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -245,7 +247,7 @@ class ClassValue(Value):
             return tracer.constant(self.obj.__members__[name])
         if issubclass(type(raw), classmethod):
             check_class_method(raw, name)
-            return bind(tracer, self.class_attribute(tracer, name, raw, owner), self)
+            return MethodValue(self.class_attribute(tracer, name, raw, owner), self)
         if issubclass(type(raw), ClassMethodDescriptorType):
             return ClassMethodValue(self, name)
         if issubclass(type(raw), (property, GetSetDescriptorType, MemberDescriptorType)) and needs_no_guard(owner):
@@ -294,7 +296,7 @@ class ClassValue(Value):
         if needs_no_guard(owner):
             return ClassMethodValue(self, name)
         if issubclass(type(raw), FunctionType):
-            return bind(tracer, self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
+            return MethodValue(self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
         if issubclass(type(raw), property) and raw.fget is not None:
             found: Any = self.metaclass(tracer).class_attribute(tracer, name, raw, owner)
             source = getattr(found, "source", None)
@@ -344,7 +346,7 @@ class ClassValue(Value):
             if not needs_no_guard(cls) and self.known_source() is not None:
                 tracer.guard(InstanceDictLacks(self._owner_source(self._source(), cls), name))
         if isinstance(found, Value) and found.python_type() is FunctionType and instance is not None:
-            return bind(tracer, found, instance)
+            return MethodValue(found, instance)
         return found
 
     def _source(self) -> Source:
@@ -385,7 +387,7 @@ class ClassValue(Value):
         raw, owner = find_in_class(meta, name)
         if not issubclass(type(raw), FunctionType):
             return None
-        return bind(tracer, self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
+        return MethodValue(self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
 
     def metaclass(self, tracer: Tracer) -> ClassValue:
         """The value of `type(cls)`."""

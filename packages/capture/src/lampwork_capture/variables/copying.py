@@ -29,9 +29,10 @@ from .list import ListValue
 from .module import ModuleValue
 from .registry import handles
 from .set import SetValue, convert_set
+from .slot_method import SlotMethodValue
 from .sym_scalar import SymScalarValue
 from .tuple import TupleValue
-from .user_object import ObjectValue, SlotMethodValue
+from .user_object import ObjectValue
 
 _PICKLING_METHODS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__new__")
 

@@ -27,10 +27,10 @@ from .class_value import ClassValue
 from .constant import is_literal, snapshot
 from .descriptor import DescriptorValue
 from .dict import DictValue
-from .function import FunctionValue, MadeFunctionValue
+from .function import FunctionValue, MadeFunctionValue, MethodValue
 from .registry import handles
 from .tuple import TupleValue
-from .user_object import ObjectValue, bind
+from .user_object import ObjectValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -290,7 +290,7 @@ def make_class(
     made.has_hooks = bool(set_names) or owner is not object
     if owner is not object:
         function = made.class_attribute(tracer, "__init_subclass__", hook, owner)
-        bind(tracer, function, made).call(tracer, [], keywords)
+        MethodValue(function, made).call(tracer, [], keywords)
     elif keywords:
         tracer.raise_observed(TypeError, f"{name}.__init_subclass__() takes no keyword arguments")
     return made
