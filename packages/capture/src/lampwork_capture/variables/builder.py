@@ -40,6 +40,7 @@ from . import (
     autograd_function,
     builtin_types,
     checkpoint,
+    class_checks,
     context_manager,
     control_flow,
     copying,
@@ -48,6 +49,7 @@ from . import (
     functional_call,
     generator,
     graph_context,
+    groupby,
     identity,
     itertool,
     library,
@@ -56,12 +58,14 @@ from . import (
     module,
     module_conversion,
     namespace,
+    optimized_callable,
     ordering,
     partial,
     paths,
     regex,
     removable_handle,
     super_value,
+    tee,
     text_format,
     transform,
 )
@@ -71,8 +75,9 @@ from .class_lookup import has_plain_names, is_overridden, looks_up_itself, needs
 from .class_value import ClassValue
 from .constant import DERIVED_TYPES, ConstantValue, is_literal, is_nested_literal
 from .construction import wrap_object
-from .dict import DictValue, key_of_object
+from .dict import DictValue
 from .function import SourcedFunctionValue, behind_tags
+from .keys import key_of_object
 from .list import ListValue
 from .method import BoundMethodValue
 from .opaque import LruCacheValue, OpaqueValue
@@ -92,6 +97,8 @@ MODELS: tuple[ModuleType, ...] = (
     autograd_function,
     builtin_types,
     checkpoint,
+    class_checks,
+    class_checks,
     context_manager,
     control_flow,
     copying,
@@ -100,6 +107,8 @@ MODELS: tuple[ModuleType, ...] = (
     functional_call,
     generator,
     graph_context,
+    groupby,
+    groupby,
     identity,
     itertool,
     library,
@@ -108,11 +117,15 @@ MODELS: tuple[ModuleType, ...] = (
     module,
     module_conversion,
     namespace,
+    optimized_callable,
+    optimized_callable,
     ordering,
     partial,
     paths,
     removable_handle,
     super_value,
+    tee,
+    tee,
     text_format,
     transform,
 )

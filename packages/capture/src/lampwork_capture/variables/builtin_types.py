@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from types import FunctionType, NoneType
+from types import FunctionType, MappingProxyType, NoneType
 from typing import Any
 
 from ..graph_break import BreakId, GraphBreak
@@ -16,7 +16,8 @@ from .base import ObservedException, Tracer, Value
 from .class_lookup import MISSING, find_in_class, is_callable, is_overridden
 from .constant import ConstantIteratorValue, ConstantValue, fold, fold_call
 from .deque import DequeValue, ReversedDequeIteratorValue
-from .dict import DictValue, DictViewValue, dict_contents
+from .dict import DictValue, dict_contents
+from .dict_view import DictViewValue
 from .iterator import (
     ComputedIterator,
     EnumerateValue,
@@ -27,6 +28,7 @@ from .iterator import (
     ZipValue,
 )
 from .list import ListValue
+from .mapping_proxy import MappingProxyValue
 from .range import SliceValue
 from .registry import handles
 from .set import convert_set, make_set
@@ -234,3 +236,10 @@ def make_reversed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Va
     if isinstance(value, ObjectValue) and value.payload is None:
         return _reversed_by_index(value, operators.length(tracer, value))
     return FixedIteratorValue(value.unpack(tracer)[::-1], reversed)
+
+
+@handles(MappingProxyType)
+def make_mapping_proxy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if len(args) != 1 or dict_contents(args[0]) is None:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a mapping proxy of another mapping than a dict")
+    return MappingProxyValue(args[0].realize())

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import LengthIs
 from ..source import ItemSource, Source, TypeSource
+from .argument_binding import bind_arguments
 from .base import Tracer, Value
 from .class_lookup import find_in_class, has_special, is_overridden
 from .dict import DictValue
-from .function import bind_arguments
 from .lazy import LazyValue
 from .list import ListValue
 from .set import SetValue, convert_set
