@@ -143,14 +143,6 @@ class BuiltinValue(Value):
         emitter.load_constant(self.obj)
 
 
-def _one(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value], what: Callable[..., Any]) -> Value:
-    if len(args) != 1 or kwargs:
-        if all(map(is_known, (*args, *kwargs.values()))):
-            fold_call(tracer, what, args, kwargs)
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{what.__name__}` with these arguments: eager raises")
-    return args[0].realize()
-
-
 # Operators as functions
 
 
@@ -185,14 +177,14 @@ _register_operators()
 
 @handles(pow)
 def power(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) == 2 and not kwargs:
+    if len(args) == 2:
         return operators.binary(tracer, operator.pow, args[0], args[1])
     return fold_call(tracer, pow, args, kwargs)
 
 
 @handles(abs)
 def absolute(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return operators.unary(tracer, operator.abs, _one(tracer, args, kwargs, abs))
+    return operators.unary(tracer, operator.abs, args[0].realize())
 
 
 @handles(operator.is_)
@@ -242,7 +234,7 @@ def index(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(len)
 def length(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.length(tracer, _one(tracer, args, kwargs, len)))
+    return tracer.constant(operators.length(tracer, args[0].realize()))
 
 
 def class_of(tracer: Tracer, value: Value) -> Value:
@@ -253,12 +245,12 @@ def class_of(tracer: Tracer, value: Value) -> Value:
 
 @handles(callable)
 def callable_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(is_callable(_one(tracer, args, kwargs, callable).python_type()))
+    return tracer.constant(is_callable(args[0].realize().python_type()))
 
 
 @handles(hash)
 def hash_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    value = _one(tracer, args, kwargs, hash)
+    value = args[0].realize()
     if value.python_type().__hash__ is None:
         tracer.raise_observed(TypeError, f"unhashable type: '{value.python_type().__name__}'")
     if is_overridden(value.python_type(), "__hash__"):
@@ -328,7 +320,9 @@ def delattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value])
 
 @handles(vars)
 def vars_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return _one(tracer, args, kwargs, vars).get_attribute(tracer, "__dict__")
+    if not args:
+        raise GraphBreak(BreakId.OUTPUT_TO_WORLD, "`vars()` reads the locals of the function as they are")
+    return args[0].realize().get_attribute(tracer, "__dict__")
 
 
 # Iteration
@@ -336,11 +330,11 @@ def vars_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(iter)
 def iter_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) == 2 and not kwargs:
+    if len(args) == 2:
         if not has_special(args[0].realize().python_type(), "__call__"):
             tracer.raise_observed(TypeError, "iter(v, w): v must be callable")
         return _until(args[0].realize(), args[1].realize())
-    value = _one(tracer, args, kwargs, iter)
+    value = args[0].realize()
     if not is_iterable(value.python_type()):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not iterable")
     return value.iterate(tracer)
@@ -377,7 +371,7 @@ def next_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(any)
 def any_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    iterator = _one(tracer, args, kwargs, any).iterate(tracer)
+    iterator = args[0].realize().iterate(tracer)
     while (item := step(tracer, iterator)) is not None:
         if item.truth(tracer):
             return tracer.constant(True)
@@ -386,7 +380,7 @@ def any_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
 
 @handles(all)
 def all_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    iterator = _one(tracer, args, kwargs, all).iterate(tracer)
+    iterator = args[0].realize().iterate(tracer)
     while (item := step(tracer, iterator)) is not None:
         if not item.truth(tracer):
             return tracer.constant(False)
@@ -395,7 +389,7 @@ def all_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
 
 @handles(sum)
 def sum_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    total = args[1] if len(args) > 1 else kwargs.get("start", tracer.constant(0))
+    total = args[1] if len(args) > 1 else tracer.constant(0)
     for kind, words in ((str, "strings [use ''"), (bytes, "bytes [use b''"), (bytearray, "bytearray [use b''")):
         if issubclass(total.realize().python_type(), kind):
             tracer.raise_observed(TypeError, f"sum() can't sum {words}.join(seq) instead]")
@@ -465,14 +459,14 @@ if _CALL is not None:
 # Text and numbers
 
 
-@handles(repr, ascii)
+@handles(repr)
 def repr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.text_of(tracer, _one(tracer, args, kwargs, repr), repr))
+    return tracer.constant(operators.text_of(tracer, args[0].realize(), repr))
 
 
 @handles(ascii)
 def ascii_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.text_of(tracer, _one(tracer, args, kwargs, ascii), ascii))
+    return tracer.constant(operators.text_of(tracer, args[0].realize(), ascii))
 
 
 @handles(format)
@@ -484,12 +478,10 @@ def format_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) 
 @handles(round)
 def round_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     value = args[0].realize()
-    if isinstance(value, TensorValue):
-        if len(args) == 1 and not kwargs:
-            return value.call_method(tracer, "round", [], {})
-        digits = args[1] if len(args) > 1 else kwargs["ndigits"]
-        return value.call_method(tracer, "round", [], {"decimals": digits})
-    if isinstance(value, ObjectValue):
+    cls = value.python_type()
+    if not has_special(cls, "__round__"):
+        tracer.raise_observed(TypeError, f"type {cls.__name__} doesn't define __round__ method")
+    if isinstance(value, (ObjectValue, TensorValue)):
         return value.call_method(tracer, "__round__", args[1:], kwargs)
     return fold_call(tracer, round, args, kwargs)
 

@@ -124,7 +124,7 @@ _RESULTS: dict[str, type] = {"__int__": int, "__index__": int, "__float__": floa
 
 @handles(int)
 def make_int(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) == 1 and not kwargs and is_symbolic(args[0]):
+    if len(args) == 1 and is_symbolic(args[0]):
         return convert_number(tracer, int, args[0])
     for name in ("__int__", "__index__"):
         made = _converted(tracer, args[0].realize(), name) if args else None
@@ -135,7 +135,7 @@ def make_int(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value])
 
 @handles(float)
 def make_float(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) == 1 and not kwargs and is_symbolic(args[0]):
+    if len(args) == 1 and is_symbolic(args[0]):
         return convert_number(tracer, float, args[0])
     made = _converted(tracer, args[0].realize(), "__float__") if args else None
     return made if made is not None else fold_call(tracer, float, args, kwargs)
@@ -175,10 +175,8 @@ def make_object(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
 
 @handles(enumerate)
 def make_enumerate(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    start = args[1] if len(args) > 1 else kwargs.get("start")
-    iterable = args[0] if args else kwargs["iterable"]
-    first = 0 if start is None else operators.index_of(tracer, start)
-    return EnumerateValue(iterable.realize().iterate(tracer), first)
+    first = operators.index_of(tracer, args[1]) if len(args) > 1 else 0
+    return EnumerateValue(args[0].realize().iterate(tracer), first)
 
 
 @handles(zip)
@@ -238,8 +236,8 @@ def make_reversed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Va
     return FixedIteratorValue(value.unpack(tracer)[::-1], reversed)
 
 
-@handles(MappingProxyType)
+@handles(MappingProxyType, like=lambda mapping: None)
 def make_mapping_proxy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) != 1 or dict_contents(args[0]) is None:
+    if dict_contents(args[0]) is None:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a mapping proxy of another mapping than a dict")
     return MappingProxyValue(args[0].realize())

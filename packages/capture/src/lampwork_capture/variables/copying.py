@@ -87,8 +87,9 @@ def shallow_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Val
 
 @handles(copy.deepcopy)
 def deep_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    memo = args[1].realize() if len(args) == 2 else kwargs.get("memo", CopyMemoValue()).realize()
-    if len(args) not in (1, 2) or kwargs.keys() - {"memo"} or not isinstance(memo, CopyMemoValue):
+    has_memo = len(args) > 1 and not tracer.is_none(args[1].realize())
+    memo = args[1].realize() if has_memo else CopyMemoValue()
+    if len(args) > 2 or kwargs or not isinstance(memo, CopyMemoValue):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "copy.deepcopy with a memo of the program's is not modelled")
     return _deep(tracer, args[0].realize(), memo)
 

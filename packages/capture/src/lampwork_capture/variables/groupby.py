@@ -99,6 +99,5 @@ class GroupByValue(StepIterator):
 
 @handles(itertools.groupby)
 def make_groupby(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    named: dict[str, Value] = {**dict(zip(("iterable", "key"), args)), **kwargs}
-    key = named.get("key", tracer.constant(None)).realize()
-    return GroupByValue(iterator_of(tracer, named["iterable"]), key)
+    key = args[1].realize() if len(args) > 1 else tracer.constant(None)
+    return GroupByValue(iterator_of(tracer, args[0]), key)

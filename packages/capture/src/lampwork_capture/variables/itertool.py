@@ -34,10 +34,8 @@ _Args = Sequence[Value]
 _Named = Mapping[str, Value]
 
 
-def _argument(tracer: Tracer, args: _Args, kwargs: _Named, index: int, name: str, default: Any = None) -> Value:
-    if len(args) > index:
-        return args[index].realize()
-    return kwargs[name].realize() if name in kwargs else tracer.constant(default)
+def _optional(tracer: Tracer, args: _Args, index: int, default: Any = None) -> Value:
+    return args[index].realize() if len(args) > index else tracer.constant(default)
 
 
 def _is_none(value: Value) -> bool:
@@ -142,8 +140,8 @@ def make_islice(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
 
 @handles(itertools.repeat)
 def make_repeat(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    item = _argument(tracer, args, kwargs, 0, "object")
-    times = args[1] if len(args) > 1 else kwargs.get("times")
+    item = args[0].realize()
+    times = args[1] if len(args) > 1 else None
     left = [None if times is None else max(operators.index_of(tracer, times), 0)]
 
     def produce(tracer: Tracer) -> Value | None:
@@ -172,8 +170,8 @@ def _is_number(value: Value) -> bool:
 
 @handles(itertools.count)
 def make_count(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    stride = _argument(tracer, args, kwargs, 1, "step", 1)
-    state = [_argument(tracer, args, kwargs, 0, "start", 0)]
+    stride = _optional(tracer, args, 1, 1)
+    state = [_optional(tracer, args, 0, 0)]
     if not all(_is_number(part) for part in (stride, *state)):
         tracer.raise_observed(TypeError, "a number is required")
 
@@ -191,8 +189,8 @@ def make_count(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
 @handles(itertools.accumulate)
 def make_accumulate(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     iterator = iterator_of(tracer, args[0])
-    function = _argument(tracer, args, kwargs, 1, "func")
-    initial = _argument(tracer, [], kwargs, 0, "initial")
+    function = _optional(tracer, args, 1)
+    initial = kwargs["initial"].realize() if "initial" in kwargs else tracer.constant(None)
     combine = tracer.constant(operator.add) if _is_none(function) else function
     state: list[Value] = []
 
@@ -329,7 +327,7 @@ def _register_rows() -> None:
         @handles(function)
         def make_rows(tracer: Tracer, args: _Args, kwargs: _Named, function: Any = function) -> Value:
             pool = iterator_of(tracer, args[0]).unpack(tracer)
-            sizes = tuple(snapshot(arg) for arg in (*args[1:], *kwargs.values()))
+            sizes = tuple(snapshot(arg) for arg in args[1:])
             fold(tracer, function, (), *sizes)
             return _Rows(function, [pool], sizes, {})
 
@@ -431,8 +429,8 @@ def _dropwhile_from(iterator: Any) -> Any:
 
 @handles(itertools.compress)
 def make_compress(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    data = iterator_of(tracer, _argument(tracer, args, kwargs, 0, "data"))
-    selectors = iterator_of(tracer, _argument(tracer, args, kwargs, 1, "selectors"))
+    data = iterator_of(tracer, args[0])
+    selectors = iterator_of(tracer, args[1])
 
     def produce(tracer: Tracer) -> Value | None:
         while (item := step(tracer, data)) is not None:
@@ -451,7 +449,7 @@ def make_compress(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
 @handles(itertools.zip_longest)
 def make_zip_longest(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     columns: list[Value | None] = [iterator_of(tracer, arg) for arg in args]
-    fill = _argument(tracer, [], kwargs, 0, "fillvalue")
+    fill = kwargs["fillvalue"].realize() if "fillvalue" in kwargs else tracer.constant(None)
 
     def produce(tracer: Tracer) -> Value | None:
         row: list[Value] = []

@@ -308,7 +308,7 @@ def _has_set_name(value: Value) -> bool:
     return True
 
 
-@handles(builtins.__build_class__)
+@handles(builtins.__build_class__, like=lambda func, name, /, *bases, **keywords: None)
 def build_class(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """The `class` statement: run the body over a namespace, then make the class of what it left there."""
     body, name, bases = args[0].realize(), args[1].realize().as_constant(), args[2:]

@@ -136,10 +136,9 @@ def make_partial(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Val
 @handles(functools.update_wrapper)
 def update_wrapper(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """What describes the wrapped function is put on the wrapper, as `functools.wraps` does."""
-    if len(args) > 2 or set(kwargs) - {"wrapped"}:
+    if len(args) > 2:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "update_wrapper with its own list of attributes")
-    wrapper = args[0]
-    wrapped = args[1] if len(args) == 2 else kwargs["wrapped"]
+    wrapper, wrapped = args
     target = wrapped.realize()
     if isinstance(target, SourcedFunctionValue) and set(vars(target.function)) - {"__wrapped__"}:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{target.describe()} has attributes of its own to be copied")
