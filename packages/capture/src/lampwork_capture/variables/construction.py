@@ -15,15 +15,15 @@ from .. import _native
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import LengthIs
 from ..source import ItemSource, Source, TypeSource
+from .argument_binding import bind_arguments
 from .base import Tracer, Value
+from .class_lookup import find_in_class, has_special, is_overridden
 from .dict import DictValue
-from .function import bind_arguments
 from .lazy import LazyValue
 from .list import ListValue
 from .set import SetValue, convert_set
-from .special import has_special
 from .tuple import TupleValue
-from .user_object import ObjectValue, find_in_class, is_overridden, payload_base
+from .user_object import ObjectValue, payload_base
 
 if TYPE_CHECKING:
     from .class_value import ClassValue
