@@ -161,14 +161,14 @@ _PROTOTYPES: dict[Any, Callable[..., None]] = {
     operator.itemgetter: lambda item, /, *items: None,
     operator.methodcaller: lambda name, /, *args, **keywords: None,
 }
-_KNOWN = {ByIdentity(function): CallShape.of(prototype) for function, prototype in _PROTOTYPES.items()}
+_KNOWN = {ByIdentity(function): prototype for function, prototype in _PROTOTYPES.items()}
 
 
 def shape_of(function: Any) -> CallShape | None:
     """The shape of a callable, or None if it is not known: classes do not say what their metaclasses take."""
-    known = _KNOWN.get(ByIdentity(function))
-    if known is not None:
-        return known
+    prototype = _KNOWN.get(ByIdentity(function))
+    if prototype is not None:
+        return CallShape.of(prototype)
     if isinstance(function, type) or (isinstance(function, FunctionType) and hasattr(function, "__signature__")):
         return None
     try:

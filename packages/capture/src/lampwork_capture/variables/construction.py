@@ -45,7 +45,7 @@ def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], k
             return made
     else:
         base = payload_base(cls)
-        if base is None and (args or kwargs) and not _native.is_made_by_object(cls):
+        if new is object.__new__ and (args or kwargs) and not _native.is_made_by_object(cls):
             cause = f"{class_value.describe()} had a `__new__` of its own, for which its arguments are refused"
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
         if base in (tuple, frozenset) and (kwargs or len(args) > 1) and not is_overridden(cls, "__init__"):

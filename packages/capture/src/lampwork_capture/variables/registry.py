@@ -6,6 +6,7 @@ a registry is filled while `lampwork_capture.variables` is imported and never ch
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -37,17 +38,23 @@ def handles(*callables: Any, like: Callable[..., None] | None = None) -> Callabl
 
     def register(handler: CallHandler) -> CallHandler:
         for function in callables:
-            shape = shape_of(function) if like is None else CallShape.of(like)
-            _CALLS[ByIdentity(function)] = handler if shape is None else _bound(function, shape, handler)
+            _CALLS[ByIdentity(function)] = _bound(function, like, handler)
         return handler
 
     return register
 
 
-def _bound(function: Any, shape: CallShape, handler: CallHandler) -> CallHandler:
-    """The handler behind the binding of arguments."""
+def _bound(function: Any, like: Callable[..., None] | None, handler: CallHandler) -> CallHandler:
+    """The handler behind the binding of arguments. The shape is read at the first call: there are hundreds."""
+
+    @functools.cache
+    def known_shape() -> CallShape | None:
+        return shape_of(function) if like is None else CallShape.of(like)
 
     def call(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        shape = known_shape()
+        if shape is None:
+            return handler(tracer, args, kwargs)
         try:
             bound, named = shape.bind(args, kwargs, tracer.constant)
         except RefusedCall as refusal:
