@@ -144,7 +144,7 @@ WORDS = [
     ),
     (TypeIs(X, int), "s", "`x` is a str, the graph was made for a int"),
     (ConstantIs(X, ByIdentity(1)), True, "`x` is True, the graph was made for 1"),
-    (IdentityIs(X, ByIdentity(len)), abs, "`x` is another object (<built-in function abs>)"),
+    (IdentityIs(X, ByIdentity(len)), abs, "`x` is another object (the function abs)"),
     (LengthIs(X, 2), [1], "`x` has length 1, the graph was made for 2"),
     (DictKeysAre(X, ("a",)), {"b": 1}, "`x` has keys ['b'], the graph was made for ['a']"),
     (DictContains(X, "a", True), {}, "`x` has lost the key 'a'"),

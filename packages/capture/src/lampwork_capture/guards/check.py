@@ -33,6 +33,7 @@ from .facts import (
     TypeIs,
 )
 from .global_state import reader_of
+from .shown import keys_of
 from .tensor_access import raw_dispatch_keys
 
 
@@ -63,7 +64,8 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
         case DictKeysAre(_, keys):
             if isinstance(value, (set, frozenset)):
                 return _keys_are(list(value), keys)
-            return isinstance(value, (dict, MappingProxyType)) and _keys_are(list(value), keys)
+            found = list(value) if isinstance(value, MappingProxyType) else keys_of(value)
+            return found is not None and _keys_are(found, keys)
         case DictContains(_, key, present):
             key = key.value if isinstance(key, ByIdentity) else key
             if isinstance(value, (set, frozenset)):

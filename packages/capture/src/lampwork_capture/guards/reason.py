@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -38,14 +37,7 @@ from .facts import (
     TypeIs,
 )
 from .global_state import reader_of
-
-
-class Gone:
-    """Stands for an object that was compared by identity and does not exist any more."""
-
-    def __repr__(self) -> str:
-        return "an object that is gone"
-
+from .shown import Gone, keys_of, length_of, shown, type_name
 
 _GONE = Gone()
 
@@ -121,23 +113,24 @@ def _then_and_now(fact: Fact, scope: FrameScope) -> tuple[str, str]:
         return "", f"unreadable ({type(error).__name__})"
     match fact:
         case TypeIs(_, expected):
-            return _type(expected), _type(type(value))
+            return type_name(expected), type_name(type(value))
         case IdentityIs(_, expected) | ConstantIs(_, expected):
-            return _short(expected.value), _short(value)
-        case TensorMatches() if isinstance(value, torch.Tensor):
+            return shown(expected.value), shown(value)
+        case TensorMatches() if issubclass(type(value), torch.Tensor):
             differing = [row for row in _tensor_rows(fact, value) if row[0]]
             if not differing:
                 return "", ""
             _, what, found, wanted = differing[0]
             return f"{what} {wanted}", f"{what} {found}"
         case LengthIs(_, length):
-            return str(length), str(len(value)) if hasattr(type(value), "__len__") else "no length"
+            found = length_of(value)
+            return str(length), "no length" if found is None else str(found)
         case ScalarIs():
             text = fact.program.text.format(*(str(source) for source in fact.sources))
-            found = ", ".join(f"{source} = {_short(source.resolve(scope))}" for source in fact.sources)
-            return (text if fact.expected.value is True else f"{text} is {_short(fact.expected.value)}"), found
+            found = ", ".join(f"{source} = {shown(source.resolve(scope))}" for source in fact.sources)
+            return (text if fact.expected.value is True else f"{text} is {shown(fact.expected.value)}"), found
         case _:
-            return "", _short(value)
+            return "", shown(value)
 
 
 def _words(fact: Fact, scope: FrameScope) -> str:
@@ -154,30 +147,32 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
     name = f"`{fact.source}`"
     match fact:
         case TypeIs(_, expected):
-            return f"{name} is a {_type(type(value))}, the graph was made for a {_type(expected)}"
+            return f"{name} is a {type_name(type(value))}, the graph was made for a {type_name(expected)}"
         case IdentityIs(_, expected):
-            return f"{name} is another object ({_short(value)}) than the graph was made for ({_short(expected.value)})"
+            return f"{name} is another object ({shown(value)}) than the graph was made for ({shown(expected.value)})"
         case ConstantIs(_, expected):
-            return f"{name} is {_short(value)}, the graph was made for {_short(expected.value)}"
+            return f"{name} is {shown(value)}, the graph was made for {shown(expected.value)}"
         case TensorMatches():
             return _tensor_words(name, fact, value)
         case LengthIs(_, length):
-            found = len(value) if hasattr(type(value), "__len__") else "no length"
-            return f"{name} has length {found}, the graph was made for {length}"
+            found = length_of(value)
+            shown_length = "no length" if found is None else f"length {found}"
+            return f"{name} has {shown_length}, the graph was made for {length}"
         case DictKeysAre(_, keys):
-            found = list(value) if isinstance(value, (dict, MappingProxyType)) else _short(value)
-            wanted = [key.value if isinstance(key, ByIdentity) else key for key in keys]
-            return f"{name} has keys {_short(found)}, the graph was made for {_short(wanted)}"
+            wanted = shown([key.value if isinstance(key, ByIdentity) else key for key in keys])
+            found = keys_of(value)
+            shown_keys = "other keys" if found is None else f"keys {shown(found)}"
+            return f"{name} has {shown_keys}, the graph was made for {wanted}"
         case DictContains(_, key, present):
-            return f"{name} has {'lost' if present else 'gained'} the key {_short(key)}"
+            return f"{name} has {'lost' if present else 'gained'} the key {shown(key)}"
         case AttributePresent(_, attribute, present):
             return f"{name} has {'lost' if present else 'gained'} the attribute `{attribute}`"
         case InstanceDictLacks(_, attribute):
             return f"{name} now has an attribute `{attribute}` of its own, which hides that of its class"
         case IntegerWithin(_, lower, upper):
             if type(value) is not int:
-                return f"{name} is a {_type(type(value))}, the graph was made for an int"
-            return f"{name} is {_short(value)}, the graph was made for {lower} to {upper}"
+                return f"{name} is a {type_name(type(value))}, the graph was made for an int"
+            return f"{name} is {shown(value)}, the graph was made for {lower} to {upper}"
         case ScalarIs():
             return _scalar_words(fact, scope)
         case SameObject(_, other):
@@ -189,8 +184,8 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
 
 
 def _tensor_words(name: str, fact: TensorMatches, value: Any) -> str:
-    if not isinstance(value, torch.Tensor) or type(value) is not fact.python_type:
-        return f"{name} is a {_type(type(value))}, the graph was made for a {_type(fact.python_type)}"
+    if type(value) is not fact.python_type:
+        return f"{name} is a {type_name(type(value))}, the graph was made for a {type_name(fact.python_type)}"
     for differs, what, found, wanted in _tensor_rows(fact, value):
         if differs:
             return f"{name} has {what} {found}, the graph was made for {wanted}"
@@ -232,17 +227,17 @@ def _distinct_words(sources: tuple[Any, ...], scope: FrameScope) -> str:
 def _scalar_words(fact: ScalarIs, scope: FrameScope) -> str:
     text = fact.program.text.format(*(str(source) for source in fact.sources))
     numbers = [source.resolve(scope) for source in fact.sources]
-    actual = ", ".join(f"{source} is {_short(number)}" for source, number in zip(fact.sources, numbers))
+    actual = ", ".join(f"{source} is {shown(number)}" for source, number in zip(fact.sources, numbers))
     wanted = fact.expected.value
     if wanted is True:
         return f"`{text}` fails ({actual})"
     if wanted is False:
         return f"`{text}` holds ({actual}), the graph was made for calls where it does not"
     try:
-        found = _short(fact.program.evaluate(numbers))
+        found = shown(fact.program.evaluate(numbers))
     except Exception as error:
         found = f"a {type(error).__name__}"
-    return f"`{text}` is {found} ({actual}), the graph was made for {_short(wanted)}"
+    return f"`{text}` is {found} ({actual}), the graph was made for {shown(wanted)}"
 
 
 def _state_words(fact: GlobalStateIs) -> str:
@@ -251,19 +246,3 @@ def _state_words(fact: GlobalStateIs) -> str:
         if found != wanted:
             return f"torch's {name} is {found}, the graph was made for {wanted}"
     return "torch's global state differs"
-
-
-def _type(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, torch.nn.Module):
-        return f"a {_type(type(value))}"
-    if isinstance(value, torch.Tensor):
-        return f"a tensor of sizes {tuple(value.shape)}"
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"a {_type(type(value))}"
-    return text if len(text) <= 80 else text[:77] + "..."

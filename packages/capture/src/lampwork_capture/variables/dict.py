@@ -85,13 +85,12 @@ class DictValue(BuiltinObject):
 
     def _read_all(self, tracer: Tracer) -> dict[Hashable, tuple[Value, Value]]:
         source = self._contents_source()
-        keys = list(self.obj)
-        if isinstance(self.obj, dict) and type(self.obj) is not dict:
-            keys = list(dict.keys(self.obj))
-            if isinstance(self.obj, OrderedDict):
-                stored, keys = keys, list(OrderedDict.keys(self.obj))
-                if stored != keys and not all(map(is_literal, keys)):  # read by position in the order of insertion
-                    raise GraphBreak(BreakId.GENERIC_OBJECT, f"the order of {self.describe()} was changed in place")
+        is_dict = isinstance(self.obj, dict)
+        keys = list(dict.keys(self.obj) if is_dict else self.obj)  # past what a subclass iterates
+        if isinstance(self.obj, OrderedDict):
+            stored, keys = keys, list(OrderedDict.keys(self.obj))
+            if stored != keys and not all(map(is_literal, keys)):  # read by position in the order of insertion
+                raise GraphBreak(BreakId.GENERIC_OBJECT, f"the order of {self.describe()} was changed in place")
         if all(map(is_simple_key, keys)):
             symbols = [key_of_object(key) for key in keys]
             tracer.guard(DictKeysAre(source, tuple(k if is_literal(k) else ByIdentity(k) for k in keys)))
