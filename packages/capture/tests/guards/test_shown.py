@@ -48,6 +48,7 @@ class Loud(dict):
         (torch, "the module torch"),
         ("x" * 100, "'" + "x" * 76 + "..."),
         (list(range(100)), "a list"),
+        (10**9000, "a very large int"),
     ],
 )
 def test_text(value, text):

@@ -3,9 +3,11 @@
 # ruff: noqa
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 import sys
+import time
 import types
 import typing
 import weakref
@@ -727,6 +729,33 @@ def a_module_subclass_is_not_asked_for_its_class(run):
 
     run(f, t())
     run.see(log)
+
+
+@split
+def a_struct_sequence_is_copied_as_it_is_made(run):
+    def f(x):
+        made = time.struct_time([[i] for i in range(time.struct_time.n_fields)])
+        one, other = copy.copy(made), copy.deepcopy(made)
+        return x + 1, one == made, one[0] is made[0], other[0] is made[0], type(other)
+
+    run(f, t())
+
+
+@whole
+def an_attribute_of_a_base_that_a_new_class_hides(run):
+    class Base:
+        """Has a text."""
+
+    def f(x):
+        class Derived(Base):
+            """Hides it."""
+
+            def __init__(self):
+                self.__doc__ = "own"
+
+        return x + 1, Derived.__doc__, Derived().__doc__
+
+    run(f, t())
 
 
 @split

@@ -21,6 +21,7 @@ class Gone:
 
 _LONGEST = 80
 _MOST_PARTS = 40
+_MOST_BITS = 1_000  # of an int; the interpreter refuses the digits of far longer ones
 _SCALARS: tuple[type, ...] = (
     *(int, float, complex, bool, str, bytes, range, NoneType, EllipsisType),
     *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size),
@@ -54,7 +55,7 @@ def shown(value: Any) -> str:
     elif isinstance(kind, enum.EnumMeta):
         text = f"{kind.__qualname__}.{object.__getattribute__(value, '__dict__').get('_name_')}"
     else:
-        text = f"a {type_name(kind)}"
+        text = f"a {type_name(kind)}" if kind is not int else "a very large int"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
@@ -74,7 +75,7 @@ def _has_own_text(value: Any, room: int) -> bool:
     """Whether `repr` runs nothing of the program, and a value has at most `room` parts."""
     kind = type(value)
     if kind not in _CONTAINERS:
-        return kind in _SCALARS
+        return kind in _SCALARS and not (kind is int and value.bit_length() > _MOST_BITS)
     if len(value) > room:
         return False
     parts = [*dict.keys(value), *dict.values(value)] if kind is dict else [*value]

@@ -80,11 +80,11 @@ def bare_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value] =
         error = value_class_for(cls)(class_value)
         error.made_by_base(tracer, args)
         return error
+    makers = [owner.__dict__["__new__"] for owner in cls.__mro__ if "__new__" in owner.__dict__]
+    in_c = next(maker for maker in makers if not isinstance(maker, (staticmethod, FunctionType)))
+    if in_c is not (base or object).__new__ and not issubclass(cls, OrderedDict):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"making {class_value.describe()} is not modelled")
     if base is None:
-        makers = [base.__dict__["__new__"] for base in cls.__mro__ if "__new__" in base.__dict__]
-        in_c = [maker for maker in makers if not isinstance(maker, (staticmethod, FunctionType))]
-        if in_c[0] is not object.__dict__["__new__"]:
-            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"making {class_value.describe()} is not modelled")
         return value_class_for(cls)(class_value)
     made = ObjectValue(class_value)
     if base is dict:

@@ -116,7 +116,10 @@ def _deep(tracer: Tracer, value: Value, memo: CopyMemoValue) -> Value:
         known = memo.made.get(id(value))  # it is reached from within itself
         if known is not None:
             return known
-        made_tuple = value if all(map(operator.is_, items, parts)) else TupleValue(parts, value.cls)
+        is_same = all(map(operator.is_, items, parts))
+        if not is_same and value.cls is not tuple:  # a struct sequence is not made as tuples are
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"copy.deepcopy of {value.describe()} is not modelled")
+        made_tuple = value if is_same else TupleValue(parts)
         memo.put(value, made_tuple)
         return made_tuple
     if isinstance(value, DictValue) and value.owner is None and value.cls in (dict, OrderedDict, defaultdict):

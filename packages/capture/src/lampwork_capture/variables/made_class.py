@@ -117,12 +117,14 @@ class MadeClassValue(ClassValue):
         return self.contents.get(name)
 
     def guard_found(self, tracer: Tracer, name: str, raw: Any, owner: type) -> None:
+        if owner is self.obj:
+            return  # the frame made it
         base = self._base_of(owner)
         for other in self.bases:
             if other is base:
                 break
             other.guard_missing(tracer, name)
-        if base is not None and owner is not self.obj:
+        if base is not None:
             base.guard_found(tracer, name, raw, owner)
 
     def guard_missing(self, tracer: Tracer, name: str) -> None:
