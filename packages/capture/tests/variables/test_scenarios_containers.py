@@ -1494,6 +1494,31 @@ def an_iterator_over_a_dict_that_changed_goes_through_a_break(run):
         run(f, -t(), cls(a=1, b=2, c=3))
 
 
+@split
+def iterators_over_a_deque_that_changes(run):
+    def moved(x, d):
+        items = iter(d), reversed(d)
+        d.pop()
+        graph_break()
+        try:
+            return x + 1, next(items[0])
+        except RuntimeError as error:
+            return x + 2, str(error)
+
+    def replaced(x, d, items):
+        for index in range(len(d)):
+            d[index] = index + 10
+        try:
+            d[9] = 1
+        except IndexError as error:
+            return x + 1, list(items), str(error)
+
+    run(moved, t(), deque("abc"))
+    d = deque("abc")
+    items = iter(d)
+    run(replaced, t(), d, items)
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_containers(scenario, is_whole):
     check_scenario(scenario, is_whole)

@@ -15,6 +15,7 @@ from ..guards.facts import LengthIs, TypeIs
 from ..source import AttributeSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
+from .finalizer import check_dropped
 from .iterator import ReversedIteratorValue, SequenceIteratorValue
 from .lazy import LazyValue
 from .list import ListValue
@@ -35,7 +36,7 @@ class DequeValue(ListValue):
     ) -> None:
         super().__init__(items, source, obj)
         self.bound = bound
-        self.version = 0  # grows with every change: an iterator notices
+        self.version = 0  # grows with every change of what is where: an iterator notices
         self._trim(left=True)
 
     def python_type(self) -> type:
@@ -59,16 +60,26 @@ class DequeValue(ListValue):
         self.version += 1
         super().changed(tracer)
 
+    def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
+        """No change to an iterator: it finds the new item."""
+        index = self._index_of(tracer, key)
+        check_dropped(self.items[index], self)
+        self.items[index] = item
+        super().changed(tracer)
+
     def iterate(self, tracer: Tracer) -> Value:
         return DequeIteratorValue(self)
 
     def get_item(self, tracer: Tracer, key: Value) -> Value:
+        return self.at(self._index_of(tracer, key))
+
+    def _index_of(self, tracer: Tracer, key: Value) -> int:
         if key.python_type() is slice:
             tracer.raise_observed(TypeError, "sequence index must be integer, not 'slice'")
         index = operators.index_of(tracer, key)
         if not -len(self.items) <= index < len(self.items):
             tracer.raise_observed(IndexError, "deque index out of range")
-        return self.at(index)
+        return index
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
         if isinstance(other, DequeValue) and op in operators.COMPARISONS:
@@ -158,6 +169,9 @@ class DequeValue(ListValue):
 
     def write_back(self, emitter: ValueEmitter) -> None:
         """Emit code that gives the real deque its final items."""
+        if not self.version:
+            self._emit(emitter, _replace_items)
+            return
         emitter.begin_call(collections.deque.clear)
         emitter.load_value(self)
         emitter.call(1)
@@ -193,6 +207,7 @@ class DequeIteratorValue(SequenceIteratorValue):
         return super().advance(tracer)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
+        _check_unchanged(self.deque, self.version)
         emitter.begin_call(_iterator_past)
         emitter.load_value(self.deque)
         emitter.load_constant(len(self.deque.items) if self.ended else self.index)
@@ -217,11 +232,23 @@ class ReversedDequeIteratorValue(ReversedIteratorValue):
         return super().advance(tracer)
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
+        _check_unchanged(self.sequence, self.version)
         count = len(self.sequence.items)
         emitter.begin_call(_reversed_past)
         emitter.load_value(self.sequence)
         emitter.load_constant(count if self.ended else count - 1 - self.index)
         emitter.call(2)
+
+
+def _check_unchanged(deque: DequeValue, version: int) -> None:
+    if deque.version != version:
+        raise GraphBreak(BreakId.RECONSTRUCTION_NOT_MODELLED, "an iterator over a deque that changed since")
+
+
+def _replace_items(target: collections.deque[Any], items: tuple[Any, ...]) -> None:
+    """Run time: other items in the same places."""
+    for index, item in enumerate(items):
+        target[index] = item
 
 
 def _iterator_past(items: collections.deque[Any], count: int) -> Any:
