@@ -759,6 +759,26 @@ def an_attribute_of_a_base_that_a_new_class_hides(run):
 
 
 @split
+def a_metaclass_with_a_namespace_of_its_own_is_not_asked(run):
+    class Meta(type):
+        @property
+        def __dict__(self):
+            self.executed = True
+
+    class Thing(metaclass=Meta):
+        executed = False
+        size = 2
+
+    def f(x, thing):
+        thing.own = 3
+        y = x * thing.size + thing.own
+        del thing
+        return y, Thing.executed
+
+    run(f, t(), Thing())
+
+
+@split
 def a_local_that_nothing_reads_any_more_lives_until_the_frame_ends(run):
     class Thing:
         def method(self):

@@ -6,21 +6,23 @@ of the program runs: `hasattr` would call descriptors, and would also find what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType, GetSetDescriptorType
 from typing import Any
 
 import torch
 
 MISSING: Any = object()
+_namespace_of: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__  # past what a metaclass has
+_mro_of: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
 _IMMUTABLE_FLAG = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
 _HEAP_FLAG = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
 
 def find_in_class(cls: type, name: str) -> tuple[Any, type]:
     """What stands under `name` in the namespaces of the MRO, and the class it was found in; MISSING if nowhere."""
-    for owner in cls.__mro__:
-        namespace = owner.__dict__
+    for owner in _mro_of(cls):
+        namespace = _namespace_of(owner)
         if name in namespace:
             return namespace[name], owner
     return MISSING, object
@@ -28,7 +30,7 @@ def find_in_class(cls: type, name: str) -> tuple[Any, type]:
 
 def has_special(cls: type, name: str) -> bool:
     """Whether a name stands in the namespace of a class of the MRO."""
-    return any(name in owner.__dict__ for owner in cls.__mro__)
+    return any(name in _namespace_of(owner) for owner in _mro_of(cls))
 
 
 def is_overridden(cls: type, name: str) -> bool:
@@ -47,9 +49,16 @@ def is_iterable(cls: type) -> bool:
 
 
 def looks_up_itself(cls: type) -> bool:
-    """Whether reading an attribute of a class runs the program: its metaclass has a `__getattribute__` of its own."""
+    """Whether reading an attribute of a class, or its namespace, runs the program: its metaclass has a `__getattribute__`
+    or a `__dict__` of its own."""
     meta = type(cls)
-    return meta is not type and is_overridden(meta, "__getattribute__")
+    if meta is type:
+        return False
+    return (
+        looks_up_itself(meta)
+        or is_overridden(meta, "__getattribute__")
+        or find_in_class(meta, "__dict__")[1] is not type
+    )
 
 
 def is_plain_dict_getter(cls: type) -> bool:
