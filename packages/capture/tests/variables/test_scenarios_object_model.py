@@ -769,13 +769,16 @@ def a_metaclass_with_a_namespace_of_its_own_is_not_asked(run):
         executed = False
         size = 2
 
-    def f(x, thing):
+    thing = Thing()
+
+    def f(x):
         thing.own = 3
-        y = x * thing.size + thing.own
-        del thing
+        held = thing
+        y = x * held.size + held.own
+        del held
         return y, Thing.executed
 
-    run(f, t(), Thing())
+    run(f, t())
 
 
 @split

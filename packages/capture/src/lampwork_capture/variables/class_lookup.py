@@ -49,8 +49,8 @@ def is_iterable(cls: type) -> bool:
 
 
 def looks_up_itself(cls: type) -> bool:
-    """Whether reading an attribute of a class, or its namespace, runs the program: its metaclass has a `__getattribute__`
-    or a `__dict__` of its own."""
+    """Whether reading an attribute of a class, or its namespace, runs the program: its metaclass has a
+    `__getattribute__` or a `__dict__` of its own."""
     meta = type(cls)
     if meta is type:
         return False
