@@ -1036,6 +1036,36 @@ def total_ordering_in_the_frame(run):
     run(f, t())
 
 
+@split
+def signatures_of_bound_methods_and_of_replaced_ones(run):
+    import inspect
+
+    class Holder:
+        def plain(self, a, b=1):
+            pass
+
+        def stars(*args):
+            pass
+
+        def none(*, a):
+            pass
+
+    def replaced():
+        pass
+
+    def f(x):
+        holder = Holder()
+        found = [str(inspect.signature(holder.plain)), str(inspect.signature(holder.stars))]
+        try:
+            inspect.signature(holder.none)
+        except ValueError as error:
+            found.append(str(error))
+        replaced.__signature__ = inspect.Signature([inspect.Parameter("a", inspect.Parameter.POSITIONAL_ONLY)])
+        return x + 1, found, str(inspect.signature(replaced))
+
+    run(f, t())
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_library(scenario, is_whole):
     check_scenario(scenario, is_whole)

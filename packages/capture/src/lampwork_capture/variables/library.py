@@ -153,13 +153,14 @@ def signature(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]
     value = args[0].realize()
     bound = isinstance(value, MethodValue)
     function = value.function.realize() if isinstance(value, MethodValue) else value
-    if kwargs or not isinstance(function, SourcedFunctionValue):
+    if kwargs or not isinstance(function, SourcedFunctionValue) or tracer.side_effects.is_mutated(function):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()} is not modelled")
     if function.source is not None and function.function.__closure__ is None:
         tracer.guard(IdentityIs(function.source, ByIdentity(function.function)))
     elif not function.by_identity:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()}, which each call may replace")
-    found = inspect.signature(function.function)
+    target = types.MethodType(function.function, object()) if bound else function.function
+    found: inspect.Signature = fold(tracer, inspect.signature, target)
     if any(
         p.default is not p.empty and not isinstance(p.default, (int, float, str, type(None), bool))
         for p in found.parameters.values()
@@ -167,8 +168,6 @@ def signature(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]
         raise GraphBreak(
             BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()} has defaults that are objects"
         )
-    if bound:
-        found = found.replace(parameters=list(found.parameters.values())[1:])
     return SignatureValue(found)
 
 
