@@ -447,7 +447,9 @@ class GraphBuilder:
     # The end
 
     def release(self) -> None:
-        """The trace is over."""
+        """The trace is over: let go of what is not part of a finished graph."""
+        self.values_of_objects.clear()
+        self.values_of_fakes.clear()
         is_kept = self._opened[0].is_finished
         for opened in self._opened:
             if not (is_kept and opened.is_finished):

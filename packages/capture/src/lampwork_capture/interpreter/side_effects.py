@@ -8,7 +8,6 @@ the frame needs no replay, it is built in its final state; replay keeps aliasing
 from __future__ import annotations
 
 import enum
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -200,12 +199,6 @@ class SideEffects:
         else:
             self._actions[key] = action
 
-    def release(self) -> None:
-        """The trace is over: the values that changed forget what they hold, which may be themselves."""
-        for value in {id(value): value for value in self.changed_values}.values():
-            for name in _slots(type(value)):
-                setattr(value, name, None)
-
     # Replay
 
     def is_empty(self) -> bool:
@@ -259,11 +252,6 @@ class SideEffects:
         else:
             emitter.load_value(new)
             namespace.emit_store(emitter, key[1])
-
-
-@functools.cache
-def _slots(kind: type[Value]) -> tuple[str, ...]:
-    return tuple(name for base in kind.__mro__ for name in vars(base).get("__slots__", ()))
 
 
 def emit_attribute_write(emitter: ValueEmitter, owner: Value, name: str, write: AttributeWrite) -> None:

@@ -397,18 +397,22 @@ class FrameTracer:
     def release(self) -> None:
         """The trace is over: let go of the program's objects, which may be waited for, and leave no cycle behind.
 
-        What a trace makes knows its tracer; a cycle of values needs one that changed, and frames on the stack hold
-        what they loop through. So all of these are emptied, the tracer last: it is not to be used again.
+        Values hold each other in a cycle if one of them changed or came from outside (`Value.forget` says what else),
+        frames hold what runs in them, and all know the tracer: these are emptied, it last. It is not to be used again.
         """
         for action in self._at_release:
             action()
         known = [self.root, self.frame, *(place.frame for _, places in self._raised.values() for place in places)]
+        known += [suspended.frame for suspended in self._generators]
         while known:
             frame = known.pop()
             if frame.parent is not None:
                 known.append(frame.parent)
             frame.release()
-        self.side_effects.release()
+        for value in dict.fromkeys(self.side_effects.changed_values):
+            value.forget()
+        for _, value in self.graph.values_of_objects.values():
+            value.forget()
         self.graph.release()
         vars(self).clear()
 

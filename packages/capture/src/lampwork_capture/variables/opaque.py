@@ -33,6 +33,7 @@ class OpaqueValue(Value):
     def __init__(self, obj: Any, source: Source, reason: GraphBreak) -> None:
         super().__init__(source)
         self.obj = obj
+        reason.forget_frames()
         self.reason = reason
 
     def describe(self) -> str:
