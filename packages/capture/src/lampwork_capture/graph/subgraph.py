@@ -8,7 +8,7 @@ node's arguments are nodes of its own graph; what was made in a subgraph never g
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -35,9 +35,12 @@ class OpenGraph:
         return torch.fx.Graph()
 
     @property
-    def nodes(self) -> Collection[torch.fx.Node]:
+    def nodes(self) -> Iterable[torch.fx.Node]:
         """What was recorded, in order."""
         return self.graph.nodes if "graph" in vars(self) else ()
+
+    def __len__(self) -> int:
+        return len(self.graph.nodes) if "graph" in vars(self) else 0
 
     def placeholder(self, name: str, example: Any) -> torch.fx.Node:
         """A new placeholder behind those that are there."""

@@ -568,7 +568,9 @@ class GroupByValue(StepIterator):
 @handles(itertools.groupby)
 def make_groupby(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     iterator = _iterator_of(tracer, _argument(tracer, args, kwargs, 0, "iterable"))
-    return GroupByValue(iterator, _argument(tracer, args, kwargs, 1, "key"))
+    made = GroupByValue(iterator, _argument(tracer, args, kwargs, 1, "key"))
+    tracer.when_released(made.forget)  # its groups know it
+    return made
 
 
 class _Tee(StepIterator):
