@@ -113,7 +113,7 @@ class GraphBreak(Exception):
         """Drop the tracebacks of the error and of its causes: their frames hold the tracer, the program's objects and
         the error itself. What was being handled is only let go of: it may be the program's own exception."""
         error: BaseException | None = self
-        while error is not None:
+        while error is not None and error.__traceback__ is not None:  # causes may be a circle
             error.__traceback__ = error.__context__ = None
             error = error.__cause__
 

@@ -442,7 +442,7 @@ class GraphBuilder:
     @property
     def node_count(self) -> int:
         """How many nodes there are in the graph that is being recorded into, inputs included."""
-        return len(self._open[-1])
+        return self._open[-1].node_count
 
     # The end
 

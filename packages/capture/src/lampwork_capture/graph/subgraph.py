@@ -39,7 +39,9 @@ class OpenGraph:
         """What was recorded, in order."""
         return self.graph.nodes if "graph" in vars(self) else ()
 
-    def __len__(self) -> int:
+    @property
+    def node_count(self) -> int:
+        """How many nodes were recorded, inputs included."""
         return len(self.graph.nodes) if "graph" in vars(self) else 0
 
     def placeholder(self, name: str, example: Any) -> torch.fx.Node:
