@@ -155,7 +155,7 @@ def _trace(tracer: FrameTracer, finish: _Finish) -> CapturedFrame | _Broken:
         broken = GraphBreak(BreakId.CALL_NOT_MODELLED, cause, breaks_in_root=True)
     except GraphBreak as error:
         broken = error
-        broken.__traceback__ = None  # its frames hold the program's objects
+        broken.forget_frames()
     finally:
         tracer.abandon_state()
         state.restore()

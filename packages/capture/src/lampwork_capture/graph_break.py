@@ -109,6 +109,14 @@ class GraphBreak(Exception):
         self.stack: tuple[UserLine, ...] = ()  # the user's lines, outermost first
         self.raised_value: Any = None  # an exception that was raised and cannot be rebuilt: break where it was raised
 
+    def forget_frames(self) -> None:
+        """Drop the tracebacks of the error and of its causes: their frames hold the tracer, the program's objects and
+        the error itself. What was being handled is only let go of: it may be the program's own exception."""
+        error: BaseException | None = self
+        while error is not None and error.__traceback__ is not None:  # causes may be a circle
+            error.__traceback__ = error.__context__ = None
+            error = error.__cause__
+
 
 class ShapeOfDataBreak(GraphBreak):
     """The shape of a result depends on the data of a tensor."""

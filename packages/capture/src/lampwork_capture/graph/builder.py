@@ -123,7 +123,8 @@ class GraphBuilder:
     """The graph of one frame while it is traced. `freeze` ends it."""
 
     def __init__(self, scalars: ScalarInputs) -> None:
-        self._open = [OpenGraph()]  # the root graph and the subgraphs that are being traced, innermost last
+        self._opened = [OpenGraph()]  # the root graph and all subgraphs so far
+        self._open = self._opened[:]  # the root graph and the subgraphs that are being traced, innermost last
         self._results = FakeResults()
         self.scalars = scalars
         # by id of the real tensor, which is kept alive, or by the source of a number
@@ -160,6 +161,7 @@ class GraphBuilder:
     def begin_subgraph(self) -> None:
         """Record into a new graph above the present one, until `end_subgraph` or `abandon_subgraph`."""
         self._open.append(OpenGraph())
+        self._opened.append(self._open[-1])
 
     def add_argument(self, example: torch.Tensor) -> torch.fx.Node:
         """A placeholder of the subgraph for an argument of its function."""
@@ -254,7 +256,7 @@ class GraphBuilder:
     @property
     def mutates_inputs(self) -> bool:
         """Whether an operation recorded so far may write to memory that existed before the frame."""
-        return any(node.meta.get("lampwork_mutates", False) for opened in self._open for node in opened.graph.nodes)
+        return any(node.meta.get("lampwork_mutates", False) for opened in self._open for node in opened.nodes)
 
     # Operations
 
@@ -437,7 +439,21 @@ class GraphBuilder:
         """Whether anything but inputs was recorded."""
         return self._operations > 0
 
+    @property
+    def node_count(self) -> int:
+        """How many nodes there are in the graph that is being recorded into, inputs included."""
+        return self._open[-1].node_count
+
     # The end
+
+    def release(self) -> None:
+        """The trace is over: let go of what is not part of a finished graph."""
+        self.values_of_objects.clear()
+        self.values_of_fakes.clear()
+        is_kept = self._opened[0].is_finished
+        for opened in self._opened:
+            if not (is_kept and opened.is_finished):
+                opened.release()
 
     def freeze(self, outputs: Sequence[torch.fx.Node]) -> TracedGraph:
         """End the graph: outputs in order (a node may stand twice), dead code removed, unused inputs dropped."""

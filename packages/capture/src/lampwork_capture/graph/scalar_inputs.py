@@ -7,7 +7,9 @@ number is an exact int of 64 bits or an exact float, and everything that the tra
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,11 +46,11 @@ class ScalarInputs:
         self._value_of: dict[NumberSymbol, int | float] = {}
         self._nodes: dict[Any, torch.fx.Node] = {}
         self._kept: list[ScalarTerm] = []  # ids stay valid
-        self.env = TorchShapeEnv(duck_shaping=False, symbolic_floats=True, find_frame=self._user_frame)
 
-    def _user_frame(self) -> UserFrame:
-        line = self._find_line()
-        return UserFrame(line.filename, line.line, line.function)
+    @functools.cached_property
+    def env(self) -> TorchShapeEnv:
+        """What is assumed of the numbers, made when the first one is asked for."""
+        return TorchShapeEnv(duck_shaping=False, symbolic_floats=True, find_frame=partial(_frame_at, self._find_line))
 
     def __bool__(self) -> bool:
         return bool(self._symbols)
@@ -147,6 +149,11 @@ class ScalarInputs:
         if not isinstance(term, BoolExpr) or term.kind is not Kind.EQ:
             return False
         return any(term is eq(symbol, int(self._value_of[symbol])) for symbol in term.free_symbols)
+
+
+def _frame_at(find_line: Callable[[], UserLine]) -> UserFrame:
+    line = find_line()
+    return UserFrame(line.filename, line.line, line.function)
 
 
 def _line(frame: UserFrame | None) -> UserLine | None:

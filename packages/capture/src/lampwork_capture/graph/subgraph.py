@@ -7,6 +7,8 @@ node's arguments are nodes of its own graph; what was made in a subgraph never g
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -21,11 +23,26 @@ class OpenGraph:
     """A graph under construction: the root's or a subgraph's."""
 
     def __init__(self) -> None:
-        self.graph = torch.fx.Graph()
         self.captured: list[torch.fx.Node] = []  # nodes of the graph below, in the order of their placeholders
         self._placeholders: dict[torch.fx.Node, torch.fx.Node] = {}
         self._modules: dict[str, torch.fx.GraphModule] = {}
         self._last_placeholder: torch.fx.Node | None = None
+        self.is_finished = False
+
+    @functools.cached_property
+    def graph(self) -> torch.fx.Graph:
+        """Made with its first node: a graph of torch.fx is a cycle, and most traces record nothing."""
+        return torch.fx.Graph()
+
+    @property
+    def nodes(self) -> Iterable[torch.fx.Node]:
+        """What was recorded, in order."""
+        return self.graph.nodes if "graph" in vars(self) else ()
+
+    @property
+    def node_count(self) -> int:
+        """How many nodes were recorded, inputs included."""
+        return len(self.graph.nodes) if "graph" in vars(self) else 0
 
     def placeholder(self, name: str, example: Any) -> torch.fx.Node:
         """A new placeholder behind those that are there."""
@@ -64,7 +81,13 @@ class OpenGraph:
             root.add_module(name, module)
         finished = torch.fx.GraphModule(root, self.graph)
         forget_source_with(finished)
+        self.is_finished = True
         return finished
+
+    def release(self) -> None:
+        """The graph was given up. Its nodes are a cycle and wait for the collector; what was noted of them does not."""
+        for node in self.nodes:
+            node.meta.clear()
 
 
 class FinishedSubgraph:

@@ -27,7 +27,7 @@ class SuspendedGenerator:
 
     def __init__(self, tracer: FrameTracer, frame: SymbolicFrame) -> None:
         self._tracer = tracer
-        self._frame = frame
+        self.frame = frame
         self._handled: Value | None = None
         self._finished = False
 
@@ -35,19 +35,19 @@ class SuspendedGenerator:
         """Whether it is suspended inside a `try` or `with`."""
         if self._finished:
             return False
-        decoded = self._frame.decoded
-        entry = decoded.handler_at(self._frame.index)
+        decoded = self.frame.decoded
+        entry = decoded.handler_at(self.frame.index)
         if entry is None:
             return False
         first = decoded.instructions[entry.target]
         return first.name != "CALL_INTRINSIC_1"  # from 3.12 all of a generator stands under this one
 
     def resume(self, sent: Value) -> tuple[bool, Value]:
-        self._frame.push(sent)
+        self.frame.push(sent)
         return self._run()
 
     def throw(self, error: Value) -> tuple[bool, Value]:
-        frame = self._frame
+        frame = self.frame
         if not is_delegating(frame.decoded, frame.index):
             return self._raise(error)
         try:
@@ -79,7 +79,7 @@ class SuspendedGenerator:
     def _raise(self, error: Value) -> tuple[bool, Value]:
         """Continue by raising at the yield."""
         try:
-            self._frame.unwind(ObservedException(error))
+            self.frame.unwind(ObservedException(error))
         except ObservedException:
             self._finished = True
             raise
@@ -92,13 +92,13 @@ class SuspendedGenerator:
             tracer.handled = self._handled
         self._finished = True
         try:
-            signal = tracer.continue_frame(self._frame)
+            signal = tracer.continue_frame(self.frame)
             self._finished = signal is Signal.RETURNED
         finally:
             self._handled = tracer.handled if tracer.handled is not outer else None
             tracer.handled = outer
-        assert self._frame.result is not None
-        return signal is Signal.RETURNED, self._frame.result
+        assert self.frame.result is not None
+        return signal is Signal.RETURNED, self.frame.result
 
 
 def is_delegating(decoded: DecodedCode, index: int) -> bool:

@@ -395,25 +395,26 @@ class FrameTracer:
         self._at_release.append(action)
 
     def release(self) -> None:
-        """The trace is over: let go of the program's objects, which may be waited for."""
+        """The trace is over: let go of the program's objects, which may be waited for, and leave no cycle behind.
+
+        Values hold each other in a cycle if one of them changed or came from outside (`Value.forget` says what else),
+        frames hold what runs in them, and all know the tracer: these are emptied, it last. It is not to be used again.
+        """
         for action in self._at_release:
             action()
         known = [self.root, self.frame, *(place.frame for _, places in self._raised.values() for place in places)]
+        known += [suspended.frame for suspended in self._generators]
         while known:
             frame = known.pop()
             if frame.parent is not None:
                 known.append(frame.parent)
             frame.release()
-        self.stopped = self._broken = None
-        self._raised.clear()
-        self.side_effects, self.guards = SideEffects(), GuardSetBuilder()
-        self._at_release.clear()
-        self._generators.clear()
-        self._cells.clear()
-        self.frame_scope = FrameScope({}, {}, {}, {})
-        self.graph.values_of_objects.clear()
-        self.graph.values_of_fakes.clear()
-        self.handled = None
+        for value in dict.fromkeys(self.side_effects.changed_values):
+            value.forget()
+        for _, value in self.graph.values_of_objects.values():
+            value.forget()
+        self.graph.release()
+        vars(self).clear()
 
     def count_iteration(self) -> None:
         """A loop goes round again. Raises GraphBreak when loops would make the trace too long."""
@@ -441,7 +442,7 @@ class FrameTracer:
         for suspended in self._generators:
             if not suspended.waits_for_cleanup():
                 continue
-            before = self.side_effects.count, len(self.graph.graph.nodes)
+            before = self.side_effects.count, self.graph.node_count
             try:
                 suspended.throw(ExceptionValue.of(GeneratorExit))
             except ObservedException as error:
@@ -450,7 +451,7 @@ class FrameTracer:
                 silent = False
             else:
                 silent = False
-            if not silent or before != (self.side_effects.count, len(self.graph.graph.nodes)):
+            if not silent or before != (self.side_effects.count, self.graph.node_count):
                 raise SkipFrame(BreakId.FRAME_NOT_MODELLED, "a generator is left before its cleanup ran")
 
     def continue_frame(self, frame: SymbolicFrame) -> Signal:
@@ -506,7 +507,9 @@ class FrameTracer:
             self.side_effects.at_replay(f"context {id(context)}", None)
         for context in self._open:
             self.side_effects.at_replay(f"context {id(context)}", context.emit_entered)
-        if torch.is_grad_enabled() != self._grad_at_start and self.graph.has_operations:
+        if not self.graph.has_operations:
+            return
+        if torch.is_grad_enabled() != self._grad_at_start:
             self.graph.add_node("call_function", torch._C._set_grad_enabled, (self._grad_at_start,), {})
         drop_needless_grad_modes(self.graph.graph, self._grad_at_start)
 

@@ -9,6 +9,7 @@ interpreter, it calls back through `Tracer`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import CellType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
@@ -183,6 +184,19 @@ class Value:
     def children(self) -> Sequence[Value]:
         """The values that this one holds: what stays alive while it lives."""
         return ()
+
+    def forget(self) -> None:
+        """The trace is over: let go of everything, which may hold this value.
+
+        The tracer asks it of values that came from outside or changed. One that is made to be held by what it holds
+        asks for it itself (`Tracer.when_released`): nothing of a trace shall wait for the collector."""
+        for name in _slots_of(type(self)):
+            setattr(self, name, None)
+
+
+@functools.cache
+def _slots_of(kind: type[Value]) -> tuple[str, ...]:
+    return tuple(name for base in kind.__mro__ for name in vars(base).get("__slots__", ()))
 
 
 class ObservedException(Exception):

@@ -333,14 +333,14 @@ def iter_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
     if len(args) == 2:
         if not has_special(args[0].realize().python_type(), "__call__"):
             tracer.raise_observed(TypeError, "iter(v, w): v must be callable")
-        return _until(args[0].realize(), args[1].realize())
+        return _until(tracer, args[0].realize(), args[1].realize())
     value = args[0].realize()
     if not is_iterable(value.python_type()):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not iterable")
     return value.iterate(tracer)
 
 
-def _until(function: Value, sentinel: Value) -> Value:
+def _until(tracer: Tracer, function: Value, sentinel: Value) -> Value:
     """`iter(function, sentinel)`."""
 
     def produce(tracer: Tracer) -> Value | None:
@@ -355,6 +355,7 @@ def _until(function: Value, sentinel: Value) -> Value:
         emitter.call(2)
 
     made = ComputedIterator(type(iter(int, 1)), [function, sentinel], produce, rebuild)
+    tracer.when_released(made.forget)  # `produce` knows it
     return made
 
 

@@ -13,7 +13,7 @@ import operator
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from types import FunctionType
+from types import FunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any, TypeVar
 
 from ..guards.facts import ByIdentity
@@ -22,6 +22,7 @@ _T = TypeVar("_T")
 _Kind = inspect.Parameter
 _NOT_PASSED: Any = object()  # the default of a parameter for which no argument means the same
 _PASSABLE = (int, float, bool, str, bytes, type(None), tuple)
+_OF_A_TYPE = (MethodDescriptorType, WrapperDescriptorType)  # these live as long as a builtin type
 
 
 class RefusedCall(Exception):
@@ -179,10 +180,21 @@ def shape_of(function: Any) -> CallShape | None:
 
 def takes_keywords(method: Any, names: Collection[str]) -> bool:
     """Whether a method of a builtin type takes these keywords; one that does not say so takes any."""
+    known = _known_keywords(ByIdentity(method)) if type(method) in _OF_A_TYPE else _keywords_of(method)
+    return known is None or known.issuperset(names)
+
+
+@functools.lru_cache(maxsize=1024)  # asking leaves work for the collector, each time
+def _known_keywords(key: ByIdentity) -> frozenset[str] | None:
+    return _keywords_of(key.value)
+
+
+def _keywords_of(method: Any) -> frozenset[str] | None:
+    """The keywords that a method takes; None for any."""
     try:
         parameters = inspect.signature(method).parameters.values()
     except (TypeError, ValueError):
-        return True
+        return None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return True
-    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}.issuperset(names)
+        return None
+    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))

@@ -87,6 +87,7 @@ def bare_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value] =
     if base is None:
         return value_class_for(cls)(class_value)
     made = ObjectValue(class_value)
+    tracer.when_released(made.forget)  # its contents know it
     if base is dict:
         kind = OrderedDict if issubclass(cls, OrderedDict) else dict
         made.payload = DictValue({}, kind, owner=made)
@@ -125,6 +126,7 @@ def _new_named_tuple(
         if name not in bound:
             bound[name] = tracer.constant(cls._field_defaults[name])
     made = ObjectValue(class_value)
+    tracer.when_released(made.forget)  # its contents know it
     made.payload = TupleValue([bound[name] for name in fields], owner=made)
     return made
 

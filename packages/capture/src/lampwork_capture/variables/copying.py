@@ -107,6 +107,7 @@ def _deep(tracer: Tracer, value: Value, memo: CopyMemoValue) -> Value:
         return value
     if isinstance(value, ListValue) and value.owner is None:
         made = ListValue([])
+        tracer.when_released(made.forget)  # it may be reached from within itself
         memo.put(value, made)
         made.items.extend(_deep(tracer, item, memo) for item in value.all_items())
         return made

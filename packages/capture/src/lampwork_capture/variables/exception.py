@@ -153,6 +153,7 @@ class ExceptionValue(ObjectValue):
 
     def relate(self, tracer: Tracer, name: str, value: Value) -> None:
         """Set one of these."""
+        tracer.when_released(self.forget)  # the contexts of exceptions may be a circle
         self._related[name] = value
         if name == "__cause__":
             self._related["__suppress_context__"] = tracer.constant(True)

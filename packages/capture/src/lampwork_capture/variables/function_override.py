@@ -99,7 +99,7 @@ def _intercept(target: Callable[..., Any], args: list[Any], kwargs: dict[str, An
         with _Recorder():
             target(*args, **kwargs)
     except _Intercepted as call:
-        return call
+        return call.with_traceback(None)  # whose frames hold it
     except Exception as error:
         raise GraphBreak(BreakId.FAKE_TENSOR_FAILED, f"an overridden call raises: {error}") from error
     return None

@@ -100,4 +100,6 @@ class GroupByValue(StepIterator):
 @handles(itertools.groupby)
 def make_groupby(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     key = args[1].realize() if len(args) > 1 else tracer.constant(None)
-    return GroupByValue(iterator_of(tracer, args[0]), key)
+    made = GroupByValue(iterator_of(tracer, args[0]), key)
+    tracer.when_released(made.forget)  # its groups know it
+    return made

@@ -123,6 +123,7 @@ class ObjectAttributes(Value):
         if name == "__dict__" and self.has_instance_dict() and is_plain_dict_getter(self.cls):
             if self.namespace is None:
                 self.namespace = InstanceDictValue(self)
+                tracer.when_released(self.forget)
             return self.namespace
         raw, owner = find_in_class(self.cls, name)
         if tracer.side_effects.class_writes:

@@ -33,6 +33,7 @@ class OpaqueValue(Value):
     def __init__(self, obj: Any, source: Source, reason: GraphBreak) -> None:
         super().__init__(source)
         self.obj = obj
+        reason.forget_frames()
         self.reason = reason
 
     def describe(self) -> str:
@@ -112,9 +113,9 @@ class LruCacheValue(Value):
             if is_literal(answer):
                 return tracer.constant(answer)
         before = tracer.side_effects.count
-        nodes = len(tracer.graph.graph.nodes)
+        nodes = tracer.graph.node_count
         result = self.wrapped(tracer).call(tracer, args, kwargs)
-        if len(tracer.graph.graph.nodes) != nodes or issubclass(result.realize().python_type(), torch.Tensor):
+        if tracer.graph.node_count != nodes or issubclass(result.realize().python_type(), torch.Tensor):
             # The cache may hold another tensor, written to since; and it must hold the one that is given back.
             raise GraphBreak(
                 BreakId.CALL_NOT_MODELLED,

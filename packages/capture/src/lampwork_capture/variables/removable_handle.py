@@ -83,7 +83,9 @@ def make_handle(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
         dicts.append(extra)
     if any(part.python_type() is not OrderedDict for part in dicts):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a handle of a hook in another object than an OrderedDict")
-    return HandleValue(dicts)
+    made = HandleValue(dicts)
+    tracer.when_released(made.forget)  # its number knows it
+    return made
 
 
 def _made_handle(hooks: Any, *extra: Any) -> RemovableHandle:
