@@ -189,3 +189,16 @@ def test_kept_guards_keep_nothing_alive():
     del thing, scope
     assert gone() is None
     assert "an object that is gone" in str(first_failure(kept, FrameScope({"x": 1}, {}, {}, {})))
+
+
+def test_kept_guards_keep_no_class_alive():
+    class Short:
+        pass
+
+    kept = weakened(GuardSet((Guard(TypeIs(X, Short)),)))
+    assert first_failure(kept, FrameScope({"x": Short()}, {}, {}, {})) is None
+    gone = weakref.ref(Short)
+    del Short
+    gc.collect()
+    assert gone() is None
+    assert "a class that is gone" in str(first_failure(kept, FrameScope({"x": 1}, {}, {}, {})))

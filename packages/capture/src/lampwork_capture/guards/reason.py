@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..source import FrameScope
+from ..source import FrameScope, Source
 from .check import fact_holds, sizes_match
 from .facts import (
     AllDistinct,
@@ -59,6 +59,21 @@ class WeakIdentity(ByIdentity):
         return f"WeakIdentity({self.value!r})"
 
 
+class WeakTypeIs(TypeIs):
+    """A `TypeIs` that does not keep its class alive."""
+
+    __slots__ = ("_reference",)
+
+    def __init__(self, source: Source, expected: type) -> None:
+        object.__setattr__(self, "source", source)
+        object.__setattr__(self, "_reference", weakref.ref(expected))
+
+    @property
+    def expected(self) -> type:  # pyright: ignore[reportIncompatibleVariableOverride]
+        found = self._reference()
+        return Gone if found is None else found
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The guard that did not hold, the words for it, and the value it was made for beside the one found."""
@@ -80,6 +95,8 @@ def weakened(guards: GuardSet) -> GuardSet:
 
 def _weak_fact(fact: Fact) -> Fact:
     match fact:
+        case TypeIs(source, expected):
+            return WeakTypeIs(source, expected)
         case IdentityIs(source, expected):
             return IdentityIs(source, _weak(expected))
         case DictKeysAre(source, keys):

@@ -32,6 +32,8 @@ _SIZED: tuple[type, ...] = (*_CONTAINERS, str, bytes, bytearray, collections.deq
 
 def type_name(kind: type) -> str:
     """The name of a class, with its module unless it is a builtin."""
+    if kind is Gone:
+        return "class that is gone"
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
