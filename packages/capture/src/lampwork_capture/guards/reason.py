@@ -124,7 +124,9 @@ def _then_and_now(fact: Fact, scope: FrameScope) -> tuple[str, str]:
             return _type(expected), _type(type(value))
         case IdentityIs(_, expected) | ConstantIs(_, expected):
             return _short(expected.value), _short(value)
-        case TensorMatches() if isinstance(value, torch.Tensor):
+        case TensorMatches() if type(value) is not fact.python_type:
+            return _type(fact.python_type), _type(type(value))
+        case TensorMatches():
             differing = [row for row in _tensor_rows(fact, value) if row[0]]
             if not differing:
                 return "", ""
@@ -189,7 +191,7 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
 
 
 def _tensor_words(name: str, fact: TensorMatches, value: Any) -> str:
-    if not isinstance(value, torch.Tensor) or type(value) is not fact.python_type:
+    if type(value) is not fact.python_type:
         return f"{name} is a {_type(type(value))}, the graph was made for a {_type(fact.python_type)}"
     for differs, what, found, wanted in _tensor_rows(fact, value):
         if differs:
@@ -261,7 +263,8 @@ def _short(value: Any) -> str:
     if isinstance(value, torch.nn.Module):
         return f"a {_type(type(value))}"
     if isinstance(value, torch.Tensor):
-        return f"a tensor of sizes {tuple(value.shape)}"
+        with torch._C.DisableTorchFunctionSubclass():  # its class may be the user's, and would be called
+            return f"a tensor of sizes {tuple(value.shape)}"
     try:
         text = repr(value)
     except Exception:
