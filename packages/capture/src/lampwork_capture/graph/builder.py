@@ -36,7 +36,16 @@ from ..source import Source
 from .fake_inputs import fake_input
 from .fake_results import FakeResults, Ran
 from .late_reads import LateRead
-from .operator_effects import draws_random, is_composite, is_random, may_mutate, may_raise, target_may_raise
+from .operator_effects import (
+    draws_random,
+    is_composite,
+    is_random,
+    is_users,
+    may_mutate,
+    may_raise,
+    target_is_users,
+    target_may_raise,
+)
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .value_free import without_value
@@ -133,6 +142,7 @@ class GraphBuilder:
         self._operations = 0
         self._input_storages: set[int] = set()
         self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
+        self.calls_user_code = False  # whether running it calls code of the user's, which may do anything
         self.runs_later = False  # whether what is being traced runs at another time: the backward of a function
         self.late_reads: dict[tuple[str, str], LateRead] = {}  # what a `backward` in it reads, by module and name
         self.arrays = 0  # how many inputs are arrays of NumPy, which may share memory unseen
@@ -284,6 +294,7 @@ class GraphBuilder:
         node.meta["lampwork_mutates"] = mutates
         self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
         node.meta["lampwork_operators"] = len(operators)
+        self.calls_user_code |= target_is_users(op, target) or any(map(is_users, operators))
         raises = target_may_raise(op, target) or self.fake_mode.may_raise
         node.meta[MAY_RAISE] = raises
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
@@ -416,10 +427,17 @@ class GraphBuilder:
         return self._node_of_fake.get(id(fake))
 
     @property
+    def cannot_repeat(self) -> str:
+        """What the graph does that must not happen twice; empty if the frame can be run again when the graph raises."""
+        if self.calls_user_code:
+            return "a call of code of the user's"
+        return "a write to a tensor" if self.writes_inputs else ""
+
+    @property
     def can_rerun(self) -> bool:
         """Whether the frame can run again, as plain Python, when the graph raises: any operation may, for arguments
-        that its fake implementation takes. Known ones (`is_rerun`) keep a graph from writing to its inputs."""
-        return self.is_rerun or not (self.writes_inputs or self.fake_mode.draws_random)
+        that its fake implementation takes. Known ones (`is_rerun`) keep a graph from what cannot be repeated."""
+        return self.is_rerun or not (self.cannot_repeat or self.fake_mode.draws_random)
 
     def check_outputs(self, outputs: Sequence[torch.fx.Node]) -> None:
         """Raise GraphBreak if one of them is of a subgraph: a tensor that got out of a function that torch runs."""

@@ -64,22 +64,37 @@ def draws_random(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
     return True
 
 
+def is_users(operator: Any) -> bool:
+    """Whether an operator was registered by the user: it may run any code."""
+    return getattr(operator, "namespace", "aten") not in _OWN_NAMESPACES
+
+
+def target_is_users(op: str, target: Any) -> bool:
+    """Whether what a node calls is code of the user's."""
+    if op == "call_method":
+        return False
+    if isinstance(target, torch._ops.OpOverloadPacket):
+        return target._qualified_op_name.partition("::")[0] not in _OWN_NAMESPACES
+    if isinstance(target, torch._ops.OperatorBase):
+        return is_users(target)
+    module = getattr(target, "__module__", None) or ""
+    return bool(module) and module.partition(".")[0] not in ("torch", "_operator", "builtins", "lampwork_capture")
+
+
 def target_may_raise(op: str, target: Any) -> bool:
     """Whether what a node calls is known to raise for some data, whatever operators its fake run dispatched."""
     if op == "call_method":
         return target in _RAISING
     if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return False  # judged by what is dispatched
-    module = getattr(target, "__module__", None) or ""
-    own = not module or module.partition(".")[0] in ("torch", "_operator", "builtins", "lampwork_capture")
-    return not own or getattr(target, "__name__", "") in _RAISING
+    return target_is_users(op, target) or getattr(target, "__name__", "") in _RAISING
 
 
 def may_raise(operator: Any, args: Sequence[Any], result: Any) -> bool:
     """Whether an operator can raise depending on the data of its inputs."""
     name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
-    if getattr(operator, "namespace", "aten") not in _OWN_NAMESPACES:
-        return True  # an operator of the user's
+    if is_users(operator):
+        return True
     if getattr(operator, "_overloadname", "") in _GIVEN_NUMBERS:
         return False
     if name in _INTEGER_DIVISION:
