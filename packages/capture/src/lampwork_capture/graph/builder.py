@@ -45,7 +45,9 @@ from .operator_effects import (
     may_raise,
     target_is_users,
     target_may_raise,
+    written_tensors,
 )
+from .refused_writes import may_be_refused
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .value_free import without_value
@@ -101,7 +103,7 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         super().__init__(allow_non_fake_inputs=False)
         self.operators: list[Any] = []
         self.written: set[int] = set()  # the storages that the node wrote to
-        self.may_raise = False  # whether an operator of the node raises for some data
+        self.may_raise = False  # whether an operator of the node may raise although it runs on fake tensors
         self._running: list[Any] = []  # operators that are being run, the outermost first
         self.draws_random = False  # whether any operator so far draws random numbers
 
@@ -115,14 +117,15 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
     ) -> Any:
         self.operators.append(func)
         self.draws_random = self.draws_random or draws_random(func, args, kwargs or {})
-        if func._schema.is_mutable:
-            self.written.update(_written_storages(func._schema, args, kwargs or {}))
+        written = written_tensors(func, args, kwargs or {})
+        self.written.update(tensor.untyped_storage()._cdata for tensor in written)
+        refused = bool(written) and may_be_refused(func, written, args, kwargs or {})
         self._running.append(func)
         try:
             result = super().__torch_dispatch__(func, types, args, kwargs or {})
         finally:
             self._running.pop()
-        if not self.may_raise and may_raise(func, args, result):
+        if not self.may_raise and (refused or may_raise(func, args, result)):
             # One with a kernel of its own does not run what stands for it on fake tensors
             self.may_raise = all(map(is_composite, self._running))
         return result
@@ -290,7 +293,7 @@ class GraphBuilder:
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1
         node.meta[EXAMPLE] = result
-        mutates = any(may_mutate(operator) for operator in operators)
+        mutates = bool(self.fake_mode.written) or any(may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
         self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
         node.meta["lampwork_operators"] = len(operators)
@@ -470,17 +473,6 @@ class GraphBuilder:
         position = {node.name: index for index, node in enumerate(self.graph.find_nodes(op="placeholder"))}
         inputs.sort(key=lambda entry: position[entry.name])
         return TracedGraph(self._open[0].finish(), tuple(inputs), tuple(_example_of(node) for node in outputs))
-
-
-def _written_storages(schema: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> set[int]:
-    """The storages of the arguments that an operator writes to."""
-    found: set[int] = set()
-    for position, argument in enumerate(schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            given = args[position] if position < len(args) else kwargs.get(argument.name)
-            tensors = given if isinstance(given, (list, tuple)) else (given,)
-            found.update(t.untyped_storage()._cdata for t in tensors if isinstance(t, torch.Tensor))
-    return found
 
 
 def _remove_dead(graph: torch.fx.Graph) -> None:

@@ -28,6 +28,8 @@ _RAISING = frozenset(
      "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
      "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
 )  # fmt: skip
+# They write to running statistics in training, of which their schemas say nothing
+_WRITING_STATISTICS = frozenset({"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"})
 _PUTS = frozenset({"index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put"})
 _LINALG_OF_ANY_DATA = frozenset(
     {"linalg_vector_norm", "linalg_cross", "linalg_vecdot", "linalg_diagonal", "linalg_multi_dot", "linalg_vander"}
@@ -42,6 +44,25 @@ _INTEGER_DIVISION = frozenset(
 def may_mutate(operator: Any) -> bool:
     schema = getattr(operator, "_schema", None)
     return schema is None or schema.is_mutable
+
+
+def written_tensors(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The arguments that a call writes to: those of which the schema says so, and the statistics of a batch norm."""
+    name = operator.overloadpacket.__name__
+    if not operator._schema.is_mutable and name not in _WRITING_STATISTICS:
+        return []
+    found: list[Any] = []
+    given = {
+        argument.name: args[position] if position < len(args) else kwargs.get(argument.name)
+        for position, argument in enumerate(operator._schema.arguments)
+    }
+    for argument in operator._schema.arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            tensors = given[argument.name]
+            found += tensors if isinstance(tensors, (list, tuple)) else (tensors,)
+    if name in _WRITING_STATISTICS and given["training"]:
+        found += (given["running_mean"], given["running_var"])
+    return [tensor for tensor in found if isinstance(tensor, torch.Tensor)]
 
 
 def is_composite(operator: Any) -> bool:
