@@ -50,6 +50,7 @@ from .operator_effects import (
 from .refused_writes import may_be_refused
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
+from .unheard_warnings import unheard_warnings
 from .value_free import without_value
 
 IMPURE = "lampwork_impure"
@@ -391,7 +392,7 @@ class GraphBuilder:
         self.fake_mode.may_raise = False
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
-            with self.fake_mode:
+            with self.fake_mode, unheard_warnings():
                 if op == "call_function":
                     result = target(*args, **kwargs)
                 else:
