@@ -8,7 +8,7 @@ the same as if the operation had never run on fake tensors: neither the registri
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ _IGNORE = ("ignore", None, Warning, None, 0)
 
 
 @contextmanager
-def unheard_warnings() -> Iterator[None]:
+def unheard_warnings() -> Generator[None]:
     """Ignore every warning inside."""
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
     always = torch.is_warn_always_enabled()
