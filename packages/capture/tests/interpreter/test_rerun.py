@@ -177,31 +177,8 @@ def make_one_hot():
     return function
 
 
-@torch.library.custom_op("lampwork_rerun_tests::checked", mutates_args=())
-def checked(x: torch.Tensor) -> torch.Tensor:
-    if x.max() > 5:
-        raise ValueError("too large")
-    return x.clone()
-
-
-@checked.register_fake
-def _(x):
-    return torch.empty_like(x)
-
-
-def make_custom_operator():
-    def function(index):
-        try:
-            return checked(index)
-        except ValueError as error:
-            return str(error)
-
-    return function
-
-
 WHOLE = [
     make_one_hot,
-    make_custom_operator,
     make_caught,
     make_side_effect_before,
     make_write_behind_what_never_raises,

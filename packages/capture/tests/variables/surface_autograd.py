@@ -147,7 +147,7 @@ def function_that_writes_its_input():
     return f, (x,), lambda r: r[-1][0].sum().backward(), (x,)
 
 
-@whole
+@any_graphs
 def function_partly_differentiable():
     def f(x):
         y, i = Counted.apply(x)

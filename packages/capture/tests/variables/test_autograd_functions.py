@@ -144,6 +144,31 @@ class ReadsNumber(Function):
         return gradient * FACTOR
 
 
+class MissingGradients(Function):
+    @staticmethod
+    def forward(ctx, x, materialize):
+        ctx.set_materialize_grads(materialize)
+        return x * 2, x * 3
+
+    @staticmethod
+    def backward(ctx, gradient, of_unused):
+        return gradient if of_unused is None else gradient * 100, None
+
+
+class MissingGradientsBySetup(MissingGradients):
+    @staticmethod
+    def forward(x):
+        return x * 2, x * 3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, gradient, of_unused):
+        return MissingGradients.backward(ctx, gradient, of_unused)[0]
+
+
 def checkpointed_with_state(x, w):
     calls = []
 
@@ -191,6 +216,8 @@ WHOLE = {
     "captures a global": lambda x, w: Captures.apply(x),
     "reads a number of its module": lambda x, w: ReadsNumber.apply(x).sin() @ w,
     "returns its input": lambda x, w: Reverses.apply(x) * 2,
+    "gradients of zeros": lambda x, w: MissingGradients.apply(x, True),
+    "missing gradients under no_grad": lambda x, w: x * MissingGradients.apply(x.detach(), False)[0],
     "under no_grad": lambda x, w: x * Square.apply(x.detach(), 3),
     "checkpoint": lambda x, w: checkpoint(lambda t: Square.apply(t, 2).sin() @ w, x, use_reentrant=False),
     "checkpoint with dropout": lambda x, w: checkpoint(
@@ -201,6 +228,8 @@ WHOLE = {
 BROKEN = {
     "once differentiable": lambda x, w: Once.apply(x),
     "backward with a side effect": lambda x, w: Logs.apply(x),
+    "gradients that may be missing": lambda x, w: MissingGradients.apply(x, False),
+    "gradients that may be missing, by setup_context": lambda x, w: MissingGradientsBySetup.apply(x),
     "wrong number of gradients": lambda x, w: TooMany.apply(x),
     "checkpoint with a side effect": checkpointed_with_state,
     "checkpoint that re-enters": lambda x, w: checkpoint(lambda t: t.sin() @ w, x, use_reentrant=True),

@@ -36,9 +36,21 @@ from ..source import Source
 from .fake_inputs import fake_input
 from .fake_results import FakeResults, Ran
 from .late_reads import LateRead
-from .operator_effects import draws_random, is_composite, is_random, may_mutate, may_raise, target_may_raise
+from .operator_effects import (
+    draws_random,
+    is_composite,
+    is_random,
+    is_users,
+    may_mutate,
+    may_raise,
+    target_is_users,
+    target_may_raise,
+    written_tensors,
+)
+from .refused_writes import may_be_refused
 from .scalar_inputs import ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
+from .unheard_warnings import unheard_warnings
 from .value_free import without_value
 
 IMPURE = "lampwork_impure"
@@ -92,7 +104,7 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         super().__init__(allow_non_fake_inputs=False)
         self.operators: list[Any] = []
         self.written: set[int] = set()  # the storages that the node wrote to
-        self.may_raise = False  # whether an operator of the node raises for some data
+        self.may_raise = False  # whether an operator of the node may raise although it runs on fake tensors
         self._running: list[Any] = []  # operators that are being run, the outermost first
         self.draws_random = False  # whether any operator so far draws random numbers
 
@@ -106,14 +118,15 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
     ) -> Any:
         self.operators.append(func)
         self.draws_random = self.draws_random or draws_random(func, args, kwargs or {})
-        if func._schema.is_mutable:
-            self.written.update(_written_storages(func._schema, args, kwargs or {}))
+        written = written_tensors(func, args, kwargs or {})
+        self.written.update(tensor.untyped_storage()._cdata for tensor in written)
+        refused = bool(written) and may_be_refused(func, written, args, kwargs or {})
         self._running.append(func)
         try:
             result = super().__torch_dispatch__(func, types, args, kwargs or {})
         finally:
             self._running.pop()
-        if not self.may_raise and may_raise(func, args, result):
+        if not self.may_raise and (refused or may_raise(func, args, result)):
             # One with a kernel of its own does not run what stands for it on fake tensors
             self.may_raise = all(map(is_composite, self._running))
         return result
@@ -134,6 +147,7 @@ class GraphBuilder:
         self._operations = 0
         self._input_storages: set[int] = set()
         self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
+        self.calls_user_code = False  # whether running it calls code of the user's, which may do anything
         self.runs_later = False  # whether what is being traced runs at another time: the backward of a function
         self.late_reads: dict[tuple[str, str], LateRead] = {}  # what a `backward` in it reads, by module and name
         self.arrays = 0  # how many inputs are arrays of NumPy, which may share memory unseen
@@ -282,10 +296,11 @@ class GraphBuilder:
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1
         node.meta[EXAMPLE] = result
-        mutates = any(may_mutate(operator) for operator in operators)
+        mutates = bool(self.fake_mode.written) or any(may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
         self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
         node.meta["lampwork_operators"] = len(operators)
+        self.calls_user_code |= target_is_users(op, target) or any(map(is_users, operators))
         raises = target_may_raise(op, target) or self.fake_mode.may_raise
         node.meta[MAY_RAISE] = raises
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
@@ -379,7 +394,7 @@ class GraphBuilder:
         self.fake_mode.may_raise = False
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
-            with self.fake_mode:
+            with self.fake_mode, unheard_warnings():
                 if op == "call_function":
                     result = target(*args, **kwargs)
                 else:
@@ -418,10 +433,17 @@ class GraphBuilder:
         return self._node_of_fake.get(id(fake))
 
     @property
+    def cannot_repeat(self) -> str:
+        """What the graph does that must not happen twice; empty if the frame can be run again when the graph raises."""
+        if self.calls_user_code:
+            return "a call of code of the user's"
+        return "a write to a tensor" if self.writes_inputs else ""
+
+    @property
     def can_rerun(self) -> bool:
         """Whether the frame can run again, as plain Python, when the graph raises: any operation may, for arguments
-        that its fake implementation takes. Known ones (`is_rerun`) keep a graph from writing to its inputs."""
-        return self.is_rerun or not (self.writes_inputs or self.fake_mode.draws_random)
+        that its fake implementation takes. Known ones (`is_rerun`) keep a graph from what cannot be repeated."""
+        return self.is_rerun or not (self.cannot_repeat or self.fake_mode.draws_random)
 
     def check_outputs(self, outputs: Sequence[torch.fx.Node]) -> None:
         """Raise GraphBreak if one of them is of a subgraph: a tensor that got out of a function that torch runs."""
@@ -468,17 +490,6 @@ class GraphBuilder:
         position = {node.name: index for index, node in enumerate(self.graph.find_nodes(op="placeholder"))}
         inputs.sort(key=lambda entry: position[entry.name])
         return TracedGraph(self._open[0].finish(), tuple(inputs), tuple(_example_of(node) for node in outputs))
-
-
-def _written_storages(schema: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> set[int]:
-    """The storages of the arguments that an operator writes to."""
-    found: set[int] = set()
-    for position, argument in enumerate(schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            given = args[position] if position < len(args) else kwargs.get(argument.name)
-            tensors = given if isinstance(given, (list, tuple)) else (given,)
-            found.update(t.untyped_storage()._cdata for t in tensors if isinstance(t, torch.Tensor))
-    return found
 
 
 def _remove_dead(graph: torch.fx.Graph) -> None:

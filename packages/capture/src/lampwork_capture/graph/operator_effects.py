@@ -28,6 +28,8 @@ _RAISING = frozenset(
      "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
      "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
 )  # fmt: skip
+# They write to running statistics in training, of which their schemas say nothing
+_WRITING_STATISTICS = frozenset({"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"})
 _PUTS = frozenset({"index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put"})
 _LINALG_OF_ANY_DATA = frozenset(
     {"linalg_vector_norm", "linalg_cross", "linalg_vecdot", "linalg_diagonal", "linalg_multi_dot", "linalg_vander"}
@@ -42,6 +44,25 @@ _INTEGER_DIVISION = frozenset(
 def may_mutate(operator: Any) -> bool:
     schema = getattr(operator, "_schema", None)
     return schema is None or schema.is_mutable
+
+
+def written_tensors(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The arguments that a call writes to: those of which the schema says so, and the statistics of a batch norm."""
+    name = operator.overloadpacket.__name__
+    if not operator._schema.is_mutable and name not in _WRITING_STATISTICS:
+        return []
+    found: list[Any] = []
+    given = {
+        argument.name: args[position] if position < len(args) else kwargs.get(argument.name)
+        for position, argument in enumerate(operator._schema.arguments)
+    }
+    for argument in operator._schema.arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            tensors = given[argument.name]
+            found += tensors if isinstance(tensors, (list, tuple)) else (tensors,)
+    if name in _WRITING_STATISTICS and given["training"]:
+        found += (given["running_mean"], given["running_var"])
+    return [tensor for tensor in found if isinstance(tensor, torch.Tensor)]
 
 
 def is_composite(operator: Any) -> bool:
@@ -64,22 +85,37 @@ def draws_random(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
     return True
 
 
+def is_users(operator: Any) -> bool:
+    """Whether an operator was registered by the user: it may run any code."""
+    return getattr(operator, "namespace", "aten") not in _OWN_NAMESPACES
+
+
+def target_is_users(op: str, target: Any) -> bool:
+    """Whether what a node calls is code of the user's."""
+    if op == "call_method":
+        return False
+    if isinstance(target, torch._ops.OpOverloadPacket):
+        return target._qualified_op_name.partition("::")[0] not in _OWN_NAMESPACES
+    if isinstance(target, torch._ops.OperatorBase):
+        return is_users(target)
+    module = getattr(target, "__module__", None) or ""
+    return bool(module) and module.partition(".")[0] not in ("torch", "_operator", "builtins", "lampwork_capture")
+
+
 def target_may_raise(op: str, target: Any) -> bool:
     """Whether what a node calls is known to raise for some data, whatever operators its fake run dispatched."""
     if op == "call_method":
         return target in _RAISING
     if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return False  # judged by what is dispatched
-    module = getattr(target, "__module__", None) or ""
-    own = not module or module.partition(".")[0] in ("torch", "_operator", "builtins", "lampwork_capture")
-    return not own or getattr(target, "__name__", "") in _RAISING
+    return target_is_users(op, target) or getattr(target, "__name__", "") in _RAISING
 
 
 def may_raise(operator: Any, args: Sequence[Any], result: Any) -> bool:
     """Whether an operator can raise depending on the data of its inputs."""
     name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
-    if getattr(operator, "namespace", "aten") not in _OWN_NAMESPACES:
-        return True  # an operator of the user's
+    if is_users(operator):
+        return True
     if getattr(operator, "_overloadname", "") in _GIVEN_NUMBERS:
         return False
     if name in _INTEGER_DIVISION:

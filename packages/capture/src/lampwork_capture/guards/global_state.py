@@ -49,6 +49,7 @@ class StateReader:
     encode: Callable[[Any], int] = int
 
 
+_AUTOGRAD: Any = vars(torch._C)["_autograd"]
 _CPU, _CUDA = 0, 1  # c10::DeviceType
 _CPP = "torch_cpu"
 _C10 = "c10"
@@ -177,6 +178,7 @@ STATE: tuple[StateReader, ...] = (
 
 HANDLED_BY_CALLER = "exception handled by a caller"
 WARNINGS_RAISE = "warnings raise"
+SAVED_TENSOR_HOOKS = "hooks on saved tensors"
 
 # State that few programs ask for: guarded only where one does
 ON_DEMAND: tuple[StateReader, ...] = (
@@ -219,6 +221,7 @@ ON_DEMAND: tuple[StateReader, ...] = (
     StateReader("registrations of abstract classes", abc.get_cache_token),
     StateReader(HANDLED_BY_CALLER, sys.exc_info),
     StateReader(WARNINGS_RAISE, lambda: any(action == "error" for action, *_ in warnings.filters)),
+    StateReader(SAVED_TENSOR_HOOKS, lambda: _AUTOGRAD._top_saved_tensors_default_hooks(True) is not None),
 )
 
 _BY_NAME = {reader.name: reader for reader in (*STATE, *ON_DEMAND)}

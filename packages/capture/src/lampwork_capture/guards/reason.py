@@ -133,7 +133,9 @@ def _then_and_now(fact: Fact, scope: FrameScope) -> tuple[str, str]:
             return type_name(expected), type_name(type(value))
         case IdentityIs(_, expected) | ConstantIs(_, expected):
             return shown(expected.value), shown(value)
-        case TensorMatches() if issubclass(type(value), torch.Tensor):
+        case TensorMatches() if type(value) is not fact.python_type:
+            return type_name(fact.python_type), type_name(type(value))
+        case TensorMatches():
             differing = [row for row in _tensor_rows(fact, value) if row[0]]
             if not differing:
                 return "", ""

@@ -44,8 +44,9 @@ def shown(value: Any) -> str:
         text = repr(value)
     elif kind is Gone:
         text = "an object that is gone"
-    elif kind in (torch.Tensor, torch.nn.Parameter):
-        text = f"a tensor of sizes {tuple(value.shape)}"
+    elif issubclass(kind, torch.Tensor):
+        with torch._C.DisableTorchFunctionSubclass():  # its class may be the user's, and would be called
+            text = f"a tensor of sizes {tuple(value.shape)}"
     elif kind is type:
         text = f"the class {type_name(value)}"
     elif kind in (FunctionType, BuiltinFunctionType):

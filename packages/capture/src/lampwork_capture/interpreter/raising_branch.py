@@ -40,7 +40,7 @@ def _assume(frame: SymbolicFrame, value: TensorValue, expected: bool) -> bool:
     """Assert in the graph that the tensor is true, or not. False if that cannot be done here."""
     tracer = frame.tracer
     graph = tracer.graph
-    if graph.writes_inputs or graph.is_in_subgraph or value.fake.device.type != "cpu":
+    if graph.cannot_repeat or graph.is_in_subgraph or value.fake.device.type != "cpu":
         return False  # a failed assertion on an accelerator ends the process's use of it
     graph.is_rerun = True
     if not expected:

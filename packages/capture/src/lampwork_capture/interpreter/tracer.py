@@ -12,6 +12,7 @@ from types import CellType, CodeType
 from typing import Any, NoReturn
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from ..bytecode.version import PY311
 from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
@@ -19,7 +20,7 @@ from ..graph.late_reads import LateRead
 from ..graph.scalar_inputs import ScalarInputs
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, SameObject, UserLine
-from ..guards.global_state import read_global_state
+from ..guards.global_state import SAVED_TENSOR_HOOKS, read_global_state
 from ..idle_breaks import IdleBreaks
 from ..skip_policy import PROTECTED_MARK, CallPolicy, SkipPolicy
 from ..source import AttributeSource, CellObjectSource, CellSource, FrameScope, GlobalSource, LocalSource, Source
@@ -36,6 +37,7 @@ from ..variables.list import ListValue
 from ..variables.operators import hash_key
 from ..variables.range import SliceValue
 from ..variables.set import make_set
+from ..variables.torch_function import guarded_state
 from ..variables.tuple import TupleValue
 from . import opcodes
 from .dispatch import Signal
@@ -254,6 +256,7 @@ class FrameTracer:
             raise GraphBreak(
                 BreakId.FAKE_TENSOR_FAILED, f"`{getattr(target, '__name__', target)}` raises: {error.error}"
             ) from error
+        self._note_saved_tensors(result)
         if node.meta.get(MAY_RAISE):
             self._allow_raising(target)
         if self.graph.late_reads and self.graph.writes_inputs:
@@ -263,8 +266,9 @@ class FrameTracer:
         if self.graph.arrays > 1 and self.graph.writes_inputs:
             cause = "a write to an input, in a graph that reads arrays of NumPy, which may share memory"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
-        if self.graph.is_rerun and self.graph.writes_inputs:
-            cause = f"`{getattr(target, '__name__', target)}` writes to a tensor after an operation that may raise"
+        if self.graph.is_rerun and self.graph.cannot_repeat:
+            name = getattr(target, "__name__", target)
+            cause = f"`{name}`, {self.graph.cannot_repeat}, after an operation that may raise"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
         return builder.wrap_result(self, node, result)
 
@@ -272,15 +276,22 @@ class FrameTracer:
         """An operation that raises for some data: where the program sees when, the frame is rerun without the graph."""
         name = getattr(target, "__name__", target)
         if self._is_handled():
-            if self.graph.writes_inputs:
-                cause = f"`{name}` may raise inside a `try` or `with`, depending on data"
+            if self.graph.cannot_repeat:
+                cause = f"`{name}` may raise inside a `try` or `with`, in a graph with {self.graph.cannot_repeat}"
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
             self.graph.is_rerun = True
         elif not self.side_effects.is_empty():
-            if self.graph.writes_inputs:
-                cause = f"`{name}` may raise behind side effects and a write to a tensor"
+            if self.graph.cannot_repeat:
+                cause = f"`{name}` may raise behind side effects, in a graph with {self.graph.cannot_repeat}"
                 raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
             self.graph.is_rerun = True
+
+    def _note_saved_tensors(self, result: Any) -> None:
+        """What autograd saves for `result` goes through the hooks of the user's that are set around the frame."""
+        if SAVED_TENSOR_HOOKS in self.graph.asked_state or not torch.is_grad_enabled():
+            return
+        if any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in tree_leaves(result)):
+            self.graph.calls_user_code |= guarded_state(self, SAVED_TENSOR_HOOKS)
 
     def _is_handled(self) -> bool:
         """Whether the program would see an exception raised here: a handler that does more than restore torch's state

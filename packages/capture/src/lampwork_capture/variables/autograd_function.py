@@ -29,6 +29,7 @@ from .user_object import ObjectValue
 
 _APPLY: Any = torch.autograd.Function.__dict__["apply"]
 _NON_DIFFERENTIABLE = "non_differentiable"
+_MATERIALIZES = "materialize_grads"
 
 
 @handles(_APPLY.__func__)
@@ -90,6 +91,7 @@ class _Recorded:
             opened += 1
             inner = [self._argument(value.fake) if isinstance(value, TensorValue) else value for value in inputs]
             output = _call_forward(tracer, self._function, self._context, inner)
+            self._refuse_missing_gradients()
             parts = [part.realize() for part in (output.unpack(tracer) if _is_tuple(output) else [output])]
             results = [part for part in parts if isinstance(part, TensorValue)]
             if not results:
@@ -176,6 +178,12 @@ class _Recorded:
             example = torch.empty_like(result.fake, requires_grad=False)
         return TensorValue(self._tracer.graph.add_argument(example), example)
 
+    def _refuse_missing_gradients(self) -> None:
+        """Which gradients `backward` gets as None, where none are made up of zeros, is known when it runs."""
+        pending = self._tracer.side_effects.pending_attribute(self._context, _MATERIALIZES)
+        if isinstance(pending, Value) and not pending.realize().truth(self._tracer):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, "an autograd function whose gradients may be None")
+
     def _saved(self) -> list[Value]:
         pending = self._tracer.side_effects.pending_attribute(self._context, "to_save")
         return [value.realize() for value in pending.unpack(self._tracer)] if isinstance(pending, Value) else []
@@ -208,8 +216,7 @@ def mark_non_differentiable(tracer: Tracer, args: Sequence[Value], kwargs: Mappi
 
 @handles(FunctionCtx.set_materialize_grads)
 def set_materialize_grads(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if not args[1].realize().truth(tracer) and torch.is_grad_enabled():
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "an autograd function whose gradients may be None")
+    args[0].realize().set_attribute(tracer, _MATERIALIZES, args[1].realize())
     return tracer.constant(None)
 
 

@@ -1,0 +1,111 @@
+"""Writes that torch may refuse although they run on fake tensors: for how their tensors lie in memory, or their dtypes.
+
+What refuses them is a check in the kernel, which fake tensors do not reach. `graph/builder.py` asks for each operator
+that writes, so that one that may be refused never stands where the program could see it inside a graph that wrote
+before. Invariant: an answer of "no" is certain for real tensors with the strides and dtypes of the fake ones, but for
+what depends on data (`operator_effects.may_raise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+# Operators by their names without underscores around, and what they can write to, from whatever it can be made of
+_ANYTHING = frozenset({"copy", "fill", "zero"})
+_ARITHMETIC = frozenset({"add", "sub", "mul"})
+_OF_INTEGERS = frozenset({"abs", "neg", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "random", "relu"})
+_OF_BITS = frozenset({"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"})
+_OF_TRUTH = frozenset({"logical_and", "logical_or", "logical_xor", "logical_not", "eq", "ne"})
+_NOT_OF_FLOATS = _OF_BITS | {"bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"}
+
+
+def may_be_refused(
+    operator: Any, written: Sequence[torch.Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> bool:
+    """Whether a call of an operator, which writes to these of its arguments, may raise for what no data decides."""
+    leaves: list[Any] = tree_leaves((args, kwargs))
+    read: list[torch.Tensor] = []
+    numbers: list[Any] = []
+    targets = {id(tensor) for tensor in written}
+    for leaf in leaves:
+        if not isinstance(leaf, torch.Tensor):
+            numbers.append(leaf)
+        elif id(leaf) in targets:
+            targets.discard(id(leaf))  # where it stands once more it is read
+        else:
+            read.append(leaf)
+    is_pointwise = torch.Tag.pointwise in operator.tags
+    if any(_overlaps_itself(tensor) for tensor in written):
+        return True
+    if any(_may_meet(target, tensor, is_pointwise) for target in written for tensor in read):
+        return True
+    name = operator.overloadpacket.__name__.strip("_")
+    return any(_may_refuse_dtype(name, target.dtype, read, numbers) for target in written)
+
+
+def _overlaps_itself(tensor: torch.Tensor) -> bool:
+    """Whether several elements surely are one in memory; where that is hard to tell torch does not refuse."""
+    return any(type(stride) is int and stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride()))
+
+
+def _may_meet(written: torch.Tensor, read: torch.Tensor, is_pointwise: bool) -> bool:
+    """Whether two tensors have memory in common that torch would see; pointwise operators may read what they write."""
+    if written.untyped_storage()._cdata != read.untyped_storage()._cdata:
+        return False
+    if is_pointwise and (
+        written is read
+        or (written.shape, written.stride(), written.storage_offset(), written.dtype)
+        == (read.shape, read.stride(), read.storage_offset(), read.dtype)
+    ):
+        return False
+    if not (_is_dense(written) and _is_dense(read)):
+        return False  # torch does not look
+    (first, end), (other, other_end) = _bytes_of(written), _bytes_of(read)
+    return bool(first < other_end and other < end)
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether its elements fill a piece of memory, in some order."""
+    expected: Any = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected = expected * size
+    return True
+
+
+def _bytes_of(tensor: torch.Tensor) -> tuple[Any, Any]:
+    size = tensor.element_size()
+    return tensor.storage_offset() * size, (tensor.storage_offset() + tensor.numel()) * size
+
+
+def _may_refuse_dtype(name: str, dtype: torch.dtype, read: Sequence[torch.Tensor], numbers: Sequence[Any]) -> bool:
+    if name in _ANYTHING:
+        return False
+    others = {tensor.dtype for tensor in read}
+    if name == "masked_fill":
+        return torch.bool not in others or not others <= {dtype, torch.bool}
+    if "index_put" in name:
+        return not others <= {dtype, torch.bool, torch.int64}
+    if name == "uniform":
+        return True  # for its bounds
+    if dtype.is_floating_point:
+        if name in _NOT_OF_FLOATS:
+            return True
+        if name in _ARITHMETIC or name == "div":
+            return any(other.is_complex or other is torch.bool for other in others)
+        if "batch_norm" in name:
+            return not all(other.is_floating_point for other in others)
+        return not others <= {dtype}
+    if not others <= {dtype} or any(type(number) in (float, complex, torch.SymFloat) for number in numbers):
+        return True
+    if dtype is torch.bool:
+        return name not in _OF_BITS | _OF_TRUTH
+    if dtype.is_complex:
+        return name not in _ARITHMETIC | {"div"}
+    return name not in _ARITHMETIC | _OF_INTEGERS | _OF_BITS | _OF_TRUTH

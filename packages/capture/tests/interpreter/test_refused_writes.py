@@ -1,0 +1,125 @@
+"""Writes that torch refuses although they run on fake tensors: the program sees it where eager refuses them."""
+
+from __future__ import annotations
+
+import lampwork_capture as capture
+import pytest
+import torch
+
+WRITES = {
+    "expanded": lambda: (torch.zeros(1).expand(3), torch.ones(3), torch.Tensor.add_),
+    "expanded in one dimension": lambda: (torch.zeros(3, 1).expand(3, 2), torch.ones(3, 2), torch.Tensor.mul_),
+    "copied over itself": lambda: (*shifted(), torch.Tensor.copy_),
+    "added to its neighbour": lambda: (*shifted(), torch.Tensor.add_),
+    "of another dtype": lambda: (torch.zeros(3), torch.ones(3, dtype=torch.float64), torch.Tensor.heaviside_),
+    "cast to integers": lambda: (torch.zeros(3, dtype=torch.int64), torch.full((3,), 1.5), torch.Tensor.mul_),
+    "bits of floats": lambda: (torch.zeros(3), torch.ones(3), torch.Tensor.bitwise_and_),
+    "no truth is subtracted": lambda: (torch.zeros(3), torch.ones(3, dtype=torch.bool), torch.Tensor.sub_),
+    "out": lambda: (torch.zeros(1).expand(3), torch.ones(3), lambda x, y: torch.add(y, y, out=x)),
+    "in front of it": lambda: (torch.zeros(3), torch.ones(3), lambda x, y: x.add_(y).expand(2, 3).add_(y)),
+}
+TAKEN = {
+    "its own": lambda: (torch.ones(3), torch.ones(3), lambda x, y: x.add_(x)),
+    "expanded, read": lambda: (torch.ones(3), torch.ones(3), lambda x, y: x.add_(y[:1].expand(3))),
+    "another dtype": lambda: (torch.ones(3), torch.ones(3, dtype=torch.float64), torch.Tensor.mul_),
+    "integers": lambda: (torch.ones((), dtype=torch.int64), torch.ones(3), lambda x, y: x.add_(1)),
+    "other rows": lambda: (*rows(), torch.Tensor.copy_),
+    "interleaved": lambda: (*interleaved(), torch.Tensor.add_),
+    "copied from another dtype": lambda: (torch.ones(3, dtype=torch.int64), torch.ones(3), torch.Tensor.copy_),
+    "statistics": lambda: (
+        torch.ones(3),
+        torch.arange(6.0).view(2, 3),
+        lambda x, y: torch.nn.functional.batch_norm(y, x, torch.ones(3), training=True),
+    ),
+}
+
+
+def shifted():
+    memory = torch.arange(6.0)
+    return memory[1:], memory[:-1]
+
+
+def rows():
+    memory = torch.arange(6.0).view(2, 3)
+    return memory[0], memory[1]
+
+
+def interleaved():
+    memory = torch.arange(6.0)
+    return memory[::2], memory[1::2]
+
+
+def caught(write):
+    def function(x, y, log):
+        log.append("before")
+        try:
+            write(x, y)
+        except RuntimeError as error:
+            log.append(str(error))
+        return y + 1
+
+    return function
+
+
+def caught_behind_a_write(write):
+    def function(x, y, log):
+        y.add_(1)
+        try:
+            write(x, y)
+        except RuntimeError as error:
+            log.append(str(error))
+        return y + 1
+
+    return function
+
+
+def with_effects_around(write):
+    def function(x, y, log):
+        log.append("before")
+        z = y + 1
+        write(x, y)
+        log.append("after")
+        return z
+
+    return function
+
+
+def plain(write):
+    def function(x, y, log):
+        y.add_(1)
+        write(x, y)
+        return y + 1
+
+    return function
+
+
+def outcome(make, arguments, wrap):
+    x, y, write = arguments()
+    log, result = [], None
+    try:
+        result = wrap(make(write))(x, y, log)
+    except RuntimeError as error:
+        log.append((type(error), str(error)))
+    return log, *(tensor.tolist() for tensor in (result, x, y) if tensor is not None)
+
+
+@pytest.mark.parametrize("make", [caught, caught_behind_a_write, with_effects_around, plain])
+@pytest.mark.parametrize("name", [*WRITES, *TAKEN])
+def test_a_refused_write_is_seen_as_in_eager(make, name):
+    arguments = (WRITES | TAKEN)[name]
+    assert outcome(make, arguments, capture.optimize("eager")) == outcome(make, arguments, lambda f: f)
+
+
+@pytest.mark.parametrize("make", [caught, caught_behind_a_write, with_effects_around])
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_is_never_refused_stays_in_the_graph(make, name):
+    x, y, write = TAKEN[name]()
+    found = capture.capture(make(write), x, y, [])
+    assert len(found.graphs) == 1 and not found.graph_breaks
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_eager_refuses(name):
+    x, y, write = WRITES[name]()
+    with pytest.raises(RuntimeError):
+        write(x, y)

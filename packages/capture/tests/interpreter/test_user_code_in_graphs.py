@@ -1,0 +1,192 @@
+"""Graphs that call code of the user's, operators and hooks on saved tensors: it runs as often as in eager, whatever
+raises, and what it raises is raised."""
+
+from __future__ import annotations
+
+import lampwork_capture as capture
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+LOG: list[str] = []
+
+
+@torch.library.custom_op("lampwork_user_code_tests::logged", mutates_args=())
+def logged(x: torch.Tensor) -> torch.Tensor:
+    LOG.append("called")
+    if x.max() > 5:
+        raise ValueError("too large")
+    return x.clone()
+
+
+@logged.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def run_from_python(x):
+    LOG.append("called")
+    if LOG.count("called") == 1:
+        raise ValueError("the first call")
+    return x.clone()
+
+
+LIBRARY = torch.library.Library("lampwork_user_code_tests", "FRAGMENT")
+LIBRARY.define("composite(Tensor x) -> Tensor")
+
+
+@capture.allow_in_graph
+def allowed(x):
+    return run_from_python(x) if type(x) is torch.Tensor else x + 0
+
+
+LIBRARY.impl("composite", allowed, "CompositeImplicitAutograd")
+
+
+def alone(x, index):
+    return logged(x) * 2
+
+
+def raises_after(x, index):
+    return logged(x)[index]
+
+
+def caught(x, index):
+    y = x * 2
+    try:
+        return logged(y) + 1
+    except ValueError as error:
+        LOG.append(str(error))
+        return y
+
+
+def caught_after(x, index):
+    y = logged(x)
+    try:
+        return y[index]
+    except IndexError as error:
+        LOG.append(str(error))
+        return y
+
+
+def caught_before(x, index):
+    try:
+        y = x[index]
+    except IndexError as error:
+        LOG.append(str(error))
+        y = x
+    return logged(y)
+
+
+def behind_a_side_effect(x, index):
+    LOG.append("before")
+    y = logged(x * 2)
+    LOG.append("after")
+    return y
+
+
+def asserted_before(x, index):
+    if not (x < 4).all():
+        raise TypeError("refused")
+    return logged(x)
+
+
+def composite(x, index):
+    return torch.ops.lampwork_user_code_tests.composite(x) + 1
+
+
+def in_graph(x, index):
+    return allowed(x) + 1
+
+
+CALLS = [(1.0, 0), (7.0, 0), (1.0, 9), (7.0, 9), (2.0, 0)]
+
+
+def outcomes(function, wrap):
+    call, found = wrap(function), []
+    LOG.clear()
+    for value, index in CALLS:
+        try:
+            found.append(call(torch.full((2,), value), torch.tensor([index])).tolist())
+        except Exception as error:
+            found.append((type(error), str(error)))
+        found.append(list(LOG))
+    return found
+
+
+BEFORE_AND_AFTER = [caught_after, caught_before, behind_a_side_effect, asserted_before]
+
+
+@pytest.mark.parametrize("function", [alone, raises_after, caught, *BEFORE_AND_AFTER, composite, in_graph])
+def test_an_operator_runs_as_often_as_in_eager(function):
+    assert outcomes(function, capture.optimize("eager")) == outcomes(function, lambda f: f)
+
+
+def test_an_operator_stays_in_the_graph_where_nothing_sees_when_it_raises():
+    assert len(capture.capture(raises_after, torch.ones(2), torch.tensor([0])).graphs) == 1
+
+
+def hooked(call, raising):
+    """What a hook sees around a call."""
+    LOG.clear()
+
+    def pack(tensor):
+        LOG.append("packed")
+        if LOG.count("packed") == raising:
+            raise KeyError("a hook")
+        return tensor
+
+    x = torch.ones(2, requires_grad=True)
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        try:
+            call(x, torch.tensor([9]))
+        except (KeyError, IndexError) as error:
+            LOG.append(str(error))
+    return list(LOG)
+
+
+def computes(x, index):
+    return x.sin().exp()
+
+
+def computes_then_raises(x, index):
+    return x.sin()[index]
+
+
+def computes_then_catches(x, index):
+    y = x.sin()
+    try:
+        return y[index]
+    except IndexError:
+        LOG.append("caught")
+        return y.exp()
+
+
+@pytest.mark.parametrize("function", [computes, computes_then_raises, computes_then_catches])
+@pytest.mark.parametrize("is_captured_before", [False, True])
+def test_a_hook_on_saved_tensors_runs_as_often_as_in_eager(function, is_captured_before):
+    for raising in (0, 1, 2):
+        optimized = capture.optimize("eager")(function)
+        if is_captured_before:
+            optimized(torch.ones(2, requires_grad=True), torch.tensor([0]))
+        assert hooked(optimized, raising) == hooked(function, raising)
+
+
+class Layer(torch.nn.Module):
+    def forward(self, x):
+        return x.sin().cos()
+
+
+@pytest.mark.parametrize("make", [lambda: lambda x: x.sin().cos(), Layer])
+def test_a_captured_function_inside_checkpoint(make):
+    """Recomputing stops by an exception that a hook raises, as soon as all that is needed was computed."""
+    found = []
+    for wrap in (lambda f: f, capture.optimize("eager")):
+        x = torch.ones(2, requires_grad=True)
+        function = wrap(make())
+        for _ in range(2):
+            checkpoint(function, x, use_reentrant=False).sum().backward()
+            function(x).sum().backward()
+        found.append(x.grad)
+    assert torch.equal(*found)
