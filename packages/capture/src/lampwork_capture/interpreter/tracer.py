@@ -413,6 +413,7 @@ class FrameTracer:
         self.frame_scope = FrameScope({}, {}, {}, {})
         self.graph.values_of_objects.clear()
         self.graph.values_of_fakes.clear()
+        self.graph.guarded_classes.clear()
         self.handled = None
 
     def count_iteration(self) -> None:

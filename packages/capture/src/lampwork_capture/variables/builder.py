@@ -79,7 +79,7 @@ from .python_module import PythonModuleValue
 from .range import SliceValue
 from .registry import handler_of, wrapper_of
 from .set import constant_set
-from .special import has_plain_names
+from .special import guard_specials, has_plain_names
 from .sym_scalar import SYMBOLIC_TYPES, SymScalarValue, symbolic_number
 from .tensor import TensorValue
 from .torch_function import TorchFunctionValue, is_graph_function
@@ -140,6 +140,7 @@ def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
             tracer.guard(IdentityIs(source, ByIdentity(obj)))  # holds no code object that the program drops
         else:
             tracer.guard(ConstantIs(source, ByIdentity(obj)))
+        _guard_class(tracer, cls, TypeSource(source))
         return ConstantValue(obj, source)
     memo = tracer.graph.values_of_objects
     known = memo.get(id(obj))
@@ -152,7 +153,15 @@ def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
         tracer.guard(TypeIs(source, cls))
         value = OpaqueValue(obj, source, reason)
     memo[id(obj)] = (obj, value)
+    _guard_class(tracer, cls, TypeSource(source))
+    if issubclass(cls, type):
+        _guard_class(tracer, obj, source)
     return value
+
+
+def _guard_class(tracer: Tracer, cls: Any, source: Source) -> None:
+    if not is_immutable(cls) and _MRO.__get__(cls) is not None:
+        guard_specials(tracer, cls, source)
 
 
 def _guard_alias(tracer: Tracer, value: Value, obj: Any, source: Source) -> None:

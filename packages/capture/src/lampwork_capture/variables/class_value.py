@@ -47,7 +47,7 @@ from .construction import new_object
 from .itertool import chain_of
 from .method import BuiltinObject
 from .registry import handler_of
-from .special import has_special, special_of
+from .special import guard_specials, has_special, special_of
 from .user_object import MISSING, ObjectValue, bind, call_descriptor_get, check_class_method, find_in_class
 
 if TYPE_CHECKING:
@@ -176,6 +176,12 @@ class ClassValue(Value):
         for cls in self.obj.__mro__:
             if not is_immutable(cls):
                 tracer.guard(InstanceDictLacks(self._owner_source(source, cls), name))
+
+    def guard_specials(self, tracer: Tracer) -> None:
+        """Record which special methods the class has, where it was not met by a source, which does so."""
+        source = self.known_source()
+        if source is not None and not is_immutable(self.obj):
+            guard_specials(tracer, self.obj, source)
 
     def guard_kind(self, tracer: Tracer, name: str) -> None:
         """Record whether the class has `name`, and if so that it stays the same kind of object (no new descriptor)."""

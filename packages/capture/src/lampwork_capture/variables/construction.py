@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """`cls(*args, **kwargs)` for a user's class: `__new__`, then `__init__`, both traced."""
     cls = class_value.obj
+    class_value.guard_specials(tracer)
     if has_special(cls, "__del__"):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{class_value.describe()} has a finalizer, whose time is seen")
     new, owner = find_in_class(cls, "__new__")
