@@ -18,6 +18,7 @@ from ..guards.exact import exact_key
 from ..guards.facts import AllDistinct
 from .base import Tracer, Value
 from .constant import ConstantValue, fold, is_known, snapshot
+from .iterator import each
 from .special import has_special
 
 BINARY_METHODS: dict[Callable[..., Any], tuple[str, str]] = {
@@ -246,7 +247,8 @@ def contains(tracer: Tracer, container: Value, item: Value) -> bool:
     cls = container.python_type()
     if has_special(cls, "__contains__"):
         return container.call_method(tracer, "__contains__", [item], {}).truth(tracer)
-    return any(equal(tracer, element, item) for element in container.unpack(tracer))
+    # Not one item further: an iterator stands behind the item afterwards
+    return any(equal(tracer, element, item) for element in each(tracer, container.iterate(tracer)))
 
 
 def length(tracer: Tracer, value: Value) -> int:
