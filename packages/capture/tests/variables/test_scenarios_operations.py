@@ -65,6 +65,103 @@ def membership_asks_the_items_of_an_own_iterator(run):
     run(f, t(), Own(), 7)
 
 
+@whole
+def a_list_looks_empty_while_it_is_sorted(run):
+    def f(x, items):
+        seen = []
+        items.sort(key=lambda v: (seen.append((len(items), list(items))), v)[1])
+        return x + 1, seen
+
+    run(f, t(), [3, 1, 2])
+    run(f, t(), [])
+
+
+@whole
+def a_list_is_changed_while_it_is_sorted(run):
+    def f(x, items, change):
+        try:
+            items.sort(key=lambda v: change(items, v) or v)
+        except ValueError as error:
+            return x + 1, items, str(error)
+        return x + 2, items
+
+    def append_and_pop(items, v):
+        items.append(v)
+        items.pop()
+
+    def none_of_it(items, v):
+        items.clear()
+        items.extend([])
+        items.reverse()
+        items.sort()
+        items[:] = []
+        items *= 2
+
+    for change in (lambda items, v: items.append(v), append_and_pop, none_of_it, lambda items, v: items.insert(0, v)):
+        run(f, t(), [3, 1, 2], change)
+
+
+@whole
+def sorting_that_fails_half_way(run):
+    class Item:
+        def __init__(self, n):
+            self.n = n
+
+        def __lt__(self, other):
+            if self.n == 2 or other.n == 2:
+                raise KeyError(self.n)
+            return self.n < other.n
+
+    def f(x, items, **options):
+        try:
+            items.sort(**options)
+        except Exception as error:
+            return x + 1, str(error), [item.n for item in items]
+        return x + 2
+
+    def g(x, items, **options):
+        try:
+            items.sort(**options)
+        except Exception as error:
+            return x + 1, str(error), items
+        return x + 2
+
+    for reverse in (False, True):
+        run(f, t(), [Item(n) for n in (5, 4, 3, 1, 2, 7)], reverse=reverse)
+        run(g, t(), [5, 4, 3, None, 2, 7], reverse=reverse)
+        run(g, t(), [5, 4, 3, 0, 2, 7], key=lambda v: 1 / v, reverse=reverse)
+
+
+@split
+def sorting_backwards_is_said_in_many_ways(run):
+    class Index:
+        def __index__(self):
+            return 1
+
+    class Truth:
+        def __bool__(self):
+            return True
+
+    def f(x, items, reverse):
+        try:
+            items.sort(reverse=reverse)
+        except Exception as error:
+            return x + 1, type(error), str(error)
+        return x + 2, items
+
+    def g(x, items, reverse):
+        try:
+            items = sorted(items, reverse=reverse)
+        except Exception as error:
+            return x + 1, type(error), str(error)
+        return x + 2, items
+
+    for reverse in (True, 0, 2, "a", "", None, 1.5, [], [1], 2**70, Index(), Truth(), object()):
+        run(f, t(), [3, 1, 2], reverse)
+        run(g, t(), [3, 1, 2], reverse)
+        run(g, t(), [], reverse)
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_operations(scenario, is_whole):
     check_scenario(scenario, is_whole)

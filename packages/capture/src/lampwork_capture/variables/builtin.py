@@ -31,7 +31,7 @@ from . import operators
 from .base import ObservedException, Tracer, Value
 from .constant import ConstantValue, fold, fold_call, is_known, snapshot
 from .iterator import ComputedIterator, step
-from .list import sort_values
+from .list import is_descending, sort_order
 from .registry import handler_of, handles
 from .set import set_contents
 from .special import has_special
@@ -571,10 +571,11 @@ handles(min)(_extreme(operator.lt, "min"))
 
 @handles(sorted)
 def sorted_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    descending = "reverse" in kwargs and kwargs["reverse"].truth(tracer)
     made: Any = tracer.constant([])
     items = _items_in_any_order(tracer, args[0], kwargs)
-    return made.like(sort_values(tracer, items, kwargs.get("key"), descending))
+    order = list(range(len(items)))
+    sort_order(tracer, order, items, kwargs.get("key"), is_descending(tracer, kwargs.get("reverse")))
+    return made.like([items[index] for index in order])
 
 
 def _items_in_any_order(tracer: Tracer, value: Value, kwargs: Mapping[str, Value]) -> list[Value]:
