@@ -81,8 +81,7 @@ def convert(
     of_shape = False
     while True:
         stop = None if point is None else point.stop
-        patient = config.fullgraph
-        tracer = FrameTracer(code, scope, policy, stop, varying, is_patient=patient, idle_breaks=idle_breaks)
+        tracer = FrameTracer(code, scope, policy, stop, varying, whole_graph=config.fullgraph, idle_breaks=idle_breaks)
         attempt.guards = tracer.guards
         try:
             finish = _Finish(point, of_shape, config, compile_graph, idle_breaks)
@@ -153,7 +152,7 @@ def _trace(tracer: FrameTracer, finish: _Finish) -> CapturedFrame | _Broken:
         broken = GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
     except RecursionError:
         cause = "something nested in itself, or deeper than the tracer can follow"
-        broken = GraphBreak(BreakId.CALL_NOT_MODELLED, cause, is_of_root=True)
+        broken = GraphBreak(BreakId.CALL_NOT_MODELLED, cause, breaks_in_root=True)
     except GraphBreak as error:
         broken = error
         broken.__traceback__ = None  # its frames hold the program's objects
@@ -203,7 +202,7 @@ def _broken_frames(tracer: FrameTracer, found: _Broken, tried: Sequence[BreakPoi
     if tracer.stopped is not None:  # it got to the stop, but the state there could not be rebuilt
         return _frames_to(tracer.stopped)
     frames = tracer.frames_of_break(found.cause)
-    return frames[:1] if found.cause.is_of_root else frames
+    return frames[:1] if found.cause.breaks_in_root else frames
 
 
 def _without_host_only(tracer: FrameTracer, frames: Sequence[FramePlace]) -> Sequence[FramePlace]:

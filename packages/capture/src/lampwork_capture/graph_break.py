@@ -97,14 +97,14 @@ class BreakId(enum.Enum):
 class GraphBreak(Exception):
     """Raised by the tracer at a construct it does not model. `user_line` is filled in by the interpreter.
 
-    `is_of_root`: the instruction of the frame itself shall run natively, however deep in its calls this is raised."""
+    `breaks_in_root`: the instruction of the frame itself runs natively, however deep in its calls this is raised."""
 
-    def __init__(self, break_id: BreakId, cause: str, *, hint: str | None = None, is_of_root: bool = False) -> None:
+    def __init__(self, break_id: BreakId, cause: str, *, hint: str | None = None, breaks_in_root: bool = False) -> None:
         super().__init__(f"{break_id.code}: {cause}")
         self.break_id = break_id
         self.cause = cause
         self.hint = hint or break_id.hint
-        self.is_of_root = is_of_root
+        self.breaks_in_root = breaks_in_root
         self.user_line: UserLine | None = None
         self.stack: tuple[UserLine, ...] = ()  # the user's lines, outermost first
         self.raised_value: Any = None  # an exception that was raised and cannot be rebuilt: break where it was raised

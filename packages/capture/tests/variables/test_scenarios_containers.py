@@ -1447,6 +1447,53 @@ def update_by_names_of_any_kind(run):
     run(f, t(), {})
 
 
+@whole
+def ordered_dict_from_keys_with_a_value(run):
+    def f(x):
+        made = OrderedDict.fromkeys("abc", value=0), OrderedDict.fromkeys("ab", 1), dict.fromkeys("a")
+        return x + 1, [list(d.items()) for d in made]
+
+    run(f, t())
+
+
+@split
+def methods_of_dict_on_an_ordered_dict(run):
+    class Sub(OrderedDict):
+        pass
+
+    def f(x, cls, change):
+        d = cls(first=1, second=2)
+        y = x + 1
+        change(d)
+        try:
+            return y, repr(d)
+        except KeyError as error:
+            return y, error.args
+
+    for cls in (OrderedDict, Sub):
+        run(f, t(), cls, lambda d: dict.__delitem__(d, "first"))
+        run(f, t(), cls, lambda d: dict.pop(d, "first"))
+        run(f, t(), cls, lambda d: dict.popitem(d))
+
+
+@split
+def an_iterator_over_a_dict_that_changed_goes_through_a_break(run):
+    def f(x, d):
+        keys = iter(d)
+        if x.sum() > 0:
+            next(keys)
+        del d["a"]
+        graph_break()
+        try:
+            return x + 1, next(keys)
+        except RuntimeError as error:
+            return x + 2, str(error)
+
+    for cls in (dict, OrderedDict):
+        run(f, t(), cls(a=1, b=2, c=3))
+        run(f, -t(), cls(a=1, b=2, c=3))
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_containers(scenario, is_whole):
     check_scenario(scenario, is_whole)

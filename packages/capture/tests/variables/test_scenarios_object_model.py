@@ -59,6 +59,20 @@ def a_generic_class_refuses_too_few_parameters(run):
 
 
 @split
+def the_tensor_class_takes_an_attribute(run):
+    def f(x):
+        try:
+            torch.Tensor.lampwork_mark = 3
+        except TypeError:
+            return x - 1
+        return x + 1
+
+    run(f, t())
+    run.see(torch.Tensor.lampwork_mark)
+    del torch.Tensor.lampwork_mark
+
+
+@split
 def a_protocol_asks_each_object_for_attributes(run):
     class Thing:
         pass

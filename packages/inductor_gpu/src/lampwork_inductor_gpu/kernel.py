@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
-import torch
 from lampwork_inductor_core.codegen.scheduled_kernel import (
     BufferArgument,
     Forwarded,
@@ -34,12 +32,13 @@ from lampwork_inductor_core.ir.loop_body import (
     operands,
     walk,
 )
-from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind, ScatterMode
+from lampwork_inductor_core.ir.loops import ReductionKind, ScatterMode
 from lampwork_symshape import Expr, IntExpr, Kind, Symbol
 
 from .heuristics import KernelShape, LaunchConfig
 from .indexing import FlatSpace, TritonPrinter, flatten
 from .ops import TRITON_TYPES, format_op, is_generated, literal
+from .reduction import COMBINE, SCAN_AS_REDUCTION, SCAN_COMBINE, block_reduction, carrier, converted, identity
 
 _INT32_LIMIT = 2**31 - 1
 _HEADER = """import triton
@@ -409,64 +408,23 @@ class TritonKernelWriter:
 
     # Reductions
 
-    def _identity(self, kind: ReductionKind, dtype: torch.dtype) -> float | int | bool:
-        if kind in (ReductionKind.SUM, ReductionKind.XOR_SUM):
-            return 0
-        if kind is ReductionKind.ANY:
-            return False
-        if kind is ReductionKind.ALL:
-            return True
-        if kind is ReductionKind.PROD:
-            return 1
-        lowest = kind in (ReductionKind.MAX, ReductionKind.ARGMAX)
-        if dtype.is_floating_point:
-            return float("-inf") if lowest else float("inf")
-        if dtype == torch.bool:
-            return not lowest
-        limits = torch.iinfo(dtype)
-        return limits.min if lowest else limits.max
-
     def _prepared(self, stage: Stage, name: str) -> str:
         """A stage's value in the accumulation type, with the identity in lanes that are not part of the space."""
         accumulate = stage.accumulate
         assert accumulate is not None
-        dtype = self._carrier(accumulate.accumulate)
+        dtype = carrier(accumulate.accumulate)
         text = name if stage.value.dtype == dtype else f"{name}.to({TRITON_TYPES[dtype]})"
         lanes = self._lanes_of(stage.value)
         if not (lanes.x and lanes.r):
             text = f"tl.broadcast_to({text}, [X_BLOCK, R_BLOCK])"
         if self.r_masked:
-            identity = literal(self._identity(accumulate.kind, dtype), dtype)
-            text = f"tl.where(r_mask, {text}, {identity})"
+            start = literal(identity(accumulate.kind, dtype), dtype)
+            text = f"tl.where(r_mask, {text}, {start})"
         if text == name:
             return name
         prepared = self.fresh("part")
         self.line(f"{prepared} = {text}")
         return prepared
-
-    @staticmethod
-    def _carrier(dtype: torch.dtype) -> torch.dtype:
-        """Booleans are combined as small integers."""
-        return torch.int32 if dtype == torch.bool else dtype
-
-    _COMBINE: ClassVar[dict[ReductionKind, str]] = {
-        ReductionKind.SUM: "add",
-        ReductionKind.PROD: "multiply",
-        ReductionKind.MAX: "maximum",
-        ReductionKind.MIN: "minimum",
-        ReductionKind.ANY: "maximum",
-        ReductionKind.ALL: "minimum",
-    }
-
-    def _block_reduction(self, kind: ReductionKind, value: str, positions: str) -> str:
-        if kind is ReductionKind.SUM:
-            return f"tl.sum({value}, 1)[:, None]"
-        if kind is ReductionKind.XOR_SUM:
-            return f"tl.xor_sum({value}, 1)[:, None]"
-        if kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
-            combine = "greater_or_first" if kind is ReductionKind.ARGMAX else "less_or_first"
-            return f"tl.reduce(({value}, {positions}), 1, {combine})[1][:, None]"
-        return f"tl.reduce({value}, 1, {self._COMBINE[kind]})[:, None]"
 
     def _reduce_block(self, stage: Stage, name: str) -> str:
         accumulate = stage.accumulate
@@ -478,30 +436,19 @@ class TritonKernelWriter:
             # A lane beyond the row loses every tie.
             self.line(f"{positions} = tl.broadcast_to(r.to(tl.int64), [X_BLOCK, R_BLOCK])")
         result = self.fresh("sum" if accumulate.kind is ReductionKind.SUM else "reduced")
-        text = self._block_reduction(accumulate.kind, prepared, positions)
-        self.line(f"{result} = {self._converted(text, stage)}")
+        text = block_reduction(accumulate.kind, prepared, positions)
+        self.line(f"{result} = {converted(text, accumulate)}")
         return result
-
-    def _converted(self, text: str, stage: Stage) -> str:
-        accumulate = stage.accumulate
-        assert accumulate is not None
-        if accumulate.kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
-            return text
-        if accumulate.result == torch.bool:
-            return f"{text} != 0"
-        if accumulate.result == accumulate.accumulate:
-            return text
-        return f"{text}.to({TRITON_TYPES[accumulate.result]})"
 
     def _emit_accumulators(self, segment: InnerLoop, first: int) -> dict[int, tuple[str, ...]]:
         result: dict[int, tuple[str, ...]] = {}
         for position, stage in enumerate(segment.stages, first):
             if stage.accumulate is None:
                 continue
-            dtype = self._carrier(stage.accumulate.accumulate)
+            dtype = carrier(stage.accumulate.accumulate)
             name = self.fresh("acc")
-            identity = literal(self._identity(stage.accumulate.kind, dtype), dtype)
-            self.line(f"{name} = tl.broadcast_to({identity}, [X_BLOCK, R_BLOCK])")
+            start = literal(identity(stage.accumulate.kind, dtype), dtype)
+            self.line(f"{name} = tl.broadcast_to({start}, [X_BLOCK, R_BLOCK])")
             if stage.accumulate.kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
                 where = self.fresh("where")
                 self.line(f"{where} = tl.full([X_BLOCK, R_BLOCK], {2**63 - 1}, tl.int64)")
@@ -523,61 +470,48 @@ class TritonKernelWriter:
         elif kind is ReductionKind.XOR_SUM:
             self.line(f"{accumulator[0]} = {accumulator[0]} ^ {prepared}")
         else:
-            self.line(f"{accumulator[0]} = {self._COMBINE[kind]}({accumulator[0]}, {prepared})")
+            self.line(f"{accumulator[0]} = {COMBINE[kind]}({accumulator[0]}, {prepared})")
 
     def _finish_accumulator(self, position: int, stage: Stage, accumulator: tuple[str, ...]) -> None:
         assert stage.accumulate is not None
         result = self.fresh("sum" if stage.accumulate.kind is ReductionKind.SUM else "reduced")
         # An arg-reduction carries its positions last; the others carry their value alone.
-        text = self._block_reduction(stage.accumulate.kind, accumulator[0], accumulator[-1])
-        self.line(f"{result} = {self._converted(text, stage)}")
+        text = block_reduction(stage.accumulate.kind, accumulator[0], accumulator[-1])
+        self.line(f"{result} = {converted(text, stage.accumulate)}")
         self.stage_names[position] = result
 
     # Scans
-
-    _SCAN: ClassVar[dict[ScanKind, str]] = {
-        ScanKind.SUM: "add",
-        ScanKind.PROD: "multiply",
-        ScanKind.MAX: "maximum",
-        ScanKind.MIN: "minimum",
-    }
-    _AS_REDUCTION: ClassVar[dict[ScanKind, ReductionKind]] = {
-        ScanKind.SUM: ReductionKind.SUM,
-        ScanKind.PROD: ReductionKind.PROD,
-        ScanKind.MAX: ReductionKind.MAX,
-        ScanKind.MIN: ReductionKind.MIN,
-    }
 
     def _emit_carries(self, segment: InnerLoop, first: int) -> dict[int, str]:
         result: dict[int, str] = {}
         for position, stage in enumerate(segment.stages, first):
             if stage.scan is not None:
-                identity = self._identity(self._AS_REDUCTION[stage.scan.kind], stage.scan.accumulate)
+                start = identity(SCAN_AS_REDUCTION[stage.scan.kind], stage.scan.accumulate)
                 result[position] = self.fresh("carry")
-                text = literal(identity, stage.scan.accumulate)
+                text = literal(start, stage.scan.accumulate)
                 self.line(f"{result[position]} = tl.broadcast_to({text}, [X_BLOCK, 1])")
         return result
 
     def _scan(self, position: int, stage: Stage, name: str, carry: str | None) -> str:
         scan = stage.scan
         assert scan is not None
-        combine = self._SCAN[scan.kind]
-        kind = self._AS_REDUCTION[scan.kind]
+        combine = SCAN_COMBINE[scan.kind]
+        kind = SCAN_AS_REDUCTION[scan.kind]
         value = self.fresh("part")
         text = f"tl.broadcast_to({name}.to({TRITON_TYPES[scan.accumulate]}), [X_BLOCK, R_BLOCK])"
         if self.r_masked:
-            text = f"tl.where(r_mask, {text}, {literal(self._identity(kind, scan.accumulate), scan.accumulate)})"
+            text = f"tl.where(r_mask, {text}, {literal(identity(kind, scan.accumulate), scan.accumulate)})"
         self.line(f"{value} = {text}")
         running = self.fresh("running")
         scanned = f"tl.associative_scan({value}, 1, {combine})"
         self.line(f"{running} = {scanned if carry is None else f'{combine}({carry}, {scanned})'}")
         if carry is not None:
-            self.line(f"{carry} = {combine}({carry}, {self._block_reduction(kind, value, '')})")
+            self.line(f"{carry} = {combine}({carry}, {block_reduction(kind, value, '')})")
         if scan.result == scan.accumulate:
             return running
-        converted = self.fresh()
-        self.line(f"{converted} = {running}.to({TRITON_TYPES[scan.result]})")
-        return converted
+        result = self.fresh()
+        self.line(f"{result} = {running}.to({TRITON_TYPES[scan.result]})")
+        return result
 
 
 def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:

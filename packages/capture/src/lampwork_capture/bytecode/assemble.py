@@ -194,14 +194,15 @@ def assemble(editable: EditableCode) -> CodeType:
     return code
 
 
-def _is_literal(value: Any) -> bool:
+def _is_code_constant(value: Any) -> bool:
+    """Whether a code object may hold a value as it is: compared by what it is when constants are shared."""
     if type(value) in _LITERALS:
         return True
-    return type(value) in (tuple, frozenset) and all(_is_literal(item) for item in value)
+    return type(value) in (tuple, frozenset) and all(_is_code_constant(item) for item in value)
 
 
 def _hold(item: Instruction, held: list[_Held]) -> Instruction:
-    if not isinstance(item, Instr) or item.name not in version.LOADS_CONSTANT or _is_literal(item.arg):
+    if not isinstance(item, Instr) or item.name not in version.LOADS_CONSTANT or _is_code_constant(item.arg):
         return item
     for known in held:
         if known.value is item.arg:

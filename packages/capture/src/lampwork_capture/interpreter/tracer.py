@@ -70,12 +70,12 @@ class FrameTracer:
         stop: StopPlace | None = None,
         varying: frozenset[Source] = frozenset(),
         *,
-        is_patient: bool = False,
+        whole_graph: bool = False,
         idle_breaks: IdleBreaks | None = None,
     ) -> None:
         self._idle_breaks = idle_breaks
         self.code = code
-        self._is_patient = is_patient  # whether Python's own work may take as long as it likes
+        self._whole_graph = whole_graph  # whether Python's own work may take as long as it likes
         self._idle = 0
         self._operations = 0
         self.frame_scope = scope
@@ -192,9 +192,9 @@ class FrameTracer:
         self.guards.add(fact, self.user_line)
 
     def wrap(self, obj: Any, source: Source) -> Value:
-        if len(self.guards) > _MOST_GUARDS and not self.graph.has_operations and not self._is_patient:
+        if len(self.guards) > _MOST_GUARDS and not self.graph.has_operations and not self._whole_graph:
             cause = f"more than {_MOST_GUARDS} guards on what is looked at, and no tensor work"
-            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause, is_of_root=True)
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause, breaks_in_root=True)
         if self.graph.runs_later and issubclass(type(obj), _READ_LATER) and not self.policy.is_torch(self.frame.code):
             self._read_later(obj, source)
         return builder.wrap(self, obj, source)
@@ -430,9 +430,9 @@ class FrameTracer:
             self._operations = self.graph.operations
             self._idle = 0
         self._idle += 1
-        if self._idle > _MOST_IDLE and not self._is_patient:
+        if self._idle > _MOST_IDLE and not self._whole_graph:
             cause = f"more than {_MOST_IDLE} rounds and calls without tensor work"
-            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause, is_of_root=True)
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause, breaks_in_root=True)
 
     def check_generators(self) -> None:
         """Raise SkipFrame if closing a generator that was left in a `try` or `with` does anything that can be seen:

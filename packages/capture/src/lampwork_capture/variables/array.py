@@ -90,7 +90,7 @@ if numpy is not None:
         return ArrayValue(obj, source)
 
 
-@handles(torch.from_numpy)
+@handles(torch.from_numpy, like=lambda ndarray, /: None)
 def from_numpy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     array = args[0].realize()
     if not isinstance(array, ArrayValue):

@@ -18,13 +18,14 @@ from ..graph.autograd_call import call_autograd_function
 from ..graph.subgraph import FinishedSubgraph
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
+from .class_lookup import find_in_class
 from .class_value import ClassValue
 from .iterator import make_tuple
 from .registry import handles
 from .tensor import TensorValue
 from .traced_body import changes_outside
 from .tuple import TupleValue
-from .user_object import ObjectValue, find_in_class
+from .user_object import ObjectValue
 
 _APPLY: Any = torch.autograd.Function.__dict__["apply"]
 _NON_DIFFERENTIABLE = "non_differentiable"

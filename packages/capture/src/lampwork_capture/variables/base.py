@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import Fact, UserLine
 from ..source import Source
-from .special import has_special
+from .class_lookup import has_special
 
 if TYPE_CHECKING:
     import torch.fx
@@ -76,6 +76,22 @@ class Value:
     def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         """`value.name(*args, **kwargs)`; the default reads the attribute and calls it."""
         return self.get_attribute(tracer, name).call(tracer, args, kwargs)
+
+    def call_slot(self, tracer: Tracer, method: Any, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        """Call a slot or method descriptor of a builtin base class on it: past what its class overrides."""
+        name: str = method.__name__
+        if method.__objclass__ is not object:
+            return self.call_method(tracer, name, args, kwargs)
+        match name, len(args):
+            case "__setattr__", 2:
+                self.set_attribute(tracer, args[0].as_constant(), args[1])
+                return tracer.constant(None)
+            case "__init__", 0 if not kwargs:
+                return tracer.constant(None)
+            case "__getattribute__", 1:
+                return self.get_attribute(tracer, args[0].as_constant())
+            case _:
+                raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`object.{name}` of {self.describe()} is not modelled")
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         """`value.name`. Raises an observed AttributeError where Python would."""

@@ -40,6 +40,7 @@ from . import (
     autograd_function,
     builtin_types,
     checkpoint,
+    class_checks,
     context_manager,
     control_flow,
     copying,
@@ -48,6 +49,7 @@ from . import (
     functional_call,
     generator,
     graph_context,
+    groupby,
     identity,
     itertool,
     library,
@@ -56,22 +58,26 @@ from . import (
     module,
     module_conversion,
     namespace,
+    optimized_callable,
     ordering,
     partial,
     paths,
     regex,
     removable_handle,
     super_value,
+    tee,
     text_format,
     transform,
 )
 from .base import Tracer, Value
 from .builtin import BuiltinValue
-from .class_value import ClassValue, is_immutable
-from .constant import DERIVED_TYPES, ConstantValue, is_literal
+from .class_lookup import guard_special_methods, has_plain_names, is_overridden, looks_up_itself, needs_no_guard
+from .class_value import ClassValue
+from .constant import DERIVED_TYPES, ConstantValue, is_literal, is_nested_literal
 from .construction import wrap_object
-from .dict import DictValue, key_of_object
+from .dict import DictValue
 from .function import SourcedFunctionValue, behind_tags
+from .keys import key_of_object
 from .list import ListValue
 from .method import BoundMethodValue
 from .opaque import LruCacheValue, OpaqueValue
@@ -79,12 +85,10 @@ from .python_module import PythonModuleValue
 from .range import SliceValue
 from .registry import handler_of, wrapper_of
 from .set import constant_set
-from .special import guard_specials, has_plain_names
 from .sym_scalar import SYMBOLIC_TYPES, SymScalarValue, symbolic_number
 from .tensor import TensorValue
 from .torch_function import TorchFunctionValue, is_graph_function
 from .tuple import TupleValue, is_struct_sequence
-from .user_object import is_overridden, looks_up_itself
 
 # Imported because they register what they model
 MODELS: tuple[ModuleType, ...] = (
@@ -93,6 +97,8 @@ MODELS: tuple[ModuleType, ...] = (
     autograd_function,
     builtin_types,
     checkpoint,
+    class_checks,
+    class_checks,
     context_manager,
     control_flow,
     copying,
@@ -101,6 +107,8 @@ MODELS: tuple[ModuleType, ...] = (
     functional_call,
     generator,
     graph_context,
+    groupby,
+    groupby,
     identity,
     itertool,
     library,
@@ -109,11 +117,15 @@ MODELS: tuple[ModuleType, ...] = (
     module,
     module_conversion,
     namespace,
+    optimized_callable,
+    optimized_callable,
     ordering,
     partial,
     paths,
     removable_handle,
     super_value,
+    tee,
+    tee,
     text_format,
     transform,
 )
@@ -140,7 +152,7 @@ def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
             tracer.guard(IdentityIs(source, ByIdentity(obj)))  # holds no code object that the program drops
         else:
             tracer.guard(ConstantIs(source, ByIdentity(obj)))
-        _guard_class(tracer, cls, TypeSource(source))
+        guard_special_methods(tracer, cls, TypeSource(source))
         return ConstantValue(obj, source)
     memo = tracer.graph.values_of_objects
     known = memo.get(id(obj))
@@ -153,15 +165,10 @@ def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
         tracer.guard(TypeIs(source, cls))
         value = OpaqueValue(obj, source, reason)
     memo[id(obj)] = (obj, value)
-    _guard_class(tracer, cls, TypeSource(source))
-    if issubclass(cls, type):
-        _guard_class(tracer, obj, source)
+    guard_special_methods(tracer, cls, TypeSource(source))
+    if issubclass(cls, type) and _MRO.__get__(obj) is not None:
+        guard_special_methods(tracer, obj, source)
     return value
-
-
-def _guard_class(tracer: Tracer, cls: Any, source: Source) -> None:
-    if not is_immutable(cls) and _MRO.__get__(cls) is not None:
-        guard_specials(tracer, cls, source)
 
 
 def _guard_alias(tracer: Tracer, value: Value, obj: Any, source: Source) -> None:
@@ -221,7 +228,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
         fields: Any = obj
         parts = [wrap(tracer, item, AttributeSource(source, name)) for name, item in zip(_names_of(cls), fields)]
         return TupleValue(parts, cls, source, fields)
-    if is_immutable(cls) and not issubclass(cls, BaseException):
+    if needs_no_guard(cls) and not issubclass(cls, BaseException):
         return OpaqueValue(obj, source, GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is of class {cls.__name__}"))
     return wrap_object(tracer, obj, source)
 
@@ -298,7 +305,7 @@ def constant(tracer: Tracer, obj: Any) -> Value:
         return symbolic_number(tracer, obj)
     if cls in (tuple, torch.Size) or is_struct_sequence(cls):
         made = TupleValue([constant(tracer, item) for item in obj], cls)
-        if cls is tuple and all(map(_is_immutable, obj)):
+        if cls is tuple and all(map(is_nested_literal, obj)):
             made.obj = obj
         return made
     if cls is list:
@@ -314,11 +321,6 @@ def constant(tracer: Tracer, obj: Any) -> Value:
     if known is not None:
         return known[1]
     return _constant_object(tracer, obj)
-
-
-def _is_immutable(obj: Any) -> bool:
-    """Whether a constant is the same wherever it is loaded: a literal, or a tuple or frozen set of such."""
-    return is_literal(obj) or (type(obj) in (tuple, frozenset) and all(map(_is_immutable, obj)))
 
 
 def _check_parts(tracer: Tracer, alias: Any) -> None:

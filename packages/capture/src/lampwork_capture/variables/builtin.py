@@ -6,19 +6,15 @@ arguments. Invariant: a builtin that is none of these breaks the graph.
 
 from __future__ import annotations
 
-import abc
 import builtins
 import operator
 import sys
-import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
-    FunctionType,
     MethodDescriptorType,
     ModuleType,
-    UnionType,
     WrapperDescriptorType,
 )
 from typing import TYPE_CHECKING, Any
@@ -26,19 +22,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..graph_break import BreakId, GraphBreak
-from ..source import Source, TypeSource
+from ..source import Source
 from . import operators
 from .base import ObservedException, Tracer, Value
+from .class_lookup import has_special, is_callable, is_iterable, is_overridden
 from .constant import ConstantValue, fold, fold_call, is_known, snapshot
 from .iterator import ComputedIterator, step
 from .list import is_descending, sort_order
 from .registry import handler_of, handles
 from .set import set_contents
-from .special import has_special
 from .sym_scalar import compute_number, is_symbolic
 from .tensor import TensorValue, is_users
-from .torch_function import guarded_state
-from .user_object import ObjectValue, call_slot, find_in_class, is_callable, is_overridden
+from .user_object import ObjectValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -64,9 +59,6 @@ _PURE_BUILTINS: tuple[Callable[..., Any], ...] = (
     str.maketrans,
     sys.intern,
 )
-
-
-_DEEPEST_TUPLE = 8  # nested tuples of classes that are looked through
 
 
 class BuiltinValue(Value):
@@ -103,7 +95,7 @@ class BuiltinValue(Value):
         if handler is not None:
             return handler(tracer, args, kwargs)
         if isinstance(self.obj, _METHOD_TYPES) and args:
-            return call_slot(tracer, self.obj, args[0], args[1:], kwargs)
+            return args[0].call_slot(tracer, self.obj, args[1:], kwargs)
         if isinstance(self.obj, ClassMethodDescriptorType) and args:
             return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
         module = getattr(self.obj, "__module__", None)
@@ -151,14 +143,6 @@ class BuiltinValue(Value):
         emitter.load_constant(self.obj)
 
 
-def _one(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value], what: Callable[..., Any]) -> Value:
-    if len(args) != 1 or kwargs:
-        if all(map(is_known, (*args, *kwargs.values()))):
-            fold_call(tracer, what, args, kwargs)
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"`{what.__name__}` with these arguments: eager raises")
-    return args[0].realize()
-
-
 # Operators as functions
 
 
@@ -193,14 +177,14 @@ _register_operators()
 
 @handles(pow)
 def power(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) == 2 and not kwargs:
+    if len(args) == 2:
         return operators.binary(tracer, operator.pow, args[0], args[1])
     return fold_call(tracer, pow, args, kwargs)
 
 
 @handles(abs)
 def absolute(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return operators.unary(tracer, operator.abs, _one(tracer, args, kwargs, abs))
+    return operators.unary(tracer, operator.abs, args[0].realize())
 
 
 @handles(operator.is_)
@@ -250,7 +234,7 @@ def index(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(len)
 def length(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.length(tracer, _one(tracer, args, kwargs, len)))
+    return tracer.constant(operators.length(tracer, args[0].realize()))
 
 
 def class_of(tracer: Tracer, value: Value) -> Value:
@@ -259,144 +243,14 @@ def class_of(tracer: Tracer, value: Value) -> Value:
     return known if known is not None else tracer.constant(value.python_type())
 
 
-def _check_nesting(classes: tuple[Any, ...]) -> None:
-    """Raise GraphBreak for tuples in tuples so deep that Python may refuse them."""
-    level: list[Any] = list(classes)
-    for _ in range(_DEEPEST_TUPLE):
-        level = [cls for inner in level if type(inner) is tuple for cls in inner]
-        if not level:
-            return
-    raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a tuple of classes nested deeply: eager may raise")
-
-
-def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
-    """`isinstance(value, classes)`."""
-    if isinstance(classes, tuple):
-        _check_nesting(classes)
-        return any(is_instance(tracer, value, cls) for cls in classes)
-    if isinstance(classes, UnionType):
-        return any(is_instance(tracer, value, cls) for cls in classes.__args__)
-    cls = value.python_type()
-    if isinstance(value, TensorValue):
-        if type(classes) is type(torch.FloatTensor):
-            return bool(value.fake.dtype == classes.dtype and (value.fake.device.type == "cuda") == classes.is_cuda)
-        if classes in (torch.nn.Parameter, torch.nn.Buffer):
-            return isinstance(value.obj if value.obj is not None else value.fake, classes)
-    check = getattr(type(classes), "__instancecheck__", None)
-    if check is None or not isinstance(classes, type):
-        tracer.raise_observed(TypeError, "isinstance() arg 2 must be a type, a tuple of types, or a union")
-    if cls is classes:
-        return True
-    if isinstance(check, FunctionType) and not type(classes).__module__.startswith(("torch", "typing", "abc")):
-        return _ask_metaclass(tracer, classes, "__instancecheck__", value)
-    if isinstance(classes, abc.ABCMeta):
-        guard_registrations(tracer, cls, classes)
-    if classes not in cls.__mro__ and (is_overridden(cls, "__getattribute__") or _has_own_class_attribute(cls)):
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance asks {value.describe()} for its `__class__`")
-    if check is type.__instancecheck__ or check is abc.ABCMeta.__instancecheck__:
-        return issubclass(cls, classes)
-    if getattr(classes, "_is_protocol", False) and classes not in cls.__mro__ and cls.__dictoffset__ != 0:
-        return _has_protocol(tracer, value, classes)
-    if value.is_constant() or getattr(value, "obj", None) is not None:
-        real = value.as_constant() if value.is_constant() else getattr(value, "obj", None)
-        return fold(tracer, isinstance, real, classes)
-    if cls.__module__ == "builtins" or type(classes).__module__.startswith("torch"):
-        return issubclass(cls, classes)
-    raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance with the metaclass of {classes.__name__} is not modelled")
-
-
-_protocol_members: Callable[[type], set[str]] = vars(typing)["_get_protocol_attrs"]
-
-
-def _has_protocol(tracer: Tracer, value: Value, protocol: type) -> bool:
-    """Whether an object with attributes of its own has those of a protocol.
-
-    Raises GraphBreak where it may compute them, and where the protocol may not be asked."""
-    names = sorted(_protocol_members(protocol))
-    methods = [name for name in names if callable(getattr(protocol, name, None))]
-    cls = value.python_type()
-    computed = has_special(cls, "__getattr__") or any(isinstance(getattr(cls, n, None), property) for n in names)
-    if not computed and getattr(protocol, "_is_runtime_protocol", False):
-        if all(has_attribute(tracer, value, name) for name in names) and not any(
-            value.get_attribute(tracer, name).realize().python_type() is type(None) for name in methods
-        ):
-            return True
-        if methods == names:
-            return issubclass(cls, protocol)
-    cause = f"isinstance asks {value.describe()} for the attributes of the protocol {protocol.__name__}"
-    raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)
-
-
-def _has_own_class_attribute(cls: type) -> bool:
-    """Whether instances may answer `__class__` with something else than their type."""
-    return any("__class__" in base.__dict__ for base in cls.__mro__ if base is not object)
-
-
-_STANDARD_ABSTRACT = frozenset({"collections.abc", "typing", "numbers", "abc", "os", "io", "contextlib"})
-
-
-def guard_registrations(tracer: Tracer, cls: type, abstract: type) -> None:
-    """Record what `issubclass(cls, abstract)` relies on: that no class is registered later.
-
-    What a `__subclasshook__` answers is kept by Python itself until then, so that it may be asked here."""
-    if abstract in cls.__mro__:
-        return
-    is_library = cls.__module__.partition(".")[0] in ("builtins", "torch", "collections")
-    if abstract.__module__ in _STANDARD_ABSTRACT and is_library:
-        return
-    guarded_state(tracer, "registrations of abstract classes")
-
-
-@handles(isinstance)
-def isinstance_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(is_instance(tracer, args[0].realize(), args[1].as_constant()))
-
-
-@handles(issubclass)
-def issubclass_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(_is_subclass(tracer, args[0].realize(), args[1].realize().as_constant()))
-
-
-def _is_subclass(tracer: Tracer, value: Value, classes: Any) -> bool:
-    """`issubclass(value, classes)`."""
-    if isinstance(classes, tuple):
-        _check_nesting(classes)
-        return any(_is_subclass(tracer, value, cls) for cls in classes)
-    cls = value.as_constant() if value.is_constant() else None
-    check = getattr(type(classes), "__subclasscheck__", None)
-    if isinstance(classes, type) and isinstance(check, FunctionType):
-        if not type(classes).__module__.startswith(("torch", "typing", "abc")):
-            return _ask_metaclass(tracer, classes, "__subclasscheck__", value)
-        if isinstance(classes, abc.ABCMeta) and isinstance(cls, type):
-            guard_registrations(tracer, cls, classes)
-    return fold(tracer, issubclass, cls, classes)
-
-
-def _ask_metaclass(tracer: Tracer, cls: type, method: str, value: Value) -> bool:
-    """What a metaclass written in Python answers about its class and a value."""
-    function, _ = find_in_class(type(cls), method)
-    if not isinstance(function, FunctionType):
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{method}` of the metaclass of {cls.__name__} is not modelled")
-    meta = tracer.wrap(type(cls), TypeSource(_source_of_class(tracer, cls)))
-    return meta.get_attribute(tracer, method).call(tracer, [tracer.constant(cls), value], {}).truth(tracer)
-
-
-def _source_of_class(tracer: Tracer, cls: type) -> Source:
-    found: Any = tracer.constant(cls)
-    source: Source | None = found.known_source()
-    if source is None:
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the class {cls.__name__} has no known origin")
-    return source
-
-
 @handles(callable)
 def callable_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(is_callable(_one(tracer, args, kwargs, callable)))
+    return tracer.constant(is_callable(args[0].realize().python_type()))
 
 
 @handles(hash)
 def hash_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    value = _one(tracer, args, kwargs, hash)
+    value = args[0].realize()
     if value.python_type().__hash__ is None:
         tracer.raise_observed(TypeError, f"unhashable type: '{value.python_type().__name__}'")
     if is_overridden(value.python_type(), "__hash__"):
@@ -466,7 +320,9 @@ def delattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value])
 
 @handles(vars)
 def vars_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return _one(tracer, args, kwargs, vars).get_attribute(tracer, "__dict__")
+    if not args:
+        raise GraphBreak(BreakId.OUTPUT_TO_WORLD, "`vars()` reads the locals of the function as they are")
+    return args[0].realize().get_attribute(tracer, "__dict__")
 
 
 # Iteration
@@ -474,12 +330,12 @@ def vars_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(iter)
 def iter_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) == 2 and not kwargs:
+    if len(args) == 2:
         if not has_special(args[0].realize().python_type(), "__call__"):
             tracer.raise_observed(TypeError, "iter(v, w): v must be callable")
         return _until(args[0].realize(), args[1].realize())
-    value = _one(tracer, args, kwargs, iter)
-    if not has_special(value.python_type(), "__iter__") and not has_special(value.python_type(), "__getitem__"):
+    value = args[0].realize()
+    if not is_iterable(value.python_type()):
         tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object is not iterable")
     return value.iterate(tracer)
 
@@ -515,7 +371,7 @@ def next_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(any)
 def any_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    iterator = _one(tracer, args, kwargs, any).iterate(tracer)
+    iterator = args[0].realize().iterate(tracer)
     while (item := step(tracer, iterator)) is not None:
         if item.truth(tracer):
             return tracer.constant(True)
@@ -524,7 +380,7 @@ def any_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
 
 @handles(all)
 def all_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    iterator = _one(tracer, args, kwargs, all).iterate(tracer)
+    iterator = args[0].realize().iterate(tracer)
     while (item := step(tracer, iterator)) is not None:
         if not item.truth(tracer):
             return tracer.constant(False)
@@ -533,7 +389,7 @@ def all_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
 
 @handles(sum)
 def sum_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    total = args[1] if len(args) > 1 else kwargs.get("start", tracer.constant(0))
+    total = args[1] if len(args) > 1 else tracer.constant(0)
     for kind, words in ((str, "strings [use ''"), (bytes, "bytes [use b''"), (bytearray, "bytearray [use b''")):
         if issubclass(total.realize().python_type(), kind):
             tracer.raise_observed(TypeError, f"sum() can't sum {words}.join(seq) instead]")
@@ -604,14 +460,14 @@ if _CALL is not None:
 # Text and numbers
 
 
-@handles(repr, ascii)
+@handles(repr)
 def repr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.text_of(tracer, _one(tracer, args, kwargs, repr), repr))
+    return tracer.constant(operators.text_of(tracer, args[0].realize(), repr))
 
 
 @handles(ascii)
 def ascii_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.text_of(tracer, _one(tracer, args, kwargs, ascii), ascii))
+    return tracer.constant(operators.text_of(tracer, args[0].realize(), ascii))
 
 
 @handles(format)
@@ -623,12 +479,10 @@ def format_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) 
 @handles(round)
 def round_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     value = args[0].realize()
-    if isinstance(value, TensorValue):
-        if len(args) == 1 and not kwargs:
-            return value.call_method(tracer, "round", [], {})
-        digits = args[1] if len(args) > 1 else kwargs["ndigits"]
-        return value.call_method(tracer, "round", [], {"decimals": digits})
-    if isinstance(value, ObjectValue):
+    cls = value.python_type()
+    if not has_special(cls, "__round__"):
+        tracer.raise_observed(TypeError, f"type {cls.__name__} doesn't define __round__ method")
+    if isinstance(value, (ObjectValue, TensorValue)):
         return value.call_method(tracer, "__round__", args[1:], kwargs)
     return fold_call(tracer, round, args, kwargs)
 
@@ -643,4 +497,4 @@ def of_the_world(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Val
     raise GraphBreak(BreakId.OUTPUT_TO_WORLD, "a builtin that reads or changes the world outside the function")
 
 
-__all__ = ["BuiltinValue", "ConstantValue", "class_of", "has_attribute", "is_instance", "snapshot"]
+__all__ = ["BuiltinValue", "ConstantValue", "class_of", "has_attribute", "snapshot"]

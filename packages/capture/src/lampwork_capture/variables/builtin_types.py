@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from types import FunctionType, NoneType
+from types import FunctionType, MappingProxyType, NoneType
 from typing import Any
 
 from ..graph_break import BreakId, GraphBreak
 from . import operators
 from .base import ObservedException, Tracer, Value
+from .class_lookup import MISSING, find_in_class, is_callable, is_overridden
 from .constant import ConstantIteratorValue, ConstantValue, fold, fold_call
 from .deque import DequeValue, ReversedDequeIteratorValue
-from .dict import DictValue, DictViewValue, dict_contents
+from .dict import DictValue, dict_contents
+from .dict_view import DictViewValue
 from .iterator import (
     ComputedIterator,
     EnumerateValue,
@@ -26,13 +28,14 @@ from .iterator import (
     ZipValue,
 )
 from .list import ListValue
+from .mapping_proxy import MappingProxyValue
 from .range import SliceValue
 from .registry import handles
 from .set import convert_set, make_set
 from .sym_scalar import convert_number, is_symbolic
 from .tensor import TensorValue
 from .tuple import TupleValue
-from .user_object import MISSING, ObjectValue, find_in_class, is_callable, is_overridden
+from .user_object import ObjectValue
 
 
 @handles(list)
@@ -79,7 +82,7 @@ def make_ordered_dict(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str
 @handles(defaultdict)
 def make_default_dict(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     factory = args[0].realize() if args else None
-    if factory is not None and not is_callable(factory) and factory.python_type() is not NoneType:
+    if factory is not None and not is_callable(factory.python_type()) and factory.python_type() is not NoneType:
         tracer.raise_observed(TypeError, "first argument must be callable or None")
     made = DictValue({}, defaultdict, factory=factory)
     made.m_update(tracer, *args[1:], **kwargs)
@@ -121,7 +124,7 @@ _RESULTS: dict[str, type] = {"__int__": int, "__index__": int, "__float__": floa
 
 @handles(int)
 def make_int(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) == 1 and not kwargs and is_symbolic(args[0]):
+    if len(args) == 1 and is_symbolic(args[0]):
         return convert_number(tracer, int, args[0])
     for name in ("__int__", "__index__"):
         made = _converted(tracer, args[0].realize(), name) if args else None
@@ -132,7 +135,7 @@ def make_int(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value])
 
 @handles(float)
 def make_float(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) == 1 and not kwargs and is_symbolic(args[0]):
+    if len(args) == 1 and is_symbolic(args[0]):
         return convert_number(tracer, float, args[0])
     made = _converted(tracer, args[0].realize(), "__float__") if args else None
     return made if made is not None else fold_call(tracer, float, args, kwargs)
@@ -172,10 +175,8 @@ def make_object(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
 
 @handles(enumerate)
 def make_enumerate(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    start = args[1] if len(args) > 1 else kwargs.get("start")
-    iterable = args[0] if args else kwargs["iterable"]
-    first = 0 if start is None else operators.index_of(tracer, start)
-    return EnumerateValue(iterable.realize().iterate(tracer), first)
+    first = operators.index_of(tracer, args[1]) if len(args) > 1 else 0
+    return EnumerateValue(args[0].realize().iterate(tracer), first)
 
 
 @handles(zip)
@@ -233,3 +234,10 @@ def make_reversed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Va
     if isinstance(value, ObjectValue) and value.payload is None:
         return _reversed_by_index(value, operators.length(tracer, value))
     return FixedIteratorValue(value.unpack(tracer)[::-1], reversed)
+
+
+@handles(MappingProxyType, like=lambda mapping: None)
+def make_mapping_proxy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    if dict_contents(args[0]) is None:
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a mapping proxy of another mapping than a dict")
+    return MappingProxyValue(args[0].realize())

@@ -1,92 +1,180 @@
-"""Call shapes: which numbers of arguments and which keywords a builtin callable takes.
+"""Call shapes: which parameters a callable has that a handler models, and which of them an argument is for.
 
-A handler models what a builtin does with arguments that it accepts; a call that eager refuses must not reach it.
-Invariant: a shape that is not known refuses nothing; one that is known is that of every supported CPython.
+A handler models what a callable does with arguments that it accepts: a call that eager refuses must not reach it, and
+what was passed by keyword reaches it in its place. Invariant: a shape that is not known refuses nothing.
 """
 
 from __future__ import annotations
 
-import builtins
 import functools
 import inspect
 import itertools
+import operator
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeVar
 
 from ..guards.facts import ByIdentity
 
-_MANY = 1 << 20
+_T = TypeVar("_T")
+_Kind = inspect.Parameter
+_NOT_PASSED: Any = object()  # the default of a parameter for which no argument means the same
+_PASSABLE = (int, float, bool, str, bytes, type(None), tuple)
+
+
+class RefusedCall(Exception):
+    """Eager refuses a call for its arguments' number or names."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallShape:
-    """At least `fewest` and at most `most` positional arguments, and these keywords (None: any)."""
+    """The parameters of a callable."""
 
-    fewest: int
-    most: int
-    keywords: frozenset[str] | None
+    names: tuple[str | None, ...]  # of those that take positional arguments; None if they take no keyword
+    defaults: tuple[Any, ...]  # of the last of these
+    takes_more: bool  # positional arguments than it has parameters
+    keywords: frozenset[str]  # of the keyword-only parameters
+    needed: frozenset[str]  # those of them that have no default
+    takes_any_keyword: bool
 
-    def takes(self, count: int, names: Collection[str]) -> bool:
-        if self.keywords is not None and not self.keywords.issuperset(names):
-            return False
-        return count <= self.most and count + len(names) >= self.fewest
+    @staticmethod
+    def of(function: Any) -> CallShape:
+        """The shape that `inspect.signature` reads. Raises ValueError or TypeError if there is none."""
+        parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
+        placed = [p for p in parameters if p.kind in (_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD)]
+        named = [p for p in parameters if p.kind is _Kind.KEYWORD_ONLY]
+        return CallShape(
+            tuple(None if p.kind is _Kind.POSITIONAL_ONLY else p.name for p in placed),
+            tuple(p.default for p in placed if p.default is not p.empty),
+            any(p.kind is _Kind.VAR_POSITIONAL for p in parameters),
+            frozenset(p.name for p in named),
+            frozenset(p.name for p in named if p.default is p.empty),
+            any(p.kind is _Kind.VAR_KEYWORD for p in parameters),
+        )
+
+    @property
+    def fewest(self) -> int:
+        """How many of the parameters before the keyword-only ones must be given."""
+        return len(self.names) - len(self.defaults)
+
+    def bind(
+        self, args: Sequence[_T], kwargs: Mapping[str, _T], constant: Callable[[Any], _T]
+    ) -> tuple[Sequence[_T], Mapping[str, _T]]:
+        """The arguments of a call with those for positional parameters in their places. Raises RefusedCall.
+
+        `constant` makes the argument for a parameter before them that was not given. Where its default cannot be
+        passed, what follows stays among the keywords."""
+        if len(args) > len(self.names) and not self.takes_more:
+            raise RefusedCall(f"{len(args)} arguments for {len(self.names)} parameters")
+        placed, named = self._sort(len(args), kwargs)
+        missing = [i for i in range(len(args), self.fewest) if i not in placed]
+        if missing or not self.needed <= named.keys():
+            raise RefusedCall("an argument is missing")
+        bound = list(args)
+        while placed:
+            index = len(bound)
+            if index in placed:
+                bound.append(placed.pop(index))
+                continue
+            default = self.defaults[index - self.fewest]
+            if self.names[index] is None or not isinstance(default, _PASSABLE):
+                return bound, {**{str(self.names[i]): value for i, value in placed.items()}, **named}
+            bound.append(constant(default))
+        return bound, named
+
+    def _sort(self, count: int, kwargs: Mapping[str, _T]) -> tuple[dict[int, _T], dict[str, _T]]:
+        """The arguments passed by keyword: those for positional parameters, by their index, and the others."""
+        placed: dict[int, _T] = {}
+        named: dict[str, _T] = {}
+        for name, value in kwargs.items():
+            if name in self.names:
+                index = self.names.index(name)
+                if index < count:
+                    raise RefusedCall(f"`{name}` is given twice")
+                placed[index] = value
+            elif self.takes_any_keyword or name in self.keywords:
+                named[name] = value
+            else:
+                raise RefusedCall(f"there is no parameter `{name}`")
+        return placed, named
 
 
-def _shape(fewest: int, most: int, *keywords: str) -> CallShape:
-    return CallShape(fewest, most, frozenset(keywords))
+# What does not say itself how it is called, or not the same in every CPython
+_PROTOTYPES: dict[Any, Callable[..., None]] = {
+    bool: lambda x=False, /: None,
+    bytes: lambda source=_NOT_PASSED, encoding=_NOT_PASSED, errors=_NOT_PASSED: None,
+    classmethod: lambda function, /: None,
+    complex: lambda real=0, imag=0: None,
+    dict: lambda iterable=(), /, **entries: None,
+    enumerate: lambda iterable, start=0: None,
+    filter: lambda function, iterable, /: None,
+    float: lambda x=0, /: None,
+    frozenset: lambda iterable=(), /: None,
+    int: lambda x=0, /, base=10: None,
+    list: lambda iterable=(), /: None,
+    map: lambda function, iterable, /, *iterables: None,
+    object: lambda: None,
+    property: lambda fget=None, fset=None, fdel=None, doc=None: None,
+    range: lambda start, stop=0, step=1, /: None,
+    reversed: lambda sequence, /: None,
+    set: lambda iterable=(), /: None,
+    slice: lambda start, stop=None, step=None, /: None,
+    staticmethod: lambda function, /: None,
+    str: lambda object=b"", encoding="utf-8", errors="strict": None,
+    tuple: lambda iterable=(), /: None,
+    type: lambda name, bases=(), namespace=(), /, **keywords: None,
+    zip: lambda *iterables, strict=False: None,
+    dir: lambda object=None, /: None,
+    getattr: lambda object, name, default=None, /: None,
+    iter: lambda object, sentinel=None, /: None,
+    max: lambda first, /, *others, key=None, default=None: None,
+    min: lambda first, /, *others, key=None, default=None: None,
+    next: lambda iterator, default=None, /: None,
+    vars: lambda object=None, /: None,
+    OrderedDict: lambda iterable=(), /, **entries: None,
+    defaultdict: lambda default_factory=None, iterable=(), /, **entries: None,
+    deque: lambda iterable=(), maxlen=None: None,
+    functools.partial: lambda function, /, *args, **keywords: None,
+    functools.reduce: lambda function, iterable, initial=None, /: None,
+    itertools.accumulate: lambda iterable, func=None, *, initial=None: None,
+    itertools.chain: lambda *iterables: None,
+    itertools.combinations: lambda iterable, r: None,
+    itertools.combinations_with_replacement: lambda iterable, r: None,
+    itertools.compress: lambda data, selectors: None,
+    itertools.count: lambda start=0, step=1: None,
+    itertools.cycle: lambda iterable, /: None,
+    itertools.dropwhile: lambda predicate, iterable, /: None,
+    itertools.filterfalse: lambda predicate, iterable, /: None,
+    itertools.groupby: lambda iterable, key=None: None,
+    itertools.islice: lambda iterable, start, stop=None, step=None, /: None,
+    itertools.pairwise: lambda iterable, /: None,
+    itertools.permutations: lambda iterable, r=None: None,
+    itertools.product: lambda *iterables, repeat=1: None,
+    itertools.repeat: lambda object, times=_NOT_PASSED: None,
+    itertools.starmap: lambda function, iterable, /: None,
+    itertools.takewhile: lambda predicate, iterable, /: None,
+    itertools.tee: lambda iterable, n=2, /: None,
+    itertools.zip_longest: lambda *iterables, fillvalue=None: None,
+    operator.attrgetter: lambda name, /, *names: None,
+    operator.itemgetter: lambda item, /, *items: None,
+    operator.methodcaller: lambda name, /, *args, **keywords: None,
+}
+_KNOWN = {ByIdentity(function): prototype for function, prototype in _PROTOTYPES.items()}
 
 
-_KNOWN: dict[Any, CallShape] = {
-    bool: _shape(0, 1), bytes: _shape(0, 3, "source", "encoding", "errors"), classmethod: _shape(1, 1),
-    staticmethod: _shape(1, 1), complex: _shape(0, 2, "real", "imag"),
-    dict: CallShape(0, 1, None), enumerate: _shape(1, 2, "iterable", "start"), filter: _shape(2, 2),
-    float: _shape(0, 1), frozenset: _shape(0, 1), int: _shape(0, 2, "base"), list: _shape(0, 1),
-    map: _shape(2, _MANY), object: _shape(0, 0), range: _shape(1, 3), reversed: _shape(1, 1), set: _shape(0, 1),
-    slice: _shape(1, 3), str: _shape(0, 3, "object", "encoding", "errors"), tuple: _shape(0, 1),
-    zip: _shape(0, _MANY, "strict"), dir: _shape(0, 1), getattr: _shape(2, 3), iter: _shape(1, 2),
-    max: _shape(1, _MANY, "key", "default"), min: _shape(1, _MANY, "key", "default"), next: _shape(1, 2),
-    vars: _shape(0, 1), OrderedDict: CallShape(0, 1, None), defaultdict: CallShape(0, 2, None),
-    deque: _shape(0, 2, "iterable", "maxlen"), itertools.chain: _shape(0, _MANY),
-    itertools.islice: _shape(2, 4), itertools.repeat: _shape(1, 2, "object", "times"),
-    itertools.count: _shape(0, 2, "start", "step"), itertools.zip_longest: _shape(0, _MANY, "fillvalue"),
-    itertools.product: _shape(0, _MANY, "repeat"), itertools.cycle: _shape(1, 1), itertools.starmap: _shape(2, 2),
-    itertools.filterfalse: _shape(2, 2), itertools.pairwise: _shape(1, 1),
-    itertools.dropwhile: _shape(2, 2), itertools.takewhile: _shape(2, 2), itertools.tee: _shape(1, 2),
-    itertools.compress: _shape(2, 2, "data", "selectors"), itertools.groupby: _shape(1, 2, "iterable", "key"),
-    itertools.permutations: _shape(1, 2, "iterable", "r"), itertools.combinations: _shape(2, 2, "iterable", "r"),
-    itertools.combinations_with_replacement: _shape(2, 2, "iterable", "r"),
-    itertools.accumulate: _shape(1, 2, "iterable", "func", "initial"), functools.reduce: _shape(2, 3),
-    property: _shape(0, 4, "fget", "fset", "fdel", "doc"),
-}  # fmt: skip
-_BUILTINS = frozenset(ByIdentity(obj) for obj in vars(builtins).values() if callable(obj))
-
-
-def takes(function: Any, count: int, names: Collection[str]) -> bool:
-    """Whether a call with `count` positional arguments and these keywords is not refused by its shape alone."""
-    shape = _shape_of(ByIdentity(function))
-    return shape is None or shape.takes(count, names)
-
-
-@functools.lru_cache(maxsize=1024)
-def _shape_of(key: ByIdentity) -> CallShape | None:
-    function = key.value
-    if getattr(type(function), "__hash__", None) is not None and function in _KNOWN:
-        return _KNOWN[function]
-    if key not in _BUILTINS or isinstance(function, type):
+def shape_of(function: Any) -> CallShape | None:
+    """The shape of a callable, or None if it is not known: classes do not say what their metaclasses take."""
+    prototype = _KNOWN.get(ByIdentity(function))
+    if prototype is not None:
+        return CallShape.of(prototype)
+    if isinstance(function, type) or (isinstance(function, FunctionType) and hasattr(function, "__signature__")):
         return None
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        return CallShape.of(function)
     except (TypeError, ValueError):
         return None
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    many = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return CallShape(len(required), _MANY if many else len(positional), None)
-    keywords = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-    return CallShape(len(required), _MANY if many else len(positional), keywords)
 
 
 def takes_keywords(method: Any, names: Collection[str]) -> bool:

@@ -18,7 +18,7 @@ from .traced_body import TracedBody, changes_outside, value_of
 _OPTIONS = {"use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"}
 
 
-@handles(checkpoint)
+@handles(checkpoint, like=lambda function, *args, **kwargs: None)
 def call_checkpointed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     options = {name: value.realize() for name, value in kwargs.items() if name in _OPTIONS}
     named = {name: value for name, value in kwargs.items() if name not in _OPTIONS}

@@ -12,6 +12,7 @@ import inspect
 import itertools
 import operator
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import (
     BuiltinFunctionType,
@@ -28,7 +29,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import AttributePresent, ByIdentity, IdentityIs, InstanceDictLacks, LengthIs, TypeIs
+from ..guards.facts import (
+    AttributePresent,
+    ByIdentity,
+    IdentityIs,
+    InstanceDictLacks,
+    LengthIs,
+    TypeIs,
+)
 from ..interpreter.side_effects import DELETED, Deleted
 from ..source import (
     AttributeSource,
@@ -42,13 +50,23 @@ from ..source import (
 )
 from . import operators
 from .base import Tracer, Value
+from .class_lookup import (
+    MISSING,
+    find_in_class,
+    guard_special_methods,
+    has_special,
+    is_immutable,
+    is_overridden,
+    needs_no_guard,
+)
 from .constant import fold, is_known, snapshot
 from .construction import new_object
+from .function import MethodValue
 from .itertool import chain_of
 from .method import BuiltinObject
+from .object_attributes import call_descriptor_get, check_class_method
 from .registry import handler_of
-from .special import guard_specials, has_special, special_of
-from .user_object import MISSING, ObjectValue, bind, call_descriptor_get, check_class_method, find_in_class
+from .user_object import ObjectValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -96,7 +114,7 @@ class ClassValue(Value):
         return bool(self.obj) if issubclass(self.obj, enum.Enum) else super().truth(tracer)
 
     def hash_key(self, tracer: Tracer) -> Hashable:
-        if any(issubclass(type(special_of(type(self.obj), name)), FunctionType) for name in ("__hash__", "__eq__")):
+        if any(is_overridden(type(self.obj), name) for name in ("__hash__", "__eq__")):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} as a key, which its metaclass compares")
         return self.obj
 
@@ -113,7 +131,7 @@ class ClassValue(Value):
         if self.source is not None:
             return self.source
         module = sys.modules.get(self.obj.__module__)
-        if module is None or is_immutable(self.obj):
+        if module is None or needs_no_guard(self.obj):
             return None
         found: Any = module
         source: Source = ModuleSource(self.obj.__module__)
@@ -125,7 +143,7 @@ class ClassValue(Value):
     def class_attribute(self, tracer: Tracer, name: str, raw: Any, owner: type) -> Value:
         """The value of `raw`, found in the namespace of `owner` in the MRO, as the plain object it is there."""
         source = self.known_source()
-        if source is None or is_immutable(owner):
+        if source is None or needs_no_guard(owner):
             return self._unguarded(tracer, name, raw)
         shown = raw.__func__ if issubclass(type(raw), staticmethod) else raw
         has_own_get = isinstance(find_in_class(type(raw), "__get__")[0], FunctionType)
@@ -144,44 +162,44 @@ class ClassValue(Value):
             return
         first = find_in_class(self.obj, name)[0] is raw  # not past another one, as by `super()`
         is_plain = type(self.obj) in _PLAIN_METACLASSES and name not in _TYPE_GETTERS
-        if first and type(raw) is property and is_plain and not is_immutable(self.obj):
+        if first and type(raw) is property and is_plain and not needs_no_guard(self.obj):
             tracer.guard(IdentityIs(AttributeSource(source, name), ByIdentity(raw)))  # the whole look-up in one
             return
         for cls in self.obj.__mro__[: self.obj.__mro__.index(owner)]:
-            if not is_immutable(cls) and name not in cls.__dict__:
+            if not needs_no_guard(cls) and name not in cls.__dict__:
                 tracer.guard(InstanceDictLacks(self._owner_source(source, cls), name))
 
     def guard_method(self, tracer: Tracer, name: str) -> None:
         """Record that a method that Python looks up on the class is the one that is there now."""
         source = self.known_source()
-        if source is None or is_immutable(self.obj):
+        if source is None or needs_no_guard(self.obj):
             return
         raw, owner = find_in_class(self.obj, name)
         if type(self.obj) in _PLAIN_METACLASSES and getattr(self.obj, name, None) is raw:
             tracer.guard(IdentityIs(AttributeSource(source, name), ByIdentity(raw)))
             return
         self.guard_found(tracer, name, raw, owner)
-        if not is_immutable(owner):
+        if not needs_no_guard(owner):
             found = ClassAttributeSource(self._owner_source(source, owner), name)
             tracer.guard(IdentityIs(found, ByIdentity(raw)))
 
     def guard_missing(self, tracer: Tracer, name: str) -> None:
         """Record that nothing stands under `name` in the MRO."""
         source = self.known_source()
-        if source is None or is_immutable(self.obj):
+        if source is None or needs_no_guard(self.obj):
             return
         if type(self.obj) in _PLAIN_METACLASSES and find_in_class(type(self.obj), name)[0] is MISSING:
             tracer.guard(AttributePresent(source, name, False))
             return
         for cls in self.obj.__mro__:
-            if not is_immutable(cls):
+            if not needs_no_guard(cls):
                 tracer.guard(InstanceDictLacks(self._owner_source(source, cls), name))
 
     def guard_specials(self, tracer: Tracer) -> None:
         """Record which special methods the class has, where it was not met by a source, which does so."""
         source = self.known_source()
-        if source is not None and not is_immutable(self.obj):
-            guard_specials(tracer, self.obj, source)
+        if source is not None:
+            guard_special_methods(tracer, self.obj, source)
 
     def guard_kind(self, tracer: Tracer, name: str) -> None:
         """Record whether the class has `name`, and if so that it stays the same kind of object (no new descriptor)."""
@@ -197,7 +215,7 @@ class ClassValue(Value):
     def attribute_source(self, name: str, owner: type) -> Source | None:
         """The source of what stands in `owner.__dict__[name]`, without descriptors; None for an immutable class."""
         source = self.known_source()
-        if source is None or is_immutable(owner):
+        if source is None or needs_no_guard(owner):
             return None
         return ClassAttributeSource(self._owner_source(source, owner), name)
 
@@ -227,7 +245,7 @@ class ClassValue(Value):
             return tracer.constant(getattr(self.obj, name))
         if name in ("__doc__", "__module__"):
             text = self.obj.__dict__.get(name)
-            if not is_immutable(self.obj) and type(text) not in (str, type(None)):
+            if not needs_no_guard(self.obj) and type(text) not in (str, type(None)):
                 raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is a descriptor")
             return tracer.constant(getattr(self.obj, name))
         if name == "__dict__":
@@ -251,16 +269,16 @@ class ClassValue(Value):
             return tracer.constant(self.obj.__members__[name])
         if issubclass(type(raw), classmethod):
             check_class_method(raw, name)
-            return bind(tracer, self.class_attribute(tracer, name, raw, owner), self)
+            return MethodValue(self.class_attribute(tracer, name, raw, owner), self)
         if issubclass(type(raw), ClassMethodDescriptorType):
             return ClassMethodValue(self, name)
-        if issubclass(type(raw), (property, GetSetDescriptorType, MemberDescriptorType)) and is_immutable(owner):
+        if issubclass(type(raw), (property, GetSetDescriptorType, MemberDescriptorType)) and needs_no_guard(owner):
             raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
         if issubclass(type(raw), (staticmethod, FunctionType, property)) or not has_special(type(raw), "__get__"):
             return self.class_attribute(tracer, name, raw, owner)
         if issubclass(type(raw), _SLOT_TYPES):
             return tracer.constant(getattr(self.obj, name))
-        if is_immutable(owner):
+        if needs_no_guard(owner):
             return tracer.constant(getattr(self.obj, name))
         if isinstance(find_in_class(type(raw), "__get__")[0], FunctionType):
             found = self.class_attribute(tracer, name, raw, owner)
@@ -276,8 +294,8 @@ class ClassValue(Value):
             found = self.own_attribute(tracer, name)
             if found is not None:
                 return found
-            if name == "__abstractmethods__" and (source is not None or is_immutable(self.obj)):
-                if source is not None and not is_immutable(self.obj):
+            if name == "__abstractmethods__" and (source is not None or needs_no_guard(self.obj)):
+                if source is not None and not needs_no_guard(self.obj):
                     tracer.guard(InstanceDictLacks(source, name))
                 tracer.raise_observed(AttributeError, name)
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
@@ -297,10 +315,10 @@ class ClassValue(Value):
             if getter is not None:
                 return getter.call(tracer, [tracer.constant(name)], {})
             tracer.raise_observed(AttributeError, f"type object '{self.obj.__name__}' has no attribute '{name}'")
-        if is_immutable(owner):
+        if needs_no_guard(owner):
             return ClassMethodValue(self, name)
         if issubclass(type(raw), FunctionType):
-            return bind(tracer, self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
+            return MethodValue(self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
         if issubclass(type(raw), property) and raw.fget is not None:
             found: Any = self.metaclass(tracer).class_attribute(tracer, name, raw, owner)
             source = getattr(found, "source", None)
@@ -347,10 +365,10 @@ class ClassValue(Value):
             return None
         owner, found = pending
         for cls in self.obj.__mro__[: self.obj.__mro__.index(owner)]:
-            if not is_immutable(cls) and self.known_source() is not None:
+            if not needs_no_guard(cls) and self.known_source() is not None:
                 tracer.guard(InstanceDictLacks(self._owner_source(self._source(), cls), name))
         if isinstance(found, Value) and found.python_type() is FunctionType and instance is not None:
-            return bind(tracer, found, instance)
+            return MethodValue(found, instance)
         return found
 
     def _source(self) -> Source:
@@ -391,7 +409,7 @@ class ClassValue(Value):
         raw, owner = find_in_class(meta, name)
         if not issubclass(type(raw), FunctionType):
             return None
-        return bind(tracer, self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
+        return MethodValue(self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
 
     def metaclass(self, tracer: Tracer) -> ClassValue:
         """The value of `type(cls)`."""
@@ -551,8 +569,12 @@ class ClassMethodValue(Value):
         if self.name == "__call__":
             return self.owner.instantiate(tracer, args, kwargs)
         if self.name == "fromkeys" and issubclass(cls, dict):
+            most_named = {"value"} if issubclass(cls, OrderedDict) else set[str]()
+            if kwargs.keys() - most_named or not 1 <= len(args) + len(kwargs) <= 2 or not args:
+                cause = f"eager refuses these arguments of `{cls.__name__}.fromkeys`"
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
             made = self.owner.call(tracer, [], {})
-            value = args[1] if len(args) > 1 else tracer.constant(None)
+            value = args[1] if len(args) > 1 else kwargs.get("value", tracer.constant(None))
             for key in args[0].unpack(tracer):
                 made.set_item(tracer, key, value)
             return made
@@ -563,7 +585,7 @@ class ClassMethodValue(Value):
         if self.name in ("__instancecheck__", "__subclasscheck__"):
             check = isinstance if self.name == "__instancecheck__" else issubclass
             return tracer.constant(check).call(tracer, [args[0], self.owner], {})
-        if all(arg.is_constant() for arg in (*args, *kwargs.values())) and is_immutable(cls):
+        if all(arg.is_constant() for arg in (*args, *kwargs.values())) and needs_no_guard(cls):
             plain = [arg.as_constant() for arg in args]
             named = {key: arg.as_constant() for key, arg in kwargs.items()}
             try:
@@ -582,16 +604,5 @@ _SIZES = frozenset({"__basicsize__", "__itemsize__", "__dictoffset__", "__weakre
 _TYPE_GETTERS = frozenset(
     name for name, raw in vars(type).items() if isinstance(raw, (GetSetDescriptorType, MemberDescriptorType))
 )
-_IMMUTABLE_FLAG = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
-_HEAP_FLAG = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
-
-def is_immutable(cls: type) -> bool:
-    """Whether a class cannot be changed by Python code, or is torch's own: what it holds needs no guard."""
-    flags = cls.__flags__
-    if flags & _IMMUTABLE_FLAG or not flags & _HEAP_FLAG:
-        return True
-    return cls is torch.Tensor or cls is torch.nn.Parameter
-
-
-__all__ = ["ClassMethodValue", "ClassValue", "ObjectValue", "is_immutable"]
+__all__ = ["ClassMethodValue", "ClassValue", "ObjectValue"]

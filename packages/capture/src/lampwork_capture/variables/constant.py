@@ -52,6 +52,11 @@ def is_literal(obj: Any) -> bool:
     return type(obj) in LITERAL_TYPES or issubclass(type(obj), enum.Enum)
 
 
+def is_nested_literal(obj: Any) -> bool:
+    """Whether an object is the same wherever it is loaded: a literal, or a tuple or frozen set of such."""
+    return is_literal(obj) or (type(obj) in (tuple, frozenset) and all(map(is_nested_literal, obj)))
+
+
 def _prints_exactly(number: complex) -> bool:
     """Whether the text of a complex number, as it stands in a graph's code, is that number: not with -0.0, inf, nan."""
     parts = (number.real, number.imag)

@@ -15,15 +15,15 @@ from .. import _native
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import LengthIs
 from ..source import ItemSource, Source, TypeSource
+from .argument_binding import bind_arguments
 from .base import Tracer, Value
+from .class_lookup import find_in_class, has_special, is_overridden
 from .dict import DictValue
-from .function import bind_arguments
 from .lazy import LazyValue
 from .list import ListValue
 from .set import SetValue, convert_set
-from .special import has_special
 from .tuple import TupleValue
-from .user_object import ObjectValue, find_in_class, is_overridden, payload_base
+from .user_object import ObjectValue, payload_base
 
 if TYPE_CHECKING:
     from .class_value import ClassValue
@@ -46,7 +46,7 @@ def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], k
             return made
     else:
         base = payload_base(cls)
-        if base is None and (args or kwargs) and not _native.is_made_by_object(cls):
+        if new is object.__new__ and (args or kwargs) and not _native.is_made_by_object(cls):
             cause = f"{class_value.describe()} had a `__new__` of its own, for which its arguments are refused"
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
         if base in (tuple, frozenset) and (kwargs or len(args) > 1) and not is_overridden(cls, "__init__"):

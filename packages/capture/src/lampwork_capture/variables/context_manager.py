@@ -214,29 +214,28 @@ def _assign(emitter: ValueEmitter, name: str, obj: Any) -> None:
     emitter.store_attribute(name)
 
 
-@handles(torch.no_grad)
+@handles(torch.no_grad, like=lambda orig_func=None: None)
 def make_no_grad(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if args:  # used as a decorator without parentheses
         return decorated(tracer, GradModeValue(torch.no_grad, False), args[0])
     return GradModeValue(torch.no_grad, False)
 
 
-@handles(torch.enable_grad)
+@handles(torch.enable_grad, like=lambda orig_func=None: None)
 def make_enable_grad(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if args:
         return decorated(tracer, GradModeValue(torch.enable_grad, True), args[0])
     return GradModeValue(torch.enable_grad, True)
 
 
-@handles(torch.set_grad_enabled)
+@handles(torch.set_grad_enabled, like=lambda mode: None)
 def make_set_grad_enabled(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    (mode,) = [*args, *kwargs.values()]
-    manager = GradModeValue(torch.set_grad_enabled, bool(mode.as_constant()))
+    manager = GradModeValue(torch.set_grad_enabled, bool(args[0].as_constant()))
     manager.enter(tracer)
     return manager
 
 
-@handles(torch._C._set_grad_enabled)
+@handles(torch._C._set_grad_enabled, like=lambda enabled: None)
 def set_grad_enabled(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     set_grad_mode(tracer, bool(args[0].as_constant()))
     return tracer.constant(None)

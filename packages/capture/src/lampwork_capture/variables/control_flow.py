@@ -25,9 +25,7 @@ _cond_operator: Any = torch.ops.higher_order.cond
 
 @handles(_TORCH.cond)
 def cond(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    named = dict(zip(("pred", "true_fn", "false_fn", "operands"), args)) | dict(kwargs)
-    if not {"pred", "true_fn", "false_fn"} <= named.keys():
-        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "`torch.cond` without its branches: eager raises")
+    named = dict(zip(("pred", "true_fn", "false_fn", "operands"), args))
     predicate = named["pred"].realize()
     operands = list(named["operands"].realize().unpack(tracer)) if "operands" in named else []
     if not isinstance(predicate, TensorValue):

@@ -17,6 +17,7 @@ from typing import TypeGuard
 from ..graph_break import BreakId, GraphBreak
 from .base import ObservedException, Tracer, Value
 from .builtin import BuiltinValue
+from .class_lookup import MISSING, find_in_class, is_overridden
 from .class_value import ClassValue
 from .constant import ConstantValue
 from .construction import bare_object
@@ -28,9 +29,10 @@ from .list import ListValue
 from .module import ModuleValue
 from .registry import handles
 from .set import SetValue, convert_set
+from .slot_method import SlotMethodValue
 from .sym_scalar import SymScalarValue
 from .tuple import TupleValue
-from .user_object import MISSING, ObjectValue, SlotMethodValue, find_in_class, is_overridden
+from .user_object import ObjectValue
 
 _PICKLING_METHODS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__new__")
 
@@ -85,8 +87,9 @@ def shallow_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Val
 
 @handles(copy.deepcopy)
 def deep_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    memo = args[1].realize() if len(args) == 2 else kwargs.get("memo", CopyMemoValue()).realize()
-    if len(args) not in (1, 2) or kwargs.keys() - {"memo"} or not isinstance(memo, CopyMemoValue):
+    has_memo = len(args) > 1 and not tracer.is_none(args[1].realize())
+    memo = args[1].realize() if has_memo else CopyMemoValue()
+    if len(args) > 2 or kwargs or not isinstance(memo, CopyMemoValue):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "copy.deepcopy with a memo of the program's is not modelled")
     return _deep(tracer, args[0].realize(), memo)
 

@@ -242,7 +242,7 @@ def _past(iterator: Iterator[Any], count: int) -> Iterator[Any]:
 
 @handles(collections.deque)
 def make_deque(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    bound = args[1] if len(args) > 1 else kwargs.get("maxlen")
+    bound = args[1] if len(args) > 1 else None
     limit = None if bound is None else bound.realize().as_constant()
     return DequeValue(args[0].realize().unpack(tracer) if args else [], limit)
 

@@ -83,9 +83,9 @@ def with_part(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]
 
 @handles(property)
 def make_property(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if set(kwargs) - set(_PROPERTY_PARTS) or len(args) > 3:
+    if len(args) > 3:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a property with a doc string of its own")
-    given = {**dict(zip(_PROPERTY_PARTS, args)), **kwargs}
+    given = dict(zip(_PROPERTY_PARTS, args))
     parts = [given[name].realize() if name in given else None for name in _PROPERTY_PARTS]
     known = [None if part is None or (part.is_constant() and part.as_constant() is None) else part for part in parts]
     return DescriptorValue(property, known)

@@ -1,4 +1,4 @@
-"""DictValue: a dict, OrderedDict or defaultdict, its views and its iterators.
+"""DictValue: a dict, OrderedDict or defaultdict.
 
 A dict that existed before the frame is read key by key: a look-up guards that one key; only what observes all keys
 (iteration, length, mutation) guards them all. Invariant: once `entries` is filled it is the dict's exact contents, in
@@ -10,24 +10,23 @@ from __future__ import annotations
 import operator
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, DictContains, DictKeysAre, LengthIs, TypeIs
 from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
+from .class_lookup import has_special, is_iterable, is_overridden
 from .constant import is_literal, snapshot
+from .dict_view import DictIteratorValue, DictViewValue, dict_base
 from .finalizer import check_dropped
-from .iterator import End, StepIterator, make_tuple
-from .keys import check_rebuilt
+from .iterator import make_tuple
+from .keys import check_rebuilt, is_simple_key, key_of_object
 from .lazy import LazyValue
+from .mapping_proxy import MappingProxyValue
 from .method import BuiltinObject
-from .registry import handles, wraps_type
-from .special import has_special, special_of
+from .registry import wraps_type
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -184,7 +183,7 @@ class DictValue(BuiltinObject):
         return self.keys(tracer)
 
     def iterate(self, tracer: Tracer) -> Value:
-        return DictIteratorValue(self, "keys")
+        return DictIteratorValue(tracer, self, "keys")
 
     def children(self) -> Sequence[Value]:
         if self._entries is None:
@@ -292,7 +291,7 @@ class DictValue(BuiltinObject):
     def update_from(self, tracer: Tracer, other: Value) -> None:
         """`self.update(other)` for a mapping or an iterable of pairs."""
         contents = dict_contents(other)
-        if isinstance(special_of(other.python_type(), "__iter__"), FunctionType):
+        if is_overridden(other.python_type(), "__iter__"):
             contents = None  # a dict that is iterated its own way is read through its `keys`
         before = 0 if contents is None else contents.shape_changes
         if contents is not None:
@@ -305,7 +304,7 @@ class DictValue(BuiltinObject):
             for index, pair in enumerate(other.unpack(tracer)):
                 kind = pair.realize().python_type()
                 what = f"dictionary update sequence element #{index}"
-                if not has_special(kind, "__iter__") and not has_special(kind, "__getitem__"):
+                if not is_iterable(kind):
                     tracer.raise_observed(TypeError, f"cannot convert {what} to a sequence")
                 parts = pair.realize().unpack(tracer)
                 if len(parts) != 2:
@@ -320,6 +319,13 @@ class DictValue(BuiltinObject):
             self.entries(tracer)
 
     # Methods
+
+    def call_slot(self, tracer: Tracer, method: Any, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        name: str = method.__name__
+        if method.__objclass__ is dict and self.cls is OrderedDict and name in OrderedDict.__dict__:
+            cause = f"`dict.{name}` of an OrderedDict, past what keeps its order"
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)
+        return super().call_slot(tracer, method, args, kwargs)
 
     def m_get(self, tracer: Tracer, key: Value, default: Value | None = None) -> Value:
         found = self.lookup(tracer, key.realize())
@@ -500,161 +506,6 @@ def emit_write_back(emitter: ValueEmitter, target: Value, contents: DictValue) -
         emitter.pop()
 
 
-def dict_base(cls: type) -> type:
-    """The builtin class whose methods act on a dict of this class as it is, past what subclasses override."""
-    return OrderedDict if issubclass(cls, OrderedDict) else dict
-
-
-_VIEW_TYPES: dict[str, type] = {"keys": type({}.keys()), "values": type({}.values()), "items": type({}.items())}
-_ITERATOR_TYPES: dict[str, type] = {name: type(iter(getattr({}, name)())) for name in _VIEW_TYPES}
-
-
-_UPDATES: dict[Callable[..., Any], str] = {
-    operator.or_: "update",
-    operator.sub: "difference_update",
-    operator.xor: "symmetric_difference_update",
-}
-
-
-class DictViewValue(BuiltinObject):
-    """`d.keys()`, `d.values()`, `d.items()`: live."""
-
-    kind = "a dict view"
-    __slots__ = ("mapping", "what")
-
-    def __init__(self, mapping: DictValue, what: str) -> None:
-        super().__init__()
-        self.mapping = mapping
-        self.what = what
-
-    def python_type(self) -> type:
-        mapping = self.mapping if self.mapping.owner is None else self.mapping.owner
-        if issubclass(mapping.python_type(), OrderedDict):
-            return type(getattr(OrderedDict(), self.what)())
-        return _VIEW_TYPES[self.what]
-
-    def unpack(self, tracer: Tracer) -> list[Value]:
-        if self.what == "keys":
-            return self.mapping.keys(tracer)
-        if self.what == "values":
-            return self.mapping.values(tracer)
-        pairs = zip(self.mapping.keys(tracer), self.mapping.values(tracer))
-        return [make_tuple(tracer, list(pair)) for pair in pairs]
-
-    def iterate(self, tracer: Tracer) -> Value:
-        return DictIteratorValue(self.mapping, self.what)
-
-    def truth(self, tracer: Tracer) -> bool:
-        return self.mapping.truth(tracer)
-
-    def length(self, tracer: Tracer) -> int | None:
-        return self.mapping.length(tracer)
-
-    def contains(self, tracer: Tracer, item: Value) -> bool | None:
-        if self.what == "keys":
-            return self.mapping.contains(tracer, item)
-        return any(operators.equal(tracer, mine, item) for mine in self.unpack(tracer))
-
-    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
-        if self.what == "values" or (op not in operators.BINARY_METHODS):
-            return None
-        is_algebra = op in (operator.and_, operator.or_, operator.sub, operator.xor)
-        if reflected and is_algebra and op is not operator.and_ and not isinstance(other, DictViewValue):
-            made = tracer.constant(set).call(tracer, [other], {})
-            made.call_method(tracer, _UPDATES[op], [self], {})
-            return made
-        if not is_algebra:
-            mine = tracer.constant(set).call(tracer, [self], {})
-            if isinstance(other, DictViewValue):
-                other = tracer.constant(set).call(tracer, [other], {})
-            return mine.binary(tracer, op, other, reflected)
-        if not has_special(other.python_type(), "__iter__") and not has_special(other.python_type(), "__getitem__"):
-            return None
-        if op is operator.and_:
-            longer, shorter = other, self
-            if other.kind == "a set" and operators.length(tracer, other) <= operators.length(tracer, self):
-                longer, shorter = self, other
-            found = [item for item in longer.unpack(tracer) if operators.contains(tracer, shorter, item)]
-            return tracer.constant(set).call(tracer, [tracer.make_tuple(found)], {})
-        whole: Value = self.mapping if self.what == "keys" and self.mapping.owner is None else self
-        mine = tracer.constant(set).call(tracer, [whole], {})
-        mine.call_method(tracer, _UPDATES[op], [other], {})
-        return mine
-
-    def m_isdisjoint(self, tracer: Tracer, other: Value) -> Value:
-        return tracer.constant(not any(self.contains(tracer, item) for item in other.unpack(tracer)))
-
-    def m___iter__(self, tracer: Tracer) -> Value:
-        return self.iterate(tracer)
-
-    def m___len__(self, tracer: Tracer) -> Value:
-        return tracer.constant(self.length(tracer))
-
-    def children(self) -> Sequence[Value]:
-        return (self.mapping,) if self.mapping.owner is None else (self.mapping.owner,)
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        target = self.children()[0]
-        emitter.begin_call(getattr(dict_base(target.python_type()), self.what))
-        emitter.load_value(target)
-        emitter.call(1)
-
-
-class DictIteratorValue(StepIterator):
-    """An iterator over a dict or a view of it."""
-
-    __slots__ = ("index", "mapping", "shape", "size", "symbols", "what")
-
-    def __init__(self, mapping: DictValue, what: str) -> None:
-        super().__init__()
-        self.mapping = mapping
-        self.what = what
-        self.index = 0
-        self.size: int | None = None
-        self.shape = 0
-        self.symbols: list[Hashable] = []
-
-    def python_type(self) -> type:
-        return _ITERATOR_TYPES[self.what]
-
-    def advance(self, tracer: Tracer) -> Value:
-        entries = self.mapping.entries(tracer)
-        if self.size is None:
-            self.size, self.shape, self.symbols = len(entries), self.mapping.shape_changes, list(entries)
-        if len(entries) != self.size:
-            tracer.raise_observed(RuntimeError, "dictionary changed size during iteration")
-        if self.mapping.shape_changes != self.shape:
-            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, "a dict that gets other keys while it is iterated")
-        if self.index >= self.size:
-            raise End
-        symbol = self.symbols[self.index]
-        self.index += 1
-        key, value = entries[symbol]
-        if self.what == "keys":
-            return key.realize()
-        value = value.realize()
-        entries[symbol] = (key, value)
-        return value if self.what == "values" else make_tuple(tracer, [key.realize(), value])
-
-    def children(self) -> Sequence[Value]:
-        return (self.mapping,) if self.mapping.owner is None else (self.mapping.owner,)
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        emitter.begin_call(_iterator_past)
-        emitter.load_value(self.children()[0])
-        emitter.load_constant(self.what)
-        emitter.load_constant(self.index)
-        emitter.call(3)
-
-
-def _iterator_past(mapping: dict[Any, Any], what: str, count: int) -> Any:
-    """Run time: an iterator over a view that has already yielded `count` items."""
-    iterator = iter(getattr(dict_base(type(mapping)), what)(mapping))
-    for _ in range(count):
-        next(iterator)
-    return iterator
-
-
 def dict_contents(value: Value) -> DictValue | None:
     """The dict that a value is, or holds as an instance of a subclass; None if it is no dict."""
     value = value.realize()
@@ -662,94 +513,6 @@ def dict_contents(value: Value) -> DictValue | None:
         return dict_contents(value.mapping)
     contents = getattr(value, "payload", value)
     return contents if isinstance(contents, DictValue) else None
-
-
-def is_simple_key(key: Any) -> bool:
-    """Whether `key_of_object` knows what stands for a real dict key, without tracing its `__hash__`."""
-    try:
-        key_of_object(key)
-    except GraphBreak:
-        return False
-    return True
-
-
-def key_of_object(key: Any) -> Hashable:
-    """What stands for a real dict key while tracing; the counterpart of `Value.hash_key`."""
-    if is_literal(key) or isinstance(key, (type, FunctionType, BuiltinFunctionType, ModuleType)):
-        return key
-    if type(key) in (tuple, torch.Size):
-        return tuple(key_of_object(part) for part in key)
-    cls = type(key)
-    if cls.__hash__ is object.__hash__ and cls.__eq__ is object.__eq__ and not isinstance(key, torch.Tensor):
-        return key
-    if isinstance(key, torch.nn.Module):
-        return key
-    raise GraphBreak(BreakId.GENERIC_OBJECT, f"a dict with a key of type {cls.__name__} is not modelled")
-
-
-class MappingProxyValue(BuiltinObject):
-    """`types.MappingProxyType(d)` of a modelled dict: reads go to the dict."""
-
-    kind = "a mapping proxy"
-    __slots__ = ("mapping",)
-
-    def __init__(self, mapping: Value) -> None:
-        super().__init__()
-        self.mapping = mapping
-
-    def python_type(self) -> type:
-        return MappingProxyType
-
-    def call_method(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        if not hasattr(MappingProxyType, name):
-            return super().call_method(tracer, name, args, kwargs)
-        return self.mapping.call_method(tracer, name, args, kwargs)
-
-    def get_item(self, tracer: Tracer, key: Value) -> Value:
-        return operators.get_item(tracer, self.mapping, key)
-
-    def contains(self, tracer: Tracer, item: Value) -> bool | None:
-        return operators.contains(tracer, self.mapping, item)
-
-    def length(self, tracer: Tracer) -> int | None:
-        return operators.length(tracer, self.mapping)
-
-    def truth(self, tracer: Tracer) -> bool:
-        return self.mapping.truth(tracer)
-
-    def unpack(self, tracer: Tracer) -> list[Value]:
-        return self.mapping.unpack(tracer)
-
-    def iterate(self, tracer: Tracer) -> Value:
-        return self.mapping.iterate(tracer)
-
-    def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
-        if op is operator.ior:
-            return None
-        theirs = other.mapping if isinstance(other, MappingProxyValue) else other
-        left, right = (theirs, self.mapping) if reflected else (self.mapping, theirs)
-        return operators.binary(tracer, op, left, right)
-
-    def children(self) -> Sequence[Value]:
-        return (self.mapping,)
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        emitter.begin_call(MappingProxyType)
-        emitter.load_value(self.mapping)
-        emitter.call(1)
-
-
-@handles(MappingProxyType)
-def make_mapping_proxy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    if len(args) != 1 or dict_contents(args[0]) is None:
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a mapping proxy of another mapping than a dict")
-    return MappingProxyValue(args[0].realize())
-
-
-@wraps_type(MappingProxyType)
-def wrap_mapping_proxy(tracer: Tracer, obj: Any, source: Source) -> Value:
-    """A proxy that existed before: guards cannot look at what it shows."""
-    raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a mapping proxy")
 
 
 @wraps_type(dict, OrderedDict, defaultdict)

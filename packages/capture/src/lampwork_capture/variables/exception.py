@@ -19,13 +19,14 @@ from ..interpreter.side_effects import Deleted, emit_attribute_write
 from ..source import AttributeSource, Source
 from . import operators
 from .base import ObservedException, Tracer, Value
-from .class_value import ClassValue, is_immutable
+from .class_lookup import find_in_class, is_immutable, is_overridden
+from .class_value import ClassValue
 from .constant import fold, is_known, snapshot
 from .construction import VALUE_CLASSES
 from .keys import IdentityKey
 from .list import ListValue
 from .registry import handles
-from .user_object import ObjectValue, find_in_class, is_overridden
+from .user_object import ObjectValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter

@@ -14,13 +14,13 @@ from ..graph_break import BreakId, GraphBreak
 from ..source import AttributeSource, Source
 from . import operators
 from .base import Tracer, Value
+from .class_lookup import is_overridden
 from .class_value import ClassValue
 from .constant import fold, is_known, snapshot
 from .construction import VALUE_CLASSES
 from .exception import ExceptionValue, exception_classes
 from .list import ListValue
 from .tuple import TupleValue
-from .user_object import is_overridden
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter

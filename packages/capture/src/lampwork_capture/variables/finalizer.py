@@ -13,7 +13,7 @@ from typing import Any
 from .. import _native
 from ..graph_break import BreakId, GraphBreak
 from .base import Value
-from .special import has_plain_names, has_special
+from .class_lookup import has_plain_names, has_special
 
 
 def has_finalizer(value: Value) -> bool:

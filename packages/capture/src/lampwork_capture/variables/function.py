@@ -12,7 +12,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from .. import _native
 from ..bytecode.version import qualified_name
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, ConstantIs, IdentityIs, InstanceDictLacks, LengthIs, TypeIs
@@ -28,9 +27,9 @@ from ..source import (
     Source,
 )
 from . import operators
+from .argument_binding import bind_arguments
 from .base import Tracer, Value
 from .cell import CellValue
-from .constant import fold
 from .context_manager import ContextMethodValue, ContextValue
 from .keys import IdentityKey
 from .registry import handler_of, handles, wraps_type
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
     from ..interpreter.scope import GlobalScope
 
-_VARARGS, _VARKEYWORDS = 0x04, 0x08
 _PLAIN_ATTRIBUTES = frozenset({"__name__", "__qualname__", "__module__", "__doc__"})
 
 
@@ -494,134 +492,3 @@ def make_method(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
     if tracer.constant(callable).call(tracer, [args[0]], {}).truth(tracer):
         return MethodValue(args[0].realize(), args[1].realize())
     return tracer.raise_observed(TypeError, "first argument must be callable")
-
-
-class OptimizedCallableValue(Value):
-    """A callable made by `optimize` (traced through like the original) or by `disable` (breaks the graph)."""
-
-    kind = "an optimized or disabled callable"
-    __slots__ = ("obj",)
-
-    def __init__(self, obj: Any, source: Source) -> None:
-        super().__init__(source)
-        self.obj = obj
-
-    def python_type(self) -> type:
-        return type(self.obj)
-
-    def truth(self, tracer: Tracer) -> bool:
-        return True
-
-    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        if self.obj.callback is None:
-            name = getattr(self.obj.function, "__qualname__", str(self.obj.function))
-            raise GraphBreak(BreakId.DISABLED, f"`{name}` is disabled")
-        return tracer.tail_call(self, self.get_attribute(tracer, "function"), args, kwargs)
-
-    def get_attribute(self, tracer: Tracer, name: str) -> Value:
-        if name == "function" or hasattr(self.obj.function, name):
-            assert self.source is not None
-            return tracer.wrap(getattr(self.obj, name), AttributeSource(self.source, name))
-        return super().get_attribute(tracer, name)
-
-
-@wraps_type(_native.OptimizedCallable)
-def wrap_optimized_callable(tracer: Tracer, obj: Any, source: Source) -> Value:
-    tracer.guard(TypeIs(source, type(obj)))
-    if obj.callback is None:
-        tracer.guard(IdentityIs(source, ByIdentity(obj)))
-    return OptimizedCallableValue(obj, source)
-
-
-# Binding
-
-
-def bind_arguments(
-    tracer: Tracer, function: FunctionValue, args: Sequence[Value], kwargs: Mapping[str, Value]
-) -> dict[str, Value]:
-    """The parameters of a call by name, defaults filled in. Raises the TypeError that Python raises."""
-    code = function.code
-    names = code.co_varnames
-    n_positional = code.co_argcount
-    n_all = n_positional + code.co_kwonlyargcount
-    bound: dict[str, Value] = dict(zip(names[:n_positional], args))
-    extra = list(args[n_positional:])
-    position = n_all
-    if code.co_flags & _VARARGS:
-        bound[names[position]] = tracer.make_tuple(extra)
-        position += 1
-    elif extra:
-        raise _cannot_bind(tracer, function, args, kwargs)
-    if kwargs:
-        _bind_keywords(tracer, function, bound, args, kwargs, n_all, position)
-    elif code.co_flags & _VARKEYWORDS:
-        bound[names[position]] = tracer.make_dict([])
-    for index in range(n_all):
-        name = names[index]
-        if name in bound:
-            continue
-        if index < n_positional:
-            value = function.default(tracer, index - n_positional)
-        else:
-            value = function.keyword_default(tracer, name)
-        if value is None:
-            raise _cannot_bind(tracer, function, args, kwargs)
-        bound[name] = value
-    return bound
-
-
-def _bind_keywords(
-    tracer: Tracer,
-    function: FunctionValue,
-    bound: dict[str, Value],
-    args: Sequence[Value],
-    kwargs: Mapping[str, Value],
-    n_all: int,
-    position: int,
-) -> None:
-    code = function.code
-    by_keyword = code.co_varnames[code.co_posonlyargcount : n_all]
-    rest: list[tuple[Value, Value]] = []
-    for name, value in kwargs.items():
-        if name in by_keyword:
-            if name in bound:
-                raise _cannot_bind(tracer, function, args, kwargs)
-            bound[name] = value
-        elif code.co_flags & _VARKEYWORDS:
-            rest.append((tracer.constant(name), value))
-        else:
-            raise _cannot_bind(tracer, function, args, kwargs)
-    if code.co_flags & _VARKEYWORDS:
-        bound[code.co_varnames[position]] = tracer.make_dict(rest)
-
-
-def _cannot_bind(
-    tracer: Tracer, function: FunctionValue, args: Sequence[Value], kwargs: Mapping[str, Value]
-) -> GraphBreak:
-    """Raise the TypeError that Python raises for these arguments, in its own words."""
-    code = function.code
-    n_all = code.co_argcount + code.co_kwonlyargcount
-    names = code.co_varnames[: n_all + bool(code.co_flags & _VARARGS) + bool(code.co_flags & _VARKEYWORDS)]
-    plain = _same_signature.__code__.replace(
-        co_argcount=code.co_argcount,
-        co_posonlyargcount=code.co_posonlyargcount,
-        co_kwonlyargcount=code.co_kwonlyargcount,
-        co_varnames=names,
-        co_nlocals=len(names),
-        co_flags=_same_signature.__code__.co_flags | code.co_flags & (_VARARGS | _VARKEYWORDS),
-        co_name=code.co_name,
-    )
-    stub = FunctionType(plain, {}, code.co_name)
-    stub.__qualname__ = function.get_attribute(tracer, "__qualname__").as_constant()
-    defaults = 0
-    while defaults < code.co_argcount and function.default(tracer, -1 - defaults) is not None:
-        defaults += 1
-    stub.__defaults__ = (None,) * defaults
-    keyword_only = code.co_varnames[code.co_argcount : n_all]
-    stub.__kwdefaults__ = {n: None for n in keyword_only if function.keyword_default(tracer, n) is not None}
-    fold(tracer, stub, *(None for _ in args), **dict.fromkeys(kwargs))
-    return GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"the arguments of {function.describe()} do not fit")
-
-
-def _same_signature() -> None:
-    """What the stand-ins for functions that cannot be called so are made of."""

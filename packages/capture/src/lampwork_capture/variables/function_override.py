@@ -206,7 +206,7 @@ class PropertyGetterValue(Value):
 # Entering and leaving
 
 
-@handles(_C._push_on_torch_function_stack)
+@handles(_C._push_on_torch_function_stack, like=lambda mode, /: None)
 def push_mode(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     tracer.function_modes = [*tracer.function_modes, args[0].realize()]
     return tracer.constant(None)

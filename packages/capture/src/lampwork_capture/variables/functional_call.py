@@ -27,9 +27,9 @@ _STORES = ("_parameters", "_buffers")
 @handles(_IMPLEMENTATION)
 def call_with_members(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """`_functional_call(module, parameters_and_buffers, args, kwargs, tie_weights=, strict=)`."""
-    given = dict(zip(("module", "members", "args", "kwargs"), args), **kwargs)
+    given = {**dict(zip(("module", "members", "args", "kwargs"), args)), **kwargs}
     module = given["module"].realize()
-    table = given["members" if "members" in given else "parameters_and_buffers"].realize()
+    table = given["members"].realize()
     if not isinstance(module, ModuleValue) or module.obj is None:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`functional_call` of {module.describe()} is not modelled")
     members = {str(name): value.realize() for name, value in tracer.items_of_mapping(table)}

@@ -23,7 +23,7 @@ from ..graph_contexts import enter_attention, enter_device, enter_record, leave_
 from ..guards.facts import TypeIs
 from ..source import AttributeSource, Source
 from .base import Tracer, Value
-from .constant import DEVICE_CONTEXTS
+from .constant import DEVICE_CONTEXTS, fold
 from .construction import new_object
 from .context_manager import ContextMethodValue, ContextValue, decorated
 from .dict import DictValue
@@ -155,12 +155,10 @@ def _autocast(device: str, dtype: Any, enabled: bool, cache: bool, source: Sourc
     return GraphContextValue(AUTOCAST, arguments, arguments, source)
 
 
-@handles(torch.autocast)
+@handles(torch.autocast, like=lambda device_type, dtype=None, enabled=True, cache_enabled=None: None)
 def make_autocast(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    names = ("device_type", "dtype", "enabled", "cache_enabled")
-    given = {name: value.as_constant() for name, value in zip(names, args)}
-    given.update({name: value.as_constant() for name, value in kwargs.items()})
-    real = torch.autocast(**given)  # raises and warns as eager does; entering is what changes state
+    # It raises and warns as eager does; entering is what changes state
+    real = fold(tracer, torch.autocast, *(arg.as_constant() for arg in args))
     return _autocast(real.device, real.fast_dtype, real._enabled, real._cache_enabled)
 
 
@@ -177,9 +175,9 @@ def wrap_autocast(tracer: Tracer, obj: Any, source: Source) -> Value:
 # Inference mode
 
 
-@handles(torch.inference_mode)
+@handles(torch.inference_mode, like=lambda mode=True: None)
 def make_inference_mode(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    mode = next(iter((*args, *kwargs.values())), None)
+    mode = args[0] if args else None
     if mode is not None and not mode.is_constant():  # used as a decorator without parentheses
         return decorated(tracer, GraphContextValue(INFERENCE, (True,), (True,)), mode)
     enabled = True if mode is None else bool(mode.as_constant())
@@ -217,7 +215,7 @@ def _choice_of_attention(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[
     return GraphContextValue(ATTENTION, (found, priority), (numbers, priority))
 
 
-@handles(_MANAGER)
+@handles(_MANAGER, like=lambda func, args, kwds: None)
 def make_manager(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """What `contextlib.contextmanager` makes of a call: traced, but for torch's own choice of attention kernels."""
     function = args[0].realize()
@@ -234,11 +232,10 @@ _ATTENTION_GENERATOR: Any = vars(sdpa_kernel)["__wrapped__"]
 # Profiler
 
 
-@handles(record_function)
+@handles(record_function, like=lambda name, args=None: None)
 def make_record(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    given = dict(zip(("name", "args"), args), **kwargs)
-    name = given["name"].as_constant()
-    argument = given["args"].as_constant() if "args" in given else None
+    name = args[0].as_constant()
+    argument = args[1].as_constant() if len(args) > 1 else None
     return GraphContextValue(RECORD, (name, argument), (name, argument))
 
 

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..graph_break import BreakId, GraphBreak
 from .base import ObservedException, Tracer, Value
+from .class_lookup import is_iterable
 from .method import BuiltinObject
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
+
+
+Rebuild = Callable[["ValueEmitter"], None]
 
 
 class _Indexable(Protocol):
@@ -445,3 +449,24 @@ def iterator_at(sequence: Any, index: int) -> Any:
     iterator = _ITER(sequence)
     iterator.__setstate__(index)
     return iterator
+
+
+def iterator_of(tracer: Tracer, value: Value) -> Value:
+    """`iter(value)`."""
+    value = value.realize()
+    cls = value.python_type()
+    if not is_iterable(cls):
+        tracer.raise_observed(TypeError, f"'{cls.__name__}' object is not iterable")
+    return value.iterate(tracer)
+
+
+def rebuild_by_call(real_type: Any, *parts: Value) -> Rebuild:
+    """Built anew by calling the type with the same parts, which have moved on meanwhile."""
+
+    def rebuild(emitter: ValueEmitter) -> None:
+        emitter.begin_call(real_type)
+        for part in parts:
+            emitter.load_value(part)
+        emitter.call(len(parts))
+
+    return rebuild

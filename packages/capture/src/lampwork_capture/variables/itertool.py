@@ -14,51 +14,37 @@ from typing import TYPE_CHECKING, Any
 from . import operators
 from .base import Tracer, Value
 from .constant import fold, snapshot
-from .iterator import ComputedIterator, End, FilterValue, StepIterator, make_tuple, step
+from .iterator import (
+    ComputedIterator,
+    End,
+    FilterValue,
+    Rebuild,
+    StepIterator,
+    iterator_of,
+    make_tuple,
+    rebuild_by_call,
+    step,
+)
 from .registry import handles
-from .special import has_special
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
 _Args = Sequence[Value]
 _Named = Mapping[str, Value]
-Rebuild = Callable[["ValueEmitter"], None]
 
 
-def _iterator_of(tracer: Tracer, value: Value) -> Value:
-    value = value.realize()
-    cls = value.python_type()
-    if not has_special(cls, "__iter__") and not has_special(cls, "__getitem__"):
-        tracer.raise_observed(TypeError, f"'{cls.__name__}' object is not iterable")
-    return value.iterate(tracer)
-
-
-def _argument(tracer: Tracer, args: _Args, kwargs: _Named, index: int, name: str, default: Any = None) -> Value:
-    if len(args) > index:
-        return args[index].realize()
-    return kwargs[name].realize() if name in kwargs else tracer.constant(default)
+def _optional(tracer: Tracer, args: _Args, index: int, default: Any = None) -> Value:
+    return args[index].realize() if len(args) > index else tracer.constant(default)
 
 
 def _is_none(value: Value) -> bool:
     return value.is_constant() and value.as_constant() is None
 
 
-def _call_of(real_type: Any, *parts: Value) -> Rebuild:
-    """Built anew by calling the type with the same parts, which have moved on meanwhile."""
-
-    def rebuild(emitter: ValueEmitter) -> None:
-        emitter.begin_call(real_type)
-        for part in parts:
-            emitter.load_value(part)
-        emitter.call(len(parts))
-
-    return rebuild
-
-
 @handles(itertools.filterfalse)
 def make_filterfalse(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    return FilterValue(args[0].realize(), _iterator_of(tracer, args[1]), itertools.filterfalse, keep=False)
+    return FilterValue(args[0].realize(), iterator_of(tracer, args[1]), itertools.filterfalse, keep=False)
 
 
 @handles(itertools.chain)
@@ -76,7 +62,7 @@ def chain_of(iterables: Value) -> Value:
                 following = step(tracer, iterables)
                 if following is None:
                     return None
-                current.append(_iterator_of(tracer, following))
+                current.append(iterator_of(tracer, following))
             item = step(tracer, current[0])
             if item is not None:
                 return item
@@ -121,7 +107,7 @@ def _chain_from(iterables: Any, *current: Any) -> Any:
 def make_islice(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     bounds = [snapshot(arg) for arg in args[1:]]
     fold(tracer, itertools.islice, (), *bounds)
-    iterator = _iterator_of(tracer, args[0])
+    iterator = iterator_of(tracer, args[0])
     chosen = slice(*bounds)
     stride = chosen.step or 1
     state = {"at": 0, "next": chosen.start or 0}
@@ -154,8 +140,8 @@ def make_islice(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
 
 @handles(itertools.repeat)
 def make_repeat(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    item = _argument(tracer, args, kwargs, 0, "object")
-    times = args[1] if len(args) > 1 else kwargs.get("times")
+    item = args[0].realize()
+    times = args[1] if len(args) > 1 else None
     left = [None if times is None else max(operators.index_of(tracer, times), 0)]
 
     def produce(tracer: Tracer) -> Value | None:
@@ -184,8 +170,8 @@ def _is_number(value: Value) -> bool:
 
 @handles(itertools.count)
 def make_count(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    stride = _argument(tracer, args, kwargs, 1, "step", 1)
-    state = [_argument(tracer, args, kwargs, 0, "start", 0)]
+    stride = _optional(tracer, args, 1, 1)
+    state = [_optional(tracer, args, 0, 0)]
     if not all(_is_number(part) for part in (stride, *state)):
         tracer.raise_observed(TypeError, "a number is required")
 
@@ -195,16 +181,16 @@ def make_count(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
         return item
 
     def rebuild(emitter: ValueEmitter) -> None:
-        _call_of(itertools.count, state[0], stride)(emitter)
+        rebuild_by_call(itertools.count, state[0], stride)(emitter)
 
     return ComputedIterator(itertools.count, [state[0], stride], produce, rebuild)
 
 
 @handles(itertools.accumulate)
 def make_accumulate(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    iterator = _iterator_of(tracer, args[0])
-    function = _argument(tracer, args, kwargs, 1, "func")
-    initial = _argument(tracer, [], kwargs, 0, "initial")
+    iterator = iterator_of(tracer, args[0])
+    function = _optional(tracer, args, 1)
+    initial = kwargs["initial"].realize() if "initial" in kwargs else tracer.constant(None)
     combine = tracer.constant(operator.add) if _is_none(function) else function
     state: list[Value] = []
 
@@ -239,7 +225,7 @@ def _accumulate_from(iterator: Any, function: Any, total: Any, is_started: bool)
 
 @handles(itertools.cycle)
 def make_cycle(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    iterator = _iterator_of(tracer, args[0])
+    iterator = iterator_of(tracer, args[0])
     seen: list[Value] = []
     state = {"is_drained": False, "index": 0}
 
@@ -329,7 +315,7 @@ def _advanced(count: int, function: Any, *args: Any, **kwargs: Any) -> Any:
 
 @handles(itertools.product)
 def make_product(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    pools = [_iterator_of(tracer, arg).unpack(tracer) for arg in args]
+    pools = [iterator_of(tracer, arg).unpack(tracer) for arg in args]
     named = {name: snapshot(value) for name, value in kwargs.items()}
     fold(tracer, itertools.product, **named)
     return _Rows(itertools.product, pools, (), named)
@@ -340,8 +326,8 @@ def _register_rows() -> None:
 
         @handles(function)
         def make_rows(tracer: Tracer, args: _Args, kwargs: _Named, function: Any = function) -> Value:
-            pool = _iterator_of(tracer, args[0]).unpack(tracer)
-            sizes = tuple(snapshot(arg) for arg in (*args[1:], *kwargs.values()))
+            pool = iterator_of(tracer, args[0]).unpack(tracer)
+            sizes = tuple(snapshot(arg) for arg in args[1:])
             fold(tracer, function, (), *sizes)
             return _Rows(function, [pool], sizes, {})
 
@@ -351,7 +337,7 @@ _register_rows()
 
 @handles(itertools.pairwise)
 def make_pairwise(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    iterator = _iterator_of(tracer, args[0])
+    iterator = iterator_of(tracer, args[0])
     last: list[Value] = []
     has_ended = [False]  # perhaps while its own iterator asked it for an item
 
@@ -388,32 +374,32 @@ def _pairwise_from(iterator: Any, *last: Any) -> Any:
 
 @handles(itertools.starmap)
 def make_starmap(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    function, iterator = args[0].realize(), _iterator_of(tracer, args[1])
+    function, iterator = args[0].realize(), iterator_of(tracer, args[1])
 
     def produce(tracer: Tracer) -> Value | None:
         item = step(tracer, iterator)
-        return None if item is None else tracer.call(function, _iterator_of(tracer, item).unpack(tracer))
+        return None if item is None else tracer.call(function, iterator_of(tracer, item).unpack(tracer))
 
     parts = [function, iterator]
-    return ComputedIterator(itertools.starmap, parts, produce, _call_of(itertools.starmap, *parts))
+    return ComputedIterator(itertools.starmap, parts, produce, rebuild_by_call(itertools.starmap, *parts))
 
 
 @handles(itertools.takewhile)
 def make_takewhile(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    test, iterator = args[0].realize(), _iterator_of(tracer, args[1])
+    test, iterator = args[0].realize(), iterator_of(tracer, args[1])
 
     def produce(tracer: Tracer) -> Value | None:
         item = step(tracer, iterator)
         return item if item is not None and tracer.call(test, [item]).truth(tracer) else None
 
     return ComputedIterator(
-        itertools.takewhile, [test, iterator], produce, _call_of(itertools.takewhile, test, iterator)
+        itertools.takewhile, [test, iterator], produce, rebuild_by_call(itertools.takewhile, test, iterator)
     )
 
 
 @handles(itertools.dropwhile)
 def make_dropwhile(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    test, iterator = args[0].realize(), _iterator_of(tracer, args[1])
+    test, iterator = args[0].realize(), iterator_of(tracer, args[1])
     state = {"is_dropping": True}
 
     def produce(tracer: Tracer) -> Value | None:
@@ -425,7 +411,7 @@ def make_dropwhile(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
 
     def rebuild(emitter: ValueEmitter) -> None:
         if state["is_dropping"]:
-            _call_of(itertools.dropwhile, test, iterator)(emitter)
+            rebuild_by_call(itertools.dropwhile, test, iterator)(emitter)
             return
         emitter.begin_call(_dropwhile_from)
         emitter.load_value(iterator)
@@ -443,8 +429,8 @@ def _dropwhile_from(iterator: Any) -> Any:
 
 @handles(itertools.compress)
 def make_compress(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    data = _iterator_of(tracer, _argument(tracer, args, kwargs, 0, "data"))
-    selectors = _iterator_of(tracer, _argument(tracer, args, kwargs, 1, "selectors"))
+    data = iterator_of(tracer, args[0])
+    selectors = iterator_of(tracer, args[1])
 
     def produce(tracer: Tracer) -> Value | None:
         while (item := step(tracer, data)) is not None:
@@ -456,14 +442,14 @@ def make_compress(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
         return None
 
     return ComputedIterator(
-        itertools.compress, [data, selectors], produce, _call_of(itertools.compress, data, selectors)
+        itertools.compress, [data, selectors], produce, rebuild_by_call(itertools.compress, data, selectors)
     )
 
 
 @handles(itertools.zip_longest)
 def make_zip_longest(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    columns: list[Value | None] = [_iterator_of(tracer, arg) for arg in args]
-    fill = _argument(tracer, [], kwargs, 0, "fillvalue")
+    columns: list[Value | None] = [iterator_of(tracer, arg) for arg in args]
+    fill = kwargs["fillvalue"].realize() if "fillvalue" in kwargs else tracer.constant(None)
 
     def produce(tracer: Tracer) -> Value | None:
         row: list[Value] = []
@@ -488,124 +474,3 @@ def make_zip_longest(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
 
     parts = [column for column in columns if column is not None]
     return ComputedIterator(itertools.zip_longest, [*parts, fill], produce, rebuild)
-
-
-# Iterators that share one below them
-
-
-class _Group(StepIterator):
-    """One group of a groupby: ends when the groupby moves on."""
-
-    __slots__ = ("key", "owner")
-
-    def __init__(self, owner: GroupByValue, key: Value) -> None:
-        super().__init__()
-        self.owner = owner
-        self.key = key
-
-    def python_type(self) -> type:
-        return type(next(itertools.groupby("a"))[1])
-
-    def advance(self, tracer: Tracer) -> Value:
-        owner = self.owner
-        if owner.group is not self:
-            raise End
-        if owner.value is None and not owner.take(tracer):
-            raise End
-        assert owner.key is not None and owner.value is not None
-        if not operators.equal(tracer, self.key, owner.key):
-            raise End
-        value, owner.value = owner.value, None
-        return value
-
-    def children(self) -> Sequence[Value]:
-        return (self.owner, self.key)
-
-
-class GroupByValue(StepIterator):
-    """`itertools.groupby(iterable, key)`."""
-
-    __slots__ = ("function", "group", "iterator", "key", "value")
-
-    def __init__(self, iterator: Value, function: Value) -> None:
-        super().__init__()
-        self.iterator = iterator
-        self.function = function
-        self.key: Value | None = None  # of the item that was taken last
-        self.value: Value | None = None  # an item that no group has yielded yet
-        self.group: _Group | None = None
-
-    def python_type(self) -> type:
-        return itertools.groupby
-
-    def take(self, tracer: Tracer) -> bool:
-        """Take the next item from below."""
-        item = step(tracer, self.iterator)
-        if item is None:
-            return False
-        self.key = item if _is_none(self.function) else tracer.call(self.function, [item]).realize()
-        self.value = item
-        return True
-
-    def advance(self, tracer: Tracer) -> Value:
-        target = None if self.group is None else self.group.key
-        self.group = None
-        while self.key is None or (target is not None and operators.equal(tracer, target, self.key)):
-            if not self.take(tracer):
-                raise End
-        group = self.group = _Group(self, self.key)
-        return make_tuple(tracer, [self.key, group])
-
-    def children(self) -> Sequence[Value]:
-        return (self.iterator, self.function)
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        if self.key is not None:
-            super().reconstruct(emitter)
-        _call_of(itertools.groupby, self.iterator, self.function)(emitter)
-
-
-@handles(itertools.groupby)
-def make_groupby(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    iterator = _iterator_of(tracer, _argument(tracer, args, kwargs, 0, "iterable"))
-    return GroupByValue(iterator, _argument(tracer, args, kwargs, 1, "key"))
-
-
-class _Tee(StepIterator):
-    """One of the iterators that `itertools.tee` gives; they share what was read from below."""
-
-    __slots__ = ("index", "iterator", "shared")
-
-    def __init__(self, iterator: Value, shared: list[Value], index: int = 0) -> None:
-        super().__init__()
-        self.iterator = iterator
-        self.shared = shared
-        self.index = index
-
-    def python_type(self) -> type:
-        return type(itertools.tee(())[0])
-
-    def advance(self, tracer: Tracer) -> Value:
-        if self.index == len(self.shared):
-            item = step(tracer, self.iterator)
-            if item is None:
-                raise End
-            self.shared.append(item)
-        self.index += 1
-        return self.shared[self.index - 1]
-
-    def children(self) -> Sequence[Value]:
-        return (self.iterator, *self.shared)
-
-
-@handles(itertools.tee)
-def make_tee(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
-    count = 2 if len(args) < 2 else operators.index_of(tracer, args[1])
-    if count < 0:
-        tracer.raise_observed(ValueError, "n must be >= 0")
-    iterator = _iterator_of(tracer, args[0])
-    if isinstance(iterator, _Tee):
-        below, shared, index = iterator.iterator, iterator.shared, iterator.index
-    else:
-        below, shared, index = iterator, [], 0
-    return make_tuple(tracer, [_Tee(below, shared, index) for _ in range(count)])

@@ -8,9 +8,11 @@ equal, and hash alike, exactly where the real objects are.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from types import FunctionType
+from collections.abc import Hashable, Iterable
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
+
+import torch
 
 from ..graph_break import BreakId, GraphBreak
 from . import operators
@@ -74,6 +76,29 @@ class TracedKey:
 def _changes(tracer: Tracer) -> tuple[int, int]:
     """How much the frame has changed so far."""
     return len(tracer.side_effects.changed_values), tracer.side_effects.changes_elsewhere
+
+
+def is_simple_key(key: Any) -> bool:
+    """Whether `key_of_object` knows what stands for a real dict key, without tracing its `__hash__`."""
+    try:
+        key_of_object(key)
+    except GraphBreak:
+        return False
+    return True
+
+
+def key_of_object(key: Any) -> Hashable:
+    """What stands for a real dict key while tracing; the counterpart of `Value.hash_key`."""
+    if is_literal(key) or isinstance(key, (type, FunctionType, BuiltinFunctionType, ModuleType)):
+        return key
+    if type(key) in (tuple, torch.Size):
+        return tuple(key_of_object(part) for part in key)
+    cls = type(key)
+    if cls.__hash__ is object.__hash__ and cls.__eq__ is object.__eq__ and not isinstance(key, torch.Tensor):
+        return key
+    if isinstance(key, torch.nn.Module):
+        return key
+    raise GraphBreak(BreakId.GENERIC_OBJECT, f"a dict with a key of type {cls.__name__} is not modelled")
 
 
 def check_rebuilt(symbols: Iterable[Any], what: str) -> None:

@@ -23,7 +23,7 @@ from ..source import AttributeSource, ItemSource, ModuleSource, Source
 from . import operators
 from .base import Tracer, Value
 from .class_value import ClassValue
-from .constant import ConstantValue
+from .constant import ConstantValue, fold
 from .dict import DictValue
 from .function import MethodValue, SourcedFunctionValue
 from .iterator import step
@@ -141,7 +141,7 @@ def _register_predicates() -> None:
 
         @handles(predicate)
         def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value], cls: type = cls) -> Value:
-            return tracer.call(tracer.constant(isinstance), [*args, *kwargs.values(), tracer.constant(cls)])
+            return tracer.call(tracer.constant(isinstance), [args[0], tracer.constant(cls)])
 
 
 _register_predicates()
@@ -153,7 +153,7 @@ def signature(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]
     value = args[0].realize()
     bound = isinstance(value, MethodValue)
     function = value.function.realize() if isinstance(value, MethodValue) else value
-    if kwargs or len(args) != 1 or not isinstance(function, SourcedFunctionValue):
+    if kwargs or not isinstance(function, SourcedFunctionValue):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the signature of {value.describe()} is not modelled")
     if function.source is not None and function.function.__closure__ is None:
         tracer.guard(IdentityIs(function.source, ByIdentity(function.function)))
@@ -214,7 +214,7 @@ class EnvironValue(BuiltinObject):
 
     def lookup(self, tracer: Tracer, key: Value) -> Value | None:
         """The variable, or None."""
-        found = self.data.lookup(tracer, tracer.constant(self.obj.encodekey(key.as_constant())))
+        found = self.data.lookup(tracer, tracer.constant(fold(tracer, self.obj.encodekey, key.as_constant())))
         return None if found is None else tracer.constant(self.obj.decodevalue(found.as_constant()))
 
     def contains(self, tracer: Tracer, item: Value) -> bool | None:

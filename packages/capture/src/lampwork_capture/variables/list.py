@@ -16,12 +16,12 @@ from ..guards.facts import LengthIs, TypeIs
 from ..source import ItemSource, Source
 from . import operators
 from .base import Tracer, Value
+from .class_lookup import has_special
 from .constant import fold, is_known, snapshot
 from .finalizer import check_dropped
 from .lazy import LazyValue
 from .registry import wraps_type
 from .sequence import SequenceValue
-from .special import has_special
 from .stand_in import refuse
 
 if TYPE_CHECKING:

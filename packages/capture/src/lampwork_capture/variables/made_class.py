@@ -22,15 +22,15 @@ from ..source import Source
 from .base import Tracer, Value
 from .builtin import BuiltinValue, class_of
 from .cell import CellValue
+from .class_lookup import MISSING, find_in_class, has_special
 from .class_value import ClassValue
 from .constant import is_literal, snapshot
 from .descriptor import DescriptorValue
 from .dict import DictValue
-from .function import FunctionValue, MadeFunctionValue
+from .function import FunctionValue, MadeFunctionValue, MethodValue
 from .registry import handles
-from .special import has_special
 from .tuple import TupleValue
-from .user_object import MISSING, ObjectValue, bind, find_in_class
+from .user_object import ObjectValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -290,7 +290,7 @@ def make_class(
     made.has_hooks = bool(set_names) or owner is not object
     if owner is not object:
         function = made.class_attribute(tracer, "__init_subclass__", hook, owner)
-        bind(tracer, function, made).call(tracer, [], keywords)
+        MethodValue(function, made).call(tracer, [], keywords)
     elif keywords:
         tracer.raise_observed(TypeError, f"{name}.__init_subclass__() takes no keyword arguments")
     return made
@@ -308,7 +308,7 @@ def _has_set_name(value: Value) -> bool:
     return True
 
 
-@handles(builtins.__build_class__)
+@handles(builtins.__build_class__, like=lambda func, name, /, *bases, **keywords: None)
 def build_class(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """The `class` statement: run the body over a namespace, then make the class of what it left there."""
     body, name, bases = args[0].realize(), args[1].realize().as_constant(), args[2:]

@@ -20,15 +20,15 @@ from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource, ModuleSource, Source
 from . import operators
 from .base import Tracer, Value
+from .class_lookup import MISSING, find_in_class, has_special, is_overridden
 from .constant import ConstantValue, snapshot
 from .construction import VALUE_CLASSES, wrap_object
 from .dict import DictValue, dict_contents
 from .iterator import FixedIteratorValue, make_tuple
 from .method import missing_attribute
 from .registry import handles, wraps_base
-from .special import has_special
 from .tensor import TensorValue
-from .user_object import MISSING, ObjectValue, find_in_class, is_overridden
+from .user_object import ObjectValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter

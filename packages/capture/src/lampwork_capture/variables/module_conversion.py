@@ -13,11 +13,11 @@ import torch
 
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
+from .class_lookup import find_in_class
 from .constant import snapshot
 from .module import ModuleValue
 from .registry import handles
 from .tensor import TensorValue
-from .user_object import find_in_class
 
 _MODULE: Any = torch.nn.Module
 _PARSE_TO: Any = vars(torch._C)["_nn"]._parse_to

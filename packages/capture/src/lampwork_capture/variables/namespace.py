@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import TypeIs
 from ..interpreter.side_effects import Deleted, emit_attribute_write
 from ..source import Source, TypeSource
@@ -58,7 +59,7 @@ class NamespaceValue(ObjectValue):
 @handles(SimpleNamespace)
 def make_namespace(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if args:
-        tracer.raise_observed(TypeError, "no positional arguments expected")
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, "a SimpleNamespace of a mapping")
     made = NamespaceValue(ClassValue(SimpleNamespace))
     for name, value in kwargs.items():
         tracer.side_effects.store_attribute(made, name, value.realize())

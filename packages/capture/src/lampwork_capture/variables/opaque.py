@@ -16,9 +16,9 @@ from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, IdentityIs
 from ..source import AttributeSource, Source
 from .base import Tracer, Value
+from .class_lookup import has_special
 from .constant import fold, is_known, is_literal, snapshot
 from .registry import handler_of
-from .special import has_special
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter

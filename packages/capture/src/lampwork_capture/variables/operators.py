@@ -17,9 +17,9 @@ from ..graph_break import BreakId, GraphBreak
 from ..guards.exact import exact_key
 from ..guards.facts import AllDistinct
 from .base import Tracer, Value
+from .class_lookup import has_special
 from .constant import ConstantValue, fold, is_known, snapshot
 from .iterator import each
-from .special import has_special
 
 BINARY_METHODS: dict[Callable[..., Any], tuple[str, str]] = {
     operator.add: ("__add__", "__radd__"),
@@ -221,7 +221,7 @@ def _is_same_constant(left: Value, right: Value, mine: Any, other: Any) -> bool:
             return True
         # What is computed while tracing is one object afterwards, which may be two in the program
         cause = "`is` of equal numbers or strings, which may be one object or two"
-        raise GraphBreak(BreakId.NOT_A_CONSTANT, cause, is_of_root=True)
+        raise GraphBreak(BreakId.NOT_A_CONSTANT, cause, breaks_in_root=True)
     return mine is other
 
 

@@ -14,12 +14,12 @@ from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import TypeIs
 from ..source import AttributeSource, Source
 from .base import Tracer, Value
+from .class_lookup import is_callable
 from .constant import ConstantValue
 from .dict import DictValue
 from .function import FunctionValue, SourcedFunctionValue
 from .registry import handles, wraps_type
 from .tuple import TupleValue
-from .user_object import is_callable
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -128,7 +128,7 @@ def make_partial(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Val
     if isinstance(function, PartialValue) and function.source is None:
         first, named = function.given(tracer)
         return PartialValue.of(function.function, [*first, *args[1:]], {**named, **kwargs})
-    if not is_callable(function):
+    if not is_callable(function.python_type()):
         tracer.raise_observed(TypeError, "the first argument must be callable")
     return PartialValue.of(function, args[1:], kwargs)
 
@@ -136,10 +136,9 @@ def make_partial(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Val
 @handles(functools.update_wrapper)
 def update_wrapper(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """What describes the wrapped function is put on the wrapper, as `functools.wraps` does."""
-    if len(args) > 2 or set(kwargs) - {"wrapped"}:
+    if len(args) > 2:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "update_wrapper with its own list of attributes")
-    wrapper = args[0]
-    wrapped = args[1] if len(args) == 2 else kwargs["wrapped"]
+    wrapper, wrapped = args
     target = wrapped.realize()
     if isinstance(target, SourcedFunctionValue) and set(vars(target.function)) - {"__wrapped__"}:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{target.describe()} has attributes of its own to be copied")

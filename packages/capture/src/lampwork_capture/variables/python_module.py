@@ -21,9 +21,8 @@ from ..guards.facts import ByIdentity, DictContains, IdentityIs
 from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value
+from .class_lookup import has_special, is_overridden
 from .constant import LITERAL_TYPES
-from .special import has_special
-from .user_object import is_overridden
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter

@@ -17,7 +17,7 @@ from .constant import ConstantValue, fold, fold_call, is_known, snapshot
 from .iterator import make_tuple
 from .registry import handles, wraps_type
 
-_BY_MODULE = (re.compile, re.match, re.fullmatch, re.search, re.split, re.findall, re.escape)
+_BY_MODULE = (re.compile, re.match, re.fullmatch, re.search, re.split, re.findall, re.escape, re.subn)
 
 
 def _known(args: Sequence[Value], kwargs: Mapping[str, Value], what: str) -> None:
@@ -51,14 +51,13 @@ def _matches(tracer: Tracer, function: Any, args: Sequence[Any], kwargs: Mapping
     return make_tuple(tracer, [tracer.constant(match) for match in found]).iterate(tracer)
 
 
-@handles(re.sub, re.subn)
+@handles(re.sub)
 def substitute(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    given = {**dict(zip(("pattern", "repl", "string", "count", "flags"), args)), **kwargs}
-    if "count" in kwargs or "flags" in kwargs or len(args) > 3:
+    if kwargs or len(args) > 3:
         _known(args, kwargs, "re.sub")
         return fold_call(tracer, re.sub, args, kwargs)
-    pattern = fold_call(tracer, re.compile, [given["pattern"]], {})
-    return pattern.call_method(tracer, "sub", [given["repl"], given["string"]], {})
+    pattern = fold_call(tracer, re.compile, args[:1], {})
+    return pattern.call_method(tracer, "sub", args[1:], {})
 
 
 def call_pattern(

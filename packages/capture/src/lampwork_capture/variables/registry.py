@@ -6,6 +6,7 @@ a registry is filled while `lampwork_capture.variables` is imported and never ch
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity
 from ..source import Source
 from .base import Tracer, Value
-from .call_shape import takes
+from .call_shape import CallShape, RefusedCall, shape_of
 
 
 class CallHandler(Protocol):
@@ -29,32 +30,37 @@ _EXACT_WRAPPERS: dict[type, Wrapper] = {}
 _BASE_WRAPPERS: list[tuple[type, Wrapper]] = []
 
 
-def handles(*callables: Any) -> Callable[[CallHandler], CallHandler]:
-    """Decorator: the handler models calls of these callables (functions, builtins or classes), known by identity."""
+def handles(*callables: Any, like: Callable[..., None] | None = None) -> Callable[[CallHandler], CallHandler]:
+    """Decorator: the handler models calls of these callables (functions, builtins or classes), known by identity.
+
+    It gets what was passed for positional parameters by position, and no call that eager refuses. `like` has the
+    parameters of callables whose signature Python does not know."""
 
     def register(handler: CallHandler) -> CallHandler:
         for function in callables:
-            _CALLS[ByIdentity(function)] = _checked(function, handler)
+            _CALLS[ByIdentity(function)] = _bound(function, like, handler)
         return handler
 
     return register
 
 
-def _checked(function: Any, handler: CallHandler) -> CallHandler:
-    """The handler, for calls that eager does not refuse."""
+def _bound(function: Any, like: Callable[..., None] | None, handler: CallHandler) -> CallHandler:
+    """The handler behind the binding of arguments. The shape is read at the first call: there are hundreds."""
+
+    @functools.cache
+    def known_shape() -> CallShape | None:
+        return shape_of(function) if like is None else CallShape.of(like)
 
     def call(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        if not takes(function, len(args), kwargs.keys()):
-            cause = f"eager refuses these arguments of `{getattr(function, '__name__', function)}`"
-            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
-        try:
+        shape = known_shape()
+        if shape is None:
             return handler(tracer, args, kwargs)
-        except IndexError as error:
-            traced = error.__traceback__
-            if traced is None or traced.tb_next is None or traced.tb_next.tb_next is not None:
-                raise
-            cause = f"`{getattr(function, '__name__', function)}` with an argument by keyword, or one too few"
+        try:
+            bound, named = shape.bind(args, kwargs, tracer.constant)
+        except RefusedCall as refusal:
+            cause = f"eager refuses the arguments of `{getattr(function, '__name__', function)}`: {refusal}"
             raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause) from None
+        return handler(tracer, bound, named)
 
     return call
 

@@ -73,10 +73,10 @@ class HandleValue(BuiltinObject):
         emitter.call(len(self.dicts))
 
 
-@handles(RemovableHandle)
+@handles(RemovableHandle, like=lambda hooks_dict, *, extra_dict=None: None)
 def make_handle(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     extra = kwargs["extra_dict"].realize() if "extra_dict" in kwargs else None
-    dicts = [(args[0] if args else kwargs["hooks_dict"]).realize()]
+    dicts = [args[0].realize()]
     if extra is not None and issubclass(extra.python_type(), list):
         dicts += [part.realize() for part in extra.unpack(tracer)]
     elif extra is not None and not (extra.is_constant() and extra.as_constant() is None):

@@ -13,10 +13,10 @@ from typing import Any
 from ..graph_break import BreakId, GraphBreak
 from . import operators
 from .base import Tracer, Value
+from .class_lookup import has_special
 from .constant import fold, snapshot
 from .iterator import SequenceIteratorValue
 from .method import BuiltinObject
-from .special import has_special
 
 
 class SequenceValue(BuiltinObject):

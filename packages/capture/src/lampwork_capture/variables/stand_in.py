@@ -1,7 +1,7 @@
 """Stand-ins: how eager refuses an operation, from the interpreter itself, whose words differ between its versions.
 
-Whoever finds that the interpreter refuses something does it once more, for real, to objects that are as good as those of
-the program for that: known ones, empty containers, and bare objects of a class of the same name. Invariant: nothing of
+Whoever finds that the interpreter refuses something does it once more, for real, to objects that are as good for that as
+the program's: known ones, empty containers, and bare objects of a class of the same name. Invariant: nothing of
 the program runs; what the interpreter does not refuse to stand-ins breaks the graph.
 """
 
@@ -13,10 +13,9 @@ from typing import Any, NoReturn
 
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
+from .class_lookup import is_immutable
 from .constant import is_known, snapshot
 
-_STATIC = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
-_HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 _CONTAINERS: frozenset[type] = frozenset({list, tuple, dict, set, frozenset})
 
 
@@ -34,14 +33,10 @@ def _stand_in(value: Value) -> Any:
     cls = value.python_type()
     if issubclass(cls, type):
         own: Any = value.as_constant()
-        return own if _is_static(own) else _class_like(own)
-    if _is_static(cls) and is_known(value) and not issubclass(cls, enum.Enum):
+        return own if is_immutable(own) else _class_like(own)
+    if is_immutable(cls) and is_known(value) and not issubclass(cls, enum.Enum):
         return snapshot(value)
     return cls() if cls in _CONTAINERS else _class_like(cls)()
-
-
-def _is_static(cls: type) -> bool:
-    return bool(cls.__flags__ & _STATIC) or not cls.__flags__ & _HEAP
 
 
 def _class_like(cls: type) -> type:

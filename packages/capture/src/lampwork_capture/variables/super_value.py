@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
 from .builtin import BuiltinValue
+from .class_lookup import MISSING, find_in_class, has_special, is_overridden
 from .class_value import ClassMethodValue, ClassValue
 from .construction import bare_object
+from .function import MethodValue
 from .registry import CallHandler, handles
-from .special import has_special
-from .user_object import MISSING, ObjectValue, SlotMethodValue, bind, find_in_class, is_overridden, payload_base
+from .slot_method import SlotMethodValue
+from .user_object import ObjectValue, payload_base
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -72,7 +74,7 @@ class SuperValue(Value):
             if name in owner.__dict__:
                 raw = owner.__dict__[name]
                 if issubclass(type(raw), FunctionType):
-                    return bind(tracer, meta.class_attribute(tracer, name, raw, owner), self.receiver)
+                    return MethodValue(meta.class_attribute(tracer, name, raw, owner), self.receiver)
                 if owner is type:
                     return ClassMethodValue(self.receiver, name)
                 break
@@ -81,18 +83,18 @@ class SuperValue(Value):
     def _bound(self, tracer: Tracer, class_value: ClassValue, name: str, raw: Any, owner: type) -> Value:
         of_class = isinstance(self.receiver, ClassValue)
         if issubclass(type(raw), classmethod):
-            return bind(tracer, class_value.class_attribute(tracer, name, raw, owner), class_value)
+            return MethodValue(class_value.class_attribute(tracer, name, raw, owner), class_value)
         if issubclass(type(raw), staticmethod) or name == "__new__":
             if issubclass(type(raw), BuiltinFunctionType):
                 return BuiltinValue(raw)
             return class_value.class_attribute(tracer, name, raw, owner)
         if issubclass(type(raw), FunctionType):
             function = class_value.class_attribute(tracer, name, raw, owner)
-            return function if of_class else bind(tracer, function, self.receiver)
+            return function if of_class else MethodValue(function, self.receiver)
         if issubclass(type(raw), (WrapperDescriptorType, MethodDescriptorType)):
             return BuiltinValue(raw) if of_class else SlotMethodValue(raw, owner, self.receiver)
         if issubclass(type(raw), property) and not of_class and isinstance(self.receiver, ObjectValue):
-            getter = self.receiver._part(tracer, name, raw, owner, "fget")
+            getter = self.receiver.descriptor_part(tracer, name, raw, owner, "fget")
             return tracer.call(getter, [self.receiver])
         if not has_special(type(raw), "__get__"):
             return class_value.class_attribute(tracer, name, raw, owner)

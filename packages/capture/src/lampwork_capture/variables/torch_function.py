@@ -228,7 +228,10 @@ _ASKED_STATE: dict[str, tuple[Callable[..., Any], ...]] = {
 def guarded_state(tracer: Tracer, name: str) -> Any:
     """A piece of global state that is guarded on demand: as it was when first asked for, since the traced program may
     change it afterwards."""
-    found = reader_of(name).read()
+    try:
+        found = reader_of(name).read()
+    except RuntimeError as error:  # of a device that this torch was not built for
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"asking for {name}: {error}") from None
     if name not in tracer.graph.asked_state:
         tracer.graph.asked_state.add(name)
         tracer.guard(GlobalStateIs(GLOBAL_STATE, ((name, found),)))
@@ -276,7 +279,7 @@ def is_tensor_like(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, V
     return tracer.constant(hasattr(args[0].realize().python_type(), "__torch_function__"))
 
 
-@handles(torch.Size)
+@handles(torch.Size, like=lambda iterable=(), /: None)
 def make_size(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     items = args[0].realize().unpack(tracer) if args else []
     return tracer.constant(fold(tracer, torch.Size, [snapshot(item) for item in items]))

@@ -89,7 +89,7 @@ def call_vmapped(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Val
 
 
 def _call_gradient(name: str, implementation: Any) -> None:
-    @handles(implementation)
+    @handles(implementation, like=lambda func, argnums, has_aux, args, kwargs: None)
     def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         function, argnums, has_aux, inner_args, inner_kwargs = args
         options = {"argnums": snapshot(argnums.realize()), "has_aux": snapshot(has_aux.realize())}
@@ -133,11 +133,8 @@ class TransformedValue(Value):
 def _transform_handler(name: str) -> None:
     @handles(TRANSFORMS[name])
     def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        if len(args) > 2:
-            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`torch.func.{name}` with its options by position")
-        options = {key: snapshot(value.realize()) for key, value in kwargs.items()}
-        if len(args) == 2:
-            options["argnums"] = snapshot(args[1].realize())
+        given = {**dict(zip(("argnums", "has_aux"), args[1:])), **kwargs}
+        options = {key: snapshot(value.realize()) for key, value in given.items()}
         return TransformedValue(name, args[0].realize(), options)
 
 

@@ -12,10 +12,10 @@ from ... import _native
 from ...bytecode.version import PY311, qualified_name
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import Value
+from ...variables.class_lookup import is_iterable
 from ...variables.exception_group import prepare_reraise
 from ...variables.function import MadeFunctionValue
 from ...variables.generator import stopped_inside
-from ...variables.special import has_special
 from ..dispatch import Signal, opcode
 from ..frame import NULL, Null
 from .containers import name_of_callable
@@ -142,7 +142,7 @@ def call_function_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
     else:
         function, iterable = stack[base], stack[base + 1]
     kind = iterable.python_type()
-    if not has_special(kind, "__iter__") and not has_special(kind, "__getitem__"):
+    if not is_iterable(kind):
         words = f"argument after * must be an iterable, not {kind.__name__}"
         tracer.raise_observed(TypeError, f"{name_of_callable(tracer, function)} {words}")
     args = iterable.unpack(tracer)

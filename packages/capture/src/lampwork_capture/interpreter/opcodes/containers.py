@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NoReturn
 from ...bytecode.version import PY313
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Tracer, Value
+from ...variables.class_lookup import is_iterable
 from ...variables.exception import is_exception_of
 from ...variables.iterator import step
 from ...variables.operators import format_value as format_value_of
 from ...variables.sequence import SequenceValue
-from ...variables.special import has_special
 from ..dispatch import opcode
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def take(frame: SymbolicFrame, value: Value, count: int) -> list[Value]:
 def check_unpackable(frame: SymbolicFrame, value: Value) -> None:
     """Raise the program's TypeError if a value that is to be unpacked is no iterable."""
     cls = value.python_type()
-    if not has_special(cls, "__iter__") and not has_special(cls, "__getitem__"):
+    if not is_iterable(cls):
         frame.tracer.raise_observed(TypeError, f"cannot unpack non-iterable {cls.__name__} object")
 
 

@@ -1,0 +1,91 @@
+"""Class look-ups: what a class has under a name, found as the interpreter finds a special method.
+
+Every kind of value asks here before it takes a protocol as missing, or a method as the builtin one. Invariant: nothing
+of the program runs: `hasattr` would call descriptors, and would also find what stands in the metaclass.
+No look-up of a special method leaves a fact: `guard_special_methods` records all of a class that the trace meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import FunctionType, GetSetDescriptorType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..guards.facts import SpecialMethodsAre
+from ..guards.specials import special_methods
+
+if TYPE_CHECKING:
+    from ..source import Source
+    from .base import Tracer
+
+MISSING: Any = object()
+_IMMUTABLE_FLAG = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
+_HEAP_FLAG = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+
+
+def find_in_class(cls: type, name: str) -> tuple[Any, type]:
+    """What stands under `name` in the namespaces of the MRO, and the class it was found in; MISSING if nowhere."""
+    for owner in cls.__mro__:
+        namespace = owner.__dict__
+        if name in namespace:
+            return namespace[name], owner
+    return MISSING, object
+
+
+def has_special(cls: type, name: str) -> bool:
+    """Whether a name stands in the namespace of a class of the MRO."""
+    return any(name in owner.__dict__ for owner in cls.__mro__)
+
+
+def is_overridden(cls: type, name: str) -> bool:
+    """Whether a special method is written in Python."""
+    return isinstance(find_in_class(cls, name)[0], FunctionType)
+
+
+def is_callable(cls: type) -> bool:
+    """What `callable` answers for an instance of a class."""
+    return has_special(cls, "__call__")
+
+
+def is_iterable(cls: type) -> bool:
+    """Whether `iter` takes an instance of a class: by `__iter__`, or by the old protocol."""
+    return has_special(cls, "__iter__") or has_special(cls, "__getitem__")
+
+
+def looks_up_itself(cls: type) -> bool:
+    """Whether reading an attribute of a class runs the program: its metaclass has a `__getattribute__` of its own."""
+    meta = type(cls)
+    return meta is not type and is_overridden(meta, "__getattribute__")
+
+
+def is_plain_dict_getter(cls: type) -> bool:
+    """Whether `__dict__` of an instance is what the interpreter gives, not something that the class put there."""
+    return isinstance(find_in_class(cls, "__dict__")[0], GetSetDescriptorType)
+
+
+def has_plain_names(namespace: Mapping[Any, Any]) -> bool:
+    """Whether a `__dict__` holds names only. A key of another kind may run the program at each look-up beside it."""
+    try:
+        "".join(namespace)
+    except TypeError:
+        return False
+    return True
+
+
+def is_immutable(cls: type) -> bool:
+    """Whether Python code cannot set attributes of a class."""
+    return bool(cls.__flags__ & _IMMUTABLE_FLAG) or not cls.__flags__ & _HEAP_FLAG
+
+
+def needs_no_guard(cls: type) -> bool:
+    """Whether what a class holds is taken to stay: it is immutable, or one of the tensor classes of torch."""
+    return is_immutable(cls) or cls is torch.Tensor or cls is torch.nn.Parameter
+
+
+def guard_special_methods(tracer: Tracer, cls: type, source: Source) -> None:
+    """Record which special methods a class of the program has, once: no look-up of one leaves a fact of its own."""
+    if not needs_no_guard(cls) and cls not in tracer.graph.guarded_classes:
+        tracer.graph.guarded_classes.add(cls)
+        tracer.guard(SpecialMethodsAre(source, special_methods(cls)))
