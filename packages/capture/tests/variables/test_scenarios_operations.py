@@ -162,6 +162,55 @@ def sorting_backwards_is_said_in_many_ways(run):
         run(g, t(), [], reverse)
 
 
+@whole
+def insert_into_a_deque_with_a_bound(run):
+    def f(x, d, i):
+        try:
+            d.insert(i, 5)
+        except IndexError as error:
+            return x + 1, str(error), d
+        return x + 2, d
+
+    for bound in (2, 3, None):
+        for i in (-9, 0, 1, 9):
+            run(f, t(), collections.deque([1, 2], maxlen=bound), i)
+    run(f, t(), collections.deque(maxlen=0), 0)
+
+
+@split
+def bounds_that_no_deque_has(run):
+    def f(x, items, bound):
+        try:
+            return x + 1, collections.deque(items, bound)
+        except Exception as error:
+            return x + 2, type(error), str(error)
+
+    for bound in (-1, 0, True, None, "a", 1.5, 2**70, -(2**70)):
+        run(f, t(), [1, 2], bound)
+    run(f, t(), 1, -1)
+
+
+@split
+def repeated_more_often_than_there_is_memory(run):
+    def f(x, part, n):
+        try:
+            return x + 1, len(part * n)
+        except Exception as error:
+            return x + 2, type(error), str(error)
+
+    def g(x, part, n):
+        try:
+            part *= n
+        except Exception as error:
+            return x + 2, type(error), str(error), part
+        return x + 1, len(part)
+
+    for n in (2**70, 2**62, 2**63, -(2**70), -1, 0, 3, 30_000):
+        for part in ([0], (1,), "a", [], (), b"a"):
+            run(f, t(), part, n)
+            run(g, t(), part, n)
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_operations(scenario, is_whole):
     check_scenario(scenario, is_whole)

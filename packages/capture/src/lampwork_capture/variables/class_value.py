@@ -53,7 +53,6 @@ from .base import Tracer, Value
 from .class_lookup import (
     MISSING,
     find_in_class,
-    guard_special_methods,
     has_special,
     is_immutable,
     is_overridden,
@@ -194,12 +193,6 @@ class ClassValue(Value):
         for cls in self.obj.__mro__:
             if not needs_no_guard(cls):
                 tracer.guard(InstanceDictLacks(self._owner_source(source, cls), name))
-
-    def guard_specials(self, tracer: Tracer) -> None:
-        """Record which special methods the class has, where it was not met by a source, which does so."""
-        source = self.known_source()
-        if source is not None:
-            guard_special_methods(tracer, self.obj, source)
 
     def guard_kind(self, tracer: Tracer, name: str) -> None:
         """Record whether the class has `name`, and if so that it stays the same kind of object (no new descriptor)."""

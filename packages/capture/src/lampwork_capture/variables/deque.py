@@ -15,6 +15,7 @@ from ..guards.facts import LengthIs, TypeIs
 from ..source import AttributeSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
+from .constant import fold
 from .iterator import ReversedIteratorValue, SequenceIteratorValue
 from .lazy import LazyValue
 from .list import ListValue
@@ -119,6 +120,12 @@ class DequeValue(ListValue):
         super().m_extend(tracer, items)
         self._trim(left=True)
         return tracer.constant(None)
+
+    def m_insert(self, tracer: Tracer, index: Value, item: Value) -> Value:
+        place = tracer.constant(operators.index_of(tracer, index))
+        if len(self.items) == self.bound:
+            tracer.raise_observed(IndexError, "deque already at its maximum size")
+        return super().m_insert(tracer, place, item)
 
     def m_extendleft(self, tracer: Tracer, items: Value) -> Value:
         for item in items.realize().unpack(tracer):
@@ -244,6 +251,7 @@ def _past(iterator: Iterator[Any], count: int) -> Iterator[Any]:
 def make_deque(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     bound = args[1] if len(args) > 1 else None
     limit = None if bound is None else bound.realize().as_constant()
+    limit = fold(tracer, collections.deque, (), limit).maxlen
     return DequeValue(args[0].realize().unpack(tracer) if args else [], limit)
 
 

@@ -112,7 +112,7 @@ class ListValue(SequenceValue):
             self.m_extend(tracer, other)
             return self
         if op is operator.imul:
-            self.items[:] = self.all_items() * operators.index_of(tracer, other)
+            self.items[:] = self.repeated(tracer, operators.index_of(tracer, other))
             self.changed(tracer)
             return self
         return super().binary(tracer, op, other, reflected)

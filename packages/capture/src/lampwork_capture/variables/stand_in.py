@@ -1,7 +1,7 @@
 """Stand-ins: how eager refuses an operation, from the interpreter itself, whose words differ between its versions.
 
-Whoever finds that the interpreter refuses something does it once more, for real, to objects that are as good for that as
-the program's: known ones, empty containers, and bare objects of a class of the same name. Invariant: nothing of
+Whoever finds that the interpreter refuses something does it once more, for real, to objects that are as good for it:
+known ones, empty containers, and bare objects of a class of the same name. Invariant: nothing of
 the program runs; what the interpreter does not refuse to stand-ins breaks the graph.
 """
 
