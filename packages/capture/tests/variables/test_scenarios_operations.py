@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+import lampwork_capture
 from scenarios import Scenarios, check_scenario
 
 S = Scenarios()
@@ -209,6 +210,75 @@ def repeated_more_often_than_there_is_memory(run):
         for part in ([0], (1,), "a", [], (), b"a"):
             run(f, t(), part, n)
             run(g, t(), part, n)
+
+
+class Bare:
+    pass
+
+
+REFUSED = [
+    lambda x, a: min([]), lambda x, a: max(()), lambda x, a: [] + (x,), lambda x, a: [x] + (x,), lambda x, a: [x] * 1.5,
+    lambda x, a: operator.setitem([x], slice(0, 1), 5), lambda x, a: operator.setitem([x], slice(0, 1, 2), a),
+    lambda x, a: int[0], lambda x, a: torch.Tensor[1], lambda x, a: Bare[1], lambda x, a: vars(1), lambda x, a: vars([]),
+    lambda x, a: abs(a), lambda x, a: -a, lambda x, a: ~a, lambda x, a: +a, lambda x, a: round(a), lambda x, a: round(x),
+    lambda x, a: 1 in a, lambda x, a: 1 in 1, lambda x, a: print(*a), lambda x, a: Bare(*a), lambda x, a: dict(**a),
+    lambda x, a: Bare(**a), lambda x, a: {**a}, lambda x, a: {**[(1, 2)]}, lambda x, a: dict(**[("a", 2)]),
+    lambda x, a: str.join(1, 2), lambda x, a: list.append(1, 2), lambda x, a: list.append(a, 2),
+    lambda x, a: dict.get([], 2), lambda x, a: dict.get({}), lambda x, a: sorted([1], reverse=a), lambda x, a: len(a),
+    lambda x, a: len(1), lambda x, a: operator.index(a), lambda x, a: [1, 2][a], lambda x, a: [1, 2][2**70],
+    lambda x, a: (1, 2)[5], lambda x, a: [1, 2].pop(2**70), lambda x, a: [].pop(), lambda x, a: [x].pop(4),
+    lambda x, a: [x].insert(2**70, 1), lambda x, a: operator.setitem([x], 2**70, 1), lambda x, a: operator.delitem([x], 3),
+    lambda x, a: collections.deque([x])[3], lambda x, a: collections.deque([x])[2**70], lambda x, a: a + 1,
+    lambda x, a: 1 + a, lambda x, a: operator.iadd(a, 1), lambda x, a: operator.ipow(1, a), lambda x, a: a ** 2,
+    lambda x, a: a < 1, lambda x, a: a >= a, lambda x, a: [x] < (x,), lambda x, a: divmod(a, 1), lambda x, a: a @ a,
+    lambda x, a: a[0], lambda x, a: {} | [], lambda x, a: {x} - [x], lambda x, a: operator.isub([x], [x]),
+    lambda x, a: Bare + 1, lambda x, a: int + 1, lambda x, a: None + 1, lambda x, a: print + 1,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)))
+def test_refused_in_the_words_of_the_interpreter(number):
+    def attempt(x, a):
+        x = x + 1
+        try:
+            return x, REFUSED[number](x, a)
+        except Exception as error:
+            return x, type(error), str(error)
+
+    expected = attempt(t(), Bare())
+    actual = lampwork_capture.optimize("eager")(attempt)(t(), Bare())
+    assert len(expected) == 3, "it is not refused"
+    assert actual[1:] == expected[1:]
+
+
+@whole
+def a_mapping_is_asked_once_for_its_keys(run):
+    class Own:
+        def __init__(self):
+            self.asked = []
+
+        def keys(self):
+            self.asked.append("keys")
+            return ["a", "b"]
+
+        def __getitem__(self, key):
+            self.asked.append(key)
+            return key * 2
+
+    def g(x, **kwargs):
+        return x + 1, kwargs
+
+    def f(x, own):
+        return g(x, **own), {**own, "c": 3}, own.asked
+
+    def twice(x, own):
+        try:
+            g(x, **own, **own)
+        except TypeError:
+            return x + 1, own.asked
+
+    run(f, t(), Own())
+    run(twice, t(), Own())
 
 
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))

@@ -65,6 +65,7 @@ from .itertool import chain_of
 from .method import BuiltinObject
 from .object_attributes import call_descriptor_get, check_class_method
 from .registry import handler_of
+from .stand_in import refuse
 from .user_object import ObjectValue
 
 if TYPE_CHECKING:
@@ -453,6 +454,8 @@ class ClassValue(Value):
             return self.call_method(tracer, "__class_getitem__", [key], {})
         if hasattr(self.obj, "__class_getitem__") and is_known(key):
             return tracer.constant(fold(tracer, operator.getitem, generic, snapshot(key)))
+        if raw is MISSING and not has_special(type(self.obj), "__getitem__"):
+            refuse(tracer, operator.getitem, self, key)
         return super().get_item(tracer, key)
 
     def unpack(self, tracer: Tracer) -> list[Value]:

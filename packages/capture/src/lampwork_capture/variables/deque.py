@@ -68,7 +68,7 @@ class DequeValue(ListValue):
             tracer.raise_observed(TypeError, "sequence index must be integer, not 'slice'")
         index = operators.index_of(tracer, key)
         if not -len(self.items) <= index < len(self.items):
-            tracer.raise_observed(IndexError, "deque index out of range")
+            fold(tracer, operator.getitem, collections.deque(), index)
         return self.at(index)
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:

@@ -16,7 +16,7 @@ from ..guards.facts import LengthIs, TypeIs
 from ..source import ItemSource, Source
 from . import operators
 from .base import Tracer, Value
-from .class_lookup import has_special
+from .class_lookup import has_special, is_iterable
 from .constant import fold, is_known, snapshot
 from .finalizer import check_dropped
 from .lazy import LazyValue
@@ -74,11 +74,13 @@ class ListValue(SequenceValue):
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
         if key.python_type() is slice:
+            if not is_iterable(item.python_type()):
+                refuse(tracer, lambda where, new: operator.setitem([], where, new), key, item)
             self._assign(tracer, snapshot(key), item.unpack(tracer))
             return
         index = self._index(tracer, key)
         if not -len(self.items) <= index < len(self.items):
-            tracer.raise_observed(IndexError, "list assignment index out of range")
+            fold(tracer, operator.setitem, [], index, None)
         check_dropped(self.items[index], self)
         self.items[index] = item
         self.changed(tracer)
@@ -102,7 +104,7 @@ class ListValue(SequenceValue):
         else:
             index = self._index(tracer, key)
             if not -len(self.items) <= index < len(self.items):
-                tracer.raise_observed(IndexError, "list assignment index out of range")
+                fold(tracer, operator.delitem, [], index)
             check_dropped(self.items[index], self)
             del self.items[index]
         self.changed(tracer)
@@ -130,16 +132,16 @@ class ListValue(SequenceValue):
         return tracer.constant(None)
 
     def m_insert(self, tracer: Tracer, index: Value, item: Value) -> Value:
-        self.items.insert(operators.index_of(tracer, index), item)
+        fold(tracer, self.items.insert, operators.index_of(tracer, index), item)
         self.changed(tracer)
         return tracer.constant(None)
 
     def m_pop(self, tracer: Tracer, index: Value | None = None) -> Value:
         where = -1 if index is None else operators.index_of(tracer, index)
         if not self.items:
-            tracer.raise_observed(IndexError, "pop from empty list")
+            fold(tracer, [].pop, where)
         if not -len(self.items) <= where < len(self.items):
-            tracer.raise_observed(IndexError, "pop index out of range")
+            fold(tracer, [None].pop, where)
         check_dropped(self.items[where], self)
         item = self.items.pop(where).realize()
         self.changed(tracer)

@@ -70,7 +70,7 @@ class SequenceValue(BuiltinObject):
             return self._bad_index(tracer, key)
         index = operators.index_of(tracer, key)
         if not -len(self.items) <= index < len(self.items):
-            tracer.raise_observed(IndexError, f"{self.python_type().__name__} index out of range")
+            fold(tracer, operator.getitem, self.python_type()(), index)
         return self.at(index)
 
     def _slice(self, key: Value) -> slice:

@@ -33,12 +33,12 @@ def _stand_in(value: Value) -> Any:
     cls = value.python_type()
     if issubclass(cls, type):
         own: Any = value.as_constant()
-        return own if is_immutable(own) else _class_like(own)
+        return own if is_immutable(own) else _class_like(own, type(cls.__name__, (type,), {}))
     if is_immutable(cls) and is_known(value) and not issubclass(cls, enum.Enum):
         return snapshot(value)
     return cls() if cls in _CONTAINERS else _class_like(cls)()
 
 
-def _class_like(cls: type) -> type:
+def _class_like(cls: type, metaclass: type = type) -> type:
     """A class with the same names that can do nothing; not even what it could by its bases."""
-    return type(cls.__name__, (), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+    return metaclass(cls.__name__, (), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
