@@ -6,7 +6,7 @@ from __future__ import annotations
 import collections
 import itertools
 import operator
-import sys
+import weakref
 
 import pytest
 import torch
@@ -279,6 +279,53 @@ def a_mapping_is_asked_once_for_its_keys(run):
 
     run(f, t(), Own())
     run(twice, t(), Own())
+
+
+@split
+def a_store_to_a_local_ends_what_it_held(run):
+    def scenario(make):
+        seen = []
+
+        class Told:
+            def __del__(self):
+                seen.append("end")
+
+        def f(x):
+            held = make(Told, seen)
+            held = None
+            seen.append("after")
+            y = x + 1
+            held = make(Told, seen)
+            for held in (1, 2):
+                seen.append(held)
+            return y, held
+
+        run(f, t())
+        run.see(list(seen))
+
+    class Plain:
+        pass
+
+    def watched(told, seen):
+        made = Plain()
+        weakref.finalize(made, seen.append, "finalized")
+        return made
+
+    scenario(lambda told, seen: told())
+    scenario(watched)
+
+
+@whole
+def a_store_to_a_local_that_ends_nothing(run):
+    class Plain:
+        pass
+
+    def f(x, a, b, function):
+        a = b
+        function = abs
+        return x + 1, a is b, function(-1)
+
+    run(f, t(), Plain(), Plain(), lambda v: v)
 
 
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
