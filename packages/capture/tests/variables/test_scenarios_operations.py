@@ -11,6 +11,7 @@ import weakref
 import pytest
 import torch
 import lampwork_capture
+from lampwork_capture import graph_break
 from scenarios import Scenarios, check_scenario
 
 S = Scenarios()
@@ -326,6 +327,73 @@ def a_store_to_a_local_that_ends_nothing(run):
         return x + 1, a is b, function(-1)
 
     run(f, t(), Plain(), Plain(), lambda v: v)
+
+
+@split
+def a_metaclass_with_every_method_of_its_own(run):
+    seen = []
+
+    class Meta(type):
+        def __new__(meta, name, bases, namespace):
+            seen.append("new")
+            return super().__new__(meta, name, bases, namespace)
+
+        def __init__(cls, name, bases, namespace):
+            seen.append("init")
+            super().__init__(name, bases, namespace)
+
+        def __call__(cls, *args):
+            seen.append("call")
+            return super().__call__(*args)
+
+    class Base(metaclass=Meta):
+        def __init__(self, v):
+            self.v = v
+
+    def f(x):
+        class Made(Base):
+            pass
+
+        return x + 1, Made(x).v
+
+    for _ in range(2):
+        run(f, t())
+        run.see(list(seen))
+
+
+@split
+def a_break_in_the_call_of_a_metaclass(run):
+    seen = []
+
+    class Meta(type):
+        def __call__(cls, *args):
+            graph_break()
+            seen.append("call")
+            return super().__call__(*args)
+
+        def mro(cls):
+            return super().mro()
+
+    class Own(metaclass=Meta):
+        def __init__(self, v):
+            graph_break()
+            self.v = v
+
+        def __call__(self):
+            return "no method of the metaclass"
+
+        def __repr__(self):
+            return "own"
+
+    def f(x):
+        held = Own.mro
+        own = Own(x)
+        graph_break()
+        return own.v + 1, len(held())
+
+    for _ in range(2):
+        run(f, t())
+        run.see(list(seen))
 
 
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
