@@ -33,10 +33,13 @@ from lampwork_capture.guards.facts import (
     InstanceDictLacks,
     LengthIs,
     SameObject,
+    SpecialMethodsAre,
     TensorMatches,
     TypeIs,
 )
 from lampwork_capture.guards.global_state import STATE, Call, native_item, read_global_state
+from lampwork_capture.guards.reason import first_failure, weakened
+from lampwork_capture.guards.specials import special_methods
 from lampwork_capture.guards.tree import Handed, Stamps, UnsupportedGuardError, build_tree
 from lampwork_capture.source import (
     AttributeSource,
@@ -805,3 +808,58 @@ def test_remembered_attributes_agree_with_the_reference_under_mutation(steps):
             thing.__dict__.pop("in_class", None)
         for each in things if value else [thing]:
             assert tree.check((each, 1), None, {}, {}) == reference(facts, each)
+
+
+def test_special_methods_of_a_class():
+    class Base:
+        pass
+
+    class A(Base):
+        def __len__(self):
+            return 0
+
+    fact = SpecialMethodsAre(X, special_methods(A))
+    assert both(fact, A)
+    for owner, name, value in [
+        (A, "__bool__", lambda s: True),
+        (Base, "__iter__", None),
+        (A, "__len__", property(lambda s: None)),
+        (A, "__str__", object.__repr__),
+        (A, "__hash__", None),
+    ]:
+        old = vars(owner).get(name)
+        setattr(owner, name, value)
+        assert not both(fact, A), name
+        delattr(owner, name) if old is None else setattr(owner, name, old)
+        assert both(fact, A), name
+    A.count, A.__len__ = 1, lambda s: 5  # no special method, and another function
+    assert both(fact, A)
+    assert not both(fact, Base)
+    assert not both(fact, A())
+
+
+def test_special_methods_keep_no_class_alive():
+    class Slot:
+        def __get__(self, instance, owner):
+            return lambda: True
+
+    cls = type("A", (), {"__bool__": Slot()})
+    facts = GuardSet((Guard(SpecialMethodsAre(X, special_methods(cls))),))
+    tree = build_tree(facts, framed(None).__code__)
+    scope = (cls, None), framed(None).__closure__, globals(), BUILTINS
+    assert tree.check(*scope)
+    gone = weakref.ref(Slot)
+    del facts, cls, scope, Slot
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_reason_names_the_special_method():
+    class A:
+        pass
+
+    guards = weakened(GuardSet((Guard(SpecialMethodsAre(X, special_methods(A))),)))
+    A.__bool__ = lambda self: False
+    failure = first_failure(guards, FrameScope({"x": A}, {}, {}, BUILTINS))
+    assert failure is not None
+    assert failure.words == "`x` has gained the special method `__bool__`"

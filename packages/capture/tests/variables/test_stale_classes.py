@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import enum
+import operator
+from dataclasses import dataclass
+
 import lampwork_capture as capture
 import pytest
 import torch
@@ -287,3 +291,117 @@ def test_attribute_read_past_a_property_that_was_added():
         cls.k = property(lambda self: 1, lambda self, value: log.append(value))
 
     both_write(write_and_read, Written, add_reader)
+
+
+ASKED = {
+    "__bool__": (lambda a, x: x + (1 if a else 2), lambda s: False),
+    "__len__": (lambda a, x: x + (1 if a else 2), lambda s: 0),
+    "__eq__": (lambda a, x: x + (1 if a == 1 else 2), lambda s, o: True),
+    "__ne__": (lambda a, x: x + (1 if a != a else 2), lambda s, o: True),
+    "__gt__": (lambda a, x: x + attempt(lambda: a > 1), lambda s, o: 7),
+    "__iadd__": (lambda a, x: x + attempt(lambda: operator.iadd(a, 1)), lambda s, o: 7),
+    "__radd__": (lambda a, x: x + attempt(lambda: 1 + a), lambda s, o: 7),
+    "__neg__": (lambda a, x: x + attempt(lambda: -a), lambda s: 7),
+    "__abs__": (lambda a, x: x + attempt(lambda: abs(a)), lambda s: 7),
+    "__index__": (lambda a, x: x + attempt(lambda: operator.index(a)), lambda s: 7),
+    "__int__": (lambda a, x: x + attempt(lambda: int(a)), lambda s: 7),
+    "__round__": (lambda a, x: x + attempt(lambda: round(a)), lambda s: 7),
+    "__str__": (lambda a, x: x + (1 if str(a) == "a" else 2), lambda s: "a"),
+    "__format__": (lambda a, x: x + (1 if f"{a}" == "a" else 2), lambda s, f: "a"),
+    "__contains__": (lambda a, x: x + attempt(lambda: 2 in a), lambda s, o: True),
+    "__iter__": (lambda a, x: x + attempt(lambda: sum(a)), lambda s: iter([7])),
+    "__reversed__": (lambda a, x: x + attempt(lambda: sum(reversed(a))), lambda s: iter([7])),
+    "__getitem__": (lambda a, x: x + attempt(lambda: a[0]), lambda s, i: 7),
+    "__call__": (lambda a, x: x + (1 if callable(a) else 2), lambda s: 7),
+    "__hash__": (lambda a, x: x + (1 if {5: 1}.get(a) else 2 if len({a: 1}) else 3), None),
+    "__init__": (lambda a, x: x + len(vars(type(a)())), lambda s: vars(s).update(z=1)),
+    "__new__": (lambda a, x: x + (1 if type(a)() else 2), lambda c: None),
+    "__class_getitem__": (lambda a, x: x + attempt(lambda: type(a)[0]), classmethod(lambda c, i: 7)),
+    "__setattr__": (lambda a, x: (setattr(a, "k", 3), x + a.k)[1], lambda s, n, v: vars(s).update({n: v + 4})),
+    "__enter__": (lambda a, x: x + attempt(lambda: type(a).__enter__(a)), lambda s: 7),
+}
+
+
+def attempt(action):
+    try:
+        return action()
+    except Exception:
+        return -1
+
+
+MODULES_HAVE = ("__init__", "__call__", "__setattr__")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in ("plain", "base", "dataclass", "module") for name in ASKED
+     if kind != "module" or name not in MODULES_HAVE],
+)  # fmt: skip
+def test_a_special_method_is_added_and_taken_away(kind, name):
+    asks, method = ASKED[name]
+
+    class Base:
+        pass
+
+    class Owner(Base):
+        pass
+
+    owner, changed = Owner, Base if kind == "base" else Owner
+    if kind == "dataclass":
+        owner = changed = dataclass(init=False, eq=False, repr=False)(Owner)
+    elif kind == "module":
+        owner = changed = type("Owner", (torch.nn.Module,), {})
+    optimized = capture.optimize("eager")(asks)
+
+    def one_of_each():
+        seen = []
+        for function in (optimized, asks):
+            try:
+                seen.append(float(function(owner(), X)) if name != "__new__" else float(function(known, X)))
+            except TypeError as error:
+                seen.append(str(error))
+        return seen
+
+    known = owner()
+    before = one_of_each()
+    setattr(changed, name, method)
+    added = one_of_each()
+    delattr(changed, name)
+    taken = one_of_each()
+    assert [ours == plain for ours, plain in (before, added, taken)] == [True] * 3, (before, added, taken)
+    assert before != added
+
+
+def test_a_special_method_is_added_to_what_is_no_plain_object():
+    class Colour(enum.Enum):
+        RED = 1
+
+    class Meta(type):
+        pass
+
+    class Made(metaclass=Meta):
+        pass
+
+    class Bag(dict):
+        pass
+
+    member, bag = Colour.RED, Bag()
+    both(lambda x: x + (1 if member else 2), setter(Colour, "__bool__", lambda s: False))
+    both(lambda x: x + (1 if Made else 2), setter(Meta, "__bool__", lambda s: False))
+    both(lambda x: x + (1 if Made == 1 else 2), setter(Meta, "__eq__", lambda s, o: True))
+    both(lambda x: x + (1 if bag else 2), setter(Bag, "__bool__", lambda s: True))
+    both(lambda x: x + attempt(lambda: bag["a"]), setter(Bag, "__missing__", lambda s, k: 7))
+
+
+def test_the_special_methods_of_a_class_cost_one_walk():
+    """A changed attribute of the class is looked at and forgotten: nothing is captured again."""
+
+    class A:
+        count = 0
+
+    a, captured = A(), []
+    optimized = capture.optimize(lambda graph, inputs: captured.append(1) or graph)(lambda x: x + (1 if a else 2))
+    for count in range(5):
+        A.count = count
+        assert float(optimized(X)) == 1
+    assert len(captured) == 1

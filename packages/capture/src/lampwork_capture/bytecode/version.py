@@ -19,6 +19,7 @@ SUPPORTED: frozenset[tuple[int, int]] = frozenset({(3, 10), (3, 11), (3, 12), (3
 PY311 = PYTHON >= (3, 11)
 PY312 = PYTHON >= (3, 12)
 PY313 = PYTHON >= (3, 13)
+SORT_TAKES_INTEGER = not PY312  # as `reverse`; the truth of anything, later
 
 # Opcodes whose argument is a jump direction chosen by the assembler: (base meaning) -> (forward, backward or None).
 # A None means that the version has no such jump and the assembler inverts the condition around a plain jump.

@@ -39,6 +39,7 @@ enum lw_check_kind {
     LW_CHECK_INSTANCE_DICT_LACKS,
     LW_CHECK_INTEGER,
     LW_CHECK_SCALAR,
+    LW_CHECK_SPECIALS,
     LW_CHECK_COUNT
 };
 
@@ -106,6 +107,11 @@ typedef struct lw_scalar_program lw_scalar_program;
 bool lw_integer_within(PyObject *value, int64_t lower, int64_t upper); /* an exact int in these bounds */
 lw_scalar_program *lw_scalar_compile(PyObject *spec); /* borrows from spec; NULL with an exception; free with PyMem_Free */
 bool lw_scalar_holds(const lw_scalar_program *program, PyObject *const *numbers);
+
+/* guard_specials.c */
+typedef struct lw_specials lw_specials;
+lw_specials *lw_specials_compile(PyObject *names, PyObject *expected); /* borrows; NULL with an exception; PyMem_Free */
+bool lw_specials_hold(lw_specials *specials, PyObject *class);
 
 /* guard_tensor.c */
 typedef struct {

@@ -134,6 +134,25 @@ compile_keys(lw_guard_tree *tree, PyObject *pairs)
     return held;
 }
 
+/* (names, for each None, a type or the very object). The program's own are held weakly. */
+static lw_specials *
+compile_specials(lw_guard_tree *tree, PyObject *argument)
+{
+    PyObject *names, *expected;
+    if (!PyArg_ParseTuple(argument, "O!O!:specials", &PyTuple_Type, &names, &PyTuple_Type, &expected)
+        || hold(tree, names, false) == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(expected); i++) {
+        PyObject *item = PyTuple_GET_ITEM(expected, i);
+        bool is_static = PyType_Check(item) && !(((PyTypeObject *)item)->tp_flags & Py_TPFLAGS_HEAPTYPE);
+        if (item != Py_None && !is_static && hold(tree, item, true) == NULL) {
+            return NULL;
+        }
+    }
+    return lw_specials_compile(names, expected);
+}
+
 static int
 compile_check(lw_guard_tree *tree, lw_check *check, PyObject *argument, int flag)
 {
@@ -171,6 +190,9 @@ compile_check(lw_guard_tree *tree, lw_check *check, PyObject *argument, int flag
         check->object = hold(tree, argument, false);
         check->program = check->object != NULL ? lw_scalar_compile(argument) : NULL;
         return check->program != NULL ? 0 : -1;
+    case LW_CHECK_SPECIALS:
+        check->specials = compile_specials(tree, argument);
+        return check->specials != NULL ? 0 : -1;
     case LW_CHECK_TYPE:
     case LW_CHECK_IDENTITY:
         check->object = hold(tree, argument, true);
@@ -310,6 +332,7 @@ lw_guard_tree_free_arrays(lw_guard_tree *tree)
     for (Py_ssize_t i = 0; i < tree->n_checks; i++) {
         PyMem_Free(tree->checks[i].tensor);
         PyMem_Free(tree->checks[i].program);
+        PyMem_Free(tree->checks[i].specials);
     }
     for (Py_ssize_t i = 0; i < tree->n_relations; i++) {
         PyMem_Free(tree->relations[i].slots);

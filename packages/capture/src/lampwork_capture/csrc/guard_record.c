@@ -162,6 +162,9 @@ prove(lw_recorder *recorder, const lw_node *node, const lw_check *check, lw_pinn
             return lw_note_version(recorder, node, (PyTypeObject *)object);
         }
         return lw_note_namespace(recorder, node, object, &namespace);
+    case LW_CHECK_SPECIALS: /* whose look-ups have made the version valid */
+        lw_note_class_of(recorder, node, *value);
+        return lw_note_version(recorder, node, (PyTypeObject *)object);
     default:
         return false;
     }

@@ -230,6 +230,8 @@ lw_check_holds(const lw_check *check, PyObject *value)
         return lw_integer_within(value, check->lower, check->upper);
     case LW_CHECK_SCALAR:
         return lw_scalar_holds(check->program, &value);
+    case LW_CHECK_SPECIALS:
+        return lw_specials_hold(check->specials, value);
     default:
         return false;
     }
@@ -550,7 +552,7 @@ lw_guard_setup(PyObject *module)
                                      "KEY", "NTH_KEY", "NTH_VALUE", "DEFAULT", "KEYWORD_DEFAULT", "CLOSURE",
                                      "FUNCTION_GLOBAL", "TYPE", "METHOD_FUNCTION", "CLASS_ATTRIBUTE"};
     static const char *checks[] = {"TYPE", "IDENTITY", "CONSTANT", "TENSOR", "LENGTH", "DICT_KEYS", "DICT_CONTAINS",
-                                   "ATTRIBUTE", "INSTANCE_DICT_LACKS", "INTEGER", "SCALAR"};
+                                   "ATTRIBUTE", "INSTANCE_DICT_LACKS", "INTEGER", "SCALAR", "SPECIALS"};
     char name[64];
     for (int i = 0; i < LW_ACCESS_COUNT; i++) {
         PyOS_snprintf(name, sizeof(name), "ACCESS_%s", accesses[i]);

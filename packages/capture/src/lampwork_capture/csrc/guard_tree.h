@@ -11,6 +11,7 @@ typedef struct {
     int64_t lower, upper; /* of an integer */
     lw_tensor_check *tensor;
     lw_scalar_program *program;
+    lw_specials *specials;
 } lw_check;
 
 typedef struct {

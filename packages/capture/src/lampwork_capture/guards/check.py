@@ -29,11 +29,13 @@ from .facts import (
     LengthIs,
     SameObject,
     ScalarIs,
+    SpecialMethodsAre,
     TensorMatches,
     TypeIs,
 )
 from .global_state import reader_of
 from .shown import keys_of
+from .specials import special_methods
 from .tensor_access import raw_dispatch_keys
 
 
@@ -77,6 +79,8 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
             return hasattr(value, name) == present
         case InstanceDictLacks(_, name):
             return name not in getattr(value, "__dict__", {})
+        case SpecialMethodsAre(_, methods):
+            return isinstance(value, type) and special_methods(value) == methods
         case IntegerWithin(_, lower, upper):
             return type(value) is int and lower <= value <= upper
         case ScalarIs():

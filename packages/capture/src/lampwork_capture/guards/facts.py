@@ -132,6 +132,13 @@ class InstanceDictLacks(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class SpecialMethodsAre(Fact):
+    """The class `source` has these special methods, as `guards.specials` tells them."""
+
+    methods: tuple[ByIdentity | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SameObject(Fact):
     """`source is other`."""
 

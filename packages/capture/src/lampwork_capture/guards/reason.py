@@ -33,11 +33,13 @@ from .facts import (
     LengthIs,
     SameObject,
     ScalarIs,
+    SpecialMethodsAre,
     TensorMatches,
     TypeIs,
 )
 from .global_state import reader_of
 from .shown import Gone, keys_of, length_of, shown, type_name
+from .specials import SPECIAL_NAMES, special_methods
 
 _GONE = Gone()
 
@@ -101,6 +103,8 @@ def _weak_fact(fact: Fact) -> Fact:
             return IdentityIs(source, _weak(expected))
         case DictKeysAre(source, keys):
             return DictKeysAre(source, tuple(_weak(key) if isinstance(key, ByIdentity) else key for key in keys))
+        case SpecialMethodsAre(source, methods):
+            return SpecialMethodsAre(source, tuple(None if method is None else _weak(method) for method in methods))
         case _:
             return fact
 
@@ -188,6 +192,8 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
             return f"{name} has {'lost' if present else 'gained'} the attribute `{attribute}`"
         case InstanceDictLacks(_, attribute):
             return f"{name} now has an attribute `{attribute}` of its own, which hides that of its class"
+        case SpecialMethodsAre(_, methods):
+            return f"{name} {_special_words(methods, value)}"
         case IntegerWithin(_, lower, upper):
             if type(value) is not int:
                 return f"{name} is a {type_name(type(value))}, the graph was made for an int"
@@ -200,6 +206,16 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
             return _distinct_words((fact.source, *others), scope)
         case _:
             return f"{name} does not satisfy {type(fact).__name__}"
+
+
+def _special_words(methods: tuple[ByIdentity | None, ...], value: Any) -> str:
+    if not issubclass(type(value), type):
+        return f"is {shown(value)}, the graph was made for a class"
+    for name, wanted, found in zip(SPECIAL_NAMES, methods, special_methods(value)):
+        if wanted != found:
+            verb = "gained" if wanted is None else "lost" if found is None else "changed"
+            return f"has {verb} the special method `{name}`"
+    return "has other special methods"
 
 
 def _tensor_words(name: str, fact: TensorMatches, value: Any) -> str:

@@ -53,10 +53,12 @@ from .facts import (
     LengthIs,
     SameObject,
     ScalarIs,
+    SpecialMethodsAre,
     TensorMatches,
     TypeIs,
 )
 from .global_state import native_item
+from .specials import SPECIAL_NAMES
 from .tensor_access import device_index, dtype_code, is_fast
 
 
@@ -106,6 +108,7 @@ _COST = {
     _native.CHECK_DICT_KEYS: 5,
     _native.CHECK_INTEGER: 0,
     _native.CHECK_SCALAR: 6,
+    _native.CHECK_SPECIALS: 5,
 }
 
 
@@ -221,6 +224,9 @@ class _TreeBuilder:
                 self._check(fact, _native.CHECK_ATTRIBUTE, name, present)
             case InstanceDictLacks(_, name):
                 self._check(fact, _native.CHECK_INSTANCE_DICT_LACKS, name)
+            case SpecialMethodsAre(_, methods):
+                expected = tuple(None if method is None else method.value for method in methods)
+                self._check(fact, _native.CHECK_SPECIALS, (SPECIAL_NAMES, expected))
             case SameObject(source, other):
                 self._relate(False, (source, other))
             case AllDistinct(source, others):

@@ -71,7 +71,7 @@ from . import (
 )
 from .base import Tracer, Value
 from .builtin import BuiltinValue
-from .class_lookup import has_plain_names, is_overridden, looks_up_itself, needs_no_guard
+from .class_lookup import guard_special_methods, has_plain_names, is_overridden, looks_up_itself, needs_no_guard
 from .class_value import ClassValue
 from .constant import DERIVED_TYPES, ConstantValue, is_literal, is_nested_literal
 from .construction import wrap_object
@@ -152,6 +152,7 @@ def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
             tracer.guard(IdentityIs(source, ByIdentity(obj)))  # holds no code object that the program drops
         else:
             tracer.guard(ConstantIs(source, ByIdentity(obj)))
+        guard_special_methods(tracer, cls, TypeSource(source))
         return ConstantValue(obj, source)
     memo = tracer.graph.values_of_objects
     known = memo.get(id(obj))
@@ -164,6 +165,9 @@ def wrap(tracer: Tracer, obj: Any, source: Source) -> Value:
         tracer.guard(TypeIs(source, cls))
         value = OpaqueValue(obj, source, reason)
     memo[id(obj)] = (obj, value)
+    guard_special_methods(tracer, cls, TypeSource(source))
+    if issubclass(cls, type) and _MRO.__get__(obj) is not None:
+        guard_special_methods(tracer, obj, source)
     return value
 
 

@@ -28,9 +28,10 @@ from .base import ObservedException, Tracer, Value
 from .class_lookup import has_special, is_callable, is_iterable, is_overridden
 from .constant import ConstantValue, fold, fold_call, is_known, snapshot
 from .iterator import ComputedIterator, step
-from .list import sort_values
+from .list import is_descending, sort_order
 from .registry import handler_of, handles
 from .set import set_contents
+from .stand_in import refuse
 from .sym_scalar import compute_number, is_symbolic
 from .tensor import TensorValue, is_users
 from .user_object import ObjectValue
@@ -95,6 +96,8 @@ class BuiltinValue(Value):
         if handler is not None:
             return handler(tracer, args, kwargs)
         if isinstance(self.obj, _METHOD_TYPES) and args:
+            if self.obj.__objclass__ not in args[0].python_type().__mro__:
+                refuse(tracer, self.obj, *args)
             return args[0].call_slot(tracer, self.obj, args[1:], kwargs)
         if isinstance(self.obj, ClassMethodDescriptorType) and args:
             return args[0].call_method(tracer, self.obj.__name__, args[1:], kwargs)
@@ -322,7 +325,12 @@ def delattr_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value])
 def vars_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     if not args:
         raise GraphBreak(BreakId.OUTPUT_TO_WORLD, "`vars()` reads the locals of the function as they are")
-    return args[0].realize().get_attribute(tracer, "__dict__")
+    try:
+        return args[0].realize().get_attribute(tracer, "__dict__")
+    except ObservedException as error:
+        if not issubclass(error.value.python_type(), AttributeError):
+            raise
+        return fold(tracer, vars, 0)  # the words are the same for all
 
 
 # Iteration
@@ -405,7 +413,7 @@ def _extreme(op: Callable[..., Any], name: str) -> Callable[..., Value]:
         if not items:
             if "default" in kwargs:
                 return kwargs["default"]
-            tracer.raise_observed(ValueError, f"{name}() iterable argument is empty")
+            fold(tracer, getattr(builtins, name), ())
         key = kwargs.get("key")
         if key is not None and key.is_constant() and key.as_constant() is None:
             key = None
@@ -428,10 +436,11 @@ handles(min)(_extreme(operator.lt, "min"))
 
 @handles(sorted)
 def sorted_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    descending = "reverse" in kwargs and kwargs["reverse"].truth(tracer)
     made: Any = tracer.constant([])
     items = _items_in_any_order(tracer, args[0], kwargs)
-    return made.like(sort_values(tracer, items, kwargs.get("key"), descending))
+    order = list(range(len(items)))
+    sort_order(tracer, order, items, kwargs.get("key"), is_descending(tracer, kwargs.get("reverse")))
+    return made.like([items[index] for index in order])
 
 
 def _items_in_any_order(tracer: Tracer, value: Value, kwargs: Mapping[str, Value]) -> list[Value]:

@@ -2,15 +2,23 @@
 
 Every kind of value asks here before it takes a protocol as missing, or a method as the builtin one. Invariant: nothing
 of the program runs: `hasattr` would call descriptors, and would also find what stands in the metaclass.
+No look-up of a special method leaves a fact: `guard_special_methods` records all of a class that the trace meets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import FunctionType, GetSetDescriptorType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from ..guards.facts import SpecialMethodsAre
+from ..guards.specials import special_methods
+
+if TYPE_CHECKING:
+    from ..source import Source
+    from .base import Tracer
 
 MISSING: Any = object()
 _namespace_of: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__  # past what a metaclass has
@@ -83,3 +91,10 @@ def is_immutable(cls: type) -> bool:
 def needs_no_guard(cls: type) -> bool:
     """Whether what a class holds is taken to stay: it is immutable, or one of the tensor classes of torch."""
     return is_immutable(cls) or cls is torch.Tensor or cls is torch.nn.Parameter
+
+
+def guard_special_methods(tracer: Tracer, cls: type, source: Source) -> None:
+    """Record which special methods a class of the program has, once: no look-up of one leaves a fact of its own."""
+    if not needs_no_guard(cls) and cls not in tracer.graph.guarded_classes:
+        tracer.graph.guarded_classes.add(cls)
+        tracer.guard(SpecialMethodsAre(source, special_methods(cls)))

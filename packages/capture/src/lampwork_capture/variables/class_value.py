@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import enum
 import inspect
-import itertools
 import operator
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import (
     BuiltinFunctionType,
@@ -29,7 +27,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import AttributePresent, ByIdentity, IdentityIs, InstanceDictLacks, LengthIs, TypeIs
+from ..guards.facts import (
+    AttributePresent,
+    ByIdentity,
+    IdentityIs,
+    InstanceDictLacks,
+    LengthIs,
+    TypeIs,
+)
 from ..interpreter.side_effects import DELETED, Deleted
 from ..source import (
     AttributeSource,
@@ -43,14 +48,22 @@ from ..source import (
 )
 from . import operators
 from .base import Tracer, Value
-from .class_lookup import MISSING, find_in_class, has_special, is_immutable, is_overridden, needs_no_guard
+from .class_lookup import (
+    MISSING,
+    find_in_class,
+    has_special,
+    is_immutable,
+    is_overridden,
+    needs_no_guard,
+)
+from .class_method import ClassMethodValue
 from .constant import fold, is_known, snapshot
 from .construction import new_object
 from .function import MethodValue
-from .itertool import chain_of
 from .method import BuiltinObject
 from .object_attributes import call_descriptor_get, check_class_method
 from .registry import handler_of
+from .stand_in import refuse
 from .user_object import ObjectValue
 
 if TYPE_CHECKING:
@@ -295,7 +308,7 @@ class ClassValue(Value):
                 return getter.call(tracer, [tracer.constant(name)], {})
             tracer.raise_observed(AttributeError, f"type object '{self.obj.__name__}' has no attribute '{name}'")
         if needs_no_guard(owner):
-            return ClassMethodValue(self, name)
+            return ClassMethodValue(self, name, raw if issubclass(type(raw), _SLOT_TYPES[:2]) else None)
         if issubclass(type(raw), FunctionType):
             return MethodValue(self.metaclass(tracer).class_attribute(tracer, name, raw, owner), self)
         if issubclass(type(raw), property) and raw.fget is not None:
@@ -439,6 +452,8 @@ class ClassValue(Value):
             return self.call_method(tracer, "__class_getitem__", [key], {})
         if hasattr(self.obj, "__class_getitem__") and is_known(key):
             return tracer.constant(fold(tracer, operator.getitem, generic, snapshot(key)))
+        if raw is MISSING and not has_special(type(self.obj), "__getitem__"):
+            refuse(tracer, operator.getitem, self, key)
         return super().get_item(tracer, key)
 
     def unpack(self, tracer: Tracer) -> list[Value]:
@@ -529,59 +544,10 @@ class ClassNamespaceValue(BuiltinObject):
         emitter.load_attribute("__dict__")
 
 
-class ClassMethodValue(Value):
-    """A method of a class that is implemented in C, like `dict.fromkeys` or `cls.mro`."""
-
-    kind = "a class method"
-    __slots__ = ("name", "owner")
-
-    def __init__(self, owner: ClassValue, name: str) -> None:
-        super().__init__()
-        self.owner = owner
-        self.name = name
-
-    def python_type(self) -> type:
-        return BuiltinFunctionType
-
-    def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-        cls = self.owner.obj
-        if self.name == "__call__":
-            return self.owner.instantiate(tracer, args, kwargs)
-        if self.name == "fromkeys" and issubclass(cls, dict):
-            most_named = {"value"} if issubclass(cls, OrderedDict) else set[str]()
-            if kwargs.keys() - most_named or not 1 <= len(args) + len(kwargs) <= 2 or not args:
-                cause = f"eager refuses these arguments of `{cls.__name__}.fromkeys`"
-                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
-            made = self.owner.call(tracer, [], {})
-            value = args[1] if len(args) > 1 else kwargs.get("value", tracer.constant(None))
-            for key in args[0].unpack(tracer):
-                made.set_item(tracer, key, value)
-            return made
-        if self.name == "from_iterable" and cls is itertools.chain:
-            return chain_of(args[0].realize().iterate(tracer))
-        if self.name in ("mro", "__subclasses__") and not args:
-            return tracer.constant(getattr(cls, self.name)())
-        if self.name in ("__instancecheck__", "__subclasscheck__"):
-            check = isinstance if self.name == "__instancecheck__" else issubclass
-            return tracer.constant(check).call(tracer, [args[0], self.owner], {})
-        if all(arg.is_constant() for arg in (*args, *kwargs.values())) and needs_no_guard(cls):
-            plain = [arg.as_constant() for arg in args]
-            named = {key: arg.as_constant() for key, arg in kwargs.items()}
-            try:
-                return tracer.constant(getattr(cls, self.name)(*plain, **named))
-            except Exception as error:
-                return tracer.raise_observed(type(error), *error.args)
-        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{cls.__name__}.{self.name}` is not modelled")
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        emitter.load_value(self.owner)
-        emitter.load_attribute(self.name)
-
-
 _PLAIN_METACLASSES: frozenset[type] = frozenset({type, type(Mapping)})
 _SIZES = frozenset({"__basicsize__", "__itemsize__", "__dictoffset__", "__weakrefoffset__"})
 _TYPE_GETTERS = frozenset(
     name for name, raw in vars(type).items() if isinstance(raw, (GetSetDescriptorType, MemberDescriptorType))
 )
 
-__all__ = ["ClassMethodValue", "ClassValue", "ObjectValue"]
+__all__ = ["ClassValue", "ObjectValue"]

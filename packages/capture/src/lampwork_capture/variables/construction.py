@@ -17,7 +17,7 @@ from ..guards.facts import LengthIs
 from ..source import ItemSource, Source, TypeSource
 from .argument_binding import bind_arguments
 from .base import Tracer, Value
-from .class_lookup import find_in_class, has_special, is_overridden
+from .class_lookup import find_in_class, guard_special_methods, has_special, is_overridden
 from .dict import DictValue
 from .lazy import LazyValue
 from .list import ListValue
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """`cls(*args, **kwargs)` for a user's class: `__new__`, then `__init__`, both traced."""
     cls = class_value.obj
+    source = class_value.known_source()
+    if source is not None:
+        guard_special_methods(tracer, cls, source)
     if has_special(cls, "__del__"):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{class_value.describe()} has a finalizer, whose time is seen")
     new, owner = find_in_class(cls, "__new__")

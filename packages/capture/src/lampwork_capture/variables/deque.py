@@ -15,6 +15,7 @@ from ..guards.facts import LengthIs, TypeIs
 from ..source import AttributeSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
+from .constant import fold
 from .finalizer import check_dropped
 from .iterator import ReversedIteratorValue, SequenceIteratorValue
 from .lazy import LazyValue
@@ -78,7 +79,7 @@ class DequeValue(ListValue):
             tracer.raise_observed(TypeError, "sequence index must be integer, not 'slice'")
         index = operators.index_of(tracer, key)
         if not -len(self.items) <= index < len(self.items):
-            tracer.raise_observed(IndexError, "deque index out of range")
+            fold(tracer, operator.getitem, collections.deque(), index)
         return index
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
@@ -130,6 +131,12 @@ class DequeValue(ListValue):
         super().m_extend(tracer, items)
         self._trim(left=True)
         return tracer.constant(None)
+
+    def m_insert(self, tracer: Tracer, index: Value, item: Value) -> Value:
+        place = tracer.constant(operators.index_of(tracer, index))
+        if len(self.items) == self.bound:
+            tracer.raise_observed(IndexError, "deque already at its maximum size")
+        return super().m_insert(tracer, place, item)
 
     def m_extendleft(self, tracer: Tracer, items: Value) -> Value:
         for item in items.realize().unpack(tracer):
@@ -271,6 +278,7 @@ def _past(iterator: Iterator[Any], count: int) -> Iterator[Any]:
 def make_deque(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     bound = args[1] if len(args) > 1 else None
     limit = None if bound is None else bound.realize().as_constant()
+    limit = fold(tracer, collections.deque, (), limit).maxlen
     return DequeValue(args[0].realize().unpack(tracer) if args else [], limit)
 
 

@@ -30,6 +30,17 @@ def tells_its_end(value: Value) -> bool:
     return type(obj) is FunctionType or has_special(type(obj), "__del__") or weakref.getweakrefcount(obj) > 0
 
 
+def runs_code_at_its_end(value: Value) -> bool:
+    """Whether the end of the real object runs something of the program. Guards are told as well, and are not that."""
+    obj = real_object(value)
+    if obj is None:
+        return False
+    callbacks = (reference.__callback__ for reference in weakref.getweakrefs(obj))
+    return has_special(type(obj), "__del__") or any(
+        callback is not None and type(callback).__module__ != _native.__name__ for callback in callbacks
+    )
+
+
 def real_object(value: Value) -> Any:
     """The object that existed before the frame; None for one that it made, or of a kind that cannot tell."""
     return None if value.source is None else getattr(value, "obj", None)

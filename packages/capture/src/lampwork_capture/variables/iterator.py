@@ -7,7 +7,7 @@ rebuilding it after a break gives one that yields exactly what is left.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..graph_break import BreakId, GraphBreak
@@ -44,13 +44,7 @@ class IteratorValue(BuiltinObject):
         return True
 
     def unpack(self, tracer: Tracer) -> list[Value]:
-        taken: list[Value] = []
-        while (item := step(tracer, self)) is not None:
-            taken.append(item)
-            if len(taken) > _MOST_ITEMS:
-                cause = f"{self.describe()} of more than {_MOST_ITEMS} items"
-                raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause)
-        return taken
+        return list(each(tracer, self))
 
     def m___iter__(self, tracer: Tracer) -> Value:
         return self
@@ -103,6 +97,17 @@ def step(tracer: Tracer, iterator: Value) -> Value | None:
         if issubclass(error.value.python_type(), StopIteration):
             return None
         raise
+
+
+def each(tracer: Tracer, iterator: Value) -> Iterator[Value]:
+    """What an iterator still yields, taken from it one by one. Raises GraphBreak where that is too much."""
+    count = 0
+    while (item := step(tracer, iterator)) is not None:
+        count += 1
+        if count > _MOST_ITEMS:
+            cause = f"{iterator.describe()} of more than {_MOST_ITEMS} items"
+            raise GraphBreak(BreakId.ITERATION_NOT_MODELLED, cause)
+        yield item
 
 
 class SequenceIteratorValue(StepIterator):

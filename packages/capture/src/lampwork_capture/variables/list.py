@@ -10,17 +10,19 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..bytecode.version import SORT_TAKES_INTEGER
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import LengthIs, TypeIs
 from ..source import ItemSource, Source
 from . import operators
 from .base import Tracer, Value
-from .class_lookup import has_special
+from .class_lookup import has_special, is_iterable
 from .constant import fold, is_known, snapshot
 from .finalizer import check_dropped
 from .lazy import LazyValue
 from .registry import wraps_type
 from .sequence import SequenceValue
+from .stand_in import refuse
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -33,7 +35,7 @@ class ListValue(SequenceValue):
     """A list. `obj` is the real one if it existed before the frame."""
 
     kind = "a list"
-    __slots__ = ("obj",)
+    __slots__ = ("is_touched", "obj")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class ListValue(SequenceValue):
         self.items = list(items)
         self.obj = obj
         self.owner = owner
+        self.is_touched = False  # by a change that is seen while it is sorted: of none, or to none, is not
 
     def python_type(self) -> type:
         return list
@@ -66,15 +69,18 @@ class ListValue(SequenceValue):
         if whole.source is not None and len(self.items) > _MOST_ITEMS:
             cause = f"a change of {whole.describe()}, which has more than {_MOST_ITEMS} items"
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, cause)
+        self.is_touched = self.is_touched or bool(self.items)
         tracer.side_effects.mutated(whole)
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
         if key.python_type() is slice:
+            if not is_iterable(item.python_type()):
+                refuse(tracer, lambda where, new: operator.setitem([], where, new), key, item)
             self._assign(tracer, snapshot(key), item.unpack(tracer))
             return
         index = self._index(tracer, key)
         if not -len(self.items) <= index < len(self.items):
-            tracer.raise_observed(IndexError, "list assignment index out of range")
+            fold(tracer, operator.setitem, [], index, None)
         check_dropped(self.items[index], self)
         self.items[index] = item
         self.changed(tracer)
@@ -98,7 +104,7 @@ class ListValue(SequenceValue):
         else:
             index = self._index(tracer, key)
             if not -len(self.items) <= index < len(self.items):
-                tracer.raise_observed(IndexError, "list assignment index out of range")
+                fold(tracer, operator.delitem, [], index)
             check_dropped(self.items[index], self)
             del self.items[index]
         self.changed(tracer)
@@ -108,7 +114,7 @@ class ListValue(SequenceValue):
             self.m_extend(tracer, other)
             return self
         if op is operator.imul:
-            self.items[:] = self.all_items() * operators.index_of(tracer, other)
+            self.items[:] = self.repeated(tracer, operators.index_of(tracer, other))
             self.changed(tracer)
             return self
         return super().binary(tracer, op, other, reflected)
@@ -126,16 +132,16 @@ class ListValue(SequenceValue):
         return tracer.constant(None)
 
     def m_insert(self, tracer: Tracer, index: Value, item: Value) -> Value:
-        self.items.insert(operators.index_of(tracer, index), item)
+        fold(tracer, self.items.insert, operators.index_of(tracer, index), item)
         self.changed(tracer)
         return tracer.constant(None)
 
     def m_pop(self, tracer: Tracer, index: Value | None = None) -> Value:
         where = -1 if index is None else operators.index_of(tracer, index)
         if not self.items:
-            tracer.raise_observed(IndexError, "pop from empty list")
+            fold(tracer, [].pop, where)
         if not -len(self.items) <= where < len(self.items):
-            tracer.raise_observed(IndexError, "pop index out of range")
+            fold(tracer, [None].pop, where)
         check_dropped(self.items[where], self)
         item = self.items.pop(where).realize()
         self.changed(tracer)
@@ -166,9 +172,19 @@ class ListValue(SequenceValue):
         return tracer.constant(None)
 
     def m_sort(self, tracer: Tracer, *, key: Value | None = None, reverse: Value | None = None) -> Value:
-        descending = reverse is not None and reverse.truth(tracer)
-        self.items[:] = sort_values(tracer, self.all_items(), key, descending)
-        self.changed(tracer)
+        descending = is_descending(tracer, reverse)
+        items = self.all_items()
+        order = list(range(len(items)))
+        self.items.clear()  # as the program sees it meanwhile
+        self.is_touched = False
+        try:
+            sort_order(tracer, order, items, key, descending)
+            is_touched = self.is_touched
+        finally:  # half sorted, where a comparison failed
+            self.items[:] = [items[index] for index in order]
+            self.changed(tracer)
+        if is_touched:
+            tracer.raise_observed(ValueError, "list modified during sort")
         return tracer.constant(None)
 
     def m___setitem__(self, tracer: Tracer, key: Value, item: Value) -> Value:
@@ -242,18 +258,30 @@ class _SortKey:
         return operators.binary(self.tracer, operator.lt, self.value, other.value).truth(self.tracer)
 
 
-def sort_values(tracer: Tracer, items: list[Value], key: Value | None, descending: bool) -> list[Value]:
-    """`sorted(items, key=key, reverse=descending)`; stable."""
+def is_descending(tracer: Tracer, reverse: Value | None) -> bool:
+    """What `reverse` says to `list.sort` and `sorted`: an integer, later the truth of anything."""
+    if reverse is None:
+        return False
+    reverse = reverse.realize()
+    if SORT_TAKES_INTEGER and not is_known(reverse):
+        if not has_special(reverse.python_type(), "__index__"):
+            refuse(tracer, lambda given: [].sort(reverse=given), reverse)
+        reverse = tracer.constant(operators.index_of(tracer, reverse))
+    if is_known(reverse):
+        fold(tracer, [].sort, reverse=snapshot(reverse))
+    return reverse.truth(tracer)
+
+
+def sort_order(tracer: Tracer, order: list[int], items: list[Value], key: Value | None, descending: bool) -> None:
+    """Sort the indices of items as `sorted(items, key=key, reverse=descending)` sorts the items; stable."""
     no_key = key is None or (key.is_constant() and key.as_constant() is None)
     keys = items if no_key or key is None else [tracer.call(key, [item]) for item in items]
-    order = list(range(len(items)))
     if all(is_known(k) for k in keys):
         plain = [snapshot(k) for k in keys]
         fold(tracer, order.sort, key=plain.__getitem__, reverse=descending)
     else:
         wrapped = [_SortKey(tracer, k) for k in keys]
         order.sort(key=wrapped.__getitem__, reverse=descending)
-    return [items[index] for index in order]
 
 
 @wraps_type(list)

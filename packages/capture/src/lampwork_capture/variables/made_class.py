@@ -316,7 +316,7 @@ def build_class(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Valu
     body, name, bases = args[0].realize(), args[1].realize().as_constant(), args[2:]
     if not isinstance(body, MadeFunctionValue):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`__build_class__` called by hand")
-    if "metaclass" in kwargs or any(type(b.realize().python_type()) is not type for b in bases):
+    if "metaclass" in kwargs or any(b.realize().python_type() is not type for b in bases):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the class {name} with a metaclass is made while running")
     namespace = DictValue({})
     result = tracer.run_class_body(body, namespace)

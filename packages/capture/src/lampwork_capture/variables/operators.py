@@ -17,8 +17,10 @@ from ..graph_break import BreakId, GraphBreak
 from ..guards.exact import exact_key
 from ..guards.facts import AllDistinct
 from .base import Tracer, Value
-from .class_lookup import has_special
+from .class_lookup import has_special, is_iterable
 from .constant import ConstantValue, fold, is_known, snapshot
+from .iterator import each
+from .stand_in import refuse
 
 BINARY_METHODS: dict[Callable[..., Any], tuple[str, str]] = {
     operator.add: ("__add__", "__radd__"),
@@ -67,13 +69,16 @@ _NUMBER = "a symbolic number"
 _DEEP = "the text of containers nested deeply: eager may raise"
 _DEEPEST = 60  # containers in containers that are looked through
 COMPARISONS = frozenset({operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge})
-_SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "** or pow()",
-            "matmul": "@", "and_": "&", "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "lt": "<", "le": "<=",
-            "gt": ">", "ge": ">=", "neg": "-", "pos": "+", "invert": "~"}  # fmt: skip
 
 
-def binary(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Value:
-    """`left op right` for a function of the `operator` module (or divmod)."""
+def binary(
+    tracer: Tracer,
+    op: Callable[..., Any],
+    left: Value,
+    right: Value,
+    refused_as: Callable[..., Any] | None = None,
+) -> Value:
+    """`left op right` for a function of the `operator` module (or divmod), which may be a part of `refused_as`."""
     left, right = left.realize(), right.realize()
     if type(left) is ConstantValue and type(right) is ConstantValue:
         return tracer.constant(fold(tracer, op, left.obj, right.obj))
@@ -109,13 +114,10 @@ def binary(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) ->
         return tracer.constant(is_same(tracer, left, right))
     if op is operator.ne:
         return tracer.constant(not is_same(tracer, left, right))
-    symbol = _SYMBOLS.get(op.__name__, op.__name__)
-    names = f"'{left_type.__name__}' and '{right_type.__name__}'"
-    if op in COMPARISONS:
-        return tracer.raise_observed(TypeError, f"'{symbol}' not supported between instances of {names}")
-    if is_known(left) and is_known(right):  # the exact words of the real error
+    op = refused_as or op
+    if is_known(left) and is_known(right) and op not in COMPARISONS:
         return tracer.constant(fold(tracer, op, snapshot(left), snapshot(right)))
-    return tracer.raise_observed(TypeError, f"unsupported operand type(s) for {symbol}: {names}")
+    return refuse(tracer, op, left, right)
 
 
 def _check_is_modelled(value: Value, name: str) -> None:
@@ -153,7 +155,7 @@ def inplace(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -
     if right.kind == _NUMBER and left.kind not in (_NUMBER, "a tensor", "a constant"):
         right = tracer.constant(right.as_constant())
     result = left.binary(tracer, op, right, False)
-    return result if result is not None else binary(tracer, INPLACE_METHODS[op][1], left, right)
+    return result if result is not None else binary(tracer, INPLACE_METHODS[op][1], left, right, op)
 
 
 def unary(tracer: Tracer, op: Callable[..., Any], operand: Value) -> Value:
@@ -165,8 +167,7 @@ def unary(tracer: Tracer, op: Callable[..., Any], operand: Value) -> Value:
         return tracer.constant(fold(tracer, op, operand.obj))
     name = UNARY_METHODS[op]
     if not has_special(operand.python_type(), name):
-        symbol = _SYMBOLS.get(op.__name__, op.__name__)
-        tracer.raise_observed(TypeError, f"bad operand type for unary {symbol}: '{operand.python_type().__name__}'")
+        refuse(tracer, op, operand)
     return operand.call_method(tracer, name, [], {})
 
 
@@ -246,7 +247,10 @@ def contains(tracer: Tracer, container: Value, item: Value) -> bool:
     cls = container.python_type()
     if has_special(cls, "__contains__"):
         return container.call_method(tracer, "__contains__", [item], {}).truth(tracer)
-    return any(equal(tracer, element, item) for element in container.unpack(tracer))
+    if not is_iterable(cls):
+        refuse(tracer, operator.contains, container, item)
+    # Not one item further: an iterator stands behind the item afterwards
+    return any(equal(tracer, element, item) for element in each(tracer, container.iterate(tracer)))
 
 
 def length(tracer: Tracer, value: Value) -> int:
@@ -256,7 +260,7 @@ def length(tracer: Tracer, value: Value) -> int:
     if answer is not None:
         return answer
     if not has_special(value.python_type(), "__len__"):
-        tracer.raise_observed(TypeError, f"object of type '{value.python_type().__name__}' has no len()")
+        refuse(tracer, len, value)
     return length_of(tracer, value.call_method(tracer, "__len__", [], {}))
 
 
@@ -276,7 +280,7 @@ def index_of(tracer: Tracer, value: Value) -> int:
     if value.is_constant():
         return fold(tracer, operator.index, value.as_constant())
     if not has_special(value.python_type(), "__index__"):
-        tracer.raise_observed(TypeError, f"'{value.python_type().__name__}' object cannot be interpreted as an integer")
+        refuse(tracer, operator.index, value)
     made = value.call_method(tracer, "__index__", [], {})
     if made.python_type() is not int:
         raise GraphBreak(

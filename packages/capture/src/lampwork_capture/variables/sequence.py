@@ -18,6 +18,8 @@ from .constant import fold, snapshot
 from .iterator import SequenceIteratorValue
 from .method import BuiltinObject
 
+_MOST_REPEATED = 20_000  # items
+
 
 class SequenceValue(BuiltinObject):
     """A list or a tuple. `owner` is the object of a user's subclass that this is the contents of."""
@@ -68,7 +70,7 @@ class SequenceValue(BuiltinObject):
             return self._bad_index(tracer, key)
         index = operators.index_of(tracer, key)
         if not -len(self.items) <= index < len(self.items):
-            tracer.raise_observed(IndexError, f"{self.python_type().__name__} index out of range")
+            fold(tracer, operator.getitem, self.python_type()(), index)
         return self.at(index)
 
     def _slice(self, key: Value) -> slice:
@@ -95,10 +97,17 @@ class SequenceValue(BuiltinObject):
         if op is operator.mul and other.is_constant() and isinstance(other.as_constant(), int):
             if self.python_type() is tuple and self.owner is None and other.as_constant() == 1:
                 return self  # a tuple once is the tuple itself
-            return self.like(self.all_items() * int(other.as_constant()))
+            return self.like(self.repeated(tracer, int(other.as_constant())))
         if op is operator.add and not reflected and self._comparable(other):
             return self.like([*self.all_items(), *contents_of(other).all_items()])
         return None
+
+    def repeated(self, tracer: Tracer, count: int) -> list[Value]:
+        """All items, `count` times."""
+        fold(tracer, operator.mul, [], count)  # refuses what is no size
+        if count > 0 and count * len(self.items) > _MOST_REPEATED:
+            raise GraphBreak(BreakId.NOT_A_CONSTANT, f"{self.describe()} times {count}, which may not fit in memory")
+        return self.all_items() * count
 
     def _comparable(self, other: Value) -> bool:
         mine = list if self.kind == "a list" else tuple

@@ -13,7 +13,8 @@ from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
 from .builtin import BuiltinValue
 from .class_lookup import MISSING, find_in_class, has_special, is_overridden
-from .class_value import ClassMethodValue, ClassValue
+from .class_method import ClassMethodValue
+from .class_value import ClassValue
 from .construction import bare_object
 from .function import MethodValue
 from .registry import CallHandler, handles
@@ -76,7 +77,8 @@ class SuperValue(Value):
                 if issubclass(type(raw), FunctionType):
                     return MethodValue(meta.class_attribute(tracer, name, raw, owner), self.receiver)
                 if owner is type:
-                    return ClassMethodValue(self.receiver, name)
+                    is_method = issubclass(type(raw), (WrapperDescriptorType, MethodDescriptorType))
+                    return ClassMethodValue(self.receiver, name, raw if is_method else None)
                 break
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"`super().{name}` of a metaclass is not modelled")
 

@@ -6,16 +6,20 @@ mutation is recorded in one place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from ...bytecode.version import PY313
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Tracer, Value
-from ...variables.class_lookup import is_iterable
+from ...variables.class_lookup import is_iterable, is_overridden
+from ...variables.dict import dict_contents
 from ...variables.exception import is_exception_of
 from ...variables.iterator import step
 from ...variables.operators import format_value as format_value_of
+from ...variables.operators import get_item
 from ...variables.sequence import SequenceValue
+from ...variables.stand_in import refuse
 from ..dispatch import opcode
 
 if TYPE_CHECKING:
@@ -125,7 +129,32 @@ def set_update(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("DICT_UPDATE")
 def dict_update(frame: SymbolicFrame, instruction: Instruction) -> None:
     items = frame.pop()
-    frame.stack[-instruction.arg].call_method(frame.tracer, "update", [items], {})
+    if not _merge(frame.tracer, frame.stack[-instruction.arg], items, None):
+        refuse(frame.tracer, lambda mapping: {**mapping}, items)
+
+
+def _merge(tracer: Tracer, target: Value, items: Value, on_known: Callable[[Value], NoReturn] | None) -> bool:
+    """Put the entries of a mapping into a dict; False for what is no mapping, which an AttributeError says.
+
+    `on_known` is told of the first key that is there already."""
+    items = items.realize()
+    contents = dict_contents(items)
+    if is_overridden(items.python_type(), "__iter__"):
+        contents = None
+    try:
+        keys = items.call_method(tracer, "keys", [], {}).unpack(tracer) if contents is None else contents.keys(tracer)
+        for key in keys:
+            if on_known is not None and target.contains(tracer, key):
+                on_known(key)
+            if contents is None:
+                target.set_item(tracer, key, get_item(tracer, items, key))
+    except ObservedException as error:
+        if contents is not None or not is_exception_of(error.value, AttributeError):
+            raise
+        return False
+    if contents is not None:
+        target.call_method(tracer, "update", [items], {})
+    return True
 
 
 def name_of_callable(tracer: Tracer, callee: Value) -> str:
@@ -143,14 +172,17 @@ def dict_merge(frame: SymbolicFrame, instruction: Instruction) -> None:
     tracer = frame.tracer
     items = frame.pop()
     target = frame.stack[-instruction.arg]
-    for key in items.call_method(tracer, "keys", [], {}).unpack(tracer):
-        if target.contains(tracer, key):
-            below = 2 + PY313 + instruction.arg  # from 3.13 the NULL of a call is above what is called
-            callee = frame.stack[-below] if len(frame.stack) >= below else target
-            name = name_of_callable(tracer, callee)
-            words = f"got multiple values for keyword argument '{key.as_constant()}'"
-            tracer.raise_observed(TypeError, f"{name} {words}")
-    target.call_method(tracer, "update", [items], {})
+    below = 2 + PY313 + instruction.arg  # from 3.13 the NULL of a call is above what is called
+    callee = frame.stack[-below] if len(frame.stack) >= below else target
+
+    def refuse_words(words: str) -> NoReturn:
+        tracer.raise_observed(TypeError, f"{name_of_callable(tracer, callee)} {words}")
+
+    def refuse_key(key: Value) -> NoReturn:
+        refuse_words(f"got multiple values for keyword argument '{key.as_constant()}'")
+
+    if not _merge(tracer, target, items, refuse_key):
+        refuse_words(f"argument after ** must be a mapping, not {items.python_type().__name__}")
 
 
 @opcode("LIST_TO_TUPLE", until=(3, 11))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NoReturn
 from ...bytecode.emitter import OWN_PREFIX
 from ...bytecode.version import PY311
 from ...graph_break import BreakId, GraphBreak
+from ...source import LocalSource
 from ...variables.base import Value
 from ...variables.cell import CellValue
-from ...variables.finalizer import tells_its_end
+from ...variables.finalizer import runs_code_at_its_end, tells_its_end
 from ...variables.function import SourcedFunctionValue
 from ...variables.generator import GeneratorValue, drop
 from ...variables.opaque import OpaqueValue
@@ -78,9 +79,21 @@ def load_fast_and_clear(frame: SymbolicFrame, instruction: Instruction) -> None:
 def store_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
     value = frame.stack.pop()
     before = [frame.slots[instruction.arg]]
+    if before[0] is not None and before[0].source is not None:
+        _check_overwritten(frame, instruction.arg, before[0])
     frame.slots[instruction.arg] = None if type(value) is Null else value
     if isinstance(before[0], GeneratorValue):
         drop(frame.tracer, before)
+
+
+def _check_overwritten(frame: SymbolicFrame, slot: int, value: Value) -> None:
+    """Raise GraphBreak where a store to a local may end an object that tells when it ends: eager runs it then."""
+    name = frame.decoded.slot_names[slot]
+    if not isinstance(value, (Unread, ObjectValue, OpaqueValue)):
+        return
+    if isinstance(value.source, LocalSource) and runs_code_at_its_end(value) and not name.startswith(OWN_PREFIX):
+        cause = f"a store to `{name}`, which may end an object that tells when it ends"
+        raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
 
 
 @opcode("DELETE_FAST")
