@@ -7,7 +7,8 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
 CSRC = Path("src") / "lampwork_capture" / "csrc"
-FLAGS = [] if sys.platform == "win32" else ["-O2", "-std=c11", "-Wall", "-Wextra", "-Wno-missing-field-initializers"]
+FLAGS = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Wno-missing-field-initializers"]
+FLAGS += ["-fvisibility=hidden"]  # its own calls go straight to each other
 
 setup(
     ext_modules=[
@@ -15,7 +16,7 @@ setup(
             "lampwork_capture._native",
             sources=sorted((CSRC / path.name).as_posix() for path in (HERE / CSRC).glob("*.c")),
             depends=sorted((CSRC / path.name).as_posix() for path in (HERE / CSRC).glob("*.h")),
-            extra_compile_args=FLAGS,
+            extra_compile_args=[] if sys.platform == "win32" else FLAGS,
         )
     ]
 )

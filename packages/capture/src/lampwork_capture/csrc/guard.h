@@ -1,4 +1,5 @@
-/* Shared by the files of the guard tree. Of the user's program nothing runs here but hashes and comparisons of keys. */
+/* Shared by the files of the guard tree. Of the user's program nothing runs here but hashes and comparisons of keys, in the
+ * look-ups of guard_dict.c. */
 #ifndef LAMPWORK_GUARD_H
 #define LAMPWORK_GUARD_H
 #include "native.h"
@@ -45,21 +46,52 @@ enum lw_check_kind {
 
 #define LW_TABLES 3 /* of an nn.Module: parameters, buffers, modules */
 
+/* guard_dict.c: looking keys up */
+extern unsigned long long lw_disturbances; /* so far: what was borrowed from objects of the user's before one is not good */
+void lw_pause_collector(void); /* a finalizer must not run amid borrowed references; code of the user's in a disturbance may */
+void lw_resume_collector(void);
+void lw_release_disturbed(PyObject *value);
+
+/* Let go of what has been held since there were `calm` disturbances: if others came, it may die, which is one as well. */
+static inline void
+lw_release(PyObject *value, unsigned long long calm)
+{
+    if (value != NULL && calm != lw_disturbances) {
+        lw_release_disturbed(value);
+    }
+    else {
+        Py_XDECREF(value); /* the user's objects hold it, or nobody ever did */
+    }
+}
+
+/* A new reference; NULL: there is none or, with an exception, only code of the user's can tell and raises. */
+PyObject *lw_dict_get(PyObject *dict, PyObject *key);
+PyObject *lw_dict_peek(PyObject *dict, PyObject *key); /* borrowed, never a disturbance; NULL: none, or only that could tell */
+int lw_dict_has(PyObject *dict, PyObject *key); /* 1, 0, or -1 with an exception */
+int lw_set_has(PyObject *set, PyObject *key);   /* the same */
+PyObject *lw_keys_in_order(PyObject *container); /* of a set or an OrderedDict: a new tuple, or NULL with an exception */
+bool lw_dict_is_plain(PyObject *dict);     /* no look-up of a plain key runs code, ever: equal versions mean equal answers */
+bool lw_type_is_plain(PyTypeObject *type); /* nor does one of a name in this class and its bases */
+
 /* guard_access.c: reading objects without running the user's code. Values are new references; NULL (no exception) when
  * there is no such thing, or when only user code could tell. */
 int lw_access_setup(PyObject *module);
-/* What all attributes of one object share, looked up once. All borrowed; valid until the object's dictionary changes. */
+/* What all attributes of one object share, looked up once and again after a disturbance; holds the dictionaries until it is
+ * closed. Starts as zeros. */
 typedef struct {
+    unsigned long long calm; /* lw_disturbances when it was looked up */
     bool ready, plain, is_instance, has_tables;
     bool from_dict; /* of the last attribute read: it stands in one of these dictionaries */
     PyObject *dict;
     PyObject *tables[LW_TABLES]; /* of an nn.Module: parameters, buffers, modules; NULL where absent or empty */
 } lw_object_view;
+void lw_close_view(lw_object_view *view);
 
-bool lw_plain_getattribute(PyTypeObject *type);  /* whether attributes are found as object.__getattribute__ finds them */
+/* Whether attributes are found as object.__getattribute__ finds them, with no code of the user's run in the class. */
+bool lw_plain_getattribute(PyTypeObject *type);
 bool lw_read_raw_from_class(PyObject *found);    /* whether reading it from its class gives it as it stands there */
 bool lw_has_module_getattr(PyTypeObject *type);  /* whether its __getattr__ is that of nn.Module */
-PyObject *lw_module_table(PyObject *namespace, int i); /* parameters, buffers, modules; borrowed; NULL: none */
+PyObject *lw_module_table(PyObject *namespace, int i); /* parameters, buffers, modules: as lw_dict_peek gives it */
 
 PyObject *lw_read_attribute(lw_object_view *view, PyObject *object, PyObject *name);
 PyObject *lw_read_item(PyObject *object, Py_ssize_t index);
@@ -79,11 +111,14 @@ bool lw_attributes_unchanged(const lw_attribute_cache *cache, PyObject *object);
 void lw_attributes_remember(lw_attribute_cache *cache, PyObject *object, lw_object_view *view);
 
 int lw_has_attribute(PyObject *object, PyObject *name);      /* 1, 0, or -1: only user code could tell */
-int lw_instance_dict_has(PyObject *object, PyObject *name);  /* 1 or 0 */
+int lw_instance_dict_has(PyObject *object, PyObject *name);  /* the same */
 Py_ssize_t lw_length(PyObject *object);                      /* -1: only user code could tell */
 
 /* versions.c: equal numbers mean that nothing has changed; 0: changes would not show */
+int lw_versions_setup(void);
 unsigned int lw_type_version(PyTypeObject *type); /* its bases included */
+PyObject *lw_type_namespace(PyTypeObject *type);  /* its own dictionary; a new reference or NULL */
+bool lw_dict_has_text_keys(PyObject *dict);       /* surely: its keys are exact str */
 uint64_t lw_dict_version(PyObject *dict);
 const void *lw_dict_version_word(PyObject *dict); /* where the version stands; NULL: changes would not show */
 const void *lw_dict_settle(PyObject *dict);       /* the same, after making changes show where that is possible */
@@ -100,6 +135,7 @@ lw_load_word(const void *address)
 /* guard_value.c */
 bool lw_is_constant(PyObject *value);                        /* whether lw_same_constant is defined for it */
 bool lw_same_constant(PyObject *value, PyObject *expected);  /* same type and value, bit by bit */
+bool lw_is_device(PyTypeObject *type);                       /* torch.device */
 
 /* guard_scalar.c */
 #define MOST_NUMBERS 32 /* in one program about several numbers */

@@ -1,7 +1,8 @@
 /* Reading attributes and items as Python would, but only where that runs no code of the user's.
  *
  * The look-up of `object.name` is done by hand: type, data descriptors written in C, instance dictionary, the tables of
- * nn.Module. Invariant: a property, a `__getattr__` or a `__getitem__` written in Python is never called; reading it fails.
+ * nn.Module. Invariants: a property, a `__getattr__` or a `__getitem__` written in Python is never called; reading it fails.
+ * The caller holds the object; what is used after a look-up in a dictionary of the user's is held here (guard_dict.c).
  */
 #include "guard.h"
 #include <string.h>
@@ -22,6 +23,9 @@ instance_dict(PyObject *object)
 bool
 lw_plain_getattribute(PyTypeObject *type)
 {
+    if (!lw_type_is_plain(type)) {
+        return false;
+    }
     return type->tp_getattro == PyObject_GenericGetAttr || type->tp_getattro == PyModule_Type.tp_getattro
            || _PyType_Lookup(type, str_getattribute) == object_getattribute;
 }
@@ -65,12 +69,41 @@ lw_has_module_getattr(PyTypeObject *type)
     return module_getattr != NULL && _PyType_Lookup(type, str_getattr) == module_getattr;
 }
 
+static PyObject *
+table_name(int i)
+{
+    PyObject *names[LW_TABLES] = {str_parameters, str_buffers, str_modules};
+    return names[i];
+}
+
 PyObject *
 lw_module_table(PyObject *namespace, int i)
 {
-    PyObject *names[] = {str_parameters, str_buffers, str_modules};
-    PyObject *table = PyDict_GetItemWithError(namespace, names[i]);
+    PyObject *table = lw_dict_peek(namespace, table_name(i));
     return table != NULL && PyDict_Check(table) ? table : NULL;
+}
+
+/* Views */
+
+void
+lw_close_view(lw_object_view *view)
+{
+    lw_release(view->dict, view->calm);
+    for (int i = 0; i < LW_TABLES; i++) {
+        lw_release(view->tables[i], view->calm);
+    }
+    *view = (lw_object_view){0};
+}
+
+static void
+open_view(lw_object_view *view, PyObject *object)
+{
+    lw_close_view(view);
+    view->calm = lw_disturbances;
+    view->ready = true;
+    view->is_instance = !PyType_Check(object);
+    view->plain = view->is_instance && lw_plain_getattribute(Py_TYPE(object));
+    view->dict = view->plain ? Py_XNewRef(instance_dict(object)) : NULL;
 }
 
 static void
@@ -80,26 +113,29 @@ find_tables(lw_object_view *view, PyTypeObject *type)
     if (view->dict == NULL || !lw_has_module_getattr(type)) {
         return;
     }
-    for (int i = 0; i < LW_TABLES; i++) {
-        PyObject *table = lw_module_table(view->dict, i);
-        if (table != NULL && PyDict_GET_SIZE(table) > 0) {
+    for (int i = 0; i < LW_TABLES && !PyErr_Occurred(); i++) {
+        PyObject *table = lw_dict_get(view->dict, table_name(i));
+        if (table != NULL && PyDict_Check(table) && PyDict_GET_SIZE(table) > 0) {
             view->tables[i] = table;
+        }
+        else {
+            lw_release(table, view->calm);
         }
     }
 }
 
-/* What nn.Module.__getattr__ would find. */
+/* What nn.Module.__getattr__ would find; NULL also with an exception. */
 static PyObject *
 module_member(lw_object_view *view, PyTypeObject *type, PyObject *name)
 {
     if (!view->has_tables) {
         find_tables(view, type);
     }
-    for (int i = 0; i < LW_TABLES; i++) {
-        PyObject *value = view->tables[i] != NULL ? PyDict_GetItemWithError(view->tables[i], name) : NULL;
+    for (int i = 0; i < LW_TABLES && !PyErr_Occurred(); i++) {
+        PyObject *value = view->tables[i] != NULL ? lw_dict_get(view->tables[i], name) : NULL;
         if (value != NULL) {
             view->from_dict = true;
-            return Py_NewRef(value);
+            return value;
         }
     }
     return NULL;
@@ -118,6 +154,9 @@ static PyObject *
 read_class_attribute(PyTypeObject *class, PyObject *name)
 {
     PyTypeObject *meta = Py_TYPE(class);
+    if (!lw_type_is_plain(meta) || !lw_type_is_plain(class)) {
+        return NULL;
+    }
     if (meta->tp_getattro != PyType_Type.tp_getattro && _PyType_Lookup(meta, str_getattribute) != type_getattribute) {
         return NULL; /* a `__getattr__` alone is asked last, for what is not found here */
     }
@@ -132,15 +171,6 @@ read_class_attribute(PyTypeObject *class, PyObject *name)
     return of_meta != NULL ? bind(of_meta, (PyObject *)class, meta) : NULL;
 }
 
-static void
-open_view(lw_object_view *view, PyObject *object)
-{
-    view->ready = true;
-    view->is_instance = !PyType_Check(object);
-    view->plain = view->is_instance && lw_plain_getattribute(Py_TYPE(object));
-    view->dict = view->plain ? instance_dict(object) : NULL;
-}
-
 static PyObject *read_attribute(lw_object_view *view, PyObject *object, PyObject *name);
 
 /* Attributes of instances whose type has a `__getattribute__` of its own; NULL where only that could tell. */
@@ -152,40 +182,50 @@ read_special(PyObject *object, PyObject *name)
             return Py_NewRef(PyMethod_GET_SELF(object));
         }
         lw_object_view view = {0};
-        return read_attribute(&view, PyMethod_GET_FUNCTION(object), name);
+        PyObject *value = read_attribute(&view, PyMethod_GET_FUNCTION(object), name);
+        lw_close_view(&view);
+        return value;
     }
     /* A source that says `__dict__` means the namespace of the instance, whatever `__getattribute__` shows. */
     return PyUnicode_CompareWithASCIIString(name, "__dict__") == 0 ? Py_XNewRef(instance_dict(object)) : NULL;
 }
 
+/* Of an instance whose class has the type and `found` in it, both held, as is what the view shows. */
+static PyObject *
+read_of_instance(lw_object_view *view, PyObject *object, PyTypeObject *type, PyObject *found, PyObject *name)
+{
+    if (found != NULL && Py_TYPE(found)->tp_descr_set != NULL) {
+        PyObject *value = is_c_descriptor(found) ? bind(found, object, type) : NULL;
+        view->ready = false; /* reading may have made the dictionary */
+        return value;
+    }
+    PyObject *value = view->dict != NULL ? lw_dict_get(view->dict, name) : NULL;
+    if (value != NULL) {
+        view->from_dict = true;
+        return value;
+    }
+    if (view->dict != NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    return found != NULL ? bind(found, object, type) : module_member(view, type, name);
+}
+
 static PyObject *
 read_attribute(lw_object_view *view, PyObject *object, PyObject *name)
 {
-    if (!view->ready) {
+    if (!view->ready || view->calm != lw_disturbances) {
         open_view(view, object);
     }
     if (!view->plain) {
         return view->is_instance ? read_special(object, name) : read_class_attribute((PyTypeObject *)object, name);
     }
-    PyTypeObject *type = Py_TYPE(object);
-    PyObject *found = _PyType_Lookup(type, name);
-    if (found != NULL && Py_TYPE(found)->tp_descr_set != NULL) {
-        if (!is_c_descriptor(found)) {
-            return NULL;
-        }
-        PyObject *value = bind(found, object, type);
-        view->ready = view->has_tables = false; /* reading may have made the dictionary */
-        memset(view->tables, 0, sizeof(view->tables));
-        return value;
-    }
-    if (view->dict != NULL) {
-        PyObject *value = PyDict_GetItemWithError(view->dict, name);
-        if (value != NULL) {
-            view->from_dict = true;
-            return Py_NewRef(value);
-        }
-    }
-    return found != NULL ? bind(found, object, type) : module_member(view, type, name);
+    unsigned long long calm = lw_disturbances;
+    PyTypeObject *type = (PyTypeObject *)Py_NewRef(Py_TYPE(object));
+    PyObject *found = Py_XNewRef(_PyType_Lookup(type, name));
+    PyObject *value = read_of_instance(view, object, type, found, name);
+    lw_release(found, calm);
+    lw_release((PyObject *)type, calm);
+    return value;
 }
 
 PyObject *
@@ -227,7 +267,7 @@ lw_attributes_remember(lw_attribute_cache *cache, PyObject *object, lw_object_vi
         open_view(view, object);
     }
     cache->type_version = lw_type_version(type);
-    if (!view->plain || view->dict == NULL || cache->type_version == 0) {
+    if (!view->plain || view->dict == NULL || cache->type_version == 0 || !lw_dict_is_plain(view->dict)) {
         return;
     }
     cache->dict_version = lw_dict_version(view->dict);
@@ -237,85 +277,114 @@ lw_attributes_remember(lw_attribute_cache *cache, PyObject *object, lw_object_vi
     for (int i = 0; i < LW_TABLES; i++) { /* empty ones too: a name may be added to them */
         cache->tables[i] = lw_module_table(view->dict, i);
         cache->table_versions[i] = cache->tables[i] != NULL ? lw_dict_version(cache->tables[i]) : 0;
-        if (cache->tables[i] != NULL && cache->table_versions[i] == 0) {
+        if (cache->tables[i] != NULL && (cache->table_versions[i] == 0 || !lw_dict_is_plain(cache->tables[i]))) {
             return;
         }
     }
     cache->type = type;
 }
 
+static int
+class_has(PyTypeObject *class, PyObject *name)
+{
+    PyTypeObject *meta = Py_TYPE(class);
+    if (meta->tp_getattro != PyType_Type.tp_getattro || !lw_type_is_plain(meta) || !lw_type_is_plain(class)) {
+        return -1;
+    }
+    return _PyType_Lookup(class, name) != NULL || _PyType_Lookup(meta, name) != NULL;
+}
+
+static int
+python_module_has(PyObject *module, PyObject *name)
+{
+    PyTypeObject *type = Py_TYPE(module);
+    PyObject *dict = PyModule_GetDict(module);
+    if (!lw_type_is_plain(type)) {
+        return -1;
+    }
+    int found = _PyType_Lookup(type, name) != NULL ? 1 : lw_dict_has(dict, name);
+    if (found != 0) {
+        return found;
+    }
+    return lw_dict_has(dict, str_getattr) == 0 ? 0 : -1;
+}
+
+/* Whether there is something that was found in the class. */
+static int
+found_gives(PyObject *object, PyTypeObject *type, PyObject *found, PyObject *name)
+{
+    PyTypeObject *kind = Py_TYPE(found);
+    if (kind == &PyGetSetDescr_Type || kind == &PyMemberDescr_Type) {
+        PyObject *value = bind(found, object, type); /* an empty slot has no value */
+        Py_XDECREF(value);
+        return value != NULL;
+    }
+    bool own = kind->tp_descr_get != NULL && !is_c_descriptor(found) && kind != &PyStaticMethod_Type && kind != &PyClassMethod_Type;
+    if (kind->tp_descr_set == NULL && !own) {
+        return 1;
+    }
+    return kind->tp_descr_set == NULL && lw_instance_dict_has(object, name) == 1 ? 1 : -1;
+}
+
+/* Whether it is in the namespace of an instance, or among what its `__getattr__` finds. */
+static int
+instance_has(PyObject *object, PyTypeObject *type, PyObject *name)
+{
+    lw_object_view view = {0};
+    open_view(&view, object);
+    int found = view.dict != NULL ? lw_dict_has(view.dict, name) : 0;
+    PyObject *getattr = found == 0 ? _PyType_Lookup(type, str_getattr) : NULL;
+    if (getattr != NULL && getattr != module_getattr) {
+        found = -1;
+    }
+    else if (getattr != NULL) {
+        PyObject *value = module_member(&view, type, name);
+        found = value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+        lw_release(value, view.calm);
+    }
+    lw_close_view(&view);
+    return found;
+}
+
 int
 lw_has_attribute(PyObject *object, PyObject *name)
 {
-    PyTypeObject *type = Py_TYPE(object);
     if (PyType_Check(object)) {
-        if (type->tp_getattro != PyType_Type.tp_getattro) {
-            return -1;
-        }
-        return _PyType_Lookup((PyTypeObject *)object, name) != NULL || _PyType_Lookup(type, name) != NULL;
+        return class_has((PyTypeObject *)object, name);
     }
+    unsigned long long calm = lw_disturbances;
+    PyTypeObject *type = (PyTypeObject *)Py_NewRef(Py_TYPE(object));
+    int answer = -1;
     if (PyModule_Check(object)) {
-        PyObject *dict = PyModule_GetDict(object);
-        if (PyDict_Contains(dict, name) == 1 || _PyType_Lookup(type, name) != NULL) {
-            return 1;
-        }
-        return PyDict_Contains(dict, str_getattr) == 1 ? -1 : 0;
+        answer = python_module_has(object, name);
     }
-    if (!lw_plain_getattribute(type)) {
-        return -1;
+    else if (lw_plain_getattribute(type)) {
+        PyObject *found = Py_XNewRef(_PyType_Lookup(type, name));
+        answer = found != NULL ? found_gives(object, type, found, name) : instance_has(object, type, name);
+        lw_release(found, calm);
     }
-    PyObject *found = _PyType_Lookup(type, name);
-    if (found != NULL) {
-        PyTypeObject *kind = Py_TYPE(found);
-        if (kind == &PyGetSetDescr_Type || kind == &PyMemberDescr_Type) {
-            PyObject *value = bind(found, object, type); /* an empty slot has no value */
-            Py_XDECREF(value);
-            PyErr_Clear();
-            return value != NULL;
-        }
-        if (kind->tp_descr_set != NULL || (kind->tp_descr_get != NULL && !is_c_descriptor(found)
-                                           && kind != &PyStaticMethod_Type && kind != &PyClassMethod_Type)) {
-            return lw_instance_dict_has(object, name) && kind->tp_descr_set == NULL ? 1 : -1;
-        }
-        return 1;
-    }
-    PyObject *dict = instance_dict(object);
-    if (dict != NULL && PyDict_Contains(dict, name) == 1) {
-        return 1;
-    }
+    lw_release((PyObject *)type, calm);
     PyErr_Clear();
-    PyObject *getattr = _PyType_Lookup(type, str_getattr);
-    if (getattr == NULL) {
-        return 0;
-    }
-    if (getattr != module_getattr) {
-        return -1;
-    }
-    lw_object_view view = {.dict = dict};
-    PyObject *value = module_member(&view, type, name);
-    Py_XDECREF(value);
-    return value != NULL;
+    return answer;
 }
 
 int
 lw_instance_dict_has(PyObject *object, PyObject *name)
 {
+    unsigned long long calm = lw_disturbances;
     PyObject *dict = PyModule_Check(object) ? PyModule_GetDict(object) : instance_dict(object);
-    if (dict == NULL) {
-        return 0;
-    }
-    int found = PyDict_Contains(dict, name);
-    if (found < 0) {
-        PyErr_Clear();
-    }
-    return found == 1;
+    dict = PyType_Check(object) ? lw_type_namespace((PyTypeObject *)object) : Py_XNewRef(dict);
+    int found = dict != NULL ? lw_dict_has(dict, name) : 0;
+    lw_release(dict, calm);
+    PyErr_Clear();
+    return found;
 }
 
 /* Whether `object[...]` is C code: the slot wrapper (or method) of a C type, not overridden by a Python class. */
 static bool
 getitem_is_c(PyTypeObject *type)
 {
-    PyObject *method = _PyType_Lookup(type, str_getitem);
+    PyObject *method = lw_type_is_plain(type) ? _PyType_Lookup(type, str_getitem) : NULL;
     return method != NULL && (Py_IS_TYPE(method, &PyWrapperDescr_Type) || Py_IS_TYPE(method, &PyMethodDescr_Type));
 }
 
@@ -342,17 +411,6 @@ lw_read_item(PyObject *object, Py_ssize_t index)
     return value;
 }
 
-static PyObject *
-dict_get(PyObject *dict, PyObject *key)
-{
-    PyObject *value = PyDict_GetItemWithError(dict, key);
-    if (value == NULL) {
-        PyErr_Clear();
-        return NULL;
-    }
-    return Py_NewRef(value);
-}
-
 PyObject *
 lw_plain_mapping(PyObject *object)
 {
@@ -373,7 +431,11 @@ lw_read_key(PyObject *object, PyObject *key)
 {
     object = lw_plain_mapping(object);
     if (PyDict_Check(object)) {
-        return dict_get(object, key);
+        PyObject *value = lw_dict_get(object, key);
+        if (value == NULL) {
+            PyErr_Clear();
+        }
+        return value;
     }
     if (PyLong_CheckExact(key) || PyBool_Check(key)) {
         Py_ssize_t index = PyLong_AsSsize_t(key);
@@ -403,7 +465,7 @@ lw_length(PyObject *object)
         return PySet_GET_SIZE(object);
     }
     PyTypeObject *type = Py_TYPE(object);
-    PyObject *method = _PyType_Lookup(type, str_len);
+    PyObject *method = lw_type_is_plain(type) ? _PyType_Lookup(type, str_len) : NULL;
     if (method == NULL || !Py_IS_TYPE(method, &PyWrapperDescr_Type)) {
         return -1;
     }

@@ -112,10 +112,10 @@ drop_differing(lw_guard_tree *tree, lw_stamps *set, bool holds, int blame)
 }
 
 static void
-release(PyObject **kept, int n)
+release(PyObject **kept, int n, unsigned long long calm)
 {
     for (int i = 0; i < n; i++) {
-        Py_CLEAR(kept[i]);
+        lw_release(kept[i], calm);
     }
 }
 
@@ -129,10 +129,10 @@ clear_open_slots(const lw_stamps *set, PyObject **kept)
 }
 
 static void
-release_open_slots(const lw_stamps *set, PyObject **kept)
+release_open_slots(const lw_stamps *set, PyObject **kept, unsigned long long calm)
 {
     for (int i = 0; i < set->open_slots.n; i++) {
-        Py_CLEAR(kept[set->open_slots.items[i]]);
+        lw_release(kept[set->open_slots.items[i]], calm);
     }
 }
 
@@ -166,12 +166,13 @@ collect_handed(const lw_guard_tree *tree, PyObject *const *pinned, PyObject *con
 static int
 walk(lw_guard_tree *tree, const lw_scope *scope, PyObject **kept, lw_stamps *set, int blame)
 {
+    unsigned long long calm = lw_disturbances;
     int answer = lw_tree_holds(tree, scope, kept);
     tree->walks++;
     if (set != NULL && blame >= 0) {
         drop_differing(tree, set, answer == 1, blame);
     }
-    if (answer == 1) {
+    if (answer == 1 && calm == lw_disturbances) { /* else what was found first may have changed since */
         record_stamps(tree, scope);
     }
     return answer;
@@ -180,11 +181,12 @@ walk(lw_guard_tree *tree, const lw_scope *scope, PyObject **kept, lw_stamps *set
 static void
 verify(lw_guard_tree *tree, const lw_scope *scope)
 {
+    unsigned long long calm = lw_disturbances;
     PyObject **kept = PyMem_Calloc((size_t)tree->n_slots + 1, sizeof(PyObject *));
     bool holds = kept == NULL || lw_tree_holds(tree, scope, kept);
-    release(kept, kept != NULL ? tree->n_slots : 0);
+    release(kept, kept != NULL ? tree->n_slots : 0, calm);
     PyMem_Free(kept);
-    if (!holds) {
+    if (!holds && calm == lw_disturbances) { /* else code of the user's may have changed what they spoke about */
         Py_FatalError("lampwork: the stamps of a guard tree say that it holds, and it does not");
     }
 }
@@ -203,16 +205,17 @@ hand_over(const lw_guard_tree *tree, PyObject *const *pinned, PyObject *const *k
 static int
 check_stamps(lw_guard_tree *tree, lw_stamps *set, const lw_scope *scope, PyObject **kept, PyObject **handed, int *blame)
 {
+    unsigned long long calm = lw_disturbances;
     clear_open_slots(set, kept);
     int answer = lw_stamps_check(tree, set, scope, kept, blame);
     tree->sweeps += answer == 1;
-    if (answer == 1 && tree->stamped == LW_STAMPS_VERIFIED) {
-        verify(tree, scope);
-    }
     if (answer == 1) {
-        answer = hand_over(tree, set->kept, kept, handed);
+        answer = hand_over(tree, set->kept, kept, handed); /* before anything else can run */
+        if (tree->stamped == LW_STAMPS_VERIFIED) {
+            verify(tree, scope);
+        }
     }
-    release_open_slots(set, kept);
+    release_open_slots(set, kept, calm);
     return answer;
 }
 
@@ -225,6 +228,7 @@ check_tree(lw_guard_tree *tree, const lw_scope *scope, PyObject **handed)
     if (kept == NULL) {
         return 0;
     }
+    unsigned long long calm = lw_disturbances;
     int blame = -1;
     lw_stamps *set = find_stamps(tree, scope);
     int answer = -1;
@@ -238,7 +242,7 @@ check_tree(lw_guard_tree *tree, const lw_scope *scope, PyObject **handed)
         if (answer == 1) {
             answer = hand_over(tree, NULL, kept, handed);
         }
-        release(kept, tree->n_slots);
+        release(kept, tree->n_slots, calm);
     }
     if (set != NULL && --set->users == 0 && set->dropped) {
         lw_stamps_free(set);
@@ -258,11 +262,9 @@ lw_guard_tree_check(PyObject *object, const lw_scope *scope, PyObject **handed)
     }
     Py_INCREF(tree); /* reading the state may run Python */
     bool holds = lw_state_matches(tree->state, tree->n_state);
-    int collecting = !tree->runs_code && PyGC_Disable(); /* a finalizer must not run amid borrowed references */
+    lw_pause_collector();
     holds = holds && check_tree(tree, scope, handed) == 1;
-    if (collecting) {
-        PyGC_Enable();
-    }
+    lw_resume_collector();
     if (PyErr_Occurred()) {
         PyErr_Clear();
         holds = false;

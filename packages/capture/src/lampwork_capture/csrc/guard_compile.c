@@ -25,30 +25,13 @@ hold(lw_guard_tree *tree, PyObject *object, bool weakly)
     return failed < 0 ? NULL : object;
 }
 
-/* Whether hashing and comparing a key runs no Python. */
+/* Names are looked up in classes, where no `__hash__` of the user's may run. */
 static bool
-is_plain_key(PyObject *key)
+is_name(PyObject *name)
 {
-    if (PyUnicode_CheckExact(key) || PyLong_CheckExact(key)) {
-        return true;
-    }
-    if (PyTuple_CheckExact(key)) {
-        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); i++) {
-            if (!is_plain_key(PyTuple_GET_ITEM(key, i))) {
-                return false;
-            }
-        }
-        return true;
-    }
-    static const char *const methods[] = {"__hash__", "__eq__"};
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(methods); i++) {
-        PyObject *name = PyUnicode_InternFromString(methods[i]);
-        PyObject *method = name != NULL ? _PyType_Lookup(Py_TYPE(key), name) : NULL;
-        Py_XDECREF(name);
-        if (method == NULL || !Py_IS_TYPE(method, &PyWrapperDescr_Type)) {
-            PyErr_Clear();
-            return false;
-        }
+    if (!PyUnicode_CheckExact(name)) {
+        PyErr_Format(PyExc_TypeError, "the name of an attribute must be a str, not %.100s", Py_TYPE(name)->tp_name);
+        return false;
     }
     return true;
 }
@@ -80,9 +63,12 @@ compile_nodes(lw_guard_tree *tree, PyObject *specs)
             failed = 1;
             break;
         }
+        if (access == LW_ACCESS_ATTRIBUTE && !is_name(key)) {
+            failed = 1;
+            break;
+        }
         node->access = access;
         node->key = hold(tree, key, false);
-        tree->runs_code = tree->runs_code || (access == LW_ACCESS_KEY && !is_plain_key(key));
         node->first_child = node->next_sibling = last_child[i] = -1;
         failed = node->key == NULL;
         if (node->slot >= tree->n_slots) {
@@ -197,9 +183,12 @@ compile_check(lw_guard_tree *tree, lw_check *check, PyObject *argument, int flag
     case LW_CHECK_IDENTITY:
         check->object = hold(tree, argument, true);
         break;
+    case LW_CHECK_ATTRIBUTE:
+    case LW_CHECK_INSTANCE_DICT_LACKS:
+        check->object = is_name(argument) ? hold(tree, argument, false) : NULL;
+        break;
     default:
         check->object = hold(tree, argument, false);
-        tree->runs_code = tree->runs_code || (check->kind == LW_CHECK_DICT_CONTAINS && !is_plain_key(argument));
     }
     return check->object != NULL ? 0 : -1;
 }
@@ -319,9 +308,6 @@ lw_guard_tree_fill(lw_guard_tree *tree, PyObject *nodes, PyObject *checks, PyObj
     if (tree->state == NULL) {
         tree->n_state = 0;
         return -1;
-    }
-    if (tree->runs_code) {
-        tree->stamped = LW_STAMPS_NEVER;
     }
     return 0;
 }

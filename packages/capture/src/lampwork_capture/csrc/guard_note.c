@@ -129,6 +129,12 @@ lw_note_dict(lw_recorder *recorder, const lw_node *node, PyObject *dict)
     return true;
 }
 
+bool
+lw_note_lookups(lw_recorder *recorder, const lw_node *node, PyObject *dict)
+{
+    return lw_dict_is_plain(dict) && lw_note_dict(recorder, node, dict);
+}
+
 /* The instance dictionary of a pinned object and its state; false: changes too often. `*dict` may be NULL: has none. */
 bool
 lw_note_namespace(lw_recorder *recorder, const lw_node *node, PyObject *object, PyObject **dict)
@@ -139,5 +145,5 @@ lw_note_namespace(lw_recorder *recorder, const lw_node *node, PyObject *object, 
         return true; /* the class says so */
     }
     lw_note_word(recorder, node, LW_BLAME_DICT, place);
-    return *dict == NULL || lw_note_dict(recorder, node, *dict);
+    return *dict == NULL || lw_note_lookups(recorder, node, *dict);
 }

@@ -1,7 +1,7 @@
 /* Pinning: how the value of a node follows from that of its parent, as words that prove it (see guard_record.c).
  *
  * It mirrors guard_access.c and the reading of nodes in guard_tree.c. Invariant: a node is pinned only if reading it again
- * surely gives the object at the same address while the words noted so far are as they were.
+ * surely gives the object at the same address while the words noted so far are as they were; nothing of the user's runs.
  */
 #include "guard_record.h"
 #include <stddef.h>
@@ -56,28 +56,25 @@ pin_item(lw_recorder *recorder, const lw_node *node, lw_pinned base, Py_ssize_t 
     return pin_word(recorder, node, &list->ob_item[index]);
 }
 
-/* A child whose value stands in a dictionary, which is pinned. */
-static lw_pinned
-pin_in_dict(lw_recorder *recorder, const lw_node *parent, const lw_node *child, PyObject *base, PyObject *dict, PyObject *value)
+static PyObject *
+find_in_dict(PyObject *dict, PyObject *key)
 {
+    return dict != NULL && PyDict_Check(dict) ? lw_dict_peek(dict, key) : NULL;
+}
+
+/* A child whose value is looked up in a dictionary, which is pinned. */
+static lw_pinned
+pin_in_dict(lw_recorder *recorder, const lw_node *parent, const lw_node *child, PyObject *base, PyObject *dict)
+{
+    PyObject *value = find_in_dict(dict, child->key);
     if (value == NULL) {
         return not_pinned;
     }
-    if (lw_note_dict(recorder, parent, dict)) {
+    if (lw_note_lookups(recorder, parent, dict)) {
         return (lw_pinned){value, true};
     }
     lw_note_reading(recorder, child, base, value);
     return (lw_pinned){value, false};
-}
-
-static PyObject *
-find_in_dict(PyObject *dict, PyObject *key)
-{
-    PyObject *value = dict != NULL && PyDict_Check(dict) ? PyDict_GetItemWithError(dict, key) : NULL;
-    if (value == NULL) {
-        PyErr_Clear();
-    }
-    return value;
 }
 
 static lw_pinned
@@ -120,7 +117,7 @@ static lw_pinned
 pin_class_attribute(lw_recorder *recorder, const lw_node *node, PyTypeObject *class, PyObject *name)
 {
     PyTypeObject *meta = Py_TYPE(class);
-    if (meta->tp_getattro != PyType_Type.tp_getattro) {
+    if (meta->tp_getattro != PyType_Type.tp_getattro || !lw_type_is_plain(meta) || !lw_type_is_plain(class)) {
         return not_pinned;
     }
     PyObject *of_meta = _PyType_Lookup(meta, name), *found = _PyType_Lookup(class, name);
@@ -150,7 +147,7 @@ pin_member_of_module(lw_recorder *recorder, const lw_node *parent, const lw_node
         if (table == NULL) {
             continue;
         }
-        steady = steady && lw_note_dict(recorder, parent, table);
+        steady = steady && lw_note_lookups(recorder, parent, table);
         PyObject *value = find_in_dict(table, child->key);
         if (value != NULL) {
             if (!steady) {
@@ -246,8 +243,7 @@ pin_of_function(lw_recorder *recorder, const lw_node *parent, const lw_node *chi
     default:
         part = pin_word(recorder, parent, &function->func_globals);
     }
-    return part.value == NULL ? not_pinned
-                              : pin_in_dict(recorder, parent, child, base.value, part.value, find_in_dict(part.value, child->key));
+    return part.value == NULL ? not_pinned : pin_in_dict(recorder, parent, child, base.value, part.value);
 }
 
 static lw_pinned
@@ -260,7 +256,8 @@ pin_in_class(lw_recorder *recorder, const lw_node *parent, const lw_node *child,
     }
     if (PyType_Check(base.value)) {
         lw_note_class_of(recorder, parent, base);
-        return lw_note_version(recorder, parent, (PyTypeObject *)base.value) ? (lw_pinned){value, true} : not_pinned;
+        bool steady = lw_type_is_plain((PyTypeObject *)base.value) && lw_note_version(recorder, parent, (PyTypeObject *)base.value);
+        return steady ? (lw_pinned){value, true} : not_pinned;
     }
     lw_note_class_of(recorder, parent, base);
     if (!lw_note_namespace(recorder, parent, base.value, &namespace)) {
@@ -278,8 +275,12 @@ pin_nth(lw_recorder *recorder, const lw_node *parent, const lw_node *child, lw_p
     }
     lw_note_class_of(recorder, parent, base);
     PyObject *value = lw_read_node(child, base.value, recorder->scope);
-    Py_XDECREF(value);
-    return pin_in_dict(recorder, parent, child, base.value, base.value, value);
+    Py_XDECREF(value); /* the dictionary holds it */
+    if (value == NULL || lw_note_dict(recorder, parent, base.value)) {
+        return (lw_pinned){value, true};
+    }
+    lw_note_reading(recorder, child, base.value, value);
+    return (lw_pinned){value, false};
 }
 
 lw_pinned
@@ -293,7 +294,7 @@ lw_pin_child(lw_recorder *recorder, const lw_node *parent, const lw_node *child,
     case LW_ACCESS_KEY:
         if (PyDict_Check(base.value)) {
             lw_note_class_of(recorder, parent, base);
-            return pin_in_dict(recorder, parent, child, base.value, base.value, find_in_dict(base.value, child->key));
+            return pin_in_dict(recorder, parent, child, base.value, base.value);
         }
         if (PyLong_CheckExact(child->key)) {
             Py_ssize_t index = PyLong_AsSsize_t(child->key);
@@ -373,7 +374,8 @@ lw_pin_root(lw_recorder *recorder, const lw_node *node)
     if (value == NULL) {
         return not_pinned;
     }
-    const void *word = recorder->tree->loose_roots[node->access] ? NULL : lw_dict_settle(dict);
+    bool loose = recorder->tree->loose_roots[node->access] || !lw_dict_is_plain(dict);
+    const void *word = loose ? NULL : lw_dict_settle(dict);
     if (word == NULL) {
         lw_note_reading(recorder, node, NULL, value);
         return (lw_pinned){value, false};

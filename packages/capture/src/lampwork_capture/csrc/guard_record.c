@@ -54,6 +54,9 @@ prove_presence(lw_recorder *recorder, const lw_node *node, const lw_check *check
 {
     PyObject *object = value.value, *namespace;
     PyTypeObject *type = Py_TYPE(object);
+    if (!lw_type_is_plain(type) || (PyType_Check(object) && !lw_type_is_plain((PyTypeObject *)object))) {
+        return false;
+    }
     lw_note_class(recorder, node, object);
     PyObject *found = _PyType_Lookup(type, check->object);
     if (!lw_note_version(recorder, node, type)) {
@@ -75,7 +78,7 @@ prove_presence(lw_recorder *recorder, const lw_node *node, const lw_check *check
     if (!PyModule_Check(object) && namespace != NULL && lw_has_module_getattr(type)) {
         for (int i = 0; i < LW_TABLES; i++) {
             PyObject *table = lw_module_table(namespace, i);
-            if (table != NULL && !lw_note_dict(recorder, node, table)) {
+            if (table != NULL && !lw_note_lookups(recorder, node, table)) {
                 return false;
             }
         }
@@ -152,12 +155,15 @@ prove(lw_recorder *recorder, const lw_node *node, const lw_check *check, lw_pinn
             return false;
         }
         lw_note_class_of(recorder, node, *value);
-        return lw_note_dict(recorder, node, object);
+        return check->kind == LW_CHECK_DICT_KEYS ? lw_note_dict(recorder, node, object) : lw_note_lookups(recorder, node, object);
     case LW_CHECK_ATTRIBUTE:
         return prove_presence(recorder, node, check, *value);
     case LW_CHECK_INSTANCE_DICT_LACKS:
         lw_note_class_of(recorder, node, *value);
         if (PyType_Check(object)) {
+            if (!lw_type_is_plain((PyTypeObject *)object)) {
+                return false;
+            }
             (void)_PyType_Lookup((PyTypeObject *)object, check->object);
             return lw_note_version(recorder, node, (PyTypeObject *)object);
         }
@@ -274,6 +280,7 @@ lw_stamps_record(lw_guard_tree *tree, const lw_scope *scope)
     if (set == NULL) {
         return NULL;
     }
+    unsigned long long calm = lw_disturbances;
     lw_recorder recorder = {.tree = tree, .scope = scope, .set = set};
     set->kept = PyMem_Calloc((size_t)tree->n_slots + 1, sizeof(PyObject *));
     recorder.failed = set->kept == NULL;
@@ -281,7 +288,7 @@ lw_stamps_record(lw_guard_tree *tree, const lw_scope *scope)
         record_tree(&recorder);
     }
     PyMem_Free(recorder.seen);
-    if (recorder.failed || PyErr_Occurred()) {
+    if (recorder.failed || calm != lw_disturbances || PyErr_Occurred()) {
         PyErr_Clear();
         lw_stamps_free(set);
         return NULL;

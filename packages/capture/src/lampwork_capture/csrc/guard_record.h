@@ -41,8 +41,10 @@ void lw_note_class(lw_recorder *recorder, const lw_node *node, PyObject *object)
 void lw_note_class_of(lw_recorder *recorder, const lw_node *node, lw_pinned pinned); /* if it may change */
 /* All that may be found in a class, and where; the class is pinned. False: not known. */
 bool lw_note_version(lw_recorder *recorder, const lw_node *node, PyTypeObject *type);
-/* The state of a dictionary; false: changes too often, or changes would not show. */
+/* The state of a dictionary, what keys it has and in which order; false: changes too often, or changes would not show. */
 bool lw_note_dict(lw_recorder *recorder, const lw_node *node, PyObject *dict);
+/* The same, and so what look-ups in it give; false also where code of the user's could tell other things. */
+bool lw_note_lookups(lw_recorder *recorder, const lw_node *node, PyObject *dict);
 /* The instance dictionary of a pinned object and its state; false: changes too often. `*dict` may be NULL: has none. */
 bool lw_note_namespace(lw_recorder *recorder, const lw_node *node, PyObject *object, PyObject **dict);
 

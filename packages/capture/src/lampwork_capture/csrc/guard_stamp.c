@@ -2,7 +2,8 @@
  *
  * One linear sweep, without calls and without looking anything up; then what no stamp covers is walked as ever. Whatever
  * the stamps do not tell the full walk decides, so they can only save time. Invariants: a word is read only after those
- * before it were found unchanged, which proves its memory alive; during a sweep nothing else runs.
+ * before it were found unchanged, which proves its memory alive; during a sweep nothing else runs; after code of the user's
+ * has run (a disturbance) only another sweep proves it again.
  */
 #include "guard_stamp.h"
 #include <stddef.h>
@@ -33,15 +34,18 @@ lw_stamps_fit(const lw_stamps *set, const lw_scope *scope)
 static bool
 reading_holds(const lw_guard_tree *tree, const lw_reading *reading, const lw_scope *scope)
 {
+    unsigned long long calm = lw_disturbances;
     PyObject *value = lw_read_node(&tree->nodes[reading->node], reading->base, scope);
-    Py_XDECREF(value); /* where it was read from holds it too */
-    return value == reading->value;
+    bool same = value == reading->value;
+    lw_release(value, calm);
+    return same;
 }
 
 /* What to blame for the first stamp that differs, or -1. */
 static int
 sweep(const lw_guard_tree *tree, const lw_stamps *set, const lw_scope *scope)
 {
+    unsigned long long calm = lw_disturbances;
     const lw_stamp *stamp = set->stamps.items, *end = stamp + set->stamps.n;
     for (; stamp < end; stamp++) {
         if (stamp->word != NULL) {
@@ -49,7 +53,7 @@ sweep(const lw_guard_tree *tree, const lw_stamps *set, const lw_scope *scope)
                 break;
             }
         }
-        else if (!reading_holds(tree, &set->readings.items[stamp->expected], scope)) {
+        else if (!reading_holds(tree, &set->readings.items[stamp->expected], scope) || calm != lw_disturbances) {
             break;
         }
     }
@@ -86,34 +90,62 @@ relation_holds(const lw_open_relation *open, const lw_stamps *set, PyObject **ke
     return true;
 }
 
-/* What no stamp covers. */
 static bool
-rest_holds(const lw_guard_tree *tree, const lw_stamps *set, const lw_scope *scope, PyObject **kept)
+recheck_holds(const lw_guard_tree *tree, const lw_recheck *recheck)
 {
+    unsigned long long calm = lw_disturbances;
+    Py_INCREF(recheck->value);
+    bool holds = lw_check_holds(&tree->checks[recheck->check], recheck->value);
+    lw_release(recheck->value, calm);
+    return holds;
+}
+
+/* Whether the stamps, once swept, still prove what they point to. */
+static bool
+proven_still(const lw_guard_tree *tree, const lw_stamps *set, const lw_scope *scope, unsigned long long *calm, int *blame)
+{
+    if (*calm != lw_disturbances) {
+        *calm = lw_disturbances;
+        *blame = sweep(tree, set, scope);
+    }
+    return *blame < 0;
+}
+
+/* What no stamp covers; as lw_stamps_check. */
+static int
+rest_holds(const lw_guard_tree *tree, const lw_stamps *set, const lw_scope *scope, PyObject **kept, int *blame)
+{
+    unsigned long long calm = lw_disturbances;
     for (int i = 0; i < set->rechecks.n; i++) {
-        if (!lw_check_holds(&tree->checks[set->rechecks.items[i].check], set->rechecks.items[i].value)) {
-            return false;
+        if (!recheck_holds(tree, &set->rechecks.items[i])) {
+            return 0;
+        }
+        if (!proven_still(tree, set, scope, &calm, blame)) {
+            return -1;
         }
     }
     for (int i = 0; i < set->rests.n; i++) {
         lw_node *node = &tree->nodes[set->rests.items[i].node];
         if (!lw_node_holds(tree, node, lw_read_node(node, set->rests.items[i].base, scope), kept)) {
-            return false;
+            return 0;
+        }
+        if (!proven_still(tree, set, scope, &calm, blame)) {
+            return -1;
         }
     }
     for (int i = 0; i < set->relations.n; i++) {
         if (!relation_holds(&set->relations.items[i], set, kept)) {
-            return false;
+            return 0;
         }
     }
-    return true;
+    return 1;
 }
 
 int
 lw_stamps_check(lw_guard_tree *tree, lw_stamps *set, const lw_scope *scope, PyObject **kept, int *blame)
 {
     *blame = sweep(tree, set, scope);
-    int answer = *blame >= 0 ? -1 : rest_holds(tree, set, scope, kept);
+    int answer = *blame >= 0 ? -1 : rest_holds(tree, set, scope, kept, blame);
     set->hits += answer == 1;
     return answer;
 }

@@ -3,7 +3,8 @@
  * A node is a source; its value is read once, from its parent's, and its checks and its children share it. Python
  * (guards/tree.py) flattens the facts into the arrays that are compiled here. Invariants: objects are compared by address
  * only while a weak reference or the tree keeps the address theirs: when one of them dies the tree is dead and never holds
- * again; a check runs no code of the user's but the hash of a key (`runs_code`), and leaves no exception.
+ * again; a check runs no code of the user's but in look-ups of keys (guard_dict.c), after which nothing is trusted that was
+ * borrowed before, and leaves no exception.
  */
 #include "guard_stamp.h"
 #include <stdlib.h>
@@ -25,7 +26,7 @@ key_of(PyObject *dict, PyObject *key)
     if (dict == NULL || !PyDict_Check(dict)) {
         return NULL;
     }
-    return Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    return lw_dict_get(dict, key);
 }
 
 static PyObject *
@@ -146,14 +147,25 @@ read_child(const lw_node *node, PyObject *base)
 PyObject *
 lw_read_node(const lw_node *node, PyObject *base, const lw_scope *scope)
 {
+    unsigned long long calm = lw_disturbances;
+    PyObject *value;
+    Py_XINCREF(base);
     if (base == NULL) {
-        return read_root(node, scope);
+        value = read_root(node, scope);
     }
-    if (node->access != LW_ACCESS_ATTRIBUTE) {
-        return read_child(node, base);
+    else if (node->access != LW_ACCESS_ATTRIBUTE) {
+        value = read_child(node, base);
     }
-    lw_object_view view = {0};
-    return lw_read_attribute(&view, base, node->key);
+    else {
+        lw_object_view view = {0};
+        value = lw_read_attribute(&view, base, node->key);
+        lw_close_view(&view);
+    }
+    if (value == NULL) {
+        PyErr_Clear();
+    }
+    lw_release(base, calm);
+    return value;
 }
 
 /* Checking */
@@ -161,6 +173,7 @@ lw_read_node(const lw_node *node, PyObject *base, const lw_scope *scope)
 static bool
 keys_are(PyObject *dict, PyObject *wanted)
 {
+    unsigned long long calm = lw_disturbances;
     dict = lw_plain_mapping(dict);
     Py_ssize_t n = PyTuple_GET_SIZE(wanted);
     bool is_set = PyAnySet_Check(dict);
@@ -169,10 +182,10 @@ keys_are(PyObject *dict, PyObject *wanted)
     }
     PyObject *ordered = NULL; /* an OrderedDict keeps an order of its own; a set has no PyDict_Next */
     if (is_set || (n > 1 && PyODict_Check(dict))) {
-        PyObject *iterator = is_set ? PySet_Type.tp_iter(dict) : PyODict_Type.tp_iter(dict);
-        ordered = iterator != NULL ? PySequence_Tuple(iterator) : NULL;
-        Py_XDECREF(iterator);
-        if (ordered == NULL) {
+        ordered = lw_keys_in_order(dict);
+        if (ordered == NULL || PyTuple_GET_SIZE(ordered) != n) {
+            PyErr_Clear();
+            lw_release(ordered, calm);
             return false;
         }
     }
@@ -196,7 +209,7 @@ keys_are(PyObject *dict, PyObject *wanted)
             same = lw_same_constant(key, known);
         }
     }
-    Py_XDECREF(ordered);
+    lw_release(ordered, calm);
     return same;
 }
 
@@ -219,13 +232,13 @@ lw_check_holds(const lw_check *check, PyObject *value)
     case LW_CHECK_DICT_CONTAINS:
         value = lw_plain_mapping(value);
         if (PyAnySet_Check(value)) {
-            return PySet_Contains(value, check->object) == (int)check->flag;
+            return lw_set_has(value, check->object) == (int)check->flag;
         }
-        return PyDict_Check(value) && PyDict_Contains(value, check->object) == (int)check->flag;
+        return PyDict_Check(value) && lw_dict_has(value, check->object) == (int)check->flag;
     case LW_CHECK_ATTRIBUTE:
         return lw_has_attribute(value, check->object) == (int)check->flag;
     case LW_CHECK_INSTANCE_DICT_LACKS:
-        return !lw_instance_dict_has(value, check->object);
+        return lw_instance_dict_has(value, check->object) == 0;
     case LW_CHECK_INTEGER:
         return lw_integer_within(value, check->lower, check->upper);
     case LW_CHECK_SCALAR:
@@ -241,35 +254,34 @@ static bool
 children_hold(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept)
 {
     lw_object_view view = {0};
-    bool steady = node->has_attributes && !tree->runs_code;
-    bool unchanged = steady && lw_attributes_unchanged(&node->attributes, value);
+    unsigned long long calm = lw_disturbances; /* the node is not touched after one: a check that ran in it used it too */
+    bool unchanged = node->has_attributes && lw_attributes_unchanged(&node->attributes, value);
     if (!unchanged) {
         node->attributes.type = NULL; /* what the children remember is about to be of another state */
     }
-    for (int i = node->first_child; i >= 0; i = tree->nodes[i].next_sibling) {
+    bool hold = true;
+    for (int i = node->first_child; hold && i >= 0; i = tree->nodes[i].next_sibling) {
         lw_node *child = &tree->nodes[i];
         PyObject *of_child;
         if (child->access != LW_ACCESS_ATTRIBUTE) {
             of_child = read_child(child, value);
         }
-        else if (unchanged && child->remembered != NULL) {
+        else if (unchanged && calm == lw_disturbances && child->remembered != NULL) {
             of_child = Py_NewRef(child->remembered);
         }
         else {
             of_child = lw_read_attribute(&view, value, child->key);
-            child->remembered = steady && view.from_dict ? of_child : NULL;
-            if (!steady) {
-                view = (lw_object_view){0};
+            if (calm == lw_disturbances) {
+                child->remembered = view.from_dict ? of_child : NULL;
             }
         }
-        if (!lw_node_holds(tree, child, of_child, kept)) {
-            return false;
-        }
+        hold = lw_node_holds(tree, child, of_child, kept);
     }
-    if (steady && !unchanged) {
+    if (hold && node->has_attributes && !unchanged && calm == lw_disturbances) {
         lw_attributes_remember(&node->attributes, value, &view);
     }
-    return true;
+    lw_close_view(&view);
+    return hold;
 }
 
 bool
@@ -278,6 +290,7 @@ lw_node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObjec
     if (value == NULL) {
         return false;
     }
+    unsigned long long calm = lw_disturbances;
     bool holds = true;
     const lw_check *check = tree->checks + node->first_check;
     for (int i = 0; holds && i < node->n_checks; i++) {
@@ -290,7 +303,7 @@ lw_node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObjec
         Py_XSETREF(kept[node->slot], value);
     }
     else {
-        Py_DECREF(value);
+        lw_release(value, calm);
     }
     return holds;
 }
@@ -569,5 +582,5 @@ lw_guard_setup(PyObject *module)
     if (PyType_Ready(&lw_notice_type) < 0 || PyType_Ready(&tree_type) < 0 || PyModule_AddType(module, &tree_type) < 0) {
         return -1;
     }
-    return lw_access_setup(module) < 0 ? -1 : lw_tensor_setup(module);
+    return lw_versions_setup() < 0 || lw_access_setup(module) < 0 ? -1 : lw_tensor_setup(module);
 }

@@ -64,7 +64,6 @@ struct lw_guard_tree {
     Py_ssize_t n_nodes, n_checks, n_relations, n_state;
     int n_slots, first_root;
     bool dead;
-    bool runs_code; /* to hash a key of the user's: then nothing borrowed is kept from one reading to the next */
     int *handed; /* slots of what a successful check hands over: the graph's inputs, then others */
     int n_inputs, n_extras;
     lw_stamps *sets[LW_MAX_STAMPS]; /* most recently used first */
@@ -80,7 +79,7 @@ extern PyTypeObject lw_notice_type;
 /* guard_tree.c. New references. */
 PyObject *lw_read_node(const lw_node *node, PyObject *base, const lw_scope *scope); /* base NULL: from the frame */
 bool lw_node_holds(const lw_guard_tree *tree, lw_node *node, PyObject *value, PyObject **kept); /* takes `value` over */
-bool lw_check_holds(const lw_check *check, PyObject *value);
+bool lw_check_holds(const lw_check *check, PyObject *value); /* held by the caller */
 int lw_compare_addresses(const void *a, const void *b);
 bool lw_tree_holds(const lw_guard_tree *tree, const lw_scope *scope, PyObject **kept); /* a full walk */
 

@@ -12,12 +12,12 @@ is_atom(PyTypeObject *type)
            || type == &PyComplex_Type;
 }
 
-/* torch.Size, torch.device: immutable C types whose comparison is C code. Enum members, dtypes, types and code objects are
- * compared by identity. */
-static bool
-is_c_type(PyTypeObject *type)
+/* torch.device: an immutable C type whose comparison is C code. Enum members, dtypes, types and code objects are compared by
+ * identity. */
+bool
+lw_is_device(PyTypeObject *type)
 {
-    return (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0;
+    return (type->tp_flags & Py_TPFLAGS_HEAPTYPE) == 0 && strcmp(type->tp_name, "torch.device") == 0;
 }
 
 bool
@@ -130,7 +130,7 @@ lw_same_constant(PyObject *value, PyObject *expected)
     if (type == &PyCode_Type || PyType_Check(expected) || PyFunction_Check(expected) || PyCFunction_Check(expected)) {
         return false;
     }
-    if (is_atom(type) || type == &PyRange_Type || (is_c_type(type) && strcmp(type->tp_name, "torch.device") == 0)) {
+    if (is_atom(type) || type == &PyRange_Type || lw_is_device(type)) {
         return same_by_c_comparison(value, expected);
     }
     return false; /* other objects are only ever the same by identity */

@@ -16,6 +16,27 @@ typedef struct {
     PyObject *globals; /* dict, likewise */
 } lw_module_call;
 
+/* Whether the tree holds. A check may run code of the user's, which may replace what it is about. */
+static bool
+is_plain(lw_module_call *self)
+{
+    if (self->plain == NULL) {
+        return false;
+    }
+    PyObject *plain = Py_NewRef(self->plain), *slots = Py_NewRef(self->slots), *globals = Py_NewRef(self->globals);
+    lw_scope scope = {
+        .slots = ((PyTupleObject *)slots)->ob_item,
+        .n_slots = PyTuple_GET_SIZE(slots),
+        .globals = globals,
+        .builtins = globals,
+    };
+    bool holds = lw_guard_tree_check(plain, &scope, NULL) && plain == self->plain;
+    Py_DECREF(plain);
+    Py_DECREF(slots);
+    Py_DECREF(globals);
+    return holds;
+}
+
 static PyObject *
 module_call(lw_module_call *self, PyObject *args, PyObject *kwargs)
 {
@@ -23,18 +44,7 @@ module_call(lw_module_call *self, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_RuntimeError, "the optimized module was not initialized");
         return NULL;
     }
-    PyObject *called = self->whole;
-    if (self->plain != NULL) {
-        lw_scope scope = {
-            .slots = ((PyTupleObject *)self->slots)->ob_item,
-            .n_slots = PyTuple_GET_SIZE(self->slots),
-            .globals = self->globals,
-            .builtins = self->globals,
-        };
-        if (lw_guard_tree_check(self->plain, &scope, NULL)) {
-            called = self->forward;
-        }
-    }
+    PyObject *called = is_plain(self) ? self->forward : self->whole;
     Py_INCREF(called); /* the call may replace it */
     PyObject *result = PyObject_Call(called, args, kwargs);
     Py_DECREF(called);

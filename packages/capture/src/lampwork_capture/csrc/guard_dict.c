@@ -1,0 +1,243 @@
+/* Looking keys up in dictionaries and sets, which may run code of the user's: the `__hash__` and `__eq__` of keys.
+ *
+ * The lowest layer of the guards' reading. Among plain keys (text, numbers, objects that are the same by identity only)
+ * a look-up runs none. Any other is a disturbance: the container is held, the garbage collector is as the user left it,
+ * and `lw_disturbances` counts it. Invariant: code of the user's runs amid a guard check in a disturbance only, so what
+ * was borrowed from the user's objects is good exactly until that number changes.
+ */
+#include "guard.h"
+
+unsigned long long lw_disturbances = 0;
+
+/* The collector */
+
+static bool collector_paused = false; /* by the check that runs now; false while code of the user's runs */
+
+void
+lw_pause_collector(void)
+{
+    collector_paused = PyGC_Disable() != 0;
+}
+
+void
+lw_resume_collector(void)
+{
+    if (collector_paused) {
+        collector_paused = false;
+        PyGC_Enable();
+    }
+}
+
+/* Before and after code of the user's. */
+static bool
+begin_disturbance(PyObject *container)
+{
+    bool paused = collector_paused;
+    lw_disturbances++;
+    lw_resume_collector();
+    Py_INCREF(container);
+    return paused;
+}
+
+static void
+end_disturbance(PyObject *container, bool paused)
+{
+    Py_DECREF(container); /* what dies with it may run anything as well */
+    if (paused) {
+        lw_pause_collector();
+    }
+}
+
+void
+lw_release_disturbed(PyObject *value)
+{
+    bool last = Py_REFCNT(value) == 1;
+    bool paused = last && begin_disturbance(value);
+    Py_DECREF(value);
+    if (last) {
+        end_disturbance(value, paused);
+    }
+}
+
+/* Plain keys */
+
+/* Whether comparing and hashing a key runs no code of the user's: never, as long as its class is as it is, not at all. */
+enum plainness { ODD, PLAIN_NOW, PLAIN };
+
+static enum plainness key_plainness(PyObject *key, bool hashed);
+
+static enum plainness
+least(enum plainness a, enum plainness b)
+{
+    return a < b ? a : b;
+}
+
+static enum plainness
+items_plainness(PyObject *key, bool hashed)
+{
+    enum plainness found = PLAIN;
+    if (PyTuple_Check(key)) {
+        for (Py_ssize_t i = 0; found != ODD && i < PyTuple_GET_SIZE(key); i++) {
+            found = least(found, key_plainness(PyTuple_GET_ITEM(key, i), hashed));
+        }
+        return found;
+    }
+    const PySetObject *set = (PySetObject *)key;
+    for (Py_ssize_t i = 0; found != ODD && i <= set->mask; i++) {
+        const setentry *entry = &set->table[i];
+        if (entry->key != NULL && entry->hash != -1) { /* -1: removed */
+            found = least(found, key_plainness(entry->key, false)); /* its hash stands beside it */
+        }
+    }
+    return found;
+}
+
+/* Whether a class compares (and hashes) as one of the simple built-in ones does. */
+static bool
+is_simple(PyTypeObject *type, bool hashed)
+{
+    PyTypeObject *const simple[] = {&PyBaseObject_Type, &PyUnicode_Type, &PyLong_Type,   &PyFloat_Type, &PyBytes_Type,
+                                    &PyComplex_Type,    &PyBool_Type,    Py_TYPE(Py_None), &PyCFunction_Type};
+    bool compares = false, hashes = !hashed;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(simple); i++) {
+        compares = compares || type->tp_richcompare == simple[i]->tp_richcompare;
+        hashes = hashes || type->tp_hash == simple[i]->tp_hash;
+    }
+    return compares && hashes;
+}
+
+static enum plainness
+key_plainness(PyObject *key, bool hashed)
+{
+    PyTypeObject *type = Py_TYPE(key);
+    if (type == &PyUnicode_Type || type == &PyLong_Type) {
+        return PLAIN;
+    }
+    bool may_change = PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyModule_Check(key);
+    enum plainness of_class = may_change ? PLAIN_NOW : PLAIN;
+    PyTypeObject *container = PyTuple_Check(key) ? &PyTuple_Type : PyFrozenSet_Check(key) ? &PyFrozenSet_Type : NULL;
+    if (container != NULL) {
+        bool own = type->tp_richcompare != container->tp_richcompare || (hashed && type->tp_hash != container->tp_hash);
+        return own ? ODD : least(of_class, items_plainness(key, hashed));
+    }
+    return is_simple(type, hashed) || lw_is_device(type) ? of_class : ODD;
+}
+
+static enum plainness
+dict_plainness(PyObject *dict)
+{
+    static uint64_t known[256]; /* versions of dictionaries that were found plain */
+    if (lw_dict_has_text_keys(dict)) {
+        return PLAIN;
+    }
+    uint64_t version = lw_dict_version(dict);
+    uint64_t *place = &known[(version * 0x9E3779B97F4A7C15u) >> 56];
+    if (version != 0 && *place == version) {
+        return PLAIN;
+    }
+    enum plainness found = PLAIN;
+    PyObject *key, *value;
+    Py_ssize_t position = 0;
+    while (found != ODD && PyDict_Next(dict, &position, &key, &value)) {
+        found = least(found, key_plainness(key, false)); /* its hash stands beside it */
+    }
+    if (found == PLAIN) {
+        *place = version;
+    }
+    return found;
+}
+
+bool
+lw_dict_is_plain(PyObject *dict)
+{
+    return dict_plainness(dict) == PLAIN;
+}
+
+bool
+lw_type_is_plain(PyTypeObject *type)
+{
+    static unsigned int known[256]; /* versions of types that were found plain */
+    unsigned int version = lw_type_version(type);
+    if (version != 0 && known[version % 256] == version) {
+        return true;
+    }
+    PyObject *bases = type->tp_mro;
+    for (Py_ssize_t i = 0; bases != NULL && i < PyTuple_GET_SIZE(bases); i++) {
+        PyObject *namespace = lw_type_namespace((PyTypeObject *)PyTuple_GET_ITEM(bases, i));
+        bool plain = namespace != NULL && lw_dict_is_plain(namespace);
+        Py_XDECREF(namespace);
+        if (!plain) {
+            return false;
+        }
+    }
+    known[version % 256] = version;
+    return bases != NULL;
+}
+
+/* Looking up */
+
+static inline bool
+is_quiet(PyObject *dict, PyObject *key)
+{
+    return (PyUnicode_CheckExact(key) && lw_dict_has_text_keys(dict))
+           || (key_plainness(key, true) != ODD && dict_plainness(dict) != ODD);
+}
+
+PyObject *
+lw_dict_get(PyObject *dict, PyObject *key)
+{
+    if (is_quiet(dict, key)) {
+        return Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    }
+    bool paused = begin_disturbance(dict);
+    PyObject *value = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    end_disturbance(dict, paused);
+    return value;
+}
+
+PyObject *
+lw_dict_peek(PyObject *dict, PyObject *key)
+{
+    PyObject *value = is_quiet(dict, key) ? PyDict_GetItemWithError(dict, key) : NULL;
+    if (value == NULL) {
+        PyErr_Clear();
+    }
+    return value;
+}
+
+int
+lw_dict_has(PyObject *dict, PyObject *key)
+{
+    unsigned long long calm = lw_disturbances;
+    PyObject *value = lw_dict_get(dict, key);
+    int found = value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+    lw_release(value, calm);
+    return found;
+}
+
+int
+lw_set_has(PyObject *set, PyObject *key)
+{
+    if (key_plainness(key, true) != ODD && items_plainness(set, false) != ODD) {
+        return PySet_Contains(set, key);
+    }
+    bool paused = begin_disturbance(set);
+    int found = PySet_Contains(set, key);
+    end_disturbance(set, paused);
+    return found;
+}
+
+PyObject *
+lw_keys_in_order(PyObject *container)
+{
+    bool is_set = PyAnySet_Check(container);
+    bool quiet = is_set || dict_plainness(container) != ODD; /* an OrderedDict looks each key up to find the next one */
+    bool paused = quiet ? false : begin_disturbance(container);
+    PyObject *iterator = is_set ? PySet_Type.tp_iter(container) : PyODict_Type.tp_iter(container);
+    PyObject *keys = iterator != NULL ? PySequence_Tuple(iterator) : NULL;
+    Py_XDECREF(iterator);
+    if (!quiet) {
+        end_disturbance(container, paused);
+    }
+    return keys;
+}
