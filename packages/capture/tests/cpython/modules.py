@@ -1,4 +1,9 @@
-"""The modules of CPython's own test suite that are run under the hook: the language, and the library written in it."""
+"""The modules of CPython's own test suite that are run under the hook: the language, and the library written in it.
+
+Left out are those that look at the interpreter rather than at what programs do: `test_gc` counts every object that the
+collector sees, and what a conversion allocates is among them; `test_sys`, `test_dis` and their kin ask for code objects
+and frames. What takes minutes, as each of thousands of cases is a conversion, is `SLOW`.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +23,18 @@ test_dynamicclassattribute test_abc test_isinstance test_funcattrs test_types te
 test_typechecks test_module test_typing test_genericalias test_hash test_index test_iter test_bool test_int test_long
 test_float test_complex test_slice test_range test_enumerate test_tuple test_list test_dict test_dict_version test_set
 test_dictviews test_unicode test_format test_string test_bytes test_memoryview test_builtin test_sort test_pow test_math
-test_cmath test_numeric_tower test_fractions test_weakref test_weakset test_gc test_contains test_getopt
+test_cmath test_numeric_tower test_fractions test_weakref test_weakset test_contains test_getopt
 test_bigmem test_structseq test_userdict test_userlist test_userstring test_int_literal test_strtod
 test_ordered_dict test_reprlib
 """.split()
 
 _LIBRARY = """
 test_contextlib test_contextlib_async test_functools test_itertools test_collections test_deque test_defaultdict
-test_dataclasses test_enum test_operator test_copy test_copyreg test_heapq test_bisect test_random test_statistics
+test_dataclasses test_enum test_operator test_copy test_copyreg test_bisect test_random
 test_string test_textwrap test_pprint test_types test_keyword test_abstract_numbers test_queue
 test_graphlib test_difflib test_sched test_colorsys test_calendar test_json test_context test_inspect
-test_configparser test_shlex test_argparse test_ast test_csv test_struct test_array test_decimal test_datetime
+test_configparser test_shlex test_argparse test_ast test_csv test_struct
 """.split()
 
 LANGUAGE: tuple[str, ...] = tuple(dict.fromkeys([*_GRAMMAR, *_OBJECTS, *_LIBRARY]))
+SLOW: tuple[str, ...] = ("test_heapq", "test_statistics", "test_array", "test_decimal", "test_datetime")

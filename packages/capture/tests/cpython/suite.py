@@ -1,7 +1,7 @@
 """CPython's own test suite with every function of its modules converted: the same tests pass and fail as without.
 
-`python suite.py [--jobs N] [--timeout SECONDS] [MODULE ...]` runs each module in two processes of its own, one without
-the hook and one with it, compares test by test, and prints what differs and how many frames were converted.
+`python suite.py [--jobs N] [--timeout SECONDS] [--slow] [MODULE ...]` runs each module in two processes of its own, one
+without the hook and one with it, compares test by test, and prints what differs and how many frames were converted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import lampwork_capture  # noqa: E402
 import torch  # noqa: E402
 from lampwork_capture.config import CaptureConfig  # noqa: E402
-from modules import LANGUAGE  # noqa: E402
+from modules import LANGUAGE, SLOW  # noqa: E402
 from run_module import RECOMPILE_LIMIT, run_module  # noqa: E402
 
 _fork = threading.Lock()
@@ -182,9 +182,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", default=[])
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--timeout", type=float, default=300)
+    parser.add_argument("--timeout", type=float, default=900)
     parser.add_argument("--folder", default=None, help="where logs and outcomes are kept")
     parser.add_argument("--match", nargs="*", default=[], help="only tests whose name contains one of these")
+    parser.add_argument("--slow", action="store_true", help="the slow modules too")
     parser.add_argument("--strict", action="store_true", help="errors of ours raise")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
@@ -199,7 +200,7 @@ def main() -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         tasks = [
             pool.submit(compare, module, folder, options.timeout, options.match, options.strict)
-            for module in options.modules or LANGUAGE
+            for module in options.modules or (LANGUAGE + SLOW if options.slow else LANGUAGE)
         ]
         for task in tasks:
             found = task.result()
