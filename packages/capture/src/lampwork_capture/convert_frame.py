@@ -38,7 +38,7 @@ from .interpreter.output import (
 )
 from .interpreter.placement import BreakPoint, is_tried, place_break
 from .interpreter.reconstruct import ValueEmitter
-from .interpreter.refusal import refuse_frame
+from .interpreter.refusal import looks_at_callers, refuse_frame
 from .interpreter.region import Exit, call_group, find_exits
 from .interpreter.resume import NativePart, code_of_break, continuation_code, last_of_call
 from .interpreter.torch_state import TorchState
@@ -202,7 +202,8 @@ def _broken_frames(tracer: FrameTracer, found: _Broken, tried: Sequence[BreakPoi
     if tracer.stopped is not None:  # it got to the stop, but the state there could not be rebuilt
         return _frames_to(tracer.stopped)
     frames = tracer.frames_of_break(found.cause)
-    return frames[:1] if found.cause.breaks_in_root else frames
+    shows_callers = any(looks_at_callers(place.frame.code) for place in frames[1:])
+    return frames[:1] if found.cause.breaks_in_root or shows_callers else frames
 
 
 def _without_host_only(tracer: FrameTracer, frames: Sequence[FramePlace]) -> Sequence[FramePlace]:

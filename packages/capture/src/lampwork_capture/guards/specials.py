@@ -12,6 +12,7 @@ from types import BuiltinFunctionType, ClassMethodDescriptorType, MethodDescript
 from typing import Any
 
 from .facts import ByIdentity
+from .namespaces import mro_of, namespace_of
 
 _OPERATORS = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and xor or"
 _OTHERS = """
@@ -31,8 +32,8 @@ _OF_C_CODE = frozenset({WrapperDescriptorType, MethodDescriptorType, ClassMethod
 def special_methods(cls: type) -> tuple[ByIdentity | None, ...]:
     """For each name what stands under it in the MRO: None, a method in C itself, or the type of anything else."""
     taken: dict[str, Any] = {}
-    for owner in reversed(cls.__mro__):
-        taken.update(owner.__dict__)
+    for owner in reversed(mro_of(cls)):
+        taken.update(namespace_of(owner))
     return tuple(_told(taken[name]) if name in taken else None for name in SPECIAL_NAMES)
 
 

@@ -28,6 +28,11 @@ def refuse_frame(code: CodeType) -> None:
         raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"`{code.co_name}` unbinds variables through their cells")
 
 
+def looks_at_callers(code: CodeType) -> bool:
+    """Whether it asks for the stack of frames: those of its callers must then be as in eager, arguments included."""
+    return not _FRAMES.isdisjoint(code.co_names)
+
+
 def looks_at_its_frame(code: CodeType) -> bool:
     """Whether it uses what shows all locals of the running frame, of which a break keeps only those still needed."""
     if not _LOOKS_AT_FRAMES.intersection(code.co_names):

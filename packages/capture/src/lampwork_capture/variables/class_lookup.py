@@ -7,13 +7,14 @@ No look-up of a special method leaves a fact: `guard_special_methods` records al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import FunctionType, GetSetDescriptorType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..guards.facts import SpecialMethodsAre
+from ..guards.namespaces import mro_of, namespace_of
 from ..guards.specials import special_methods
 
 if TYPE_CHECKING:
@@ -21,16 +22,14 @@ if TYPE_CHECKING:
     from .base import Tracer
 
 MISSING: Any = object()
-_namespace_of: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__  # past what a metaclass has
-_mro_of: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
 _IMMUTABLE_FLAG = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
 _HEAP_FLAG = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
 
 def find_in_class(cls: type, name: str) -> tuple[Any, type]:
     """What stands under `name` in the namespaces of the MRO, and the class it was found in; MISSING if nowhere."""
-    for owner in _mro_of(cls):
-        namespace = _namespace_of(owner)
+    for owner in mro_of(cls):
+        namespace = namespace_of(owner)
         if name in namespace:
             return namespace[name], owner
     return MISSING, object
@@ -38,7 +37,7 @@ def find_in_class(cls: type, name: str) -> tuple[Any, type]:
 
 def has_special(cls: type, name: str) -> bool:
     """Whether a name stands in the namespace of a class of the MRO."""
-    return any(name in _namespace_of(owner) for owner in _mro_of(cls))
+    return any(name in namespace_of(owner) for owner in mro_of(cls))
 
 
 def is_overridden(cls: type, name: str) -> bool:

@@ -87,11 +87,15 @@ def store_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 
 def _check_overwritten(frame: SymbolicFrame, slot: int, value: Value) -> None:
-    """Raise GraphBreak where a store to a local may end an object that tells when it ends: eager runs it then."""
+    """Raise GraphBreak where a store to a local may end an object that tells when it ends: eager runs it then.
+
+    Only in the root frame, and the local or place of the stack that the object came in: any other holds it as well."""
     name = frame.decoded.slot_names[slot]
-    if not isinstance(value, (Unread, ObjectValue, OpaqueValue)):
+    if frame.parent is not None or not isinstance(value, (Unread, ObjectValue, OpaqueValue)):
         return
-    if isinstance(value.source, LocalSource) and runs_code_at_its_end(value) and not name.startswith(OWN_PREFIX):
+    source = value.source
+    is_here_only = isinstance(source, LocalSource) and (source.name == name or source.name.startswith(OWN_PREFIX))
+    if is_here_only and runs_code_at_its_end(value) and not name.startswith(OWN_PREFIX):
         cause = f"a store to `{name}`, which may end an object that tells when it ends"
         raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
 
