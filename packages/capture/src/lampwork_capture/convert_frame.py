@@ -21,6 +21,7 @@ from .guards.facts import GuardSetBuilder
 from .idle_breaks import IdleBreaks
 from .interpreter.body_copy import copy_of, is_resumed_too_often, needs_self
 from .interpreter.dispatch import Signal
+from .interpreter.dropped_objects import EndsTooLate
 from .interpreter.frame import FramePlace, Null, SymbolicFrame
 from .interpreter.host_only import outermost_host_only
 from .interpreter.instructions import DecodedCode
@@ -78,10 +79,19 @@ def convert(
     refuse_frame(code)
     tried: list[BreakPoint] = []
     point: BreakPoint | None = None
-    of_shape = False
+    of_shape = breaks_at_drops = False
     while True:
         stop = None if point is None else point.stop
-        tracer = FrameTracer(code, scope, policy, stop, varying, whole_graph=config.fullgraph, idle_breaks=idle_breaks)
+        tracer = FrameTracer(
+            code,
+            scope,
+            policy,
+            stop,
+            varying,
+            whole_graph=config.fullgraph,
+            idle_breaks=idle_breaks,
+            breaks_at_drops=breaks_at_drops,
+        )
         attempt.guards = tracer.guards
         try:
             finish = _Finish(point, of_shape, config, compile_graph, idle_breaks)
@@ -105,6 +115,8 @@ def convert(
             point = replace(point, keeps_locals=found.raises)
             if len(tried) > config.longest_chain:
                 raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {found.record.cause}")
+        except EndsTooLate:
+            breaks_at_drops = True
         finally:
             tracer.release()
 

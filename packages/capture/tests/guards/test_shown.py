@@ -76,3 +76,19 @@ def test_a_recompilation_runs_nothing_of_the_values_that_changed():
         except AttributeError:
             assert type(held) is list
     assert not Loud.asked
+
+
+def test_a_metaclass_is_not_asked():
+    asked = []
+
+    class Meta(type):
+        def __getattribute__(cls, name):
+            asked.append(name)
+            return super().__getattribute__(name)
+
+    class Odd(metaclass=Meta):
+        pass
+
+    odd = Odd()
+    asked.clear()
+    assert shown(odd).startswith("a ") and not asked

@@ -396,6 +396,135 @@ def a_break_in_the_call_of_a_metaclass(run):
         run.see(list(seen))
 
 
+class Ends:
+    """Tells when it ends."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def __del__(self):
+        self.log.append("end")
+
+
+class Slotted:
+    __slots__ = ("held",)
+
+
+class Open:
+    pass
+
+
+def _holders(log):
+    slotted, plain = Slotted(), Open()
+    slotted.held, plain.held = Ends(log), Ends(log)
+    return {
+        "items": [Ends(log), Ends(log), Ends(log)],
+        "nested": {"a": [Ends(log)], "b": (1, [Ends(log)])},
+        "queue": collections.deque([Ends(log), Ends(log)], 2),
+        "slotted": slotted,
+        "plain": plain,
+    }
+
+
+@split
+def what_changes_take_out_ends_at_once(run):
+    def cleared(x, h, log):
+        h["items"][:] = []
+        log.append("next")
+        return x + 1
+
+    def multiplied(x, h, log):
+        h["items"] *= 0
+        log.append("next")
+        return x + 1
+
+    def nested(x, h, log):
+        h["nested"]["a"] = []
+        log.append("next")
+        return x + 1
+
+    def left(x, h, log):
+        h["queue"].popleft()
+        log.append("next")
+        return x + 1
+
+    def pushed(x, h, log):
+        h["queue"].append(1)
+        log.append("next")
+        return x + 1
+
+    def slot(x, h, log):
+        h["slotted"].held = None
+        log.append("next")
+        return x + 1
+
+    def through_dict(x, h, log):
+        h["plain"].__dict__["held"] = None
+        log.append("next")
+        return x + 1
+
+    def popped(x, h, log):
+        last = h["items"].pop()
+        log.append("next")
+        last = None
+        log.append("after")
+        return x + 1, last
+
+    for function in (cleared, multiplied, nested, left, pushed, slot, through_dict, popped):
+        log = []
+        run(function, t(), _holders(log), log)
+        run.see(log)
+
+
+@whole
+def what_is_moved_does_not_end(run):
+    def f(x, h, log):
+        items, plain = h["items"], h["plain"]
+        items[0], items[1] = items[1], items[0]
+        items.append(items.pop())
+        plain.held = plain.held
+        h["nested"]["a"] = h["nested"].pop("a")
+        log.append("next")
+        return x + 1
+
+    log = []
+    run(f, t(), _holders(log), log)
+    run.see(log)
+
+
+@whole
+def an_index_beyond_a_struct_sequence(run):
+    def f(x):
+        try:
+            return torch.max(x, 0)[5]
+        except IndexError as error:
+            return x + 1, str(error)
+
+    run(f, t())
+
+
+@split
+def an_object_of_a_class_with_a_key_that_is_no_name(run):
+    class Key:
+        def __hash__(self):
+            return hash("zz")
+
+    Odd = type("Odd", (), {Key(): 1, "a": 1})
+
+    def f(x, odd):
+        return x + odd.a
+
+    run(f, t(), Odd())
+
+
+@whole
+def a_long_list_of_one_value(run):
+    def f(x):
+        return x + len([0] * 30_000)
+
+    run(f, t())
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_operations(scenario, is_whole):
     check_scenario(scenario, is_whole)

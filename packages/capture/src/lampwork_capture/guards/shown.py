@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import enum
+from collections.abc import Callable
 from types import BuiltinFunctionType, EllipsisType, FunctionType, MethodType, ModuleType, NoneType
 from typing import Any
 
@@ -19,6 +20,8 @@ class Gone:
     """Stands for an object that was compared by identity and does not exist any more."""
 
 
+_module_of: Callable[[type], str] = vars(type)["__module__"].__get__  # past what a metaclass has
+_name_of: Callable[[type], str] = vars(type)["__qualname__"].__get__
 _LONGEST = 80
 _MOST_PARTS = 40
 _MOST_BITS = 1_000  # of an int; the interpreter refuses the digits of far longer ones
@@ -34,7 +37,8 @@ def type_name(kind: type) -> str:
     """The name of a class, with its module unless it is a builtin."""
     if kind is Gone:
         return "class that is gone"
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    module = _module_of(kind)
+    return _name_of(kind) if module == "builtins" else f"{module}.{_name_of(kind)}"
 
 
 def shown(value: Any) -> str:
@@ -55,8 +59,8 @@ def shown(value: Any) -> str:
         text = f"a method of {shown(value.__self__)}"
     elif kind is ModuleType:
         text = f"the module {vars(value).get('__name__')}"
-    elif isinstance(kind, enum.EnumMeta):
-        text = f"{kind.__qualname__}.{object.__getattribute__(value, '__dict__').get('_name_')}"
+    elif issubclass(type(kind), enum.EnumMeta):
+        text = f"{_name_of(kind)}.{object.__getattribute__(value, '__dict__').get('_name_')}"
     else:
         text = f"a {type_name(kind)}" if kind is not int else "a very large int"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

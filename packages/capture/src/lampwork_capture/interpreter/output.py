@@ -131,6 +131,7 @@ def continuation(frame: SymbolicFrame, state: FrameState, code: CodeType, entry:
 
 def emit_return(tracer: FrameTracer, emitter: ValueEmitter, result: Value) -> None:
     """Side effects, then the value."""
+    tracer.dropped.check([result, *tracer.side_effects.written_values()], tracer.side_effects.written_objects())
     emitter.count_uses([result, *tracer.side_effects.written_values()])
     tracer.side_effects.emit(emitter)
     emitter.load_value(result)
@@ -147,7 +148,9 @@ def emit_state(
     for part in continuations:
         roots += part.values
     cell_contents = [contents for cell in state.cells if (contents := cell.peek()) is not None]
-    emitter.count_uses([*roots, *cell_contents, *tracer.side_effects.written_values()])
+    kept = [*roots, *cell_contents, *tracer.side_effects.written_values()]
+    tracer.dropped.check([*kept, *tracer.held_values()], tracer.side_effects.written_objects())
+    emitter.count_uses(kept)
     tracer.side_effects.emit(emitter)
     for cell in state.cells:
         if cell.in_root:

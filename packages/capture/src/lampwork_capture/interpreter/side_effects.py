@@ -10,7 +10,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Protocol
+
+from .. import _native
+from ..variables.class_lookup import find_in_class, has_plain_names
+from .dropped_objects import DroppedObjects, contents_of, real_object
 
 if TYPE_CHECKING:
     from ..variables.base import Value
@@ -72,10 +77,23 @@ class AttributeWrite:
     prior: Prior | None = None
 
 
+def _attribute_of(obj: Any, name: str) -> Any:
+    """What an attribute of a real object holds now, in its `__dict__` or a slot; None if nothing that can be told."""
+    namespace = None if obj is None else _native.instance_dict(obj)
+    if namespace and has_plain_names(namespace) and name in namespace:
+        return namespace[name]
+    raw, _ = find_in_class(type(obj), name)
+    try:
+        return raw.__get__(obj) if type(raw) is MemberDescriptorType else None
+    except AttributeError:
+        return None  # an empty slot
+
+
 class SideEffects:
     """The mutations of one traced frame, inlined calls included."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropped: DroppedObjects) -> None:
+        self._dropped = dropped
         self._mutated: dict[int, Value] = {}
         self._attributes: dict[int, dict[str, AttributeWrite]] = {}
         self._owners: dict[int, Value] = {}
@@ -98,6 +116,8 @@ class SideEffects:
         if value.source is None:
             return  # made in this frame: built in its final state
         if id(value) not in self._mutated:
+            for held in contents_of(real_object(value)):
+                self._dropped.note(held, value)
             self._mutated[id(value)] = value
             self._order[("mutated", id(value))] = None
 
@@ -125,6 +145,10 @@ class SideEffects:
         writes = self._attributes.setdefault(id(value), {})
         self._owners[id(value)] = value
         known = writes.get(name)
+        if known is None and value.source is not None:
+            held = _attribute_of(real_object(value), name)
+            if held is not None:
+                self._dropped.note(held, value)
         if known is not None:
             write.prior = prior_of(known.value, known.prior, write.value)
             if isinstance(known.value, Deleted) or isinstance(write.value, Deleted):

@@ -41,6 +41,7 @@ from ..variables.torch_function import guarded_state
 from ..variables.tuple import TupleValue
 from . import opcodes
 from .dispatch import Signal
+from .dropped_objects import DroppedObjects
 from .frame import FramePlace, StopPlace, SymbolicFrame, Unread
 from .handlers import undoes_only
 from .refusal import GENERATOR, NOT_PLAIN, looks_at_its_frame
@@ -74,6 +75,7 @@ class FrameTracer:
         *,
         whole_graph: bool = False,
         idle_breaks: IdleBreaks | None = None,
+        breaks_at_drops: bool = False,
     ) -> None:
         self._idle_breaks = idle_breaks
         self.code = code
@@ -84,7 +86,8 @@ class FrameTracer:
         self.policy = policy
         scalars = ScalarInputs(varying, lambda: self.user_line)
         self.graph = GraphBuilder(scalars)
-        self.side_effects = SideEffects()
+        self.dropped = DroppedObjects(must_break=breaks_at_drops)
+        self.side_effects = SideEffects(self.dropped)
         self.guards = GuardSetBuilder()
         self.guards.add_late(scalars.guards)
         self.handled: Value | None = None

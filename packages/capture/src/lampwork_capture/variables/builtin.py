@@ -26,7 +26,7 @@ from ..source import Source
 from . import operators
 from .base import ObservedException, Tracer, Value
 from .class_lookup import has_special, is_callable, is_iterable, is_overridden
-from .constant import ConstantValue, fold, fold_call, is_known, snapshot
+from .constant import fold, fold_call, is_known
 from .iterator import ComputedIterator, step
 from .list import is_descending, sort_order
 from .registry import handler_of, handles
@@ -504,6 +504,3 @@ def print_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -
 @handles(input, open, breakpoint, exec, eval, compile, globals, locals, dir, builtins.__import__)
 def of_the_world(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     raise GraphBreak(BreakId.OUTPUT_TO_WORLD, "a builtin that reads or changes the world outside the function")
-
-
-__all__ = ["BuiltinValue", "ConstantValue", "class_of", "has_attribute", "snapshot"]

@@ -64,7 +64,6 @@ from .method import BuiltinObject
 from .object_attributes import call_descriptor_get, check_class_method
 from .registry import handler_of
 from .stand_in import refuse
-from .user_object import ObjectValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -549,5 +548,3 @@ _SIZES = frozenset({"__basicsize__", "__itemsize__", "__dictoffset__", "__weakre
 _TYPE_GETTERS = frozenset(
     name for name, raw in vars(type).items() if isinstance(raw, (GetSetDescriptorType, MemberDescriptorType))
 )
-
-__all__ = ["ClassValue", "ObjectValue"]

@@ -21,6 +21,7 @@ from .class_lookup import find_in_class, guard_special_methods, has_special, is_
 from .dict import DictValue
 from .lazy import LazyValue
 from .list import ListValue
+from .opaque import OpaqueValue
 from .set import SetValue, convert_set
 from .tuple import TupleValue
 from .user_object import ObjectValue, payload_base
@@ -145,7 +146,9 @@ def _sequence_items(tracer: Tracer, obj: Sequence[Any], source: Source) -> list[
 def wrap_object(tracer: Tracer, obj: Any, source: Source) -> ObjectValue:
     """An instance that existed before the frame; its class is already guarded."""
     cls = type(obj)
-    class_value: Any = tracer.wrap(cls, TypeSource(source))
+    class_value: Any = tracer.wrap(cls, TypeSource(source)).realize()
+    if isinstance(class_value, OpaqueValue):
+        raise class_value.reason
     made = value_class_for(cls)(class_value, source, obj)
     base = payload_base(cls)
     if base is dict:

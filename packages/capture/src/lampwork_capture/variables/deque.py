@@ -16,7 +16,6 @@ from ..source import AttributeSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
 from .constant import fold
-from .finalizer import check_dropped
 from .iterator import ReversedIteratorValue, SequenceIteratorValue
 from .lazy import LazyValue
 from .list import ListValue
@@ -64,7 +63,6 @@ class DequeValue(ListValue):
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
         """No change to an iterator: it finds the new item."""
         index = self._index_of(tracer, key)
-        check_dropped(self.items[index], self)
         self.items[index] = item
         super().changed(tracer)
 

@@ -20,7 +20,6 @@ from .base import Tracer, Value
 from .class_lookup import has_special, is_iterable, is_overridden
 from .constant import is_literal, snapshot
 from .dict_view import DictIteratorValue, DictViewValue, dict_base
-from .finalizer import check_dropped
 from .iterator import make_tuple
 from .keys import check_rebuilt, is_simple_key, key_of_object
 from .lazy import LazyValue
@@ -238,8 +237,6 @@ class DictValue(BuiltinObject):
         self, tracer: Tracer, entries: dict[Hashable, tuple[Value, Value]], symbol: Hashable, key: Value, item: Value
     ) -> None:
         known = entries.get(symbol)
-        if known is not None:
-            check_dropped(known[1], self)
         entries[symbol] = (key if known is None else known[0], item)
         self.shape_changes += known is None
         self.changed(tracer)
@@ -250,7 +247,6 @@ class DictValue(BuiltinObject):
     def _remove(self, tracer: Tracer, symbol: Hashable, key: Value) -> None:
         if symbol not in self.entries(tracer):
             tracer.raise_observed(KeyError, key)
-        check_dropped(self.entries(tracer)[symbol][1], self)
         del self.entries(tracer)[symbol]
         self.reshaped(tracer, [symbol])
 
@@ -371,8 +367,6 @@ class DictValue(BuiltinObject):
     def m_clear(self, tracer: Tracer) -> Value:
         entries = self.entries(tracer)
         symbols = list(entries)
-        for _, value in entries.values():
-            check_dropped(value, self)
         entries.clear()
         self.is_cleared = True
         self.reshaped(tracer, symbols)

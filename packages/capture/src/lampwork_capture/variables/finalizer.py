@@ -1,7 +1,7 @@
 """Finalizers: objects of which somebody is told when they end, by `__del__` or the callback of a weak reference.
 
-What a frame drops ends at once in eager, but at the replay of side effects in a captured one. So whoever drops a value
-asks here first. Invariant: nothing of the program runs.
+What a frame lets go ends at once in eager. Asked where a local is overwritten or deleted, and of what changes take out
+of containers (interpreter/dropped_objects.py). Invariant: nothing of the program runs.
 """
 
 from __future__ import annotations
@@ -10,52 +10,29 @@ import weakref
 from types import FunctionType
 from typing import Any
 
-from .. import _native
-from ..graph_break import BreakId, GraphBreak
 from .base import Value
-from .class_lookup import has_plain_names, has_special
-
-
-def has_finalizer(value: Value) -> bool:
-    """Whether the real object behind a value has `__del__`."""
-    obj = real_object(value)
-    return obj is not None and has_special(type(obj), "__del__")
+from .class_lookup import has_special
 
 
 def tells_its_end(value: Value) -> bool:
-    """Whether the end of the real object may run something: a finalizer, or a callback."""
-    obj = real_object(value)
+    """Whether it can be seen that the real object behind a value has ended: by a finalizer, or a weak reference."""
+    obj = None if value.source is None else getattr(value, "obj", None)
     if obj is None:
         return False
     return type(obj) is FunctionType or has_special(type(obj), "__del__") or weakref.getweakrefcount(obj) > 0
 
 
-def runs_code_at_its_end(value: Value) -> bool:
-    """Whether the end of the real object runs something of the program. Guards are told as well, and are not that."""
-    obj = real_object(value)
-    if obj is None:
+def runs_code_at_its_end(obj: Any) -> bool:
+    """Whether the end of a real object runs something of the program. Guards and torch are told as well, and are not
+    that."""
+    if has_special(type(obj), "__del__"):
+        return True
+    if not weakref.getweakrefcount(obj):
         return False
-    callbacks = (reference.__callback__ for reference in weakref.getweakrefs(obj))
-    return has_special(type(obj), "__del__") or any(
-        callback is not None and type(callback).__module__ != _native.__name__ for callback in callbacks
-    )
+    callbacks = [reference.__callback__ for reference in weakref.getweakrefs(obj)]
+    return any(callback is not None and not _is_ours(callback) for callback in callbacks)
 
 
-def real_object(value: Value) -> Any:
-    """The object that existed before the frame; None for one that it made, or of a kind that cannot tell."""
-    return None if value.source is None else getattr(value, "obj", None)
-
-
-def check_attribute_dropped(value: Value, name: str) -> None:
-    """Raise GraphBreak if what an attribute of an object holds, which is overwritten or deleted, would end too late."""
-    obj = real_object(value)
-    namespace = None if obj is None else _native.instance_dict(obj)
-    if namespace and has_plain_names(namespace) and has_special(type(namespace.get(name)), "__del__"):
-        cause = f"`{name}` of {value.describe()} is replaced, and what it held has a finalizer"
-        raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
-
-
-def check_dropped(value: Value, container: Value) -> None:
-    """Raise GraphBreak if a container's item, which is overwritten or deleted, would end too late."""
-    if has_finalizer(value):
-        raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, f"an item of {container.describe()} goes, and has a finalizer")
+def _is_ours(callback: Any) -> bool:
+    module: Any = getattr(callback, "__module__", None) or type(callback).__module__
+    return isinstance(module, str) and module.partition(".")[0] in ("torch", "lampwork_capture")

@@ -18,7 +18,6 @@ from . import operators
 from .base import Tracer, Value
 from .class_lookup import has_special, is_iterable
 from .constant import fold, is_known, snapshot
-from .finalizer import check_dropped
 from .lazy import LazyValue
 from .registry import wraps_type
 from .sequence import SequenceValue
@@ -81,7 +80,6 @@ class ListValue(SequenceValue):
         index = self._index(tracer, key)
         if not -len(self.items) <= index < len(self.items):
             fold(tracer, operator.setitem, [], index, None)
-        check_dropped(self.items[index], self)
         self.items[index] = item
         self.changed(tracer)
 
@@ -98,14 +96,11 @@ class ListValue(SequenceValue):
 
     def delete_item(self, tracer: Tracer, key: Value) -> None:
         if key.python_type() is slice:
-            for item in fold(tracer, self.items.__getitem__, snapshot(key)):
-                check_dropped(item, self)
             fold(tracer, self.items.__delitem__, snapshot(key))
         else:
             index = self._index(tracer, key)
             if not -len(self.items) <= index < len(self.items):
                 fold(tracer, operator.delitem, [], index)
-            check_dropped(self.items[index], self)
             del self.items[index]
         self.changed(tracer)
 
@@ -142,7 +137,6 @@ class ListValue(SequenceValue):
             fold(tracer, [].pop, where)
         if not -len(self.items) <= where < len(self.items):
             fold(tracer, [None].pop, where)
-        check_dropped(self.items[where], self)
         item = self.items.pop(where).realize()
         self.changed(tracer)
         return item
@@ -150,15 +144,12 @@ class ListValue(SequenceValue):
     def m_remove(self, tracer: Tracer, item: Value) -> Value:
         for index in range(len(self.items)):
             if operators.equal(tracer, self.at(index), item):
-                check_dropped(self.items[index], self)
                 del self.items[index]
                 self.changed(tracer)
                 return tracer.constant(None)
         return tracer.raise_observed(ValueError, "list.remove(x): x not in list")
 
     def m_clear(self, tracer: Tracer) -> Value:
-        for item in self.items:
-            check_dropped(item, self)
         self.items.clear()
         self.changed(tracer)
         return tracer.constant(None)

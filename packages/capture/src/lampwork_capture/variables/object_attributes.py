@@ -36,7 +36,6 @@ from .class_lookup import (
     is_overridden,
     is_plain_dict_getter,
 )
-from .finalizer import check_attribute_dropped
 from .function import MethodValue
 from .instance_dict import InstanceDictValue
 from .method import missing_attribute
@@ -321,7 +320,6 @@ class ObjectAttributes(Value):
             raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"setting `{name}` on {self.describe()} is not modelled")
         if not is_slot:
             self._check_dict(tracer, name, raw)
-            check_attribute_dropped(self, name)
         tracer.side_effects.store_attribute(self, name, value, raw=self.is_hooked(tracer))
 
     def _check_dict(self, tracer: Tracer, name: str, raw: Any) -> None:
@@ -373,7 +371,6 @@ class ObjectAttributes(Value):
             present, words = self._from_slot(tracer, name, raw), raw.__name__
         else:
             self._check_dict(tracer, name, raw)
-            check_attribute_dropped(self, name)
             present = self.instance_attribute(tracer, name, in_class=raw is not MISSING)
             words = words_for_nothing_deleted(self.cls, name)
         if present is None:

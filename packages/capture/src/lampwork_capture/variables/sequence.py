@@ -18,7 +18,7 @@ from .constant import fold, snapshot
 from .iterator import SequenceIteratorValue
 from .method import BuiltinObject
 
-_MOST_REPEATED = 20_000  # items
+_MOST_REPEATED = 1_000_000  # items
 
 
 class SequenceValue(BuiltinObject):
@@ -70,7 +70,7 @@ class SequenceValue(BuiltinObject):
             return self._bad_index(tracer, key)
         index = operators.index_of(tracer, key)
         if not -len(self.items) <= index < len(self.items):
-            fold(tracer, operator.getitem, self.python_type()(), index)
+            fold(tracer, operator.getitem, [] if self.kind == "a list" else (), index)
         return self.at(index)
 
     def _slice(self, key: Value) -> slice:

@@ -95,7 +95,7 @@ def _check_overwritten(frame: SymbolicFrame, slot: int, value: Value) -> None:
         return
     source = value.source
     is_here_only = isinstance(source, LocalSource) and (source.name == name or source.name.startswith(OWN_PREFIX))
-    if is_here_only and runs_code_at_its_end(value) and not name.startswith(OWN_PREFIX):
+    if is_here_only and runs_code_at_its_end(value.obj) and not name.startswith(OWN_PREFIX):
         cause = f"a store to `{name}`, which may end an object that tells when it ends"
         raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
 
