@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 
 import pytest
 import torch
+
+_current_interpreter = ctypes.pythonapi.PyInterpreterState_Get
+_current_interpreter.restype = ctypes.c_void_p
+_evaluator_of = ctypes.pythonapi._PyInterpreterState_GetEvalFrameFunc
+_evaluator_of.argtypes, _evaluator_of.restype = [ctypes.c_void_p], ctypes.c_void_p
 
 
 def _state():
@@ -18,6 +24,7 @@ def _state():
         "modes": torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack(),
         "transforms": torch._C._functorch.peek_interpreter_stack() is None,
         "trace function": sys.gettrace(),
+        "frame evaluator": _evaluator_of(_current_interpreter()),
     }
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import lampwork_capture as capture
 import pytest
 import torch
@@ -66,14 +70,22 @@ def test_gradients(function, value):
     torch.testing.assert_close(*slopes)
 
 
-@pytest.mark.parametrize("function", [returns_its_input, changes_a_list])
-def test_what_eager_refuses_raises_the_same(function):
+def raise_the_same(function):
     errors = []
     for call in (function, capture.optimize("eager")(function)):
         with pytest.raises(Exception) as raised:
             call(torch.ones(3), torch.ones(3))
         errors.append(raised.type)
     assert errors[0] is errors[1]
+
+
+@pytest.mark.parametrize("function", [returns_its_input, changes_a_list])
+def test_what_eager_refuses_raises_the_same(function):
+    """In a process of its own: eager compiles `cond`, and where that fails torch leaves its evaluator installed."""
+    program = f"import test_control_flow as tests; tests.raise_the_same(tests.{function.__name__})"
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr[-3000:]
 
 
 def test_branches_of_different_shapes_break_the_graph():

@@ -168,6 +168,20 @@ lw_is_traced(PyThreadState *tstate)
     return tstate->c_tracefunc != NULL || tstate->tracing > 0;
 }
 
+/* Whether few are left of the C calls that an interpreter allows a thread to nest. */
+static inline bool
+lw_c_calls_are_few(PyThreadState *tstate)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return tstate->c_recursion_remaining < Py_C_RECURSION_LIMIT / 2;
+#elif PY_VERSION_HEX >= 0x030C0000
+    return tstate->c_recursion_remaining < C_RECURSION_LIMIT / 2;
+#else
+    (void)tstate;
+    return false;
+#endif
+}
+
 /* Allow the thread `more` nested calls beyond its limit; take them back with a negative number. */
 static inline void
 lw_recursion_budget(PyThreadState *tstate, int more)

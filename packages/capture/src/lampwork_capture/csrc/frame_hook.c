@@ -6,230 +6,21 @@
  * function (sys.settrace: debuggers, coverage) frames run natively, line by line, and so does what the interpreter calls in
  * between (audit hooks, profile functions).
  */
-#include "native.h"
+#include "frame_hook.h"
 #include "frame_access.h"
-#include <structmember.h>
-
-#define lw_default_eval _PyEval_EvalFrameDefault
 
 /* Under the hook a Python call uses the C stack. Deeper than this, calls run with the hook off. */
 #define DEPTH_LIMIT 400
+/* Nor may a thread that is not active spend more than this of it because others are. */
+#define STACK_LIMIT (512 * 1024)
 /* Calls that a conversion may nest, whatever is left of the program's own recursion limit. */
 #define CONVERSION_DEPTH 3000
 
-typedef struct {
-    PyObject *callback; /* strong; NULL: off in this thread */
-    PyObject *owner;    /* strong; not NULL while callback is set */
-    lw_frame *chaining; /* the frame that was handed to the evaluator below us */
-    lw_frame *replaced; /* the frame whose replacement is being called */
-    PyObject *replacement; /* the function that runs it, until its frame begins; borrowed */
-    lw_tail_call *tail; /* the tail call that is being made */
-    int depth;          /* frames of this thread that the hook is running */
-    int in_callback;    /* while tracing, no evaluator below us sees frames either */
-    PyObject *handed;   /* what a guard check hands over, on its way into the frame that is about to start; strong */
-} lw_thread;
-
-static _Thread_local lw_thread this_thread;
-
-static int active_threads = 0;
-static _PyFrameEvalFunction chain_next = NULL; /* NULL: the default */
+_Thread_local lw_thread lw_this_thread;
 
 static PyObject *skip_marker = NULL;
 static PyObject *skip_recursive_marker = NULL;
 static PyObject *retry_marker = NULL;
-
-static PyObject *hook(PyThreadState *tstate, lw_frame *frame, int throwflag);
-
-/* Installation */
-
-static void
-put_on_top(lw_activation *saved)
-{
-    PyInterpreterState *interp = PyInterpreterState_Get();
-    _PyFrameEvalFunction top = _PyInterpreterState_GetEvalFrameFunc(interp);
-    if (top == hook) {
-        return;
-    }
-    if (saved != NULL) {
-        saved->saved_top = (void *)top;
-        saved->saved_chain = (void *)chain_next;
-    }
-    chain_next = top == lw_default_eval ? NULL : top;
-    _PyInterpreterState_SetEvalFrameFunc(interp, hook);
-}
-
-static void
-take_off(void)
-{
-    PyInterpreterState *interp = PyInterpreterState_Get();
-    if (_PyInterpreterState_GetEvalFrameFunc(interp) == hook) {
-        _PyInterpreterState_SetEvalFrameFunc(interp, chain_next != NULL ? chain_next : lw_default_eval);
-        chain_next = NULL;
-    }
-}
-
-bool
-lw_foreign_evaluator(void)
-{
-    _PyFrameEvalFunction top = _PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get());
-    return top != lw_default_eval && (top != hook || chain_next != NULL);
-}
-
-static void
-thread_on(lw_activation *saved)
-{
-    active_threads++;
-    put_on_top(saved);
-}
-
-static void
-thread_off(void)
-{
-    if (--active_threads == 0) {
-        take_off();
-    }
-}
-
-void
-lw_hook_enter(lw_activation *saved, PyObject *callback, PyObject *owner)
-{
-    lw_thread *t = &this_thread;
-    saved->callback = t->callback;
-    saved->owner = t->owner;
-    saved->saved_top = NULL;
-    t->callback = Py_XNewRef(callback);
-    t->owner = Py_XNewRef(owner);
-    if (callback != NULL) {
-        if (saved->callback == NULL) {
-            thread_on(saved);
-        }
-        else {
-            put_on_top(saved);
-        }
-    }
-    else if (saved->callback != NULL) {
-        thread_off();
-    }
-}
-
-void
-lw_hook_exit(lw_activation *saved)
-{
-    lw_thread *t = &this_thread;
-    PyObject *callback = t->callback, *owner = t->owner;
-    t->callback = saved->callback;
-    t->owner = saved->owner;
-    if (callback != NULL && t->callback == NULL) {
-        thread_off();
-    }
-    else if (callback == NULL && t->callback != NULL) {
-        thread_on(NULL);
-    }
-    else if (saved->saved_top != NULL && active_threads <= 1) {
-        /* A capture that runs around us, inside an outer activation of ours, becomes the innermost again. */
-        PyInterpreterState *interp = PyInterpreterState_Get();
-        if (_PyInterpreterState_GetEvalFrameFunc(interp) == hook) {
-            _PyInterpreterState_SetEvalFrameFunc(interp, (_PyFrameEvalFunction)saved->saved_top);
-            chain_next = (_PyFrameEvalFunction)saved->saved_chain;
-        }
-    }
-    Py_XDECREF(callback);
-    Py_XDECREF(owner);
-}
-
-/* The view of a frame that a callback gets */
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *code, *function, *local_values, *cells, *global_values, *builtin_values;
-} lw_frame_view;
-
-static int
-view_traverse(lw_frame_view *view, visitproc visit, void *arg)
-{
-    Py_VISIT(view->code);
-    Py_VISIT(view->function);
-    Py_VISIT(view->local_values);
-    Py_VISIT(view->cells);
-    Py_VISIT(view->global_values);
-    Py_VISIT(view->builtin_values);
-    return 0;
-}
-
-static int
-view_clear(lw_frame_view *view)
-{
-    Py_CLEAR(view->code);
-    Py_CLEAR(view->function);
-    Py_CLEAR(view->local_values);
-    Py_CLEAR(view->cells);
-    Py_CLEAR(view->global_values);
-    Py_CLEAR(view->builtin_values);
-    return 0;
-}
-
-static void
-view_dealloc(lw_frame_view *view)
-{
-    PyObject_GC_UnTrack(view);
-    view_clear(view);
-    Py_TYPE(view)->tp_free((PyObject *)view);
-}
-
-static PyMemberDef view_members[] = {
-    {"code", T_OBJECT, offsetof(lw_frame_view, code), READONLY, "the code object that was called"},
-    {"function", T_OBJECT, offsetof(lw_frame_view, function), READONLY, "the function that was called; None where the interpreter's frames do not know it"},
-    {"local_values", T_OBJECT, offsetof(lw_frame_view, local_values), READONLY, "arguments by name, as bound"},
-    {"cells", T_OBJECT, offsetof(lw_frame_view, cells), READONLY, "closure cells by free-variable name"},
-    {"global_values", T_OBJECT, offsetof(lw_frame_view, global_values), READONLY, "the globals"},
-    {"builtin_values", T_OBJECT, offsetof(lw_frame_view, builtin_values), READONLY, "the builtins"},
-    {NULL},
-};
-
-static PyTypeObject view_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "lampwork_capture._native.FrameView",
-    .tp_doc = "A call that is about to run: what a callback may look at.",
-    .tp_basicsize = sizeof(lw_frame_view),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_traverse = (traverseproc)view_traverse,
-    .tp_clear = (inquiry)view_clear,
-    .tp_dealloc = (destructor)view_dealloc,
-    .tp_members = view_members,
-};
-
-static PyObject *
-make_view(lw_frame *frame, PyCodeObject *code, const lw_scope *scope)
-{
-    lw_frame_view *view = (lw_frame_view *)view_type.tp_alloc(&view_type, 0);
-    if (view == NULL) {
-        return NULL;
-    }
-    view->code = Py_NewRef(code);
-    view->function = Py_XNewRef((PyObject *)lw_frame_function(frame));
-    view->global_values = Py_NewRef(scope->globals);
-    view->builtin_values = Py_NewRef(scope->builtins);
-    view->local_values = PyDict_New();
-    view->cells = PyDict_New();
-    if (view->local_values == NULL || view->cells == NULL) {
-        goto fail;
-    }
-    for (Py_ssize_t i = 0; i < scope->n_slots; i++) {
-        PyObject *name = lw_code_argument_name(code, i);
-        if (scope->slots[i] != NULL && PyDict_SetItem(view->local_values, name, scope->slots[i]) < 0) {
-            goto fail;
-        }
-    }
-    for (Py_ssize_t i = 0; i < scope->n_cells; i++) {
-        if (PyDict_SetItem(view->cells, lw_code_free_name(code, i), scope->cells[i]) < 0) {
-            goto fail;
-        }
-    }
-    return (PyObject *)view;
-fail:
-    Py_DECREF(view);
-    return NULL;
-}
 
 /* Running frames */
 
@@ -237,10 +28,10 @@ static PyObject *
 run_natively(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
     PyObject *result;
-    _PyFrameEvalFunction next = chain_next;
+    _PyFrameEvalFunction next = lw_chain_next;
     t->depth++;
-    if (next == NULL || t->in_callback || t->chaining == frame) {
-        /* The last case: the evaluator below us has us below it, so the frame has gone round. */
+    if (next == NULL || t->in_callback || next == lw_top_evaluator(tstate)) {
+        /* The last case: the evaluator below us is also the one above, and has seen the frame. */
         result = lw_default_eval(tstate, frame, throwflag);
     }
     else {
@@ -276,6 +67,44 @@ run_with_hook_off(lw_thread *t, PyThreadState *tstate, lw_frame *frame)
     PyObject *result = run_natively(t, tstate, frame, 0);
     lw_hook_exit(&saved);
     return result;
+}
+
+/* Whether a thread that evaluates each Python call in a C call of its own has come too deep into the C stack. */
+static bool
+is_too_deep(lw_thread *t, PyThreadState *tstate)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    if (here > t->stack_start) {
+        t->stack_start = here; /* stacks grow downwards */
+    }
+    return t->stack_start - here > STACK_LIMIT || lw_c_calls_are_few(tstate);
+}
+
+static PyObject *
+run_suspended(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
+{
+    PyObject *result = run_natively(t, tstate, frame, throwflag);
+    lw_hook_resume();
+    return result;
+}
+
+/* A frame of a thread in which capture is off: the hook sees it because it is on in another, or someone above us has us
+ * below. Takes no C stack of its own where it need not, for such a thread may be deep in a recursion. */
+static __attribute__((noinline)) PyObject *
+pass_on(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
+{
+    _PyFrameEvalFunction top = lw_top_evaluator(tstate), next = t->in_callback ? NULL : lw_chain_next;
+    if (is_too_deep(t, tstate) && lw_hook_suspend(!t->in_callback)) {
+        return run_suspended(t, tstate, frame, throwflag);
+    }
+    if (lw_active_threads == 0 && top == lw_hook) { /* put back by an evaluator that was above us and has left */
+        lw_hook_take_off();
+        return (next != NULL ? next : lw_default_eval)(tstate, frame, throwflag);
+    }
+    if (next != NULL && next != top) {
+        return run_natively(t, tstate, frame, throwflag);
+    }
+    return lw_default_eval(tstate, frame, throwflag);
 }
 
 /* A function that runs the replacement with the frame's globals, builtins and closure. The entry keeps one idle
@@ -412,13 +241,13 @@ call_callback(lw_thread *t, PyThreadState *tstate, lw_frame *frame, PyCodeObject
 {
     PyObject *result = NULL;
     PyObject *entries = lw_cache_entries(code, owner);
-    PyObject *view = entries != NULL ? make_view(frame, code, scope) : NULL;
+    PyObject *view = entries != NULL ? lw_view_make(frame, code, scope) : NULL;
     if (view != NULL) {
         lw_activation saved;
         PyObject *callback = Py_NewRef(t->callback);
         lw_recursion_budget(tstate, CONVERSION_DEPTH);
         t->in_callback++;
-        bool stay = chain_next != NULL; /* an evaluator below us must not see the frames of the tracer */
+        bool stay = lw_chain_next != NULL; /* an evaluator below us must not see the frames of the tracer */
         if (stay) {
             saved.callback = t->callback;
             saved.owner = t->owner;
@@ -526,6 +355,9 @@ run_call(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_code_extra *ex
 {
     PyObject *handed = NULL;
     lw_entry *entry = extra != NULL ? lw_cache_lookup(extra, t->owner, scope, &handed) : NULL;
+    if (entry == NULL && t->callback == NULL) { /* code of the user's ran in a check, and has turned capture off */
+        return run_natively(t, tstate, frame, 0);
+    }
     if (entry == NULL) {
         return run_missed(t, tstate, frame, lw_frame_code(frame), scope, is_tail);
     }
@@ -553,11 +385,17 @@ run_gathered(lw_thread *t, PyThreadState *tstate, lw_frame *frame, lw_code_extra
     return result;
 }
 
-static PyObject *
-hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
+PyObject *
+lw_hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
-    lw_thread *t = &this_thread;
-    if (t->callback == NULL || throwflag || lw_is_traced(tstate)) {
+    lw_thread *t = &lw_this_thread;
+    if (t->chaining == frame) { /* the evaluator below us has us below it, so that the frame has gone round */
+        return lw_default_eval(tstate, frame, throwflag);
+    }
+    if (t->callback == NULL) {
+        return pass_on(t, tstate, frame, throwflag);
+    }
+    if (throwflag || lw_is_traced(tstate)) {
         return run_natively(t, tstate, frame, throwflag);
     }
     if (t->replacement != NULL && lw_frame_is_of(frame, t->replacement)) {
@@ -576,7 +414,7 @@ hook(PyThreadState *tstate, lw_frame *frame, int throwflag)
     if (t->depth >= DEPTH_LIMIT) {
         return run_with_hook_off(t, tstate, frame);
     }
-    if (_PyInterpreterState_GetEvalFrameFunc(tstate->interp) != hook) {
+    if (lw_top_evaluator(tstate) != lw_hook) {
         return run_natively(t, tstate, frame, 0);
     }
     lw_scope scope = {
@@ -629,7 +467,7 @@ native_get_callback(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    return Py_NewRef(this_thread.callback != NULL ? this_thread.callback : Py_None);
+    return Py_NewRef(lw_this_thread.callback != NULL ? lw_this_thread.callback : Py_None);
 }
 
 static PyObject *
@@ -637,7 +475,7 @@ native_get_owner(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    return Py_NewRef(this_thread.owner != NULL ? this_thread.owner : Py_None);
+    return Py_NewRef(lw_this_thread.owner != NULL ? lw_this_thread.owner : Py_None);
 }
 
 static PyObject *
@@ -645,7 +483,7 @@ native_is_installed(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    return PyBool_FromLong(_PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get()) == hook);
+    return PyBool_FromLong(_PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get()) == lw_hook);
 }
 
 static PyMethodDef hook_methods[] = {
@@ -676,7 +514,7 @@ make_marker(PyObject *module, const char *name)
 int
 lw_hook_setup(PyObject *module)
 {
-    if (PyType_Ready(&view_type) < 0 || PyModule_AddType(module, &view_type) < 0) {
+    if (lw_view_setup(module) < 0) {
         return -1;
     }
     skip_marker = make_marker(module, "SKIP");

@@ -86,7 +86,7 @@ PyObject *lw_cache_entries(PyCodeObject *code, PyObject *owner); /* tuple; owner
 void lw_entry_unlink(lw_entry *entry);
 int lw_argument_slots(PyCodeObject *code);
 
-/* frame_hook.c */
+/* activation.c and frame_hook.c */
 
 typedef struct {
     PyObject *callback;
