@@ -246,6 +246,7 @@ def test_refused_in_the_words_of_the_interpreter(number):
         except Exception as error:
             return x, type(error), str(error)
 
+    lampwork_capture.reset()  # the code is the same for all
     expected = attempt(t(), Bare())
     actual = lampwork_capture.optimize("eager")(attempt)(t(), Bare())
     assert len(expected) == 3, "it is not refused"

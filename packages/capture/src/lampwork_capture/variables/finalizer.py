@@ -31,14 +31,12 @@ def tells_its_end(value: Value) -> bool:
 
 
 def runs_code_at_its_end(value: Value) -> bool:
-    """Whether the end of the real object runs something of the program. Guards are told as well, and are not that."""
+    """Whether the end of the real object runs something that the program asked for: no bookkeeping of caches."""
     obj = real_object(value)
     if obj is None:
         return False
     callbacks = (reference.__callback__ for reference in weakref.getweakrefs(obj))
-    return has_special(type(obj), "__del__") or any(
-        callback is not None and type(callback).__module__ != _native.__name__ for callback in callbacks
-    )
+    return has_special(type(obj), "__del__") or any(isinstance(callback, weakref.finalize) for callback in callbacks)
 
 
 def real_object(value: Value) -> Any:

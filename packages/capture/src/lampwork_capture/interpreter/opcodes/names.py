@@ -91,7 +91,9 @@ def _check_overwritten(frame: SymbolicFrame, slot: int, value: Value) -> None:
     name = frame.decoded.slot_names[slot]
     if not isinstance(value, (Unread, ObjectValue, OpaqueValue)):
         return
-    if isinstance(value.source, LocalSource) and runs_code_at_its_end(value) and not name.startswith(OWN_PREFIX):
+    if not isinstance(value.source, LocalSource) or not runs_code_at_its_end(value) or name.startswith(OWN_PREFIX):
+        return
+    if sum(held is value for held in frame.tracer.held_values()) < 2:
         cause = f"a store to `{name}`, which may end an object that tells when it ends"
         raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
 
