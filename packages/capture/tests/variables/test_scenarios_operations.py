@@ -225,7 +225,7 @@ REFUSED = [
     lambda x, a: 1 in a, lambda x, a: 1 in 1, lambda x, a: print(*a), lambda x, a: Bare(*a), lambda x, a: dict(**a),
     lambda x, a: Bare(**a), lambda x, a: {**a}, lambda x, a: {**[(1, 2)]}, lambda x, a: dict(**[("a", 2)]),
     lambda x, a: str.join(1, 2), lambda x, a: list.append(1, 2), lambda x, a: list.append(a, 2),
-    lambda x, a: dict.get([], 2), lambda x, a: dict.get({}), lambda x, a: sorted([1], reverse=a), lambda x, a: len(a),
+    lambda x, a: dict.get([], 2), lambda x, a: dict.get({}), lambda x, a: len(a),
     lambda x, a: len(1), lambda x, a: operator.index(a), lambda x, a: [1, 2][a], lambda x, a: [1, 2][2**70],
     lambda x, a: (1, 2)[5], lambda x, a: [1, 2].pop(2**70), lambda x, a: [].pop(), lambda x, a: [x].pop(4),
     lambda x, a: [x].insert(2**70, 1), lambda x, a: operator.setitem([x], 2**70, 1), lambda x, a: operator.delitem([x], 3),
@@ -246,6 +246,7 @@ def test_refused_in_the_words_of_the_interpreter(number):
         except Exception as error:
             return x, type(error), str(error)
 
+    lampwork_capture.reset()  # the code is the same for all
     expected = attempt(t(), Bare())
     actual = lampwork_capture.optimize("eager")(attempt)(t(), Bare())
     assert len(expected) == 3, "it is not refused"

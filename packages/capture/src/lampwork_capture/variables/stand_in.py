@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
-from .class_lookup import is_immutable
+from .class_lookup import is_immutable, needs_no_guard
 from .constant import is_known, snapshot
 
 _CONTAINERS: frozenset[type] = frozenset({list, tuple, dict, set, frozenset})
@@ -33,7 +33,7 @@ def _stand_in(value: Value) -> Any:
     cls = value.python_type()
     if issubclass(cls, type):
         own: Any = value.as_constant()
-        return own if is_immutable(own) else _class_like(own, type(cls.__name__, (type,), {}))
+        return own if needs_no_guard(own) else _class_like(own, type(cls.__name__, (type,), {}))
     if is_immutable(cls) and is_known(value) and not issubclass(cls, enum.Enum):
         return snapshot(value)
     return cls() if cls in _CONTAINERS else _class_like(cls)()

@@ -6,6 +6,7 @@ that a graph break before the call can rebuild them.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 from ... import _native
@@ -16,6 +17,7 @@ from ...variables.class_lookup import is_iterable
 from ...variables.exception_group import prepare_reraise
 from ...variables.function import MadeFunctionValue
 from ...variables.generator import stopped_inside
+from ...variables.operators import unary
 from ..dispatch import Signal, opcode
 from ..frame import NULL, Null
 from .containers import name_of_callable
@@ -186,7 +188,7 @@ def call_intrinsic_1(frame: SymbolicFrame, instruction: Instruction) -> Signal |
         case 3:  # INTRINSIC_STOPITERATION_ERROR
             frame.push(stop_iteration_error(frame, frame.pop()))
         case 5:  # INTRINSIC_UNARY_POSITIVE
-            frame.push(frame.pop().call_method(tracer, "__pos__", [], {}))
+            frame.push(unary(tracer, operator.pos, frame.pop()))
         case 6:  # INTRINSIC_LIST_TO_TUPLE
             frame.push(tracer.make_tuple(frame.pop().unpack(tracer)))
         case _:

@@ -89,13 +89,14 @@ def store_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
 def _check_overwritten(frame: SymbolicFrame, slot: int, value: Value) -> None:
     """Raise GraphBreak where a store to a local may end an object that tells when it ends: eager runs it then.
 
-    Only in the root frame, and the local or place of the stack that the object came in: any other holds it as well."""
+    Only one that came as a local, or a place of the stack, and that no other place of the traced frames holds."""
     name = frame.decoded.slot_names[slot]
-    if frame.parent is not None or not isinstance(value, (Unread, ObjectValue, OpaqueValue)):
+    if not isinstance(value, (Unread, ObjectValue, OpaqueValue)):
         return
-    source = value.source
-    is_here_only = isinstance(source, LocalSource) and (source.name == name or source.name.startswith(OWN_PREFIX))
-    if is_here_only and runs_code_at_its_end(value.obj) and not name.startswith(OWN_PREFIX):
+    is_given = isinstance(value.source, LocalSource) and not name.startswith(OWN_PREFIX)
+    if not is_given or not runs_code_at_its_end(value.obj):
+        return
+    if sum(held is value for held in frame.tracer.held_values()) < 2:
         cause = f"a store to `{name}`, which may end an object that tells when it ends"
         raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
 
