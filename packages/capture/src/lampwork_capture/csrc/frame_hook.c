@@ -459,7 +459,7 @@ native_call_unfinished(PyObject *module, PyObject *const *args, Py_ssize_t n)
         return NULL;
     }
     PyObject *tail = lw_tail_of_tuple(args[0], args[1]);
-    return tail == NULL ? NULL : finish_tail_calls(&this_thread, tail);
+    return tail == NULL ? NULL : finish_tail_calls(&lw_this_thread, tail);
 }
 
 static PyObject *
