@@ -272,3 +272,37 @@ def test_a_captured_function_inside_checkpoint(make):
             function(x).sum().backward()
         found.append(x.grad)
     assert torch.equal(*found)
+
+
+@capture.allow_in_graph
+def noting(x):
+    LOG.append("ran")
+    return x + 1
+
+
+def changes_and_breaks(x):
+    LOG.append("frame")
+    try:
+        y = noting(x)
+    except ValueError:
+        y = x
+    return y * 2
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_code_that_changes_what_is_guarded_while_it_is_traced_is_told_of_once(strict, monkeypatch):
+    """Its function runs on fake tensors, too: each trace would leave the list in another state than it found."""
+    LOG.clear()
+    monkeypatch.setenv("LAMPWORK_STRICT", str(int(strict)))
+    optimized = capture.optimize("eager")(changes_and_breaks)
+    if strict:
+        with pytest.raises(capture.CaptureError, match="do not hold where they were made"):
+            optimized(torch.ones(2))
+        return
+    with pytest.warns(capture.CaptureWarning, match="do not hold where they were made") as told:
+        optimized(torch.ones(2))
+        for _ in range(5):
+            LOG.clear()
+            assert optimized(torch.ones(2)).tolist() == [4.0, 4.0]
+            assert LOG == ["frame", "ran"]  # a trace would have run it once more
+    assert len(told) == 1

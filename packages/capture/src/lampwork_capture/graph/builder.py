@@ -396,6 +396,7 @@ class GraphBuilder:
         self.fake_mode.operators = operators = []
         self.fake_mode.written = set()
         self.fake_mode.may_raise = False
+        self.ran_user_code |= target_is_users(op, target)
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
             with self.fake_mode, unheard_warnings():
@@ -418,6 +419,7 @@ class GraphBuilder:
             raise EagerWouldRaise(error) from error
         finally:
             _FAKE_LOGGER.disabled = False
+            self.ran_user_code |= any(map(is_users, operators))
         if any(_quantizes(operator) for operator in operators):
             raise GraphBreak(BreakId.TENSOR_KIND, f"`{_target_name(target)}` makes a quantized tensor")
         for leaf in tree_leaves(result):
