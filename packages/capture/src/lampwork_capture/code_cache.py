@@ -30,7 +30,8 @@ _REMEMBERED = 64  # recompilations whose reasons are kept
 class GuardsDoNotHoldError(Exception):
     """A fresh guard set fails in the very call that it was recorded in.
 
-    Either another thread changed something meanwhile, or this is a defect of the tracer or of the guard tree."""
+    Another thread changed something meanwhile, or code of the user's that ran on fake tensors did; or this is a defect
+    of the tracer or of the guard tree."""
 
     def __init__(self, code: CodeType, reason: str) -> None:
         super().__init__(f"the guards of `{qualified_name(code)}` do not hold where they were made: {reason}")

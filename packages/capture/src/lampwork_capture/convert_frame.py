@@ -1,7 +1,9 @@
 """Conversion of a frame, all stages on one page: trace, place the break, emit code, compile the graph, assemble.
 
 `FrameCallback` asks for it when no cache entry fits a frame. Invariants: tracing touches nothing real, so it may be
-repeated from the start; torch's state is restored whatever happens; nothing of the user's program is run.
+repeated from the start; torch's state is restored whatever happens; nothing of the user's program is run but what it
+gave for graphs (operators, functions of `allow_in_graph`), and a trace that this changed the program under counts for
+nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ from typing import Any
 
 from .bytecode.version import places_of_call, qualified_name
 from .captured_frame import CapturedFrame
+from .code_cache import GuardsDoNotHoldError
 from .config import CaptureConfig
 from .errors import GraphBreakError
 from .graph.builder import EagerWouldRaise, TracedGraph
+from .graph.unheard_warnings import ready_for_unheard
 from .graph_break import BreakId, BreakRecord, GraphBreak, ShapeOfDataBreak, SkipFrame
 from .guards.facts import GuardSetBuilder
+from .guards.reason import first_failure
 from .idle_breaks import IdleBreaks
 from .interpreter.body_copy import copy_of, is_resumed_too_often, needs_self
 from .interpreter.dispatch import Signal
@@ -98,6 +103,8 @@ def convert(
             found = _trace(tracer, finish)
             if isinstance(found, CapturedFrame):
                 return found
+            if tracer.graph.ran_user_code:
+                _check_guards(tracer, code, scope)
             if config.fullgraph:
                 if not found.is_users_error:
                     raise GraphBreakError(found.record)
@@ -119,6 +126,15 @@ def convert(
             breaks_at_drops = True
         finally:
             tracer.release()
+
+
+def _check_guards(tracer: FrameTracer, code: CodeType, scope: FrameScope) -> None:
+    """Raise GuardsDoNotHoldError if running code of the user's on fake tensors changed what the trace had looked at.
+
+    The next trace would find the program as this one left it, and be right only for that."""
+    failure = first_failure(tracer.guards.freeze(), scope)
+    if failure is not None:
+        raise GuardsDoNotHoldError(code, str(failure))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +173,9 @@ def _trace(tracer: FrameTracer, finish: _Finish) -> CapturedFrame | _Broken:
     state = TorchState()
     raised: Value | None = None
     try:
-        return _finished(tracer, tracer.run(), finish, state)
+        with ready_for_unheard():
+            signal = tracer.run()
+        return _finished(tracer, signal, finish, state)
     except ObservedException as error:
         raised = error.value
         cause = f"{error.value.describe()} is not caught in the frame"

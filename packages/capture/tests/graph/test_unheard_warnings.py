@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import lampwork_capture as capture
 import pytest
 import torch
 import torch.nn.functional as F
-from lampwork_capture.graph.unheard_warnings import unheard_warnings
+from lampwork_capture.graph.unheard_warnings import ready_for_unheard, unheard_warnings
 
 
 def of_python(x, y):
@@ -75,3 +76,56 @@ def test_filters_that_an_operation_replaces_are_left_alone():
             warnings.resetwarnings()
             warnings.simplefilter("error")
         assert [entry[0] for entry in warnings.filters] == ["error"]
+
+
+def test_another_thread_is_heard_while_an_operation_runs():
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        with unheard_warnings():
+            other = threading.Thread(target=lambda: warnings.warn("of another thread", stacklevel=1))
+            other.start()
+            other.join()
+            warnings.warn("of the operation", stacklevel=1)
+    assert [str(warning.message) for warning in found] == ["of another thread"]
+
+
+def test_a_trace_is_heard_between_its_operations():
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        with ready_for_unheard():
+            for number in range(2):
+                with unheard_warnings(), unheard_warnings():
+                    warnings.warn("of an operation", stacklevel=1)
+                warnings.warn(str(number), stacklevel=1)
+    assert [str(warning.message) for warning in found] == ["0", "1"]
+
+
+def test_a_filter_of_the_programs_that_equals_ours_stays():
+    """The program may ignore everything as well: its own entry is another object."""
+    with warnings.catch_warnings():
+        own = ("ignore", None, Warning, None, 0)
+        warnings.filters.insert(0, own)
+        with unheard_warnings():
+            warnings.filters.insert(0, ("ignore", None, Warning, None, 0))
+        assert sum(entry == own for entry in warnings.filters) >= 2
+
+
+def test_the_filters_are_changed_once_a_trace():
+    class Counted(list):
+        inserted = 0
+
+        def insert(self, *args):
+            Counted.inserted += 1
+            super().insert(*args)
+
+    def function(x):
+        for _ in range(20):
+            x = x.sin() + 1
+        return x
+
+    with warnings.catch_warnings():
+        warnings.filters = Counted(warnings.filters)
+        before = list(warnings.filters)
+        capture.optimize("eager")(function)(torch.ones(2))
+        assert list(warnings.filters) == before
+    assert Counted.inserted <= 3  # the trace, and what ends it

@@ -34,6 +34,28 @@ TAKEN = {
 }
 
 
+NUMBERS = (True, 0, 5, -1, 1000, -129, 2**40, 2**65, 0.5, 2.0, -0.5, 65520.0, 1e10, float("inf"), float("nan"), 1j)
+REFUSALS = (RuntimeError, TypeError, ValueError, OverflowError)
+DTYPES = (torch.int8, torch.int64, torch.bool, torch.float16, torch.float32, torch.complex64)
+WITH_NUMBERS = {
+    "fill": lambda x, number: x.fill_(number),
+    "fill the diagonal": lambda x, number: x.fill_diagonal_(number),
+    "fill at a mask": lambda x, number: x.masked_fill_(x == x, number),
+    "clamp from above": lambda x, number: x.clamp_(max=number),
+    "clamp from below": lambda x, number: x.clamp_(min=number),
+    "power": lambda x, number: x.pow_(number),
+    "difference": lambda x, number: x.sub_(number),
+    "draw below": lambda x, number: x.random_(number),
+    "draw between": lambda x, number: x.random_(5, number),
+    "uniform": lambda x, number: x.uniform_(0, number),
+    "bernoulli": lambda x, number: x.bernoulli_(number),
+    "normal": lambda x, number: x.normal_(0, number),
+    "cauchy": lambda x, number: x.cauchy_(0, number),
+    "exponential": lambda x, number: x.exponential_(number),
+    "geometric": lambda x, number: x.geometric_(number),
+}
+
+
 def shifted():
     memory = torch.arange(6.0)
     return memory[1:], memory[:-1]
@@ -123,3 +145,47 @@ def test_eager_refuses(name):
     x, y, write = WRITES[name]()
     with pytest.raises(RuntimeError):
         write(x, y)
+
+
+def is_refused(write, dtype, number):
+    try:
+        write(torch.ones(2, 2).to(dtype), number)
+    except REFUSALS:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", WITH_NUMBERS)
+def test_a_number_that_is_refused_is_seen_as_in_eager(name, dtype):
+    """The program handles the error behind a write, which must have happened once."""
+    write = WITH_NUMBERS[name]
+    for number in NUMBERS:
+        if not is_refused(write, dtype, number):
+            continue
+
+        def function(x, y, number=number):
+            y.add_(1)
+            try:
+                write(x, number)
+            except REFUSALS:
+                return y + 10
+            return y
+
+        y = torch.zeros(2)
+        result = capture.optimize("eager")(function)(torch.ones(2, 2).to(dtype), y)
+        assert (result.tolist(), y.tolist()) == ([11.0, 11.0], [1.0, 1.0]), number
+
+
+@pytest.mark.parametrize("number", [0, 5, -128, 127, True])
+def test_numbers_that_fit_stay_in_the_graph(number):
+    def function(x, y):
+        y.add_(1)
+        try:
+            x.fill_(number)
+            x.clamp_(max=number)
+        except RuntimeError:
+            return y + 10
+        return y
+
+    assert not capture.capture(function, torch.ones(2, dtype=torch.int8), torch.ones(2)).graph_breaks

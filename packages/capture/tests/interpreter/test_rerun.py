@@ -177,8 +177,45 @@ def make_one_hot():
     return function
 
 
+@torch.library.custom_op("lampwork_rerun_tests::checked", mutates_args=())
+def checked(x: torch.Tensor) -> torch.Tensor:
+    if x.max() > 5:
+        raise ValueError("too large")
+    return x.clone()
+
+
+@checked.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def make_custom_operator():
+    noted = Noted()
+
+    def function(index):
+        noted.kept = index.shape[0]
+        y = checked(index)
+        noted.checked = True
+        return y
+
+    function.count = noted.__dict__
+    return function
+
+
+def make_custom_operator_caught():
+    def function(index):
+        y = index + 1
+        try:
+            return checked(y)
+        except ValueError as error:
+            return str(error)
+
+    return function
+
+
 WHOLE = [
     make_one_hot,
+    make_custom_operator,
     make_caught,
     make_side_effect_before,
     make_write_behind_what_never_raises,
@@ -187,7 +224,13 @@ WHOLE = [
     make_arguments_and_cells,
     Counting,
 ]
-BROKEN = [make_write_after, make_write_before, make_write_at_mask_of_counted, make_write_then_effect]
+BROKEN = [
+    make_custom_operator_caught,
+    make_write_after,
+    make_write_before,
+    make_write_at_mask_of_counted,
+    make_write_then_effect,
+]
 
 
 def outcomes(make, wrap):
@@ -205,6 +248,7 @@ def outcomes(make, wrap):
     return [*pytree.tree_leaves(found), torch.rand(1)]
 
 
+@pytest.mark.filterwarnings("ignore:The compiled graph:lampwork_capture.CaptureWarning")
 @pytest.mark.parametrize("make", [*WHOLE, *BROKEN])
 def test_raising_operations_behave_as_in_eager(make):
     expected, actual = outcomes(make, lambda f: f), outcomes(make, capture.optimize("eager"))

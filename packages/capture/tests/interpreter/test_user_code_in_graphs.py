@@ -1,5 +1,6 @@
 """Graphs that call code of the user's, operators and hooks on saved tensors: it runs as often as in eager, whatever
-raises, and what it raises is raised."""
+raises, and what it raises is raised. Only for side effects in front of an error that leaves the frame does it run
+twice, and a warning says so."""
 
 from __future__ import annotations
 
@@ -79,13 +80,6 @@ def caught_before(x, index):
     return logged(y)
 
 
-def behind_a_side_effect(x, index):
-    LOG.append("before")
-    y = logged(x * 2)
-    LOG.append("after")
-    return y
-
-
 def asserted_before(x, index):
     if not (x < 4).all():
         raise TypeError("refused")
@@ -115,9 +109,10 @@ def outcomes(function, wrap):
     return found
 
 
-BEFORE_AND_AFTER = [caught_after, caught_before, behind_a_side_effect, asserted_before]
+BEFORE_AND_AFTER = [caught_after, caught_before, asserted_before]
 
 
+@pytest.mark.filterwarnings("ignore:The compiled graph:lampwork_capture.CaptureWarning")
 @pytest.mark.parametrize("function", [alone, raises_after, caught, *BEFORE_AND_AFTER, composite, in_graph])
 def test_an_operator_runs_as_often_as_in_eager(function):
     assert outcomes(function, capture.optimize("eager")) == outcomes(function, lambda f: f)
@@ -125,6 +120,93 @@ def test_an_operator_runs_as_often_as_in_eager(function):
 
 def test_an_operator_stays_in_the_graph_where_nothing_sees_when_it_raises():
     assert len(capture.capture(raises_after, torch.ones(2), torch.tensor([0])).graphs) == 1
+
+
+class Cached(torch.nn.Module):
+    """Keeps tensors and counts in front of an operator, as a key-value cache does."""
+
+    def __init__(self, operation):
+        super().__init__()
+        self.operation = operation
+        self.kept: torch.Tensor | None = None
+        self.steps: list[str] = []
+
+    def forward(self, x):
+        self.kept = x * 2
+        self.steps.append("before")
+        y = self.operation(x) + 1
+        self.steps.append("after")
+        return y
+
+
+def forward_calls(module, wrap):
+    """What calls give, with what they leave in the module and how often the operator ran."""
+    call, found = wrap(module), []
+    for value in (1.0, 7.0, 2.0):
+        LOG.clear()
+        try:
+            result = call(torch.full((2,), value)).tolist()
+        except ValueError as error:
+            result = str(error)
+        found.append((result, module.kept.tolist(), list(module.steps), len(LOG)))
+    return found
+
+
+@capture.allow_in_graph
+def refuses_large(x):
+    if type(x) is torch.Tensor and x.max() > 5:
+        raise ValueError("too large")
+    return x.clone()
+
+
+@pytest.mark.parametrize("operation", [logged, refuses_large])
+def test_side_effects_in_front_of_code_of_the_users_do_not_break_the_graph(operation):
+    expected = forward_calls(Cached(operation), lambda module: module)
+    with pytest.warns(capture.CaptureWarning, match="may have run twice") as told:
+        actual = forward_calls(Cached(operation), lambda module: capture.optimize("eager", fullgraph=True)(module))
+    assert len(told) == 1  # of the call that raises
+    assert [found[:3] for found in actual] == [found[:3] for found in expected]
+    assert [found[3] for found in actual] == ([1, 2, 1] if operation is logged else [0, 0, 0])
+
+
+@torch.library.custom_op("lampwork_user_code_tests::fails_once", mutates_args=())
+def fails_once(x: torch.Tensor) -> torch.Tensor:
+    LOG.append("called")
+    if len(LOG) == 1:
+        raise ValueError("the first call")
+    return x.clone()
+
+
+@fails_once.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def test_an_error_that_does_not_come_again_is_told_of():
+    LOG.clear()
+    module = Cached(fails_once)
+    with pytest.warns(capture.CaptureWarning, match="raised where plain Python does not.*may have run twice"):
+        result = capture.optimize("eager", fullgraph=True)(module)(torch.ones(2))
+    assert result.tolist() == [2.0, 2.0] and module.steps == ["before", "after"]
+
+
+def test_a_handler_in_the_frame_breaks_the_graph_at_code_of_the_users():
+    for function in (caught, caught_after, caught_before):
+        assert capture.capture(function, torch.ones(2), torch.tensor([0])).graph_breaks
+
+
+@pytest.mark.filterwarnings("ignore:The compiled graph:lampwork_capture.CaptureWarning")
+def test_an_assertion_beside_code_of_the_users_stays_in_the_graph():
+    def asserted_after(x, index):
+        y = logged(x)
+        if not (y < 4).all():
+            raise TypeError("refused")
+        return y
+
+    for function in (asserted_before, asserted_after):
+        assert not capture.capture(function, torch.ones(2), torch.tensor([0])).graph_breaks
+        with pytest.raises(TypeError, match="refused"):
+            capture.optimize("eager")(function)(torch.full((2,), 4.5), torch.tensor([0]))
 
 
 def hooked(call, raising):
@@ -190,3 +272,37 @@ def test_a_captured_function_inside_checkpoint(make):
             function(x).sum().backward()
         found.append(x.grad)
     assert torch.equal(*found)
+
+
+@capture.allow_in_graph
+def noting(x):
+    LOG.append("ran")
+    return x + 1
+
+
+def changes_and_breaks(x):
+    LOG.append("frame")
+    try:
+        y = noting(x)
+    except ValueError:
+        y = x
+    return y * 2
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_code_that_changes_what_is_guarded_while_it_is_traced_is_told_of_once(strict, monkeypatch):
+    """Its function runs on fake tensors, too: each trace would leave the list in another state than it found."""
+    LOG.clear()
+    monkeypatch.setenv("LAMPWORK_STRICT", str(int(strict)))
+    optimized = capture.optimize("eager")(changes_and_breaks)
+    if strict:
+        with pytest.raises(capture.CaptureError, match="do not hold where they were made"):
+            optimized(torch.ones(2))
+        return
+    with pytest.warns(capture.CaptureWarning, match="do not hold where they were made") as told:
+        optimized(torch.ones(2))
+        for _ in range(5):
+            LOG.clear()
+            assert optimized(torch.ones(2)).tolist() == [4.0, 4.0]
+            assert LOG == ["frame", "ran"]  # a trace would have run it once more
+    assert len(told) == 1

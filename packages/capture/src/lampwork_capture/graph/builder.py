@@ -148,10 +148,13 @@ class GraphBuilder:
         self._input_storages: set[int] = set()
         self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
         self.calls_user_code = False  # whether running it calls code of the user's, which may do anything
+        self.ran_user_code = False  # whether tracing it did, on fake tensors: what that changes is not undone
+        self.calls_hooks = False  # whether hooks on saved tensors run with it
         self.runs_later = False  # whether what is being traced runs at another time: the backward of a function
         self.late_reads: dict[tuple[str, str], LateRead] = {}  # what a `backward` in it reads, by module and name
         self.arrays = 0  # how many inputs are arrays of NumPy, which may share memory unseen
         self.is_rerun = False  # whether the frame runs again, as plain Python, when the graph raises
+        self.is_handled = False  # whether it does for a handler of the program's, which then is no rare case
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
         self.guarded_classes: set[type] = set()  # of the program, whose special methods are guarded
@@ -393,6 +396,7 @@ class GraphBuilder:
         self.fake_mode.operators = operators = []
         self.fake_mode.written = set()
         self.fake_mode.may_raise = False
+        self.ran_user_code |= target_is_users(op, target)
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
             with self.fake_mode, unheard_warnings():
@@ -415,6 +419,7 @@ class GraphBuilder:
             raise EagerWouldRaise(error) from error
         finally:
             _FAKE_LOGGER.disabled = False
+            self.ran_user_code |= any(map(is_users, operators))
         if any(_quantizes(operator) for operator in operators):
             raise GraphBreak(BreakId.TENSOR_KIND, f"`{_target_name(target)}` makes a quantized tensor")
         for leaf in tree_leaves(result):
@@ -435,8 +440,11 @@ class GraphBuilder:
 
     @property
     def cannot_repeat(self) -> str:
-        """What the graph does that must not happen twice; empty if the frame can be run again when the graph raises."""
-        if self.calls_user_code:
+        """What the graph does that keeps the frame from being run again when the graph raises; empty if nothing does.
+
+        Operators and functions of the user's do where the program handles the error and goes on, call after call;
+        where it gets out of the frame, their second run is told of (`interpreter.output.run_eagerly`)."""
+        if self.calls_hooks or (self.calls_user_code and self.is_handled):
             return "a call of code of the user's"
         return "a write to a tensor" if self.writes_inputs else ""
 
@@ -444,7 +452,7 @@ class GraphBuilder:
     def can_rerun(self) -> bool:
         """Whether the frame can run again, as plain Python, when the graph raises: any operation may, for arguments
         that its fake implementation takes. Known ones (`is_rerun`) keep a graph from what cannot be repeated."""
-        return self.is_rerun or not (self.cannot_repeat or self.fake_mode.draws_random)
+        return self.is_rerun or not (self.cannot_repeat or self.calls_user_code or self.fake_mode.draws_random)
 
     def check_outputs(self, outputs: Sequence[torch.fx.Node]) -> None:
         """Raise GraphBreak if one of them is of a subgraph: a tensor that got out of a function that torch runs."""

@@ -1,25 +1,41 @@
-"""Writes that torch may refuse although they run on fake tensors: for how their tensors lie in memory, or their dtypes.
+"""Writes that torch may refuse although they run on fake tensors: for how their tensors lie in memory, their dtypes, or
+the numbers among their arguments.
 
 What refuses them is a check in the kernel, which fake tensors do not reach. `graph/builder.py` asks for each operator
 that writes, so that one that may be refused never stands where the program could see it inside a graph that wrote
-before. Invariant: an answer of "no" is certain for real tensors with the strides and dtypes of the fake ones, but for
-what depends on data (`operator_effects.may_raise`).
+before. Invariant: an answer of "no" is certain for real tensors with the strides and dtypes of the fake ones and these
+numbers, but for what depends on data (`operator_effects.may_raise`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves
 
+_NUMBERS = (int, float, complex, torch.SymInt, torch.SymFloat, torch.SymBool)
+_HOLD_ANY_SIZE = (torch.int64, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 # Operators by their names without underscores around, and what they can write to, from whatever it can be made of
 _ANYTHING = frozenset({"copy", "fill", "zero"})
 _ARITHMETIC = frozenset({"add", "sub", "mul"})
 _OF_INTEGERS = frozenset({"abs", "neg", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "random", "relu"})
 _OF_BITS = frozenset({"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"})
 _OF_TRUTH = frozenset({"logical_and", "logical_or", "logical_xor", "logical_not", "eq", "ne"})
+# Parameters, of distributions mostly, that are good whatever their order; others may be, which is not known here
+_IS_GOOD_PARAMETER: dict[str, Callable[[Any], bool]] = {
+    "bernoulli": lambda number: 0 <= number <= 1,
+    "normal": lambda number: 0 <= number < math.inf,
+    "log_normal": lambda number: 0 < number < math.inf,
+    "cauchy": lambda number: 0 < number < math.inf,
+    "exponential": lambda number: 0 < number < math.inf,
+    "geometric": lambda number: 0 < number < 1,
+    "mvlgamma": lambda number: 1 <= number < 1000,
+    "random": lambda number: False,
+    "uniform": lambda number: False,
+}
 _NOT_OF_FLOATS = _OF_BITS | {"bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"}
 
 
@@ -33,7 +49,8 @@ def may_be_refused(
     targets = {id(tensor) for tensor in written}
     for leaf in leaves:
         if not isinstance(leaf, torch.Tensor):
-            numbers.append(leaf)
+            if isinstance(leaf, _NUMBERS):
+                numbers.append(leaf)
         elif id(leaf) in targets:
             targets.discard(id(leaf))  # where it stands once more it is read
         else:
@@ -44,7 +61,23 @@ def may_be_refused(
     if any(_may_meet(target, tensor, is_pointwise) for target in written for tensor in read):
         return True
     name = operator.overloadpacket.__name__.strip("_")
-    return any(_may_refuse_dtype(name, target.dtype, read, numbers) for target in written)
+    return any(_may_refuse(name, target.dtype, read, numbers) for target in written)
+
+
+def _fits(number: Any, dtype: torch.dtype) -> bool:
+    """Whether a number surely is one of a dtype, as kernels check it before they write it or compare with it."""
+    if dtype is torch.bool:
+        return not isinstance(number, (complex, torch.SymFloat))
+    if isinstance(number, complex):
+        return dtype.is_complex and _fits(number.real, dtype) and _fits(number.imag, dtype)
+    if isinstance(number, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        if isinstance(number, torch.SymFloat):
+            return dtype is torch.float64
+        return dtype in _HOLD_ANY_SIZE or isinstance(number, torch.SymBool)
+    if dtype.is_floating_point or dtype.is_complex:
+        return not math.isfinite(number) or abs(number) <= torch.finfo(dtype).max
+    limits = torch.iinfo(dtype)
+    return limits.min <= number <= limits.max  # no infinity does, nor what is not a number
 
 
 def _overlaps_itself(tensor: torch.Tensor) -> bool:
@@ -84,7 +117,11 @@ def _bytes_of(tensor: torch.Tensor) -> tuple[Any, Any]:
     return tensor.storage_offset() * size, (tensor.storage_offset() + tensor.numel()) * size
 
 
-def _may_refuse_dtype(name: str, dtype: torch.dtype, read: Sequence[torch.Tensor], numbers: Sequence[Any]) -> bool:
+def _may_refuse(name: str, dtype: torch.dtype, read: Sequence[torch.Tensor], numbers: Sequence[Any]) -> bool:
+    if name in ("sub", "subtract") and any(type(number) is bool for number in numbers):
+        return True
+    if not all(_fits(number, dtype) for number in numbers):
+        return True
     if name in _ANYTHING:
         return False
     others = {tensor.dtype for tensor in read}
@@ -92,8 +129,9 @@ def _may_refuse_dtype(name: str, dtype: torch.dtype, read: Sequence[torch.Tensor
         return torch.bool not in others or not others <= {dtype, torch.bool}
     if "index_put" in name:
         return not others <= {dtype, torch.bool, torch.int64}
-    if name == "uniform":
-        return True  # for its bounds
+    is_good = _IS_GOOD_PARAMETER.get(name)
+    if is_good is not None and not all(type(number) in (int, float) and is_good(number) for number in numbers):
+        return True
     if dtype.is_floating_point:
         if name in _NOT_OF_FLOATS:
             return True

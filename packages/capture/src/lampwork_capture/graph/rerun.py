@@ -3,8 +3,8 @@
 Such an operation stands in a `try` or `with`, or behind side effects that are replayed only after the graph. When the
 graph raises, nothing was replayed yet and nothing that existed before was written to, so the emitted code runs the
 original frame from its start, as plain Python: the exception then happens where eager has it. Invariant: a graph that
-writes to its inputs, or calls code of the user's (operators, hooks on saved tensors), is never rerun: what it raises
-goes through as it is.
+writes to its inputs, or runs hooks on saved tensors, is never rerun: what it raises goes through as it is. One that
+calls operators or functions of the user's is only for the sake of side effects, and that is told of.
 """
 
 from __future__ import annotations

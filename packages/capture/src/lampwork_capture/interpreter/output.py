@@ -40,6 +40,8 @@ from .tracer import FrameTracer
 
 CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
 
+_TWICE = "The call ran again as plain Python, so operators and functions of yours in the graph may have run twice."
+
 HANDED_LOCAL = "__lampwork_handed"  # the last argument of replacement code that the guard check hands something to
 
 
@@ -250,7 +252,7 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
             else:
                 _emit_call(head, compiled, traced)
             if tracer.graph.can_rerun:
-                _emit_rerun(head, tracer.code, must_raise=not tracer.may_catch)
+                _emit_rerun(head, tracer.code, _rerun_of(tracer))
             if nodes:
                 head.unpack_sequence(len(nodes))
                 for name in outputs.values():
@@ -297,11 +299,23 @@ def code_of_return(code: CodeType, prefix: Prefix) -> CodeType:
     return finish(editable, prefix.extra_arguments)
 
 
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """Why a frame runs again as plain Python, as far as the user must know of it; by default it never ran before."""
+
+    must_raise: bool = False  # its graph raised what the program handles nowhere: if plain Python does not, it is wrong
+    repeats_user_code: bool = False  # operators or functions of the user's in the graph may have run before
+
+
+def _rerun_of(tracer: FrameTracer) -> Rerun:
+    return Rerun(not tracer.may_catch, tracer.graph.calls_user_code)
+
+
 def run_eagerly(
     reference: weakref.ref[CodeType],
     variables: dict[str, Any],
     closure: tuple[CellType, ...],
-    must_raise: bool,
+    rerun: Rerun,
     positional: tuple[Any, ...],
     rest: tuple[Any, ...],
     named: dict[str, Any],
@@ -310,17 +324,22 @@ def run_eagerly(
     """Call the original code with capture off. It is alive: a call of it is running. What was emitted does not hold it,
     since an entry of its cache would then keep it.
 
-    `must_raise`: the compiled graph raised, which the program handles nowhere; if it raises nothing, the graph is at
-    fault, and a CaptureWarning says so.
+    What `rerun` says of it is told by a CaptureWarning.
     """
     code = reference()
     assert code is not None
     function = FunctionType(code, variables, code.co_name, None, closure or None)
-    result = _native.call_disabled(function, *positional, *rest, **named, **more)
-    if must_raise:
-        place = f"`{code.co_name}`, {code.co_filename}:{code.co_firstlineno}"
-        message = f"The compiled graph of {place} raised where plain Python does not; the call ran eagerly. {REPORT}"
-        warnings.warn(message, CaptureWarning, stacklevel=2)
+    place = f"`{code.co_name}`, {code.co_filename}:{code.co_firstlineno}"
+    try:
+        result = _native.call_disabled(function, *positional, *rest, **named, **more)
+    except Exception:
+        if rerun.repeats_user_code:
+            warnings.warn(f"The compiled graph of {place} raised. {_TWICE}", CaptureWarning, stacklevel=2)
+        raise
+    if rerun.must_raise or rerun.repeats_user_code:
+        more_of_it = _TWICE if rerun.repeats_user_code else REPORT
+        message = f"The compiled graph of {place} raised where plain Python does not; the call ran eagerly."
+        warnings.warn(f"{message} {more_of_it}", CaptureWarning, stacklevel=2)
     return result
 
 
@@ -328,14 +347,14 @@ def code_of_eager(code: CodeType) -> CodeType:
     """Replacement code that runs the original, and all that it calls, as plain Python."""
     editable = disassemble(code)
     emitter = Emitter((), code.co_freevars, code.co_varnames)
-    _emit_eager_call(emitter, code, must_raise=False)
+    _emit_eager_call(emitter, code, Rerun())
     emitter.return_value()
     editable.cellvars = []
     editable.instructions = [*prologue([], list(code.co_freevars)), *emitter.instructions]
     return finish(editable)
 
 
-def _emit_rerun(emitter: Emitter, code: CodeType, *, must_raise: bool) -> None:
+def _emit_rerun(emitter: Emitter, code: CodeType, rerun: Rerun) -> None:
     """Behind the call of the graph: if it raised, run the frame from its start as plain Python."""
     ran = emitter.label()
     emitter.copy(1)
@@ -343,12 +362,12 @@ def _emit_rerun(emitter: Emitter, code: CodeType, *, must_raise: bool) -> None:
     emitter.emit("IS_OP", 0)
     emitter.pop_jump_if_false(ran)
     emitter.pop()
-    _emit_eager_call(emitter, code, must_raise=must_raise)
+    _emit_eager_call(emitter, code, rerun)
     emitter.return_value()
     emitter.place(ran)
 
 
-def _emit_eager_call(emitter: Emitter, code: CodeType, *, must_raise: bool) -> None:
+def _emit_eager_call(emitter: Emitter, code: CodeType, rerun: Rerun) -> None:
     """Call the original with the frame's arguments, and all that it calls as plain Python."""
     names = list(code.co_varnames)
     keyword_only = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
@@ -360,7 +379,7 @@ def _emit_eager_call(emitter: Emitter, code: CodeType, *, must_raise: bool) -> N
     for name in code.co_freevars:
         emitter.load_closure(name)
     emitter.build_tuple(len(code.co_freevars))
-    emitter.load_constant(must_raise)
+    emitter.load_constant(rerun)
     for name in names[: code.co_argcount]:
         emitter.load_local(name)
     emitter.build_tuple(code.co_argcount)

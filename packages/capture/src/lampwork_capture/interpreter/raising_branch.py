@@ -42,6 +42,8 @@ def _assume(frame: SymbolicFrame, value: TensorValue, expected: bool) -> bool:
     graph = tracer.graph
     if graph.cannot_repeat or graph.is_in_subgraph or value.fake.device.type != "cpu":
         return False  # a failed assertion on an accelerator ends the process's use of it
+    if graph.calls_user_code and tracer.is_handled():
+        return False
     graph.is_rerun = True
     if not expected:
         value = tracer.add_node("call_function", torch.logical_not, (value.node,), {})  # type: ignore[assignment]

@@ -278,7 +278,8 @@ class FrameTracer:
     def _allow_raising(self, target: Any) -> None:
         """An operation that raises for some data: where the program sees when, the frame is rerun without the graph."""
         name = getattr(target, "__name__", target)
-        if self._is_handled():
+        if self.is_handled():
+            self.graph.is_handled = True
             if self.graph.cannot_repeat:
                 cause = f"`{name}` may raise inside a `try` or `with`, in a graph with {self.graph.cannot_repeat}"
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
@@ -294,9 +295,9 @@ class FrameTracer:
         if SAVED_TENSOR_HOOKS in self.graph.asked_state or not torch.is_grad_enabled():
             return
         if any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in tree_leaves(result)):
-            self.graph.calls_user_code |= guarded_state(self, SAVED_TENSOR_HOOKS)
+            self.graph.calls_hooks |= guarded_state(self, SAVED_TENSOR_HOOKS)
 
-    def _is_handled(self) -> bool:
+    def is_handled(self) -> bool:
         """Whether the program would see an exception raised here: a handler that does more than restore torch's state
         covers the instruction in an open frame."""
         if PROTECTED_MARK in self.code.co_varnames:
