@@ -486,9 +486,18 @@ def one_odd_key_among_names_is_no_reason_to_walk():
 @scenario
 def a_key_of_the_same_hash_is_met_wherever_it_stands():
     """The tables are probed as the interpreter does: each comparison is known to come before it runs."""
+
+    class Seven(Number):
+        def __hash__(self):
+            return 7
+
+        def __eq__(self, other):
+            self.does()
+            return other == 7
+
     for size in (1, 3, 60, 300, 3000, 90000):
         for apart in (8, 512, 1 << 17):  # the others stand in the way: their hashes end in the same bits
-            number = Number(7)
+            number = Seven(7)
             seen = []
             number.does = lambda seen=seen: seen.append(gc.isenabled())
             others = [7 + apart * (i + 1) for i in range(min(size, 300))]
@@ -499,7 +508,7 @@ def a_key_of_the_same_hash_is_met_wherever_it_stands():
                 if kind is not frozenset:  # some places are empty again
                     for other in others[::3]:
                         holder[0].remove(other) if kind is set else holder[0].pop(other)
-                for key, present in ((Number(7), True), (8, False), (7 + apart * 400, False)):
+                for key, present in ((7, True), (8, False), (7 + apart * 400, False)):
                     seen.clear()
                     tree = tree_of(DictContains(ItemSource(THING, 0), key, present), stamps=Stamps.NEVER)
                     assert checks(tree, holder)
