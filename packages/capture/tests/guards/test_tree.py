@@ -6,6 +6,7 @@ import functools
 import gc
 import itertools
 import sys
+import time
 import types
 import weakref
 
@@ -836,6 +837,109 @@ def test_special_methods_of_a_class():
     assert both(fact, A)
     assert not both(fact, Base)
     assert not both(fact, A())
+
+
+def test_special_methods_of_a_class_that_changes_all_the_time():
+    """More often than the interpreter gives versions to a class (3.12), and in each namespace of the MRO."""
+
+    class Far:
+        def __len__(self):
+            return 0
+
+        def __iter__(self):
+            return iter(())
+
+    class Near(Far):
+        pass
+
+    class Other(Far):
+        pass
+
+    class A(Near):
+        count = 0
+
+        def __len__(self):
+            return 1
+
+    fact = SpecialMethodsAre(X, special_methods(A))
+    tree = build_tree(GuardSet((Guard(fact),)), framed(None).__code__)
+
+    def holds():
+        answer = tree.check((A, None), framed(None).__closure__, globals(), BUILTINS)
+        assert answer == (special_methods(A) == fact.methods)
+        return answer
+
+    for count in range(1200):
+        A.count = Near.count = Far.count = count
+        assert holds()
+    for owner in (A, Near, Far):
+        for name in ("__bool__", "__getattr__", "__hash__"):
+            setattr(owner, name, None)
+            assert not holds()
+            delattr(owner, name)
+            assert holds()
+    Near.__len__ = property()  # behind that of A
+    assert holds()
+    length = A.__len__
+    del A.__len__
+    assert not holds()
+    A.__len__ = length
+    assert holds()
+    Near.__len__ = length
+    del A.__len__  # another function in its place
+    assert holds()
+    A.__bases__ = (Other,)
+    assert holds()
+    Other.__contains__ = length
+    assert not holds()
+    A.__bases__ = (Near,)
+    assert holds()
+    del Far.__iter__
+    assert not holds()
+
+
+def test_a_changed_attribute_costs_no_look_up_of_special_methods():
+    kinds = [type(f"A{i}", (torch.nn.Module,), {"count": 0}) for i in range(30)]
+    facts = GuardSet(tuple(Guard(SpecialMethodsAre(ItemSource(X, i), special_methods(k))) for i, k in enumerate(kinds)))
+    tree = build_tree(facts, framed(None).__code__, stamps=Stamps.NEVER)
+    arguments, closure = (kinds, None), framed(None).__closure__
+
+    def shortest(changes):
+        times = []
+        for count in range(100):
+            for kind in kinds if changes else ():
+                kind.count = count
+            start = time.perf_counter()
+            held = tree.check(arguments, closure, globals(), BUILTINS)
+            times.append(time.perf_counter() - start)
+            assert held
+        return min(times)
+
+    assert shortest(True) < 15 * shortest(False)  # 3 times; looking all names up took 80 times
+
+
+def test_a_class_with_keys_that_run_code_has_no_special_methods_to_speak_of():
+    compared = []
+
+    class Key:
+        def __hash__(self):
+            return hash("__bool__")
+
+        def __eq__(self, other):
+            compared.append(other)
+            return False
+
+    kind = type("Kind", (), {Key(): 1, "a": 1})
+    compared.clear()
+    fact = SpecialMethodsAre(X, special_methods(kind))
+    for value in range(3):
+        assert not both(fact, kind)
+        kind.zz = value
+        compared.clear()  # the store has asked
+    guards = weakened(GuardSet((Guard(fact),)))
+    failure = first_failure(guards, FrameScope({"x": kind}, {}, {}, BUILTINS))
+    assert failure is not None and "keys in its namespace" in failure.words
+    assert compared == []
 
 
 def test_special_methods_keep_no_class_alive():

@@ -7,6 +7,8 @@ must answer afterwards. They also run in a process of their own under `-X dev`, 
 
 from __future__ import annotations
 
+import abc
+import enum
 import gc
 import subprocess
 import sys
@@ -453,6 +455,64 @@ def numbers_and_classes_as_keys_are_stamped():
         assert tree.counts["rests"] == tree.counts["readings"] == 0
         thing.held.table[keys[1]] = 2
         assert not checks(tree, thing)
+
+
+@scenario
+def one_odd_key_among_names_is_no_reason_to_walk():
+    """A look-up compares with keys of its own hash only: whatever else stands there takes no part."""
+
+    class Shape(abc.ABC):
+        pass
+
+    class Colour(enum.Enum):
+        RED = 1
+
+    for other in (object(), Plain(), Shape, Colour.RED, Number(7)):
+        names = [f"name{i}" for i in range(50)]
+        thing = Plain(held=Plain(table={other: 0, **dict.fromkeys(names, 1)}), name=1)
+        table = AttributeSource(AttributeSource(THING, "held"), "table")
+        facts = [is_one(ItemSource(table, name)) for name in names]
+        facts.append(DictContains(table, "absent", False))
+        tree = settle(tree_of(*facts), thing)
+        assert tree.counts["rests"] == tree.counts["readings"] == tree.counts["rechecks"] == 0
+        for change, undo in [({"name7": 2}, {"name7": 1}), ({"absent": 1}, None)]:
+            thing.held.table.update(change)
+            assert not checks(tree, thing)
+            if undo is not None:
+                thing.held.table.update(undo)
+                assert checks(tree, thing)
+
+
+@scenario
+def a_key_of_the_same_hash_is_met_wherever_it_stands():
+    """The tables are probed as the interpreter does: each comparison is known to come before it runs."""
+
+    class Seven(Number):
+        def __hash__(self):
+            return 7
+
+        def __eq__(self, other):
+            self.does()
+            return other == 7
+
+    for size in (1, 3, 60, 300, 3000, 90000):
+        for apart in (8, 512, 1 << 17):  # the others stand in the way: their hashes end in the same bits
+            number = Seven(7)
+            seen = []
+            number.does = lambda seen=seen: seen.append(gc.isenabled())
+            others = [7 + apart * (i + 1) for i in range(min(size, 300))]
+            others += [1 << 40 | i for i in range(size - len(others))]
+            for kind in (set, frozenset, dict.fromkeys):
+                keys = [*others, number]
+                holder = [kind(keys)]
+                if kind is not frozenset:  # some places are empty again
+                    for other in others[::3]:
+                        holder[0].remove(other) if kind is set else holder[0].pop(other)
+                for key, present in ((7, True), (8, False), (7 + apart * 400, False)):
+                    seen.clear()
+                    tree = tree_of(DictContains(ItemSource(THING, 0), key, present), stamps=Stamps.NEVER)
+                    assert checks(tree, holder)
+                    assert seen == ([True] if present else [])
 
 
 @scenario

@@ -405,3 +405,77 @@ def test_the_special_methods_of_a_class_cost_one_walk():
         A.count = count
         assert float(optimized(X)) == 1
     assert len(captured) == 1
+
+
+def test_a_class_with_keys_of_the_programs_own_kind_is_only_carried():
+    compared = []
+
+    class Key:
+        def __hash__(self):
+            return hash("__bool__")
+
+        def __eq__(self, other):
+            compared.append(other)
+            return False
+
+    def f(x):
+        return x + 1, thing is None, [thing][0] is thing
+
+    kind = type("Kind", (), {Key(): 1, "a": 1})
+    thing = kind()
+    optimized = capture.optimize("eager")(f)
+    for value in range(4):
+        kind.zz = value
+        compared.clear()  # the store has asked
+        assert optimized(X)[1:] == (False, True)
+        assert compared == []
+    assert not capture.capture(f, X).graph_breaks
+
+
+def test_truth_of_an_object_whose_class_has_such_keys():
+    class Key:
+        def __hash__(self):
+            return hash("__bool__")
+
+        def __eq__(self, other):
+            return other == "__bool__"
+
+    no = type("No", (), {Key(): lambda self: False})()
+    optimized = capture.optimize("eager")(lambda x: x + (1 if no else 2))
+    for answer in (False, True):
+        Key.__eq__ = lambda self, other, answer=answer: answer
+        type(no).zz = answer  # what was found before is forgotten
+        assert float(optimized(X)) == float(X) + (1 if no else 2)
+
+
+def test_a_metaclass_is_not_asked_while_its_class_is_traced_or_checked():
+    asked = []
+
+    class Meta(type):
+        def __getattribute__(cls, name):
+            asked.append(name)
+            return type.__getattribute__(cls, name)
+
+        def __hash__(cls):
+            asked.append("hash")
+            return 1
+
+        def __eq__(cls, other):
+            asked.append("eq")
+            return cls is other
+
+    class Thing(metaclass=Meta):
+        pass
+
+    thing = Thing()
+
+    def f(x):
+        return x + (1 if thing else 2)
+
+    optimized = capture.optimize("eager")(f)
+    asked.clear()
+    assert float(optimized(X)) == float(X) + 1
+    assert float(optimized(X)) == float(X) + 1
+    assert asked == []
+    Thing.__bool__ = lambda self: False
+    assert float(optimized(X)) == float(X) + 2

@@ -71,7 +71,13 @@ int lw_dict_has(PyObject *dict, PyObject *key); /* 1, 0, or -1 with an exception
 int lw_set_has(PyObject *set, PyObject *key);   /* the same */
 PyObject *lw_keys_in_order(PyObject *container); /* of a set or an OrderedDict: a new tuple, or NULL with an exception */
 bool lw_dict_is_plain(PyObject *dict);     /* no look-up of a plain key runs code, ever: equal versions mean equal answers */
+bool lw_look_up_is_plain(PyObject *dict, PyObject *key); /* nor does this one, whatever other keys there are */
 bool lw_type_is_plain(PyTypeObject *type); /* nor does one of a name in this class and its bases */
+
+/* hash_tables.c: the stored keys of this hash, in the order of a look-up, until a visitor answers false */
+typedef bool (*lw_visitor)(PyObject *key, void *context);
+void lw_visit_dict(PyObject *dict, Py_hash_t hash, lw_visitor visit, void *context); /* not one of text keys only */
+void lw_visit_set(PyObject *set, Py_hash_t hash, lw_visitor visit, void *context);
 
 /* guard_access.c: reading objects without running the user's code. Values are new references; NULL (no exception) when
  * there is no such thing, or when only user code could tell. */
@@ -92,6 +98,7 @@ bool lw_plain_getattribute(PyTypeObject *type);
 bool lw_read_raw_from_class(PyObject *found);    /* whether reading it from its class gives it as it stands there */
 bool lw_has_module_getattr(PyTypeObject *type);  /* whether its __getattr__ is that of nn.Module */
 PyObject *lw_module_table(PyObject *namespace, int i); /* parameters, buffers, modules: as lw_dict_peek gives it */
+bool lw_module_table_is_plain(PyObject *namespace, int i); /* whether that look-up is, see lw_look_up_is_plain */
 
 PyObject *lw_read_attribute(lw_object_view *view, PyObject *object, PyObject *name);
 PyObject *lw_read_item(PyObject *object, Py_ssize_t index);
@@ -117,6 +124,7 @@ Py_ssize_t lw_length(PyObject *object);                      /* -1: only user co
 /* versions.c: equal numbers mean that nothing has changed; 0: changes would not show */
 int lw_versions_setup(void);
 unsigned int lw_type_version(PyTypeObject *type); /* its bases included */
+void lw_type_settle(PyTypeObject *type); /* gives it a version, if there are any left; its namespaces are plain */
 PyObject *lw_type_namespace(PyTypeObject *type);  /* its own dictionary; a new reference or NULL */
 bool lw_dict_has_text_keys(PyObject *dict);       /* surely: its keys are exact str */
 uint64_t lw_dict_version(PyObject *dict);
@@ -146,7 +154,8 @@ bool lw_scalar_holds(const lw_scalar_program *program, PyObject *const *numbers)
 
 /* guard_specials.c */
 typedef struct lw_specials lw_specials;
-lw_specials *lw_specials_compile(PyObject *names, PyObject *expected); /* borrows; NULL with an exception; PyMem_Free */
+lw_specials *lw_specials_compile(PyObject *places, PyObject *expected); /* borrows; NULL with an exception */
+void lw_specials_free(lw_specials *specials);
 bool lw_specials_hold(lw_specials *specials, PyObject *class);
 
 /* guard_tensor.c */

@@ -83,6 +83,12 @@ lw_module_table(PyObject *namespace, int i)
     return table != NULL && PyDict_Check(table) ? table : NULL;
 }
 
+bool
+lw_module_table_is_plain(PyObject *namespace, int i)
+{
+    return lw_look_up_is_plain(namespace, table_name(i));
+}
+
 /* Views */
 
 void
@@ -500,7 +506,16 @@ native_is_made_by_object(PyObject *module, PyObject *class)
     return PyBool_FromLong(PyType_Check(class) && ((PyTypeObject *)class)->tp_new == PyBaseObject_Type.tp_new);
 }
 
+static PyObject *
+native_is_plain_class(PyObject *module, PyObject *class)
+{
+    (void)module;
+    return PyBool_FromLong(PyType_Check(class) && lw_type_is_plain((PyTypeObject *)class));
+}
+
 static PyMethodDef access_methods[] = {
+    {"is_plain_class", native_is_plain_class, METH_O,
+     "is_plain_class(cls): whether looking a name up in the namespaces of its MRO runs no code of other keys, ever"},
     {"is_made_by_object", native_is_made_by_object, METH_O,
      "is_made_by_object(cls): whether the interpreter makes its instances by `object.__new__`, with no look-up"},
     {"instance_dict", native_instance_dict, METH_O,

@@ -120,13 +120,13 @@ compile_keys(lw_guard_tree *tree, PyObject *pairs)
     return held;
 }
 
-/* (names, for each None, a type or the very object). The program's own are held weakly. */
+/* (a dict of names to numbers, by number None, a type or the very object). The program's own are held weakly. */
 static lw_specials *
 compile_specials(lw_guard_tree *tree, PyObject *argument)
 {
-    PyObject *names, *expected;
-    if (!PyArg_ParseTuple(argument, "O!O!:specials", &PyTuple_Type, &names, &PyTuple_Type, &expected)
-        || hold(tree, names, false) == NULL) {
+    PyObject *places, *expected;
+    if (!PyArg_ParseTuple(argument, "O!O!:specials", &PyDict_Type, &places, &PyTuple_Type, &expected)
+        || hold(tree, places, false) == NULL) {
         return NULL;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(expected); i++) {
@@ -136,7 +136,7 @@ compile_specials(lw_guard_tree *tree, PyObject *argument)
             return NULL;
         }
     }
-    return lw_specials_compile(names, expected);
+    return lw_specials_compile(places, expected);
 }
 
 static int
@@ -318,7 +318,7 @@ lw_guard_tree_free_arrays(lw_guard_tree *tree)
     for (Py_ssize_t i = 0; i < tree->n_checks; i++) {
         PyMem_Free(tree->checks[i].tensor);
         PyMem_Free(tree->checks[i].program);
-        PyMem_Free(tree->checks[i].specials);
+        lw_specials_free(tree->checks[i].specials);
     }
     for (Py_ssize_t i = 0; i < tree->n_relations; i++) {
         PyMem_Free(tree->relations[i].slots);

@@ -1,7 +1,7 @@
 /* Looking keys up in dictionaries and sets, which may run code of the user's: the `__hash__` and `__eq__` of keys.
  *
  * The lowest layer of the guards' reading. Among plain keys (text, numbers, objects that are the same by identity only)
- * a look-up runs none. Any other is a disturbance: the container is held, the garbage collector is as the user left it,
+ * a look-up runs none; of the stored keys those count that have the hash that is looked for. Any other is a disturbance: the container is held, the garbage collector is as the user left it,
  * and `lw_disturbances` counts it. Invariant: code of the user's runs amid a guard check in a disturbance only, so what
  * was borrowed from the user's objects is good exactly until that number changes.
  */
@@ -124,25 +124,13 @@ key_plainness(PyObject *key, bool hashed)
 }
 
 static enum plainness
-dict_plainness(PyObject *dict)
+all_keys_plainness(PyObject *dict)
 {
-    static uint64_t known[256]; /* versions of dictionaries that were found plain */
-    if (lw_dict_has_text_keys(dict)) {
-        return PLAIN;
-    }
-    uint64_t version = lw_dict_version(dict);
-    uint64_t *place = &known[(version * 0x9E3779B97F4A7C15u) >> 56];
-    if (version != 0 && *place == version) {
-        return PLAIN;
-    }
     enum plainness found = PLAIN;
     PyObject *key, *value;
     Py_ssize_t position = 0;
     while (found != ODD && PyDict_Next(dict, &position, &key, &value)) {
         found = least(found, key_plainness(key, false)); /* its hash stands beside it */
-    }
-    if (found == PLAIN) {
-        *place = version;
     }
     return found;
 }
@@ -150,7 +138,18 @@ dict_plainness(PyObject *dict)
 bool
 lw_dict_is_plain(PyObject *dict)
 {
-    return dict_plainness(dict) == PLAIN;
+    static uint64_t known[256], known_not[256]; /* versions of dictionaries that were looked through */
+    if (lw_dict_has_text_keys(dict)) {
+        return true;
+    }
+    uint64_t version = lw_dict_version(dict);
+    size_t place = (version * 0x9E3779B97F4A7C15u) >> 56;
+    if (version != 0 && (known[place] == version || known_not[place] == version)) {
+        return known[place] == version; /* a key that is plain now only never comes to be plain for ever */
+    }
+    bool plain = all_keys_plainness(dict) == PLAIN;
+    (plain ? known : known_not)[place] = version;
+    return plain;
 }
 
 bool
@@ -176,11 +175,53 @@ lw_type_is_plain(PyTypeObject *type)
 
 /* Looking up */
 
-static inline bool
-is_quiet(PyObject *dict, PyObject *key)
+typedef struct {
+    PyObject *key;
+    enum plainness found;
+} look_up;
+
+/* One that a look-up comes to. It is at its end where it finds the key itself, which is compared with nothing. */
+static bool
+come_to(PyObject *stored, void *context)
 {
-    return (PyUnicode_CheckExact(key) && lw_dict_has_text_keys(dict))
-           || (key_plainness(key, true) != ODD && dict_plainness(dict) != ODD);
+    look_up *each = context;
+    if (stored == each->key) {
+        return false;
+    }
+    each->found = least(each->found, key_plainness(stored, false));
+    return each->found != ODD;
+}
+
+static enum plainness
+look_up_plainness(PyObject *container, PyObject *key)
+{
+    bool of_text = !PyAnySet_Check(container) && lw_dict_has_text_keys(container);
+    if (of_text && PyUnicode_CheckExact(key)) {
+        return PLAIN;
+    }
+    look_up each = {key, key_plainness(key, true)};
+    if (each.found == ODD || of_text) {
+        return each.found;
+    }
+    Py_hash_t hash = PyObject_Hash(key);
+    if (hash == -1) { /* then the look-up fails as well */
+        PyErr_Clear();
+        return each.found;
+    }
+    (PyAnySet_Check(container) ? lw_visit_set : lw_visit_dict)(container, hash, come_to, &each);
+    return each.found;
+}
+
+static inline bool
+is_quiet(PyObject *container, PyObject *key)
+{
+    return look_up_plainness(container, key) != ODD;
+}
+
+bool
+lw_look_up_is_plain(PyObject *dict, PyObject *key)
+{
+    return look_up_plainness(dict, key) == PLAIN;
 }
 
 PyObject *
@@ -218,7 +259,7 @@ lw_dict_has(PyObject *dict, PyObject *key)
 int
 lw_set_has(PyObject *set, PyObject *key)
 {
-    if (key_plainness(key, true) != ODD && items_plainness(set, false) != ODD) {
+    if (is_quiet(set, key)) {
         return PySet_Contains(set, key);
     }
     bool paused = begin_disturbance(set);
@@ -231,7 +272,7 @@ PyObject *
 lw_keys_in_order(PyObject *container)
 {
     bool is_set = PyAnySet_Check(container);
-    bool quiet = is_set || dict_plainness(container) != ODD; /* an OrderedDict looks each key up to find the next one */
+    bool quiet = is_set || all_keys_plainness(container) != ODD; /* an OrderedDict looks each key up to find the next one */
     bool paused = quiet ? false : begin_disturbance(container);
     PyObject *iterator = is_set ? PySet_Type.tp_iter(container) : PyODict_Type.tp_iter(container);
     PyObject *keys = iterator != NULL ? PySequence_Tuple(iterator) : NULL;

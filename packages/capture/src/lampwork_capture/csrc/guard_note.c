@@ -130,14 +130,13 @@ lw_note_dict(lw_recorder *recorder, const lw_node *node, PyObject *dict)
 }
 
 bool
-lw_note_lookups(lw_recorder *recorder, const lw_node *node, PyObject *dict)
+lw_note_look_up(lw_recorder *recorder, const lw_node *node, PyObject *dict, PyObject *key)
 {
-    return lw_dict_is_plain(dict) && lw_note_dict(recorder, node, dict);
+    return lw_look_up_is_plain(dict, key) && lw_note_dict(recorder, node, dict);
 }
 
-/* The instance dictionary of a pinned object and its state; false: changes too often. `*dict` may be NULL: has none. */
 bool
-lw_note_namespace(lw_recorder *recorder, const lw_node *node, PyObject *object, PyObject **dict)
+lw_note_name(lw_recorder *recorder, const lw_node *node, PyObject *object, PyObject *name, PyObject **dict)
 {
     PyObject **place = lw_dict_place(object);
     *dict = place != NULL ? *place : NULL;
@@ -145,5 +144,12 @@ lw_note_namespace(lw_recorder *recorder, const lw_node *node, PyObject *object, 
         return true; /* the class says so */
     }
     lw_note_word(recorder, node, LW_BLAME_DICT, place);
-    return *dict == NULL || lw_note_lookups(recorder, node, *dict);
+    return *dict == NULL || lw_note_look_up(recorder, node, *dict, name);
+}
+
+bool
+lw_note_in_table(lw_recorder *recorder, const lw_node *node, PyObject *namespace, int i, PyObject *name)
+{
+    PyObject *table = lw_module_table(namespace, i);
+    return lw_module_table_is_plain(namespace, i) && (table == NULL || lw_note_look_up(recorder, node, table, name));
 }

@@ -70,7 +70,7 @@ pin_in_dict(lw_recorder *recorder, const lw_node *parent, const lw_node *child, 
     if (value == NULL) {
         return not_pinned;
     }
-    if (lw_note_lookups(recorder, parent, dict)) {
+    if (lw_note_look_up(recorder, parent, dict, child->key)) {
         return (lw_pinned){value, true};
     }
     lw_note_reading(recorder, child, base, value);
@@ -144,10 +144,10 @@ pin_member_of_module(lw_recorder *recorder, const lw_node *parent, const lw_node
     }
     for (int i = 0; i < LW_TABLES; i++) {
         PyObject *table = lw_module_table(namespace, i);
+        steady = steady && lw_note_in_table(recorder, parent, namespace, i, child->key);
         if (table == NULL) {
             continue;
         }
-        steady = steady && lw_note_lookups(recorder, parent, table);
         PyObject *value = find_in_dict(table, child->key);
         if (value != NULL) {
             if (!steady) {
@@ -198,7 +198,7 @@ pin_attribute(lw_recorder *recorder, const lw_node *parent, const lw_node *child
         }
         return not_pinned;
     }
-    bool steady = lw_note_namespace(recorder, parent, object, &namespace);
+    bool steady = lw_note_name(recorder, parent, object, name, &namespace);
     PyObject *value = find_in_dict(namespace, name);
     if (value == NULL && found == NULL) {
         return pin_member_of_module(recorder, parent, child, object, namespace, steady);
@@ -260,7 +260,7 @@ pin_in_class(lw_recorder *recorder, const lw_node *parent, const lw_node *child,
         return steady ? (lw_pinned){value, true} : not_pinned;
     }
     lw_note_class_of(recorder, parent, base);
-    if (!lw_note_namespace(recorder, parent, base.value, &namespace)) {
+    if (!lw_note_name(recorder, parent, base.value, child->key, &namespace)) {
         lw_note_reading(recorder, child, base.value, value);
         return (lw_pinned){value, false};
     }
@@ -374,7 +374,7 @@ lw_pin_root(lw_recorder *recorder, const lw_node *node)
     if (value == NULL) {
         return not_pinned;
     }
-    bool loose = recorder->tree->loose_roots[node->access] || !lw_dict_is_plain(dict);
+    bool loose = recorder->tree->loose_roots[node->access] || !lw_look_up_is_plain(dict, node->key);
     const void *word = loose ? NULL : lw_dict_settle(dict);
     if (word == NULL) {
         lw_note_reading(recorder, node, NULL, value);

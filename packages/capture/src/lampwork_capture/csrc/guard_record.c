@@ -72,13 +72,12 @@ prove_presence(lw_recorder *recorder, const lw_node *node, const lw_check *check
     if (found != NULL && (Py_IS_TYPE(found, &PyGetSetDescr_Type) || Py_IS_TYPE(found, &PyMemberDescr_Type))) {
         return false;
     }
-    if (!lw_note_namespace(recorder, node, object, &namespace)) {
+    if (!lw_note_name(recorder, node, object, check->object, &namespace)) {
         return false;
     }
     if (!PyModule_Check(object) && namespace != NULL && lw_has_module_getattr(type)) {
         for (int i = 0; i < LW_TABLES; i++) {
-            PyObject *table = lw_module_table(namespace, i);
-            if (table != NULL && !lw_note_lookups(recorder, node, table)) {
+            if (!lw_note_in_table(recorder, node, namespace, i, check->object)) {
                 return false;
             }
         }
@@ -155,7 +154,8 @@ prove(lw_recorder *recorder, const lw_node *node, const lw_check *check, lw_pinn
             return false;
         }
         lw_note_class_of(recorder, node, *value);
-        return check->kind == LW_CHECK_DICT_KEYS ? lw_note_dict(recorder, node, object) : lw_note_lookups(recorder, node, object);
+        return check->kind == LW_CHECK_DICT_KEYS ? lw_note_dict(recorder, node, object)
+                                                 : lw_note_look_up(recorder, node, object, check->object);
     case LW_CHECK_ATTRIBUTE:
         return prove_presence(recorder, node, check, *value);
     case LW_CHECK_INSTANCE_DICT_LACKS:
@@ -167,9 +167,13 @@ prove(lw_recorder *recorder, const lw_node *node, const lw_check *check, lw_pinn
             (void)_PyType_Lookup((PyTypeObject *)object, check->object);
             return lw_note_version(recorder, node, (PyTypeObject *)object);
         }
-        return lw_note_namespace(recorder, node, object, &namespace);
-    case LW_CHECK_SPECIALS: /* whose look-ups have made the version valid */
+        return lw_note_name(recorder, node, object, check->object, &namespace);
+    case LW_CHECK_SPECIALS:
+        if (!lw_type_is_plain((PyTypeObject *)object)) {
+            return false;
+        }
         lw_note_class_of(recorder, node, *value);
+        lw_type_settle((PyTypeObject *)object);
         return lw_note_version(recorder, node, (PyTypeObject *)object);
     default:
         return false;

@@ -43,10 +43,13 @@ void lw_note_class_of(lw_recorder *recorder, const lw_node *node, lw_pinned pinn
 bool lw_note_version(lw_recorder *recorder, const lw_node *node, PyTypeObject *type);
 /* The state of a dictionary, what keys it has and in which order; false: changes too often, or changes would not show. */
 bool lw_note_dict(lw_recorder *recorder, const lw_node *node, PyObject *dict);
-/* The same, and so what look-ups in it give; false also where code of the user's could tell other things. */
-bool lw_note_lookups(lw_recorder *recorder, const lw_node *node, PyObject *dict);
-/* The instance dictionary of a pinned object and its state; false: changes too often. `*dict` may be NULL: has none. */
-bool lw_note_namespace(lw_recorder *recorder, const lw_node *node, PyObject *object, PyObject **dict);
+/* The same, and so what the look-up of a key gives; false also where code of the user's could tell other things. */
+bool lw_note_look_up(lw_recorder *recorder, const lw_node *node, PyObject *dict, PyObject *key);
+/* The instance dictionary of a pinned object, and what the look-up of a name in it gives; false: changes too often, or
+ * code of the user's could tell. `*dict` may be NULL: has none. */
+bool lw_note_name(lw_recorder *recorder, const lw_node *node, PyObject *object, PyObject *name, PyObject **dict);
+/* What the look-up of a name in a table of an nn.Module gives, if it has the table, and whose instance dictionary is noted. */
+bool lw_note_in_table(lw_recorder *recorder, const lw_node *node, PyObject *namespace, int i, PyObject *name);
 
 /* guard_pin.c */
 lw_pinned lw_pin_child(lw_recorder *recorder, const lw_node *parent, const lw_node *child, lw_pinned base);

@@ -28,6 +28,21 @@ lw_type_version(PyTypeObject *type)
 #endif
 }
 
+void
+lw_type_settle(PyTypeObject *type)
+{
+    static PyObject *name = NULL;
+    if (name == NULL) {
+        name = PyUnicode_InternFromString("__class__");
+    }
+    if (name == NULL) {
+        PyErr_Clear();
+    }
+    else {
+        (void)_PyType_Lookup(type, name);
+    }
+}
+
 PyObject *
 lw_type_namespace(PyTypeObject *type)
 {

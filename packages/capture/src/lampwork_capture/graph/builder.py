@@ -31,7 +31,7 @@ from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
-from ..guards.facts import UserLine
+from ..guards.facts import ByIdentity, UserLine
 from ..source import Source
 from .fake_inputs import fake_input
 from .fake_results import FakeResults, Ran
@@ -157,7 +157,7 @@ class GraphBuilder:
         self.is_handled = False  # whether it does for a handler of the program's, which then is no rare case
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
-        self.guarded_classes: set[type] = set()  # of the program, whose special methods are guarded
+        self.guarded_classes: set[ByIdentity] = set()  # of the program, whose special methods are guarded
         self.asked_state: set[str] = set()  # pieces of global state that are guarded on demand, and are
 
     @functools.cached_property

@@ -34,6 +34,7 @@ from .facts import (
     TypeIs,
 )
 from .global_state import reader_of
+from .namespaces import is_plain_class
 from .shown import keys_of
 from .specials import special_methods
 from .tensor_access import raw_dispatch_keys
@@ -80,7 +81,7 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
         case InstanceDictLacks(_, name):
             return name not in getattr(value, "__dict__", {})
         case SpecialMethodsAre(_, methods):
-            return isinstance(value, type) and special_methods(value) == methods
+            return issubclass(type(value), type) and is_plain_class(value) and special_methods(value) == methods
         case IntegerWithin(_, lower, upper):
             return type(value) is int and lower <= value <= upper
         case ScalarIs():

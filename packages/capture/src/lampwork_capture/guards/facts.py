@@ -56,6 +56,12 @@ class TypeIs(Fact):
 
     expected: type
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is TypeIs and other.expected is self.expected and other.source == self.source
+
+    def __hash__(self) -> int:
+        return hash((self.source, id(self.expected)))  # that of a metaclass may be the program's
+
 
 @dataclass(frozen=True, slots=True)
 class IdentityIs(Fact):

@@ -1,4 +1,4 @@
-"""The MRO of a class and the namespaces in it, past whatever its metaclass shows under these names.
+"""The MRO of a class, its flags and the namespaces in it, past whatever its metaclass shows under these names.
 
 Read by guards and by the values that look names up. Invariant: nothing of the program runs.
 """
@@ -8,5 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .. import _native
+
 mro_of: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
 namespace_of: Callable[[type], Mapping[str, Any]] = vars(type)["__dict__"].__get__
+flags_of: Callable[[type], int] = vars(type)["__flags__"].__get__
+is_plain_class: Callable[[type], bool] = _native.is_plain_class  # no key of a namespace in its MRO runs code when met

@@ -38,6 +38,7 @@ from .facts import (
     TypeIs,
 )
 from .global_state import reader_of
+from .namespaces import is_plain_class
 from .shown import Gone, keys_of, length_of, shown, type_name
 from .specials import SPECIAL_NAMES, special_methods
 
@@ -211,6 +212,8 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
 def _special_words(methods: tuple[ByIdentity | None, ...], value: Any) -> str:
     if not issubclass(type(value), type):
         return f"is {shown(value)}, the graph was made for a class"
+    if not is_plain_class(value):
+        return "now has keys in its namespace that run code when they are compared"
     for name, wanted, found in zip(SPECIAL_NAMES, methods, special_methods(value)):
         if wanted != found:
             verb = "gained" if wanted is None else "lost" if found is None else "changed"

@@ -26,17 +26,22 @@ SPECIAL_NAMES: tuple[str, ...] = tuple(
     sys.intern(f"__{name}__")
     for name in (*(prefix + name for prefix in ("", "r", "i") for name in _OPERATORS.split()), *_OTHERS.split())
 )
-_OF_C_CODE = frozenset({WrapperDescriptorType, MethodDescriptorType, ClassMethodDescriptorType, BuiltinFunctionType})
+SPECIAL_PLACES: dict[str, int] = {name: place for place, name in enumerate(SPECIAL_NAMES)}
+_OF_C_CODE = (WrapperDescriptorType, MethodDescriptorType, ClassMethodDescriptorType, BuiltinFunctionType)
 
 
 def special_methods(cls: type) -> tuple[ByIdentity | None, ...]:
-    """For each name what stands under it in the MRO: None, a method in C itself, or the type of anything else."""
+    """For each name what stands under it in the MRO: None, a method in C itself, or the type of anything else.
+
+    The class is a plain one: no other key in a namespace may be equal to a name."""
     taken: dict[str, Any] = {}
     for owner in reversed(mro_of(cls)):
-        taken.update(namespace_of(owner))
+        for name, found in namespace_of(owner).items():
+            if type(name) is str and name in SPECIAL_PLACES:  # no other key is compared
+                taken[name] = found
     return tuple(_told(taken[name]) if name in taken else None for name in SPECIAL_NAMES)
 
 
 def _told(found: Any) -> ByIdentity:
     kind = type(found)
-    return ByIdentity(found if kind in _OF_C_CODE else kind)
+    return ByIdentity(found if any(kind is each for each in _OF_C_CODE) else kind)  # a metaclass may compare

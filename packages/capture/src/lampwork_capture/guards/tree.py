@@ -58,7 +58,7 @@ from .facts import (
     TypeIs,
 )
 from .global_state import native_item
-from .specials import SPECIAL_NAMES
+from .specials import SPECIAL_PLACES
 from .tensor_access import device_index, dtype_code, is_fast
 
 
@@ -226,7 +226,7 @@ class _TreeBuilder:
                 self._check(fact, _native.CHECK_INSTANCE_DICT_LACKS, name)
             case SpecialMethodsAre(_, methods):
                 expected = tuple(None if method is None else method.value for method in methods)
-                self._check(fact, _native.CHECK_SPECIALS, (SPECIAL_NAMES, expected))
+                self._check(fact, _native.CHECK_SPECIALS, (SPECIAL_PLACES, expected))
             case SameObject(source, other):
                 self._relate(False, (source, other))
             case AllDistinct(source, others):

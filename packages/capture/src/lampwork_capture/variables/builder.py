@@ -25,6 +25,7 @@ from ..graph.builder import IMPURE, dispatch_key_bits
 from ..graph.subgraph import EXAMPLE
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
+from ..guards.namespaces import is_plain_class
 from ..source import (
     ArrayTensorSource,
     AttributeSource,
@@ -71,7 +72,14 @@ from . import (
 )
 from .base import Tracer, Value
 from .builtin import BuiltinValue
-from .class_lookup import guard_special_methods, has_plain_names, is_overridden, looks_up_itself, needs_no_guard
+from .class_lookup import (
+    check_plain_class,
+    guard_special_methods,
+    has_plain_names,
+    is_overridden,
+    looks_up_itself,
+    needs_no_guard,
+)
 from .class_value import ClassValue
 from .constant import DERIVED_TYPES, ConstantValue, is_literal, is_nested_literal
 from .construction import wrap_object
@@ -98,7 +106,6 @@ MODELS: tuple[ModuleType, ...] = (
     builtin_types,
     checkpoint,
     class_checks,
-    class_checks,
     context_manager,
     control_flow,
     copying,
@@ -107,7 +114,6 @@ MODELS: tuple[ModuleType, ...] = (
     functional_call,
     generator,
     graph_context,
-    groupby,
     groupby,
     identity,
     itertool,
@@ -118,13 +124,11 @@ MODELS: tuple[ModuleType, ...] = (
     module_conversion,
     namespace,
     optimized_callable,
-    optimized_callable,
     ordering,
     partial,
     paths,
     removable_handle,
     super_value,
-    tee,
     tee,
     text_format,
     transform,
@@ -186,6 +190,7 @@ def _guard_alias(tracer: Tracer, value: Value, obj: Any, source: Source) -> None
 
 def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     # By type alone: `isinstance` asks an object for its `__class__`, which may be the program's code
+    check_plain_class(cls)
     if issubclass(cls, torch.Tensor):
         return _wrap_tensor(tracer, obj, source)
     if looks_up_itself(obj if issubclass(cls, type) else cls):
@@ -193,7 +198,7 @@ def _wrap_new(tracer: Tracer, obj: Any, cls: type, source: Source) -> Value:
     if issubclass(cls, type):
         if _MRO.__get__(obj) is None:
             raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}` is a class that is being made")
-        if not has_plain_names(obj.__dict__):
+        if not is_plain_class(obj) or not has_plain_names(obj.__dict__):
             raise GraphBreak(BreakId.GENERIC_OBJECT, f"`{source}`, a class whose `__dict__` has keys that are no names")
         if not isinstance(source, TypeSource):
             tracer.guard(IdentityIs(source, ByIdentity(obj)))

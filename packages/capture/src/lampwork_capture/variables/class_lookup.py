@@ -1,7 +1,8 @@
 """Class look-ups: what a class has under a name, found as the interpreter finds a special method.
 
 Every kind of value asks here before it takes a protocol as missing, or a method as the builtin one. Invariant: nothing
-of the program runs: `hasattr` would call descriptors, and would also find what stands in the metaclass.
+of the program runs: `hasattr` would call descriptors, and would also find what stands in the metaclass; where a key of
+a namespace is compared by the program's code, the graph breaks.
 No look-up of a special method leaves a fact: `guard_special_methods` records all of a class that the trace meets.
 """
 
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..guards.facts import SpecialMethodsAre
-from ..guards.namespaces import mro_of, namespace_of
+from ..graph_break import BreakId, GraphBreak
+from ..guards.facts import ByIdentity, SpecialMethodsAre
+from ..guards.namespaces import flags_of, is_plain_class, mro_of, namespace_of
 from ..guards.specials import special_methods
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _HEAP_FLAG = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
 def find_in_class(cls: type, name: str) -> tuple[Any, type]:
     """What stands under `name` in the namespaces of the MRO, and the class it was found in; MISSING if nowhere."""
+    check_plain_class(cls)
     for owner in mro_of(cls):
         namespace = namespace_of(owner)
         if name in namespace:
@@ -37,7 +40,14 @@ def find_in_class(cls: type, name: str) -> tuple[Any, type]:
 
 def has_special(cls: type, name: str) -> bool:
     """Whether a name stands in the namespace of a class of the MRO."""
+    check_plain_class(cls)
     return any(name in namespace_of(owner) for owner in mro_of(cls))
+
+
+def check_plain_class(cls: type) -> None:
+    """Raise GraphBreak if a look-up in a class may compare a name with a key of the program's own kind."""
+    if not is_plain_class(cls):
+        raise GraphBreak(BreakId.GENERIC_OBJECT, "a class with keys that are no names in its MRO")
 
 
 def is_overridden(cls: type, name: str) -> bool:
@@ -84,7 +94,7 @@ def has_plain_names(namespace: Mapping[Any, Any]) -> bool:
 
 def is_immutable(cls: type) -> bool:
     """Whether Python code cannot set attributes of a class."""
-    return bool(cls.__flags__ & _IMMUTABLE_FLAG) or not cls.__flags__ & _HEAP_FLAG
+    return bool(flags_of(cls) & _IMMUTABLE_FLAG) or not flags_of(cls) & _HEAP_FLAG
 
 
 def needs_no_guard(cls: type) -> bool:
@@ -93,7 +103,10 @@ def needs_no_guard(cls: type) -> bool:
 
 
 def guard_special_methods(tracer: Tracer, cls: type, source: Source) -> None:
-    """Record which special methods a class of the program has, once: no look-up of one leaves a fact of its own."""
-    if not needs_no_guard(cls) and cls not in tracer.graph.guarded_classes:
-        tracer.graph.guarded_classes.add(cls)
+    """Record which special methods a class of the program has, once: no look-up of one leaves a fact of its own.
+
+    There is nothing to record of a class that is not plain: every look-up in it breaks the graph."""
+    known = tracer.graph.guarded_classes
+    if not needs_no_guard(cls) and ByIdentity(cls) not in known and is_plain_class(cls):
+        known.add(ByIdentity(cls))
         tracer.guard(SpecialMethodsAre(source, special_methods(cls)))

@@ -49,12 +49,13 @@ _DESCRIPTOR_TYPES = (MethodDescriptorType, WrapperDescriptorType)
 
 def is_literal(obj: Any) -> bool:
     """Whether an object is an immutable literal that ConstantIs can guard."""
-    return type(obj) in LITERAL_TYPES or issubclass(type(obj), enum.Enum)
+    cls = type(obj)  # whose metaclass may have a hash of its own
+    return (type(cls) is type and cls in LITERAL_TYPES) or issubclass(cls, enum.Enum)
 
 
 def is_nested_literal(obj: Any) -> bool:
     """Whether an object is the same wherever it is loaded: a literal, or a tuple or frozen set of such."""
-    return is_literal(obj) or (type(obj) in (tuple, frozenset) and all(map(is_nested_literal, obj)))
+    return is_literal(obj) or ((type(obj) is tuple or type(obj) is frozenset) and all(map(is_nested_literal, obj)))
 
 
 def _prints_exactly(number: complex) -> bool:

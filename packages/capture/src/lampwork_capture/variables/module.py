@@ -477,7 +477,7 @@ def wrap_module(tracer: Tracer, obj: Any, source: Source) -> Value:
     return wrap_object(tracer, obj, source)
 
 
-@handles(_BASE._wrapped_call_impl, _BASE._call_impl, _BASE.__call__)
+@handles(_BASE._call_impl, _BASE.__call__)  # which is `_wrapped_call_impl`
 def call_module(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     receiver = args[0].realize()
     if not isinstance(receiver, ModuleValue):

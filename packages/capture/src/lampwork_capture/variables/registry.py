@@ -34,10 +34,12 @@ def handles(*callables: Any, like: Callable[..., None] | None = None) -> Callabl
     """Decorator: the handler models calls of these callables (functions, builtins or classes), known by identity.
 
     It gets what was passed for positional parameters by position, and no call that eager refuses. `like` has the
-    parameters of callables whose signature Python does not know."""
+    parameters of callables whose signature Python does not know. ValueError: a callable has a handler already."""
 
     def register(handler: CallHandler) -> CallHandler:
         for function in callables:
+            if ByIdentity(function) in _CALLS:
+                raise ValueError(f"{function!r} has a handler already")
             _CALLS[ByIdentity(function)] = _bound(function, like, handler)
         return handler
 
@@ -75,6 +77,8 @@ def wraps_type(*types: type) -> Callable[[Wrapper], Wrapper]:
 
     def register(wrapper: Wrapper) -> Wrapper:
         for cls in types:
+            if cls in _EXACT_WRAPPERS:
+                raise ValueError(f"{cls!r} has a wrapper already")
             _EXACT_WRAPPERS[cls] = wrapper
         return wrapper
 
@@ -85,6 +89,8 @@ def wraps_base(*bases: type) -> Callable[[Wrapper], Wrapper]:
     """Decorator: the wrapper makes the value of a sourced object of a subclass of one of these types."""
 
     def register(wrapper: Wrapper) -> Wrapper:
+        if any(base is known for base in bases for known, _ in _BASE_WRAPPERS):
+            raise ValueError(f"one of {bases!r} has a wrapper already")
         _BASE_WRAPPERS.extend((base, wrapper) for base in bases)
         return wrapper
 

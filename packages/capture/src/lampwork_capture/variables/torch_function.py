@@ -168,7 +168,6 @@ _STATE_READERS: tuple[Callable[..., Any], ...] = (
     torch.backends.mps.is_available,
     torch.backends.mkldnn.is_available,
     torch.amp.is_autocast_available,
-    torch.amp.autocast_mode.is_autocast_available,
     torch.distributed.is_available,
     torch.typename,
     torch.promote_types,
@@ -263,7 +262,6 @@ for _function in (
     _TORCH.jit.is_tracing,
     torch._C._get_tracing_state,
     torch.onnx.is_in_onnx_export,
-    _TORCH._jit_internal.is_scripting,
 ):
     _answer(_function, None if _function is torch._C._get_tracing_state else False)
 _answer(torch._C._log_api_usage_once, None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...bytecode.version import PY311
 from ...graph_break import BreakId, GraphBreak
+from ...guards.namespaces import flags_of
 from ...variables.base import ObservedException, Value
 from ...variables.exception import is_exception_of
 from ...variables.operators import hash_key
@@ -25,13 +26,13 @@ _SELF_MATCHING = (bool, bytearray, bytes, dict, float, frozenset, int, list, set
 
 @opcode("MATCH_MAPPING")
 def match_mapping(frame: SymbolicFrame, instruction: Instruction) -> None:
-    flags = frame.stack[-1].python_type().__flags__
+    flags = flags_of(frame.stack[-1].python_type())
     frame.push(frame.tracer.constant(bool(flags & _MAPPING_FLAG)))
 
 
 @opcode("MATCH_SEQUENCE")
 def match_sequence(frame: SymbolicFrame, instruction: Instruction) -> None:
-    flags = frame.stack[-1].python_type().__flags__
+    flags = flags_of(frame.stack[-1].python_type())
     frame.push(frame.tracer.constant(bool(flags & _SEQUENCE_FLAG)))
 
 
