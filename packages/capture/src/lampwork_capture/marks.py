@@ -39,7 +39,7 @@ def allow_in_graph(function: F) -> F:
         plain, named = graph_arguments(args, kwargs)
         return tracer.add_node("call_function", function, plain, named)
 
-    handles(function)(handler)
+    handles(function, anew=True)(handler)
     return function
 
 
@@ -49,7 +49,7 @@ def assume_constant_result(function: F) -> F:
     def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         return fold_call(tracer, function, args, kwargs)
 
-    handles(function)(handler)
+    handles(function, anew=True)(handler)
     return function
 
 
@@ -60,7 +60,7 @@ def substitute_in_graph(original: Callable[..., Any]) -> Callable[[F], F]:
         def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
             return tracer.constant(replacement).call(tracer, args, kwargs)
 
-        handles(original)(handler)
+        handles(original, anew=True)(handler)
         return replacement
 
     return decorate

@@ -5,8 +5,8 @@ with `ready_for_unheard`. Invariant: what is shown, or counted as shown, later i
 never run on fake tensors: neither the registries of the `warnings` module (which `catch_warnings` would empty) nor
 torch's own of what it warns of once are touched. What other threads warn of is heard as ever, but for two things that
 are the process's and cannot be had for one thread: what torch warns of once it may show once more in a thread that
-gets there during a trace; and the filters are those of whoever set them last, so where another thread enters or
-leaves `catch_warnings` during a trace, an operation of the trace may be heard.
+gets there during such an operation; and the filters are those of whoever set them last, so where another thread enters
+or leaves `catch_warnings` during a trace, an operation of the trace may be heard.
 """
 
 from __future__ import annotations
@@ -47,8 +47,6 @@ def ready_for_unheard() -> Generator[None]:
         yield
         return
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
-    always = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)  # else what torch warns of once would be over with
     _TRACES.silence = _Silence()
     entry = ("ignore", _TRACES.silence, Warning, None, 0)
     filters.insert(0, entry)
@@ -56,7 +54,6 @@ def ready_for_unheard() -> Generator[None]:
         yield
     finally:
         _TRACES.silence = None
-        torch.set_warn_always(always)
         for index, known in enumerate(filters):
             if known is entry:  # unless an operation reset them
                 del filters[index]
@@ -66,7 +63,7 @@ def ready_for_unheard() -> Generator[None]:
 class unheard_warnings:
     """Ignore every warning of this thread inside."""
 
-    __slots__ = ("_alone", "_silence")
+    __slots__ = ("_alone", "_always", "_silence")
 
     def __enter__(self) -> None:
         self._alone: ExitStack | None = None
@@ -77,8 +74,11 @@ class unheard_warnings:
         assert silence is not None
         silence.running += 1
         self._silence = silence
+        self._always = torch.is_warn_always_enabled()
+        torch.set_warn_always(True)  # else what torch warns of once would be over with
 
     def __exit__(self, *raised: object) -> None:
+        torch.set_warn_always(self._always)
         self._silence.running -= 1
         if self._alone is not None:
             self._alone.close()

@@ -30,15 +30,19 @@ _EXACT_WRAPPERS: dict[type, Wrapper] = {}
 _BASE_WRAPPERS: list[tuple[type, Wrapper]] = []
 
 
-def handles(*callables: Any, like: Callable[..., None] | None = None) -> Callable[[CallHandler], CallHandler]:
+def handles(
+    *callables: Any, like: Callable[..., None] | None = None, anew: bool = False
+) -> Callable[[CallHandler], CallHandler]:
     """Decorator: the handler models calls of these callables (functions, builtins or classes), known by identity.
 
     It gets what was passed for positional parameters by position, and no call that eager refuses. `like` has the
-    parameters of callables whose signature Python does not know. ValueError: a callable has a handler already."""
+    parameters of callables whose signature Python does not know. Raises ValueError if a callable has a handler already,
+    unless this one takes its place (`anew`).
+    """
 
     def register(handler: CallHandler) -> CallHandler:
         for function in callables:
-            if ByIdentity(function) in _CALLS:
+            if not anew and ByIdentity(function) in _CALLS:
                 raise ValueError(f"{function!r} has a handler already")
             _CALLS[ByIdentity(function)] = _bound(function, like, handler)
         return handler
