@@ -182,7 +182,7 @@ def _middle(x):
 
 
 @pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="there a caller holds what it passed, which a resumed one does not"
+    sys.version_info < (3, 11), reason="there a caller holds what it passed"
 )
 @pytest.mark.parametrize("outermost", [_middle, lambda x: _middle(x * 3)], ids=["one caller", "two callers"])
 def test_a_resumed_callee_alone_holds_its_arguments(outermost):
