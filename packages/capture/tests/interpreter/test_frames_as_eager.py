@@ -181,9 +181,7 @@ def _middle(x):
     return _alive_after_del(x + 1, Owner(), Owner())
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="there a caller holds what it passed"
-)
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there a caller holds what it passed")
 @pytest.mark.parametrize("outermost", [_middle, lambda x: _middle(x * 3)], ids=["one caller", "two callers"])
 def test_a_resumed_callee_alone_holds_its_arguments(outermost):
     """What an inlined frame deletes behind a break is gone, however often its callers were resumed."""
