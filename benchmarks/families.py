@@ -33,7 +33,8 @@ TOLERANCE = 1e-6  # relative to the largest magnitude
 # One cell, in its own process
 
 
-def _flat(output: Any) -> list[Any]:
+def flat(output: Any) -> list[Any]:
+    """The tensors of a model's output."""
     import torch
 
     leaves = torch.utils._pytree.tree_leaves(dict(output) if hasattr(output, "to_tuple") else output)
@@ -52,11 +53,11 @@ def _run(family: Any, mode: str, wrap: Callable[[Any], Callable[..., Any]], call
         for call in range(calls):
             torch.manual_seed(7 + call)
             numpy.random.seed(7 + call)  # speech models draw their masks there
-            tensors += [t.detach().clone() for t in _flat(function(**family.inputs()))]
+            tensors += [t.detach().clone() for t in flat(function(**family.inputs()))]
     return tensors + [b.detach().clone() for b in model.buffers()]
 
 
-def _difference(expected: list[Any], found: list[Any]) -> float:
+def difference(expected: list[Any], found: list[Any]) -> float:
     """0.0 where all is equal bit by bit; else the largest difference relative to the largest magnitude."""
     import torch
 
@@ -134,7 +135,7 @@ def run_cell(name: str, mode: str, calls: int = 2) -> dict[str, Any]:
         start = time.perf_counter()
         try:
             tensors, counts = run(family, mode, calls)
-            result[contestant] = {**counts, "difference": _difference(expected, tensors)}
+            result[contestant] = {**counts, "difference": difference(expected, tensors)}
         except Exception as error:
             result[contestant] = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()[-2000:]}
         result[contestant]["seconds"] = time.perf_counter() - start

@@ -55,7 +55,8 @@ SPEECH = {
     "num_conv_pos_embedding_groups": 2,
 }
 
-Inputs = Callable[[], dict[str, Any]]
+Inputs = Callable[..., dict[str, Any]]
+"""From `batch` and `length` (tokens; other inputs are as long in proportion, or always alike) to the inputs of a call."""
 
 
 @dataclass(frozen=True)
@@ -84,32 +85,63 @@ def _ids(batch: int = 2, length: int = 16) -> torch.Tensor:
     return torch.randint(3, VOCABULARY, (batch, length), generator=torch.Generator().manual_seed(3))
 
 
-def tokens() -> dict[str, Any]:
-    """Two sequences of 16 tokens; the second is padded at its end."""
-    mask = torch.ones(2, 16, dtype=torch.int64)
-    mask[1, 12:] = 0
-    return {"input_ids": _ids(), "attention_mask": mask}
+def tokens(batch: int = 2, length: int = 16) -> dict[str, Any]:
+    """Sequences of tokens; the last is padded over the last quarter."""
+    mask = torch.ones(batch, length, dtype=torch.int64)
+    mask[-1, max(length * 3 // 4, 1) :] = 0
+    return {"input_ids": _ids(batch, length), "attention_mask": mask}
 
 
-def tokens_only() -> dict[str, Any]:
-    return {"input_ids": _ids()}
+def tokens_only(batch: int = 2, length: int = 16) -> dict[str, Any]:
+    return {"input_ids": _ids(batch, length)}
 
 
-def pairs() -> dict[str, Any]:
+def pairs(batch: int = 2, length: int = 16) -> dict[str, Any]:
     """Encoder and decoder tokens."""
-    return {**tokens(), "decoder_input_ids": _ids(2, 8)}
+    return {**tokens(batch, length), "decoder_input_ids": _ids(batch, (length + 1) // 2)}
 
 
 def image(edge: int = 32) -> Inputs:
-    return lambda: {"pixel_values": _random(2, 3, edge, edge)}
+    """Images of one size."""
+    return lambda batch=2, length=16: {"pixel_values": _random(batch, 3, edge, edge)}
 
 
-def waveform() -> dict[str, Any]:
-    return {"input_values": _random(2, 1600)}
+def any_image(batch: int = 2, length: int = 16) -> dict[str, Any]:
+    """Images for models of convolutions, which take any size."""
+    return {"pixel_values": _random(batch, 3, 32 + 2 * length, 32 + 2 * length)}
 
 
-def image_and_text() -> dict[str, Any]:
-    return {**tokens(), "pixel_values": _random(2, 3, 32, 32)}
+def waveform(batch: int = 2, length: int = 16) -> dict[str, Any]:
+    return {"input_values": _random(batch, 800 + 50 * length)}
+
+
+def image_and_text(batch: int = 2, length: int = 16) -> dict[str, Any]:
+    return {**tokens(batch, length), "pixel_values": _random(batch, 3, 32, 32)}
+
+
+def spectrum_and_text(batch: int = 2, length: int = 16) -> dict[str, Any]:
+    return {"input_features": _random(batch, 16, 40), "decoder_input_ids": _ids(batch, (length + 1) // 2)}
+
+
+def frames_and_text(batch: int = 2, length: int = 16) -> dict[str, Any]:
+    return {
+        "input_features": _random(batch, 24 + length, 16),
+        "decoder_input_ids": _ids(batch, (length + 1) // 2),
+    }
+
+
+def spectrum(batch: int = 2, length: int = 16) -> dict[str, Any]:
+    return {"input_values": _random(batch, 32, 16)}
+
+
+def series(batch: int = 2, length: int = 16) -> dict[str, Any]:
+    return {
+        "past_values": _random(batch, 10).abs(),
+        "past_time_features": _random(batch, 10, 1),
+        "past_observed_mask": torch.ones(batch, 10),
+        "future_values": _random(batch, 4).abs(),
+        "future_time_features": _random(batch, 4, 1),
+    }
 
 
 def _text(name: str, prefix: str, suffix: str, config: dict[str, Any], inputs: Inputs = tokens) -> Family:
@@ -191,15 +223,15 @@ FAMILIES: tuple[Family, ...] = (
            {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2],
             "window_size": 4}, image()),
     Family("convnext", "vision", "ConvNextForImageClassification", "ConvNextConfig",
-           {"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "num_stages": 4}, image(64)),
+           {"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "num_stages": 4}, any_image),
     Family("resnet", "vision", "ResNetForImageClassification", "ResNetConfig",
-           {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}, image(64)),
+           {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}, any_image),
     Family("segformer", "vision", "SegformerForSemanticSegmentation", "SegformerConfig",
            {"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2],
-            "decoder_hidden_size": 16}, image(64)),
+            "decoder_hidden_size": 16}, any_image),
     Family("mobilevit", "vision", "MobileViTForImageClassification", "MobileViTConfig",
            {"image_size": 64, "hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 8, 8, 8, 16, 16, 32],
-            "num_attention_heads": 2}, image(64)),
+            "num_attention_heads": 2}, any_image),
     Family("dinov2", "vision", "Dinov2Model", "Dinov2Config", IMAGE, image()),
     Family("wav2vec2", "speech", "Wav2Vec2ForCTC", "Wav2Vec2Config", SPEECH, waveform),
     Family("hubert", "speech", "HubertForCTC", "HubertConfig", SPEECH, waveform),
@@ -207,14 +239,14 @@ FAMILIES: tuple[Family, ...] = (
            {**{k: v for k, v in SEQ2SEQ.items() if k != "max_position_embeddings"}, **ENDS, "num_mel_bins": 16,
             "max_source_positions": 20, "max_target_positions": 32, "decoder_start_token_id": 3,
             "suppress_tokens": None, "begin_suppress_tokens": None},
-           lambda: {"input_features": _random(2, 16, 40), "decoder_input_ids": _ids(2, 8)}),
+           spectrum_and_text),
     Family("speech_to_text", "speech", "Speech2TextForConditionalGeneration", "Speech2TextConfig",
            {**{k: v for k, v in SEQ2SEQ.items() if k != "max_position_embeddings"}, "input_feat_per_channel": 16,
             "conv_channels": 32, "max_source_positions": 64, "max_target_positions": 32},
-           lambda: {"input_features": _random(2, 40, 16), "decoder_input_ids": _ids(2, 8)}),
+           frames_and_text),
     Family("audio_spectrogram", "speech", "ASTForAudioClassification", "ASTConfig",
            {**{k: v for k, v in IMAGE.items() if k != "image_size"}, "num_mel_bins": 16, "max_length": 32},
-           lambda: {"input_values": _random(2, 32, 16)}),
+           spectrum),
     Family("clip", "several modalities", "CLIPModel", "CLIPConfig",
            {"text_config": {**_CLIP_TEXT, **ENDS}, "vision_config": {**IMAGE, "projection_dim": 16},
             "projection_dim": 16}, image_and_text),
@@ -223,7 +255,5 @@ FAMILIES: tuple[Family, ...] = (
     Family("time_series", "several modalities", "TimeSeriesTransformerForPrediction", "TimeSeriesTransformerConfig",
            {"prediction_length": 4, "context_length": 8, "lags_sequence": [1, 2], "num_time_features": 1,
             "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16},
-           lambda: {"past_values": _random(2, 10).abs(), "past_time_features": _random(2, 10, 1),
-                    "past_observed_mask": torch.ones(2, 10), "future_values": _random(2, 4).abs(),
-                    "future_time_features": _random(2, 4, 1)}),
+           series),
 )  # fmt: skip

@@ -11,7 +11,6 @@ from lampwork_symshape import (
     ContradictionError,
     DataDependentError,
     DimDecision,
-    DimHistory,
     DimMark,
     DimPolicy,
     Quantity,
@@ -132,16 +131,9 @@ def test_static_is_the_default() -> None:
     assert env.create_size(4, "x.size(0)", decide_dims([4])[0]) == 4 and env.symbols == ()
 
 
-def test_automatic_dims_become_symbolic_once_they_vary() -> None:
-    history = DimHistory()
-    history.observe("x", [4, 8])
-    assert history.varied("x") == frozenset()
-    history.observe("x", [5, 8])
-    history.observe("x", [5, 8])
-    decisions = decide_dims([5, 8], dynamic=None, varied=history.varied("x"))
+def test_automatic_dims_are_those_that_varied() -> None:
+    decisions = decide_dims([5, 8], dynamic=None, varied=frozenset({0}))
     assert [(d.policy, d.symbolic) for d in decisions] == [(DimPolicy.AUTOMATIC, True), (DimPolicy.STATIC, False)]
-    history.observe("x", [5, 8, 1])
-    assert history.varied("x") == frozenset(), "another rank starts anew"
 
 
 def test_marks_win() -> None:

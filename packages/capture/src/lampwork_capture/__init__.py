@@ -3,6 +3,7 @@
 `optimize` captures a function or module just in time for a graph backend; `capture` and `explain` show the result.
 """
 
+from .dimension_marks import mark_dynamic, mark_static
 from .errors import BackendError, CaptureError, CaptureWarning, GraphBreakError
 from .explain import Capture, Explanation, capture, explain
 from .graph_backend import GraphBackend
@@ -13,8 +14,6 @@ from .marks import (
     disable,
     graph_break,
     is_compiling,
-    mark_dynamic,
-    mark_static,
     reset,
     substitute_in_graph,
 )

@@ -21,7 +21,7 @@ from .guards.reason import Failure, first_failure, weakened
 from .guards.tree import NOTHING_HANDED, Handed, Stamps, build_tree
 from .recompilation import Recompilation, is_too_often, recompilation
 from .source import FrameScope
-from .varying import VaryingNumbers, changed_numbers
+from .varying import VaryingNumbers
 
 DEFAULT_RECOMPILE_LIMIT = 8
 _REMEMBERED = 64  # recompilations whose reasons are kept
@@ -43,6 +43,7 @@ class EntryPayload:
 
     guards: GuardSet
     extra: Any = None
+    number: int = 0  # of the entries that its owner made
 
 
 @dataclass(slots=True)
@@ -72,9 +73,10 @@ class CodeCache:
         """Remember which numbers differ from those that the entries were made for."""
         if not entries:
             self.varying.forget(code)
-        for entry in entries:
-            if isinstance(entry.payload, EntryPayload):
-                self.varying.add(code, changed_numbers(entry.payload.guards, scope))
+            return
+        payloads = [entry.payload for entry in entries if isinstance(entry.payload, EntryPayload)]
+        made = [(payload.number, payload.guards) for payload in payloads]
+        self.varying.note(code, made, self.compiled + 1, scope)
 
     def is_over_limit(self, entries: Sequence[_native.CacheEntry], found: Recompilation | None = None) -> bool:
         """Whether a code object with these entries shall not be compiled again; then return `_native.SKIP`.
@@ -104,7 +106,7 @@ class CodeCache:
             failure = first_failure(guards, scope_of(view))
             raise GuardsDoNotHoldError(view.code, _disagreement(guards, view) if failure is None else str(failure))
         self.compiled += 1
-        return _native.CacheEntry(tree, replacement, EntryPayload(weakened(guards), extra))
+        return _native.CacheEntry(tree, replacement, EntryPayload(weakened(guards), extra, self.compiled))
 
 
 def scope_of(view: _native.FrameView) -> FrameScope:

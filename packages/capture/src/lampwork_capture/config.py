@@ -17,7 +17,8 @@ class CaptureConfig:
     many captures of one code object are kept before it runs eagerly. `longest_chain`: attempts to place a break.
     `convert_without_tensor_work`: replace also frames that do nothing with tensors, which gains nothing; tests of the
     interpreter itself ask for it.
-    `verify`: what a short cut of the guards says is checked, and the process ends if it is wrong (`LAMPWORK_VERIFY=1`).
+    `dynamic`: which sizes of input tensors are symbolic: those that are marked, and (None) those that varied, or (True)
+    all. `verify`: what a short cut of the guards says is checked, and the process ends if it is wrong (`LAMPWORK_VERIFY=1`).
     """
 
     fullgraph: bool = False
@@ -26,10 +27,11 @@ class CaptureConfig:
     longest_chain: int = 32
     convert_without_tensor_work: bool = False
     verify: bool = False
+    dynamic: bool | None = None
 
 
-def config_from_environment(*, fullgraph: bool = False) -> CaptureConfig:
+def config_from_environment(*, fullgraph: bool = False, dynamic: bool | None = None) -> CaptureConfig:
     """The defaults, with what the environment says."""
     strict, verify = (os.environ.get(name, "") not in ("", "0") for name in ("LAMPWORK_STRICT", "LAMPWORK_VERIFY"))
     limit = int(os.environ.get("LAMPWORK_RECOMPILE_LIMIT", "8"))
-    return CaptureConfig(fullgraph=fullgraph, strict=strict, recompile_limit=limit, verify=verify)
+    return CaptureConfig(fullgraph=fullgraph, strict=strict, recompile_limit=limit, verify=verify, dynamic=dynamic)

@@ -19,6 +19,7 @@ from .code_cache import GuardsDoNotHoldError
 from .config import CaptureConfig
 from .errors import GraphBreakError
 from .graph.builder import EagerWouldRaise, TracedGraph
+from .graph.tensor_sizes import AssumedOtherSizes, SymbolicSizes
 from .graph.unheard_warnings import ready_for_unheard
 from .graph_break import BreakId, BreakRecord, GraphBreak, ShapeOfDataBreak, SkipFrame
 from .guards.facts import GuardSetBuilder
@@ -50,9 +51,10 @@ from .interpreter.resume import NativePart, code_of_break, continuation_code, la
 from .interpreter.torch_state import TorchState
 from .interpreter.tracer import FrameTracer
 from .skip_policy import SkipPolicy
-from .source import FrameScope, Source
+from .source import FrameScope
 from .variables.base import ObservedException, Value
 from .variables.builder import final_facts
+from .varying import NOTHING_VARIES, Varying
 
 CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
 
@@ -74,17 +76,18 @@ def convert(
     policy: SkipPolicy,
     compile_graph: CompileGraph,
     attempt: Attempt,
-    varying: frozenset[Source] = frozenset(),
+    varying: Varying = NOTHING_VARIES,
     idle_breaks: IdleBreaks | None = None,
+    symbolic_sizes: SymbolicSizes = SymbolicSizes.NONE,
 ) -> CapturedFrame:
-    """Convert one frame; numbers at `varying` sources become inputs; `idle_breaks` grows by what breaks here.
+    """Convert one frame; numbers that are `varying` become inputs; `idle_breaks` grows by what breaks here.
 
     Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises.
     """
     refuse_frame(code)
     tried: list[BreakPoint] = []
     point: BreakPoint | None = None
-    of_shape = breaks_at_drops = False
+    of_shape = breaks_at_drops = sizes_as_given = False
     while True:
         stop = None if point is None else point.stop
         tracer = FrameTracer(
@@ -93,6 +96,8 @@ def convert(
             policy,
             stop,
             varying,
+            symbolic_sizes=symbolic_sizes,
+            sizes_as_given=sizes_as_given,
             whole_graph=config.fullgraph,
             idle_breaks=idle_breaks,
             breaks_at_drops=breaks_at_drops,
@@ -103,6 +108,8 @@ def convert(
             found = _trace(tracer, finish)
             if isinstance(found, CapturedFrame):
                 return found
+            if tracer.graph.sizes.has_other_hints and found.is_users_error:
+                raise AssumedOtherSizes(found.record.cause)
             if tracer.graph.ran_user_code:
                 _check_guards(tracer, code, scope)
             if config.fullgraph:
@@ -124,6 +131,8 @@ def convert(
                 raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {found.record.cause}")
         except EndsTooLate:
             breaks_at_drops = True
+        except AssumedOtherSizes:
+            sizes_as_given = True
         finally:
             tracer.release()
 

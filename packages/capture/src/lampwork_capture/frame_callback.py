@@ -24,10 +24,11 @@ from .captured_frame import CapturedFrame
 from .code_cache import CodeCache, GuardsDoNotHoldError, fits_another, scope_of
 from .config import CaptureConfig
 from .conversion_lock import CONVERSIONS, Flight
-from .convert_frame import Attempt, convert
+from .convert_frame import Attempt, CompileGraph, convert
 from .errors import REPORT, BackendError, CaptureError, CaptureWarning, GraphBreakError
 from .graph.builder import TracedGraph
 from .graph.subgraph import EXAMPLE
+from .graph.tensor_sizes import SymbolicSizes
 from .graph_backend import GraphBackend
 from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state
@@ -37,9 +38,13 @@ from .idle_breaks import IdleBreaks
 from .number_variants import with_number_variants
 from .recompilation import Recompilation
 from .skip_policy import SkipPolicy, called_function, counts_objects, is_disabled, runs_natively
-from .source import AttributeSource, Source
+from .source import is_module_state
 
 _LOST_RACES = 8  # conversions of one code object in a row that other threads may spoil before it counts as a failure
+
+
+class SymbolsRefused(Exception):
+    """The backend raised for a graph with symbolic sizes. It may know numbers only."""
 
 
 class FrameCallback:
@@ -66,6 +71,7 @@ class FrameCallback:
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self.idle_breaks = IdleBreaks()
+        self._refused_symbols = False  # whether the backend failed with a graph of symbolic sizes
         self._warned: set[tuple[str, int, str]] = set()
         self._races: weakref.WeakKeyDictionary[CodeType, int] = weakref.WeakKeyDictionary()
 
@@ -108,11 +114,8 @@ class FrameCallback:
         attempt = Attempt()
         line = _first_line(code)
         try:
-            varying = self.cache.varying.of(code)
             compile_graph = partial(self.compile_graph, view, attempt)
-            captured = convert(
-                code, scope_of(view), self.config, self.policy, compile_graph, attempt, varying, self.idle_breaks
-            )
+            captured = self._captured(view, compile_graph, attempt)
             if fits_another(view, entries, self):
                 return _native.RETRY
             entry = self.cache.make_entry(view, captured.guards, captured.replacement, handed=captured.handed)
@@ -149,6 +152,36 @@ class FrameCallback:
         self._keep(CapturedFrame(qualified_name(code), code, None, None, GuardSet(()), record))
         return self._skip_calls_like(view, attempt)
 
+    def _captured(self, view: Any, compile_graph: CompileGraph, attempt: Attempt) -> CapturedFrame:
+        """The converted frame, with sizes that vary as symbols unless the backend cannot take such a graph."""
+        code: CodeType = view.code
+        wanted = SymbolicSizes.NONE if self._refused_symbols else SymbolicSizes.of(self.config.dynamic)
+        varying = self.cache.varying.of(code)
+        try:
+            return convert(
+                code,
+                scope_of(view),
+                self.config,
+                self.policy,
+                compile_graph,
+                attempt,
+                varying,
+                self.idle_breaks,
+                wanted,
+            )
+        except SymbolsRefused as refused:
+            self._refused_symbols = True
+            self._warn_of_symbols(refused)
+            return self._captured(view, compile_graph, attempt)
+
+    def _warn_of_symbols(self, refused: SymbolsRefused) -> None:
+        warnings.warn(
+            f"the backend `{self.backend_name}` cannot compile a graph for all sizes ({refused}): each size is a capture "
+            "of its own. Pass `dynamic=False` to say so, or pad sizes.",
+            CaptureWarning,
+            stacklevel=2,
+        )
+
     def _may_have_lost_race(self, code: CodeType) -> bool:
         """Whether guards that do not hold where they were made may be the work of another thread; each time counts."""
         lost = self._races.get(code, 0) + 1
@@ -183,12 +216,15 @@ class FrameCallback:
     def compile_graph(self, view: Any, attempt: Attempt, traced: TracedGraph) -> Callable[..., Any]:
         """Give a finished graph to the backend, outside the lock; capture is off inside what it returns."""
         annotate(traced)
-        # Integers are shown as torch.compile shows them: symbolic, with the value of this call as hint
-        examples = [entry.fake if type(entry.example) is int else entry.example for entry in traced.inputs]
+        # What is symbolic is shown as torch.compile shows it: as such, with the value of this call as hint
+        symbolic = [type(entry.example) is int or entry.has_symbols for entry in traced.inputs]
+        examples = [entry.fake if is_so else entry.example for entry, is_so in zip(traced.inputs, symbolic)]
         try:
             with CONVERSIONS.outside(self._flight(view, attempt)):
                 compiled = self._compiled(traced, examples)
         except Exception as error:
+            if any(entry.has_symbols for entry in traced.inputs) and not self.config.strict:
+                raise SymbolsRefused(f"{type(error).__name__}: {error}") from error
             line = next((n.meta["user_line"] for n in traced.module.graph.nodes if "user_line" in n.meta), None)
             raise BackendError(self.backend_name, error, line) from error
         return _native.OptimizedCallable(restoring_state(traced.module, compiled))
@@ -285,13 +321,3 @@ def annotate(traced: TracedGraph) -> None:
             entry = inputs[node.name]
             node.meta["source"] = entry.source
             node.meta["static_input"] = isinstance(entry.example, torch.nn.Parameter) or is_module_state(entry.source)
-
-
-def is_module_state(source: Source) -> bool:
-    """Whether a source reads a parameter or buffer table of a module."""
-    node: Source | None = source
-    while node is not None:
-        if isinstance(node, AttributeSource) and node.name in ("_parameters", "_buffers"):
-            return True
-        node = node.parent
-    return False

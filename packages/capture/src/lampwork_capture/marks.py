@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import torch
-
 from . import _native
 from .graph_break import BreakId, GraphBreak
 from .variables.base import Tracer, Value, graph_arguments
@@ -84,19 +82,6 @@ def is_compiling() -> bool:
 @handles(is_compiling)
 def compiling(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     return tracer.constant(True)
-
-
-def mark_dynamic(tensor: torch.Tensor, dim: int, min: int | None = None, max: int | None = None) -> None:
-    """Say that a size of a tensor varies. Accepted and kept; in this version a new size is a new capture."""
-    marks: dict[int, tuple[int | None, int | None]] = getattr(tensor, "_lampwork_dynamic_dims", {})
-    setattr(tensor, "_lampwork_dynamic_dims", {**marks, dim: (min, max)})  # noqa: B010
-
-
-def mark_static(tensor: torch.Tensor, dim: int | None = None) -> None:
-    """Say that a size of a tensor (or each of them) does not vary."""
-    dims = range(tensor.dim()) if dim is None else (dim,)
-    marks: set[int] = getattr(tensor, "_lampwork_static_dims", set())
-    setattr(tensor, "_lampwork_static_dims", {*marks, *dims})  # noqa: B010
 
 
 def reset() -> None:

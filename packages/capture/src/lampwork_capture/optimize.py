@@ -64,13 +64,14 @@ def optimize(
 ) -> Callable[[Any], Any]:
     """A decorator that captures graphs of a function or `nn.Module` when it is called, for `backend` to compile.
 
-    `fullgraph`: a graph break raises `GraphBreakError` instead of splitting the function. `dynamic` is accepted; sizes
-    are static in this version, a new size is a new capture.
+    `fullgraph`: a graph break raises `GraphBreakError` instead of splitting the function. `dynamic`: which sizes of
+    input tensors one capture is for. None: the given ones first, and all once they have varied; True: all from the
+    start; False: the given ones only. `mark_dynamic` and `mark_static` win.
     """
     name, compiler = resolve_backend(backend)
 
     def decorate(target: Any) -> Any:
-        config = config_from_environment(fullgraph=fullgraph)
+        config = config_from_environment(fullgraph=fullgraph, dynamic=dynamic)
         return with_callback(target, shared_callback(compiler, name, config))
 
     return decorate
@@ -144,7 +145,7 @@ class OptimizedModule(_native.ModuleCall, torch.nn.Module):
                 f"an optimized module is pickled by the name of its backend, and {name!r} is no registered one; "
                 "pickle the original, `optimized._orig_mod`"
             )
-        return _unpickle, (self._orig_mod, name, callback.config.fullgraph)
+        return _unpickle, (self._orig_mod, name, callback.config.fullgraph, callback.config.dynamic)
 
 
 def _whole_call(module: torch.nn.Module, callback: FrameCallback) -> Callable[..., Any]:
@@ -170,8 +171,8 @@ def _is_registered(name: str, backend: GraphBackend) -> bool:
     return registered is backend or packages[0].partition(".")[0] == packages[1].partition(".")[0]
 
 
-def _unpickle(module: torch.nn.Module, backend: str, fullgraph: bool) -> Any:
-    return optimize(backend, fullgraph=fullgraph)(module)
+def _unpickle(module: torch.nn.Module, backend: str, fullgraph: bool, dynamic: bool | None = None) -> Any:
+    return optimize(backend, fullgraph=fullgraph, dynamic=dynamic)(module)
 
 
 class CalledModule(OptimizedModule):

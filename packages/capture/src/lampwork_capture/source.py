@@ -323,6 +323,34 @@ class ClassAttributeSource(_Derived):
 
 @_hash_once
 @dataclass(frozen=True, slots=True)
+class TensorSizeSource(_Derived):
+    """The size of a dimension of the tensor `base`."""
+
+    dim: int
+
+    def resolve(self, scope: FrameScope) -> Any:
+        return self.base.resolve(scope).shape[self.dim]
+
+    def __str__(self) -> str:
+        return f"{self.base}.size({self.dim})"
+
+
+@_hash_once
+@dataclass(frozen=True, slots=True)
+class TensorStrideSource(_Derived):
+    """The stride of a dimension of the tensor `base`, in elements."""
+
+    dim: int
+
+    def resolve(self, scope: FrameScope) -> Any:
+        return torch.Tensor.stride(self.base.resolve(scope), self.dim)
+
+    def __str__(self) -> str:
+        return f"{self.base}.stride({self.dim})"
+
+
+@_hash_once
+@dataclass(frozen=True, slots=True)
 class ArrayTensorSource(_Derived):
     """A new tensor over the memory of the array `base`. No fact speaks about it: the array is guarded."""
 
@@ -331,3 +359,13 @@ class ArrayTensorSource(_Derived):
 
     def __str__(self) -> str:
         return f"torch.from_numpy({self.base})"
+
+
+def is_module_state(source: Source) -> bool:
+    """Whether a source reads a parameter or buffer table of a module."""
+    node: Source | None = source
+    while node is not None:
+        if isinstance(node, AttributeSource) and node.name in ("_parameters", "_buffers"):
+            return True
+        node = node.parent
+    return False

@@ -1,82 +1,175 @@
-"""Varying numbers: the sources of a code object whose ints or floats were seen with a second value.
+"""Varying numbers: what changed between the calls of a code object: ints, floats, and the sizes and strides of tensors.
 
 The frame callback notes them when no cache entry fits; the next trace of that code takes them as inputs. Invariants: a
-set that was handed out never changes; only `add` and `forget` write, and a reader sees the old set or the new one;
+history that was handed out never changes; only `note` and `forget` write, and a reader sees the old one or the new one;
 nothing is kept of a code object that is gone.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import CodeType
 
-from .guards.exact import same_constant
-from .guards.facts import ConstantIs, GuardSet, TypeIs
-from .source import FrameScope, Source
+import torch
 
-_NOTHING: frozenset[Source] = frozenset()
+from .guards.exact import same_constant
+from .guards.facts import ConstantIs, DynamicSize, GuardSet, StrideBehind, TensorMatches, TypeIs
+from .source import FrameScope, Source, TensorSizeSource, TensorStrideSource, is_module_state
+
+Number = int | float
+
+_REMEMBERED = 16  # calls whose numbers are compared; enough to tell apart what is equal by chance
+
+
+@dataclass(frozen=True, slots=True)
+class Varying:
+    """The numbers of one code object that varied: by source, what they were in the calls that were noted."""
+
+    values: Mapping[Source, Mapping[int, Number]] = field(default_factory=dict[Source, Mapping[int, Number]])
+
+    def __contains__(self, source: object) -> bool:
+        return source in self.values
+
+    def have_varied_alike(self, first: Source, second: Source) -> bool:
+        """Whether two numbers changed and were equal in each call in which both were noted."""
+        one, other = self.values.get(first, {}), self.values.get(second, {})
+        common = one.keys() & other.keys()
+        return len(common) >= 2 and all(one[call] == other[call] for call in common)
+
+    def earlier_values(self, source: Source) -> Iterator[Number]:
+        """What a number was, the latest first."""
+        known = self.values.get(source, {})
+        return (known[call] for call in sorted(known, reverse=True))
+
+
+NOTHING_VARIES = Varying()
 
 
 class VaryingNumbers:
-    """By code object, the sources whose numbers vary."""
+    """The histories of code objects."""
 
     def __init__(self) -> None:
-        self._of: dict[int, tuple[weakref.ref[CodeType], frozenset[Source]]] = {}
+        self._of: dict[int, tuple[weakref.ref[CodeType], Varying]] = {}
 
-    def of(self, code: CodeType) -> frozenset[Source]:
-        """The sources of a code object that are known to vary."""
+    def of(self, code: CodeType) -> Varying:
+        """What is known to vary of a code object."""
         known = self._of.get(id(code))
-        return known[1] if known is not None and known[0]() is code else _NOTHING
+        return known[1] if known is not None and known[0]() is code else NOTHING_VARIES
 
-    def add(self, code: CodeType, sources: Iterable[Source]) -> None:
-        """Note that the numbers at these sources vary."""
-        found = self.of(code) | frozenset(sources)
-        if found:
-            key = id(code)
+    def note(self, code: CodeType, entries: Iterable[tuple[int, GuardSet]], call: int, scope: FrameScope) -> None:
+        """Note what differs in this call from those that entries were made for, by the number of each call."""
+        before = self.of(code).values
+        values = {source: dict(known) for source, known in before.items()}
+        for made, guards in entries:
+            for source, old, new in changed_numbers(guards, scope):
+                values.setdefault(source, {}).update({made: old, call: new})
+        for source in before:
+            now = _number_at(source, scope)
+            if now is not None:
+                values[source][call] = now
+        if not values:
+            return
+        for known in values.values():
+            for old_call in sorted(known)[:-_REMEMBERED]:
+                del known[old_call]
+        key = id(code)
 
-            def forget(_: object, known: dict[int, tuple[weakref.ref[CodeType], frozenset[Source]]] = self._of) -> None:
-                known.pop(key, None)
+        def forget(_: object, known: dict[int, tuple[weakref.ref[CodeType], Varying]] = self._of) -> None:
+            known.pop(key, None)
 
-            self._of[key] = (weakref.ref(code, forget), found)
+        self._of[key] = (weakref.ref(code, forget), Varying(values))
 
     def forget(self, code: CodeType) -> None:
         """The code object is captured anew."""
         self._of.pop(id(code), None)
 
 
-def _is_read_alike(
-    source: Source | None, kinds: Mapping[Source, type], known: dict[Source, bool], scope: FrameScope
-) -> bool:
-    """Whether what stands at a source, and at those that it is read from, is of the classes that it was guarded to be
-    of: reading from an object of another class may run code of the program."""
-    if source is None:
-        return True
-    if source not in known:
-        known[source] = _is_read_alike(source.parent, kinds, known, scope)
-        if known[source] and source in kinds:
-            try:
-                known[source] = type(source.resolve(scope)) is kinds[source]
-            except Exception:
-                known[source] = False
-    return known[source]
+def _number_at(source: Source, scope: FrameScope) -> Number | None:
+    """The number of a source that is read from plain objects; None where there is none, or code of the program runs."""
+    if isinstance(source, TensorSizeSource | TensorStrideSource):
+        tensor = _tensor_at(source.base, scope)
+        if tensor is None or source.dim >= tensor.dim():
+            return None
+        return tensor.size(source.dim) if isinstance(source, TensorSizeSource) else tensor.stride(source.dim)
+    return None
 
 
-def changed_numbers(guards: GuardSet, scope: FrameScope) -> list[Source]:
-    """The sources that were guarded to be one number and are another one of the same type in this call."""
-    found: list[Source] = []
-    known: dict[Source, bool] = {}
-    kinds = {guard.fact.source: guard.fact.expected for guard in guards if isinstance(guard.fact, TypeIs)}
+def _tensor_at(source: Source, scope: FrameScope) -> torch.Tensor | None:
+    try:
+        value = source.resolve(scope)
+    except Exception:
+        return None
+    return value if type(value) is torch.Tensor and value.layout is torch.strided else None
+
+
+class _Reader:
+    """Reads sources of a call whose parents are of the classes that they were guarded to be of: reading from an object
+    of another class may run code of the program."""
+
+    def __init__(self, guards: GuardSet, scope: FrameScope) -> None:
+        self._scope = scope
+        self._kinds = {guard.fact.source: guard.fact.expected for guard in guards if isinstance(guard.fact, TypeIs)}
+        self._known: dict[Source, bool] = {}
+
+    def reads_alike(self, source: Source | None) -> bool:
+        if source is None:
+            return True
+        if source not in self._known:
+            alike = self._known[source] = self.reads_alike(source.parent)
+            if alike and source in self._kinds:
+                try:
+                    self._known[source] = type(source.resolve(self._scope)) is self._kinds[source]
+                except Exception:
+                    self._known[source] = False
+        return self._known[source]
+
+
+def changed_numbers(guards: GuardSet, scope: FrameScope) -> Iterator[tuple[Source, Number, Number]]:
+    """The sources that were guarded to be one number and are another one of its type now, with both."""
+    reader = _Reader(guards, scope)
     for guard in guards:
         fact = guard.fact
-        if not isinstance(fact, ConstantIs) or type(fact.expected.value) not in (int, float):
-            continue
-        if not _is_read_alike(fact.source.parent, kinds, known, scope):
-            continue
-        try:
-            value = fact.source.resolve(scope)
-        except Exception:
-            continue
-        if type(value) is type(fact.expected.value) and not same_constant(value, fact.expected.value):
-            found.append(fact.source)
-    return found
+        if isinstance(fact, TensorMatches):
+            if reader.reads_alike(fact.source.parent) and not is_module_state(fact.source):
+                yield from _changed_sizes(fact, scope)
+        elif isinstance(fact, ConstantIs) and type(fact.expected.value) in (int, float):
+            if not reader.reads_alike(fact.source.parent):
+                continue
+            try:
+                value = fact.source.resolve(scope)
+            except Exception:
+                continue
+            if type(value) is type(fact.expected.value) and not same_constant(value, fact.expected.value):
+                yield fact.source, fact.expected.value, value
+
+
+def _changed_sizes(fact: TensorMatches, scope: FrameScope) -> Iterator[tuple[Source, Number, Number]]:
+    if fact.python_type is not torch.Tensor or fact.strides is None:
+        return
+    tensor = _tensor_at(fact.source, scope)
+    if tensor is None or tensor.dim() != len(fact.sizes):
+        return
+    for dim, size in enumerate(fact.sizes):
+        if not isinstance(size, DynamicSize) and tensor.size(dim) != size:
+            yield TensorSizeSource(fact.source, dim), size, tensor.size(dim)
+    behind = strides_behind(tensor)
+    for dim, stride in enumerate(fact.strides):
+        if isinstance(stride, int) and tensor.stride(dim) != stride and behind[dim] is None:
+            yield TensorStrideSource(fact.source, dim), stride, tensor.stride(dim)
+
+
+def strides_behind(tensor: torch.Tensor) -> tuple[StrideBehind | None, ...]:
+    """For each dimension the one that it is just around: the size of that times its stride is the stride here.
+
+    None: there are gaps, or it is the innermost. Following these leads inwards, never round.
+    """
+    sizes, strides = tensor.shape, tensor.stride()
+    inwards: list[int] = []
+    found: list[StrideBehind | None] = [None] * len(sizes)
+    for dim in sorted(range(len(sizes)), key=lambda dim: (strides[dim], -dim)):
+        inner = next((i for i in reversed(inwards) if sizes[i] * strides[i] == strides[dim]), None)
+        found[dim] = None if inner is None else StrideBehind(inner)
+        inwards.append(dim)
+    return tuple(found)

@@ -9,8 +9,10 @@ import torch
 from lampwork_capture.graph.builder import GraphBuilder
 from lampwork_capture.graph.fake_inputs import fake_input
 from lampwork_capture.graph.scalar_inputs import ScalarInputs
+from lampwork_capture.graph.tensor_sizes import SymbolicSizes, TensorSizes
 from lampwork_capture.guards.facts import UserLine
 from lampwork_capture.source import LocalSource
+from lampwork_capture.varying import NOTHING_VARIES
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 BASE = torch.arange(24.0).reshape(4, 6)
@@ -78,7 +80,8 @@ def test_fakes_share_memory_as_their_tensors_do(base, first, second):
 
 def test_a_write_through_a_view_of_an_input_is_a_write_to_the_input():
     tensor = torch.ones(4, 2)
-    builder = GraphBuilder(ScalarInputs(frozenset(), lambda: UserLine(__file__, 1, "f")))
+    scalars = ScalarInputs(NOTHING_VARIES, lambda: UserLine(__file__, 1, "f"))
+    builder = GraphBuilder(scalars, TensorSizes(scalars, NOTHING_VARIES, SymbolicSizes.NONE, as_given=False))
     builder.add_input(tensor, LocalSource("x"))
     row = builder.add_input(tensor[1], LocalSource("y"))
     builder.add_node("call_method", "add_", (row, 1), {})

@@ -11,17 +11,24 @@ import torch.nn.functional as F
 from lampwork_capture.graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
 from lampwork_capture.graph.fake_results import FakeResults
 from lampwork_capture.graph.scalar_inputs import ScalarInputs
+from lampwork_capture.graph.tensor_sizes import SymbolicSizes, TensorSizes
 from lampwork_capture.graph.subgraph import EXAMPLE
 from lampwork_capture.graph_break import GraphBreak
 from lampwork_capture.guards.facts import UserLine
 from lampwork_capture.source import LocalSource
+from lampwork_capture.varying import NOTHING_VARIES
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..aot.operator_samples import op_db
 
 
+def _builder() -> GraphBuilder:
+    scalars = _no_numbers()
+    return GraphBuilder(scalars, TensorSizes(scalars, NOTHING_VARIES, SymbolicSizes.NONE, as_given=False))
+
+
 def _no_numbers():
-    return ScalarInputs(frozenset(), lambda: UserLine(__file__, 1, "f"))
+    return ScalarInputs(NOTHING_VARIES, lambda: UserLine(__file__, 1, "f"))
 
 
 def _describe(result):
@@ -54,7 +61,7 @@ def _sample_nodes(builder, sample):
 def _recalled(op, dtype):
     """How many samples were recalled; each recalled result is compared with a fresh run."""
     count = 0
-    builder = GraphBuilder(_no_numbers())
+    builder = _builder()
     samples = list(itertools.islice(op.sample_inputs("cpu", dtype), 2))
     for sample in samples:
         try:
@@ -92,7 +99,7 @@ def test_recalled_results_are_those_of_a_fresh_run():
 
 
 def test_gradients_keep_an_operation_from_being_remembered():
-    builder = GraphBuilder(_no_numbers())
+    builder = _builder()
     results = FakeResults()
     fake = builder.add_input(torch.ones(2, 2, requires_grad=True), LocalSource("x")).meta[EXAMPLE]
     assert results.call_of(torch.neg, (fake,), {}) is None
@@ -145,7 +152,7 @@ def test_writes_to_a_recalled_result_stay_its_own():
 
 
 def test_an_operation_that_may_raise_is_known_to_when_recalled():
-    builder = GraphBuilder(_no_numbers())
+    builder = _builder()
     x, i = (builder.add_input(t, LocalSource(n)) for n, t in (("x", torch.ones(4, 2)), ("i", torch.tensor([1, 2]))))
     first, second = (builder.add_node("call_function", torch.index_select, (x, 0, i), {})[0] for _ in range(2))
     assert first.meta[MAY_RAISE] and second.meta[MAY_RAISE]

@@ -10,18 +10,16 @@ import programs_more
 import pytest
 import torch
 from differential import check_program
-from lampwork_capture.source import Source
-from lampwork_capture.varying import VaryingNumbers
+from lampwork_capture.varying import Varying, VaryingNumbers
 from test_programs import WHOLE, same_globals  # noqa: F401 - a fixture that runs by itself
 
 
-class Everything(frozenset[Source]):
+class Everything(Varying):
     """Every source varies."""
 
-    def __contains__(self, source: object) -> bool:
-        return True
+    __slots__ = ()
 
-    def __bool__(self) -> bool:
+    def __contains__(self, source: object) -> bool:
         return True
 
 

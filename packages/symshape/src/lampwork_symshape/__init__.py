@@ -20,7 +20,7 @@ from .condition import (
     or_,
     where,
 )
-from .dim_policy import DimDecision, DimHistory, DimMark, DimPolicy, decide_dims
+from .dim_policy import LEAST_SIZE, DimDecision, DimMark, DimPolicy, decide_dims
 from .expr import (
     Integer,
     IntExpr,
@@ -51,12 +51,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FALSE",
+    "LEAST_SIZE",
     "TRUE",
     "BoolExpr",
     "ContradictionError",
     "DataDependentError",
     "DimDecision",
-    "DimHistory",
     "DimMark",
     "DimPolicy",
     "Expr",

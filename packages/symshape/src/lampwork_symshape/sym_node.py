@@ -1,6 +1,6 @@
 """The object behind `torch.SymInt` and `torch.SymBool`, and the environment that torch's fake tensors expect.
 
-The only module that imports torch. torch calls a node's methods by name, from C++ and from Python, to compute with
+With `layout_questions` all that imports torch. torch calls a node's methods by name, from C++ and from Python, to compute with
 sizes and to decide conditions about them; each is a few operations on our own expressions.
 Invariant: an answer is proven or recorded as a fact of the environment, with the user's line.
 """
@@ -25,6 +25,7 @@ from .contiguity import (
     is_row_major,
 )
 from .expr import IntExpr, Symbol, as_expr, integer, maximum, minimum, product, sum_
+from .layout_questions import is_layout_question
 from .float_node import FloatNode, compute, number_node, term_of
 from .node import Expr
 from .scalar_expr import ScalarTerm
@@ -58,14 +59,18 @@ class TorchShapeEnv(ShapeEnv):
     def evaluate_sym_node(
         self, node: SymNode, size_oblivious: bool = False, fallback_value: bool | None = None
     ) -> bool:
-        """Decide a condition; `fallback_value` answers for one that only the run time knows."""
+        """Decide a condition. `fallback_value` is the answer after which torch's code is right whatever holds.
+
+        So a condition that only the run time knows gets it, and one that has this value now is not a fact.
+        """
         condition = cast(BoolExpr, node.expr)
-        try:
+        if fallback_value is None:
             return self.evaluate(condition)
-        except DataDependentError:
-            if fallback_value is None:
-                raise
-            return fallback_value
+        wanted = not_(condition) if fallback_value else condition
+        known = self.known(wanted)
+        if known is None:
+            known = self.hint_of(wanted) is True and (is_layout_question() or self.evaluate(wanted))
+        return known is not fallback_value
 
     def _maybe_evaluate_static(self, expr: object, **_: object) -> bool | None:
         return self.known(expr) if isinstance(expr, BoolExpr) else None
@@ -154,8 +159,8 @@ class SymNode:
         return self.expr
 
     def has_hint(self) -> bool:
-        """Whether the value during capture is known."""
-        return self.hint is not None
+        """No: torch asks before it lets hints decide what an answer for all values would decide as well."""
+        return False
 
     def require_hint(self, fallback: int | None = None) -> int | bool:
         """The value during capture, or `fallback`."""

@@ -35,6 +35,8 @@ from ..source import (
     MethodFunctionSource,
     ModuleSource,
     Source,
+    TensorSizeSource,
+    TensorStrideSource,
     TypeSource,
 )
 from . import version
@@ -362,6 +364,16 @@ class Emitter:
                 self.load_attribute("__dict__")
                 self.load_constant(name)
                 self.load_item()
+            case TensorSizeSource(base, dim):
+                self.load_source(base)
+                self.load_attribute("shape")
+                self.load_constant(dim)
+                self.load_item()
+            case TensorStrideSource(base, dim):
+                self.begin_call(torch.Tensor.stride)
+                self.load_source(base)
+                self.load_constant(dim)
+                self.call(2)
             case _:
                 raise SourceNotLoadableError(source)
 

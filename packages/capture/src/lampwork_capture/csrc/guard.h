@@ -25,6 +25,8 @@ enum lw_access {
     LW_ACCESS_TYPE,
     LW_ACCESS_METHOD_FUNCTION,
     LW_ACCESS_CLASS_ATTRIBUTE,
+    LW_ACCESS_SIZE, /* of a tensor, a new int */
+    LW_ACCESS_STRIDE,
     LW_ACCESS_COUNT
 };
 
@@ -171,6 +173,8 @@ typedef struct {
 } lw_tensor_check;
 
 #define LW_ANY_SIZE INT64_MIN
+#define LW_MOST_DIMENSIONS 64
+#define LW_BEHIND (INT64_MIN + 1) /* + d, a stride: that of dimension d times its size, as if nothing lay between */
 
 /* What decides whether a tensor that matches still does, as words of memory. */
 #define LW_TENSOR_RANK 5   /* up to this rank sizes and strides stand in the tensor itself */
@@ -187,6 +191,7 @@ typedef struct {
 int lw_tensor_setup(PyObject *module);
 lw_tensor_check *lw_tensor_compile(PyObject *spec); /* NULL with an exception; free with PyMem_Free */
 bool lw_tensor_matches(PyObject *value, const lw_tensor_check *check);
+PyObject *lw_tensor_number(PyObject *value, bool of_stride, Py_ssize_t dimension); /* a new int; NULL (no exception): none */
 /* Notes a tensor that matches; `block` is filled. False: only calls can tell. */
 bool lw_tensor_stamp_make(PyObject *tensor, const lw_tensor_check *check, lw_tensor_stamp *stamp, uint64_t *block);
 /* The first of n tensors, all alive, that is not as it was noted; -1: none. */

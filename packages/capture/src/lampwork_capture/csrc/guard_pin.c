@@ -319,6 +319,9 @@ lw_pin_child(lw_recorder *recorder, const lw_node *parent, const lw_node *child,
         return pin_word(recorder, parent, &((PyMethodObject *)base.value)->im_func);
     case LW_ACCESS_CLASS_ATTRIBUTE:
         return pin_in_class(recorder, parent, child, base);
+    case LW_ACCESS_SIZE: /* a new object each time, which nothing would hold */
+    case LW_ACCESS_STRIDE:
+        return not_pinned;
     default:
         return pin_of_function(recorder, parent, child, base);
     }

@@ -30,11 +30,44 @@ static struct {
 /* Getters of torch.Tensor, by C function: no descriptor call, no attribute look-up. */
 static PyGetSetDef *get_requires_grad, *get_dtype, *get_device, *get_layout, *get_shape;
 static PyObject *method_stride, *function_keys; /* slow way only */
+static PyTypeObject *base_of_tensors;
 
 static void *
 impl_of(PyObject *tensor)
 {
     return *(void **)((char *)tensor + fast.tensor_offset);
+}
+
+static inline bool
+stride_matches(int64_t wanted, int64_t found, const int64_t *sizes, const int64_t *strides)
+{
+    if (wanted == found || wanted == LW_ANY_SIZE) {
+        return true;
+    }
+    int64_t behind = wanted - LW_BEHIND;
+    return behind >= 0 && behind < LW_MOST_DIMENSIONS && found == sizes[behind] * strides[behind];
+}
+
+static bool
+same_sizes(const int64_t *found, const lw_tensor_check *check)
+{
+    for (int i = 0; i < check->rank; i++) {
+        if (check->sizes[i] != found[i] && check->sizes[i] != LW_ANY_SIZE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+same_strides(const int64_t *sizes, const int64_t *found, const lw_tensor_check *check)
+{
+    for (int i = 0; i < check->rank; i++) {
+        if (!stride_matches(check->sizes[check->rank + i], found[i], sizes, found)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool
@@ -57,21 +90,12 @@ fast_matches(PyObject *tensor, const lw_tensor_check *check)
         if (fast.sizes(handle, &values) != 0) {
             return false;
         }
-        for (int i = 0; i < check->rank; i++) {
-            if (check->sizes[i] != values[i] && check->sizes[i] != LW_ANY_SIZE) {
-                return false;
-            }
+        if (!same_sizes(values, check)) {
+            return false;
         }
-        if (check->has_strides) {
-            const int64_t *wanted = check->sizes + check->rank;
-            if (fast.strides(handle, &values) != 0) {
-                return false;
-            }
-            for (int i = 0; i < check->rank; i++) {
-                if (wanted[i] != values[i] && wanted[i] != LW_ANY_SIZE) {
-                    return false;
-                }
-            }
+        int64_t *strides;
+        if (check->has_strides && (fast.strides(handle, &strides) != 0 || !same_strides(values, strides, check))) {
+            return false;
         }
     }
     /* The key set has the kind of device. */
@@ -79,9 +103,9 @@ fast_matches(PyObject *tensor, const lw_tensor_check *check)
 }
 
 static bool
-same_longs(PyObject *values, const int64_t *wanted, int n)
+read_longs(PyObject *values, int64_t *into, int n)
 {
-    if (values == NULL || !PyTuple_Check(values) || PyTuple_GET_SIZE(values) != n) {
+    if (values == NULL || !PyTuple_Check(values) || PyTuple_GET_SIZE(values) != n || n > LW_MOST_DIMENSIONS) {
         return false;
     }
     for (int i = 0; i < n; i++) {
@@ -89,11 +113,8 @@ same_longs(PyObject *values, const int64_t *wanted, int n)
         if (!PyLong_CheckExact(item)) {
             return false;
         }
-        long long value = PyLong_AsLongLong(item);
-        if (value == -1 && PyErr_Occurred()) {
-            return false;
-        }
-        if (wanted[i] != LW_ANY_SIZE && wanted[i] != value) {
+        into[i] = PyLong_AsLongLong(item);
+        if (into[i] == -1 && PyErr_Occurred()) {
             return false;
         }
     }
@@ -105,6 +126,7 @@ slow_matches(PyObject *tensor, const lw_tensor_check *check)
 {
     bool same = false;
     PyObject *keys = NULL, *raw = NULL, *shape = NULL, *strides = NULL, *dtype = NULL, *device = NULL;
+    int64_t sizes[LW_MOST_DIMENSIONS], steps[LW_MOST_DIMENSIONS];
     if (get_shape == NULL || function_keys == NULL) {
         return false; /* never configured */
     }
@@ -117,12 +139,12 @@ slow_matches(PyObject *tensor, const lw_tensor_check *check)
     device = get_device->get(tensor, get_device->closure);
     shape = get_shape->get(tensor, get_shape->closure);
     if (dtype != check->dtype || device == NULL || !lw_same_constant(device, check->device)
-        || !same_longs(shape, check->sizes, check->rank)) {
+        || !read_longs(shape, sizes, check->rank) || !same_sizes(sizes, check)) {
         goto done;
     }
     if (check->has_strides) {
         strides = PyObject_CallOneArg(method_stride, tensor);
-        if (!same_longs(strides, check->sizes + check->rank, check->rank)) {
+        if (!read_longs(strides, steps, check->rank) || !same_strides(sizes, steps, check)) {
             goto done;
         }
     }
@@ -158,6 +180,42 @@ lw_tensor_matches(PyObject *tensor, const lw_tensor_check *check)
         PyErr_Clear();
     }
     return same;
+}
+
+/* By torch's own getters, where there is no faster way. */
+static PyObject *
+number_by_getter(PyObject *tensor, bool of_stride, Py_ssize_t dimension)
+{
+    PyObject *all = of_stride ? PyObject_CallOneArg(method_stride, tensor) : get_shape->get(tensor, get_shape->closure);
+    PyObject *found = NULL;
+    if (all != NULL && PyTuple_Check(all) && dimension >= 0 && dimension < PyTuple_GET_SIZE(all)) {
+        found = Py_NewRef(PyTuple_GET_ITEM(all, dimension));
+    }
+    Py_XDECREF(all);
+    PyErr_Clear();
+    return found;
+}
+
+PyObject *
+lw_tensor_number(PyObject *tensor, bool of_stride, Py_ssize_t dimension)
+{
+    if (base_of_tensors == NULL || !PyType_IsSubtype(Py_TYPE(tensor), base_of_tensors)) {
+        return NULL;
+    }
+    if (!fast.ready || impl_of(tensor) == NULL) {
+        return number_by_getter(tensor, of_stride, dimension);
+    }
+    void *handle = (char *)tensor + fast.tensor_offset;
+    int64_t rank, *values;
+    if (fast.rank(handle, &rank) != 0 || dimension < 0 || dimension >= rank) {
+        return NULL;
+    }
+    if ((of_stride ? fast.strides : fast.sizes)(handle, &values) != 0) {
+        return NULL;
+    }
+    PyObject *number = PyLong_FromLongLong(values[dimension]);
+    PyErr_Clear();
+    return number;
 }
 
 /* The first byte of the word is the flag. Where it is set, `grad_fn` decides nothing. */
@@ -257,7 +315,16 @@ fill_sizes(PyObject *values, int64_t *into)
             into[i] = LW_ANY_SIZE;
             continue;
         }
-        into[i] = PyLong_AsLongLong(item);
+        bool behind = PyTuple_Check(item) && PyTuple_GET_SIZE(item) == 1;
+        into[i] = PyLong_AsLongLong(behind ? PyTuple_GET_ITEM(item, 0) : item);
+        if (behind && (into[i] < 0 || into[i] >= PyTuple_GET_SIZE(values))) {
+            PyErr_SetString(PyExc_ValueError, "tensor check: a stride behind a dimension that there is not");
+            return -1;
+        }
+        if (behind) {
+            into[i] += LW_BEHIND;
+            continue;
+        }
         if (into[i] == -1 && PyErr_Occurred()) {
             return -1;
         }
@@ -276,6 +343,10 @@ lw_tensor_compile(PyObject *spec)
         return NULL;
     }
     Py_ssize_t rank = PyTuple_GET_SIZE(sizes);
+    if (rank > LW_MOST_DIMENSIONS) {
+        PyErr_SetString(PyExc_ValueError, "tensor check: too many dimensions");
+        return NULL;
+    }
     if (strides != Py_None && (!PyTuple_Check(strides) || PyTuple_GET_SIZE(strides) != rank)) {
         PyErr_SetString(PyExc_ValueError, "tensor check: strides must be None or a tuple as long as the sizes");
         return NULL;
@@ -336,6 +407,12 @@ native_set_tensor_getters(PyObject *module, PyObject *args)
         get_requires_grad = NULL;
         return NULL;
     }
+    if (!PyType_Check(base)) {
+        get_requires_grad = NULL;
+        PyErr_SetString(PyExc_TypeError, "the base of tensors is no class");
+        return NULL;
+    }
+    Py_XSETREF(base_of_tensors, (PyTypeObject *)Py_NewRef(base));
     Py_XSETREF(method_stride, Py_NewRef(stride));
     Py_XSETREF(function_keys, Py_NewRef(keys));
     Py_RETURN_NONE;

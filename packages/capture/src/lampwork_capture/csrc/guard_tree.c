@@ -139,6 +139,9 @@ read_child(const lw_node *node, PyObject *base)
         return PyMethod_Check(base) ? Py_NewRef(PyMethod_GET_FUNCTION(base)) : NULL;
     case LW_ACCESS_CLASS_ATTRIBUTE:
         return class_attribute(base, node->key);
+    case LW_ACCESS_SIZE:
+    case LW_ACCESS_STRIDE:
+        return lw_tensor_number(base, node->access == LW_ACCESS_STRIDE, node->index);
     default:
         return read_of_function(node, base);
     }
@@ -563,7 +566,7 @@ lw_guard_setup(PyObject *module)
 {
     static const char *accesses[] = {"ARGUMENT", "CELL", "CELL_OBJECT", "GLOBAL", "BUILTIN", "MODULE", "ATTRIBUTE", "INDEX",
                                      "KEY", "NTH_KEY", "NTH_VALUE", "DEFAULT", "KEYWORD_DEFAULT", "CLOSURE",
-                                     "FUNCTION_GLOBAL", "TYPE", "METHOD_FUNCTION", "CLASS_ATTRIBUTE"};
+                                     "FUNCTION_GLOBAL", "TYPE", "METHOD_FUNCTION", "CLASS_ATTRIBUTE", "SIZE", "STRIDE"};
     static const char *checks[] = {"TYPE", "IDENTITY", "CONSTANT", "TENSOR", "LENGTH", "DICT_KEYS", "DICT_CONTAINS",
                                    "ATTRIBUTE", "INSTANCE_DICT_LACKS", "INTEGER", "SCALAR", "SPECIALS"};
     char name[64];

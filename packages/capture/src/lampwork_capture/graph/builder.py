@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from lampwork_symshape.dim_policy import LEAST_SIZE
 from lampwork_symshape.scalar_expr import ScalarTerm
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import (
@@ -32,8 +33,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import ByIdentity, UserLine
-from ..source import Source
-from .fake_inputs import fake_input
+from ..source import Source, TensorSizeSource
+from .fake_inputs import fake_input, has_plain_layout, symbolic_fake_input
 from .fake_results import FakeResults, Ran
 from .late_reads import LateRead
 from .operator_effects import (
@@ -48,8 +49,9 @@ from .operator_effects import (
     written_tensors,
 )
 from .refused_writes import may_be_refused
-from .scalar_inputs import ScalarInputs
+from .scalar_inputs import OfTensor, ScalarInputs
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
+from .tensor_sizes import LAYOUT, TensorSizes
 from .unheard_warnings import unheard_warnings
 from .value_free import without_value
 
@@ -82,6 +84,11 @@ class GraphInput:
     def is_number(self) -> bool:
         """Whether it is a Python number."""
         return not isinstance(self.example, torch.Tensor)
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether it is a tensor of which some sizes or strides are symbolic."""
+        return isinstance(self.fake, FakeTensor) and bool(self.fake._has_symbolic_sizes_strides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +142,13 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
 class GraphBuilder:
     """The graph of one frame while it is traced. `freeze` ends it."""
 
-    def __init__(self, scalars: ScalarInputs) -> None:
+    def __init__(self, scalars: ScalarInputs, sizes: TensorSizes) -> None:
         self._opened = [OpenGraph()]  # the root graph and all subgraphs so far
         self._open = self._opened[:]  # the root graph and the subgraphs that are being traced, innermost last
         self._results = FakeResults()
         self.scalars = scalars
+        self.sizes = sizes
+        self._node_of_source: dict[Source, torch.fx.Node] = {}  # of input tensors, by the one each came in by
         # by id of the real tensor, which is kept alive, or by the source of a number
         self._inputs: dict[Hashable, tuple[torch.fx.Node, GraphInput]] = {}
         self._node_of_fake: dict[int, torch.fx.Node] = {}
@@ -221,9 +230,18 @@ class GraphBuilder:
         if known is not None:
             return known[0]
         check_tensor_kind(tensor, source)
+        layout = self.sizes.layout_of(tensor, source) if has_plain_layout(tensor) else None
+        if layout is not None:
+            self._take_symbols()
         with torch.inference_mode(tensor.is_inference()), _C._DisableFuncTorch():
-            fake = fake_input(self.fake_mode, tensor)
+            if layout is None:
+                fake = fake_input(self.fake_mode, tensor)
+            else:
+                sizes, strides = ([self.scalars.symbol_of(n) for n in ns] for ns in (layout.sizes, layout.strides))
+                fake = symbolic_fake_input(self.fake_mode, tensor, sizes, strides)
         node = self._add_placeholder(id(tensor), source, tensor, fake)
+        node.meta[LAYOUT] = layout
+        self._node_of_source[source] = node
         self._node_of_fake[id(fake)] = node
         self._input_storages.add(fake.untyped_storage()._cdata)
         return node
@@ -236,17 +254,30 @@ class GraphBuilder:
 
     def number_argument(self, term: ScalarTerm) -> Any:
         """What an FX node takes for a symbolic number: a placeholder, the node that computes it, or a number."""
-        if len(self._open) > 1:
+        if self.is_in_subgraph and not self.scalars.is_of_tensors(term):
             return self.scalars.env.decide_scalar(term)  # a subgraph takes tensors only
+        self._take_symbols()
+        return self.scalars.argument(term, self)
+
+    def _take_symbols(self) -> None:
         if self.fake_mode.shape_env is None:
             self.fake_mode.take_symbols(self.scalars.env)
-        return self.scalars.argument(term, self._add_number, self._add_arithmetic)
 
-    def _add_number(self, source: Source, value: int | float, symbol: Any) -> torch.fx.Node:
+    def add_number(self, source: Source, value: int | float, symbol: Any) -> torch.fx.Node:
+        """The placeholder of a Python number (see `NodeMaker`)."""
         return self._add_placeholder(source, source, value, symbol)
 
-    def _add_arithmetic(self, function: Callable[..., Any], args: tuple[Any, ...], symbol: Any) -> torch.fx.Node:
-        node = self.graph.call_function(function, args)
+    def add_number_of_tensor(self, source: OfTensor, symbol: Any) -> torch.fx.Node:
+        """The node that reads a size or stride of an input tensor."""
+        tensor = self._local(self._node_of_source[source.base])
+        method = "size" if isinstance(source, TensorSizeSource) else "stride"
+        return self._number(self.graph.call_method(method, (tensor, source.dim)), symbol)
+
+    def add_arithmetic(self, function: Callable[..., Any], args: tuple[Any, ...], symbol: Any) -> torch.fx.Node:
+        """The node that computes a number."""
+        return self._number(self.graph.call_function(function, args), symbol)
+
+    def _number(self, node: torch.fx.Node, symbol: Any) -> torch.fx.Node:
         node.meta[EXAMPLE] = symbol
         node.meta["lampwork_mutates"] = False
         node.meta["lampwork_operators"] = 0
@@ -349,11 +380,8 @@ class GraphBuilder:
 
     def _run_with_numbers(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         """Run an operation that may take symbolic numbers: what cannot be done with one is done with its value."""
-        if not any(isinstance(leaf, _NUMBERS) for leaf in tree_leaves((args, kwargs))):
-            result, operators = self._run_or_recall(op, target, args, kwargs)
-            if self.scalars:
-                self._decide_sizes(result)
-            return result, operators
+        if not self.scalars or not any(map(_is_symbolic, tree_leaves((args, kwargs)))):
+            return self._run_or_recall(op, target, args, kwargs)
         args, kwargs = without_value(self.scalars.env, target, args, kwargs)
         try:
             with enable_python_dispatcher():  # decompositions that take symbolic integers
@@ -365,11 +393,11 @@ class GraphBuilder:
         return result, operators
 
     def _decide_sizes(self, result: Any) -> None:
-        """A symbolic size is at least 2, or it is specialized: 0 and 1 have strides and broadcasting of their own."""
+        """A symbolic size is at least the least size of a symbol, or it is specialized."""
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
                 for size in leaf.shape:
-                    if isinstance(size, torch.SymInt) and not size >= 2:
+                    if isinstance(size, torch.SymInt) and not size >= LEAST_SIZE:
                         self.scalars.settle(size)
 
     def _run_or_recall(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
@@ -551,6 +579,11 @@ def _quantizes(operator: Any) -> bool:
     """Whether an operator makes a tensor that fake ones cannot stand for: they know no scale, nor even the dtype."""
     name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
     return name.startswith(("quantize_per_", "_empty_affine_quantized", "_empty_per_channel", "_make_per_"))
+
+
+def _is_symbolic(value: Any) -> bool:
+    """Whether it is a symbolic number, or a tensor with symbolic sizes."""
+    return isinstance(value, _NUMBERS) or (isinstance(value, FakeTensor) and bool(value._has_symbolic_sizes_strides))
 
 
 def _holds_tensor(result: Any) -> bool:

@@ -7,6 +7,7 @@ tensors do, whichever of both ways each of them took.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,6 +34,44 @@ def fake_input(mode: FakeTensorMode, tensor: torch.Tensor) -> Any:
     converter.storage_memo[number] = fake.untyped_storage()
     if type(tensor) is torch.nn.Parameter:
         fake._is_param = True  # pyright: ignore[reportAttributeAccessIssue]
+    return fake
+
+
+def has_plain_layout(tensor: torch.Tensor) -> bool:
+    """Whether the sizes of a tensor of a kind that graphs take may be symbolic: it is memory and a way through it."""
+    return (
+        not (tensor.is_conj() or tensor.is_neg())
+        and tensor.device.type != "meta"
+        and tensor.grad is None
+        and _C._functorch.peek_interpreter_stack() is None
+    )
+
+
+def symbolic_fake_input(
+    mode: FakeTensorMode, tensor: torch.Tensor, sizes: Sequence[Any], strides: Sequence[Any]
+) -> Any:
+    """The fake of a tensor with these sizes and strides, some of them symbolic. Ask once for each tensor."""
+    converter: Any = mode.fake_tensor_converter.meta_converter
+    storage = tensor.untyped_storage()
+    number = converter.describer.get_storage_id(storage)
+    with torch.no_grad():
+        is_alone = storage.nbytes() == tensor.numel() * tensor.itemsize and not tensor._is_view()
+        if is_alone and converter.storage_memo.get(number) is None:
+            meta = torch.empty_strided(sizes, strides, dtype=tensor.dtype, device="meta")
+            converter.storage_memo[number] = meta.untyped_storage()
+        else:  # other tensors may lie in the same memory
+            known = converter.storage_memo.get(number)
+            if known is None:
+                known = torch.UntypedStorage(storage.nbytes(), device="meta")
+                converter.storage_memo[number] = known
+            meta = torch.empty((), dtype=tensor.dtype, device="meta")
+            meta.set_(known, tensor.storage_offset(), sizes, strides)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    if tensor.requires_grad:
+        meta.requires_grad_()
+    fake: Any = FakeTensor(mode, meta, tensor.device)
+    if tensor.requires_grad and not tensor.is_leaf:
+        with torch.enable_grad(), mode:
+            fake = fake.view_as(fake)
     return fake
 
 

@@ -1,16 +1,18 @@
-"""ScalarInputs: the Python ints and floats of one trace that are inputs of its graph instead of constants.
+"""ScalarInputs: the numbers of one trace that are symbols: Python ints and floats, sizes and strides of input tensors.
 
-A number becomes one when its source was seen to vary. Ints are symbols of a ShapeEnv, floats of its float expressions;
-what the trace decides about them is recorded there, and `guards` gives it as facts about sources. Invariant: every
-number is an exact int of 64 bits or an exact float, and everything that the trace assumed of its value is a fact.
+A Python number becomes one when its source was seen to vary; `tensor_sizes` says which sizes do. Ints are symbols of a
+ShapeEnv, floats of its float expressions; what the trace decides about them is recorded there, and `guards` gives it as
+facts about sources. Invariant: every number is an exact int of 64 bits or an exact float, and everything that the trace
+assumed of its value is a fact.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import torch
 import torch.fx
@@ -18,18 +20,48 @@ from lampwork_symshape.condition import BoolExpr, eq
 from lampwork_symshape.expr import IntExpr, Symbol
 from lampwork_symshape.kind import Kind
 from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied
-from lampwork_symshape.shape_guard import Quantity, SizeSource, shape_guards
+from lampwork_symshape.shape_guard import Quantity, SizeSource, SymbolBinding, shape_guards
 from lampwork_symshape.shape_symbol import UserFrame
 from lampwork_symshape.sym_node import TorchShapeEnv, term_of_symbol
 
 from ..guards.facts import ByIdentity, ConstantIs, Guard, IntegerWithin, ScalarIs, TypeIs, UserLine
-from ..guards.scalar_program import DEEPEST, MOST_NUMBERS, program_of
-from ..source import Source
+from ..guards.scalar_program import DEEPEST, EQUAL, MOST_NUMBERS, program_of
+from ..source import Source, TensorSizeSource, TensorStrideSource
+from ..varying import Varying
 
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 NumberSymbol = Symbol | FloatSymbol
-MakePlaceholder = Callable[[Source, Any, Any], torch.fx.Node]
-MakeNode = Callable[[Callable[..., Any], tuple[Any, ...], Any], torch.fx.Node]
+OfTensor: TypeAlias = TensorSizeSource | TensorStrideSource
+
+
+class NodeMaker(Protocol):
+    """The graph under construction, as far as numbers are put into it."""
+
+    @property
+    def graph(self) -> torch.fx.Graph:
+        """The one that is being recorded into."""
+        ...
+
+    def add_number(self, source: Source, value: int | float, symbol: Any) -> torch.fx.Node:
+        """The placeholder of a Python number."""
+        ...
+
+    def add_number_of_tensor(self, source: OfTensor, symbol: Any) -> torch.fx.Node:
+        """The node that reads a size or a stride of an input tensor."""
+        ...
+
+    def add_arithmetic(self, function: Callable[..., Any], args: tuple[Any, ...], symbol: Any) -> torch.fx.Node:
+        """The node that computes a number."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _TensorNumber:
+    """A size or stride that is a symbol: what it is in this call and what the trace takes it for, and where it stands."""
+
+    actual: int
+    hint: int
+    sources: list[OfTensor]
 
 
 class ScalarInputs:
@@ -38,13 +70,14 @@ class ScalarInputs:
     `varying`: the sources whose numbers varied between calls. `find_line`: the user's line that is being traced.
     """
 
-    def __init__(self, varying: frozenset[Source], find_line: Callable[[], UserLine]) -> None:
+    def __init__(self, varying: Varying, find_line: Callable[[], UserLine]) -> None:
         self._varying = varying
         self._find_line = find_line
         self._symbols: dict[Source, NumberSymbol] = {}
         self._source_of: dict[NumberSymbol, Source] = {}
         self._value_of: dict[NumberSymbol, int | float] = {}
-        self._nodes: dict[Any, torch.fx.Node] = {}
+        self._of_tensors: dict[Symbol, _TensorNumber] = {}
+        self._nodes: dict[tuple[torch.fx.Graph, Any], torch.fx.Node] = {}
         self._kept: list[ScalarTerm] = []  # ids stay valid
 
     @functools.cached_property
@@ -53,11 +86,11 @@ class ScalarInputs:
         return TorchShapeEnv(duck_shaping=False, symbolic_floats=True, find_frame=partial(_frame_at, self._find_line))
 
     def __bool__(self) -> bool:
-        return bool(self._symbols)
+        return bool(self._symbols or self._of_tensors)
 
     def takes(self, value: Any, source: Source) -> bool:
         """Whether the number at a source shall be an input."""
-        if not self._varying or source not in self._varying:
+        if source not in self._varying:
             return False
         return type(value) is float or (type(value) is int and SMALLEST <= value <= LARGEST)
 
@@ -74,6 +107,43 @@ class ScalarInputs:
             self._value_of[known] = value
         return known
 
+    def add_size(
+        self, source: TensorSizeSource, size: int, hint: int, lower: int, upper: int | None, shared: Symbol | None
+    ) -> Symbol:
+        """The symbol for a size of an input tensor, in [lower, upper]: a new one, or one that it is always equal to."""
+        if shared is not None:
+            self._of_tensors[shared].sources.append(source)
+            return shared
+        return self._add_of_tensor(source, size, hint, lower, upper)
+
+    def add_stride(self, source: TensorStrideSource, stride: int) -> Symbol:
+        """The symbol for a stride of an input tensor."""
+        return self._add_of_tensor(source, stride, stride, 0, None)
+
+    def _add_of_tensor(self, source: OfTensor, actual: int, hint: int, lower: int, upper: int | None) -> Symbol:
+        made = self.env.create_backed(hint, str(source), lower=lower, upper=upper)
+        self._of_tensors[made] = _TensorNumber(actual, hint, [source])
+        self._source_of[made] = source
+        self._value_of[made] = actual
+        return made
+
+    def values_of(self, symbol: Symbol) -> tuple[int, int]:
+        """What a size is in this call, and what the trace takes it for."""
+        number = self._of_tensors[symbol]
+        return number.actual, number.hint
+
+    def is_of_tensors(self, term: ScalarTerm) -> bool:
+        """Whether a term is made of sizes and strides alone, which any graph can read that has the tensors."""
+        return isinstance(term, IntExpr) and term.free_symbols <= self._of_tensors.keys()
+
+    def first_wrong(self) -> str | None:
+        """What the trace assumed that does not hold in this call, where it took sizes for others; None if all does."""
+        values = {s: int(value) for s, value in self._value_of.items() if isinstance(s, Symbol)}
+        for fact in self.env.facts:
+            if not fact.deferred and not fact.condition.evaluate(values):
+                return str(fact)
+        return None
+
     def source_of(self, symbol: NumberSymbol) -> Source:
         """Where the number behind a symbol comes from."""
         return self._source_of[symbol]
@@ -86,22 +156,24 @@ class ScalarInputs:
 
     # In the graph
 
-    def argument(self, term: ScalarTerm, placeholder: MakePlaceholder, call: MakeNode) -> Any:
+    def argument(self, term: ScalarTerm, maker: NodeMaker) -> Any:
         """What an FX node takes for a term: a placeholder, the node that computes it, or a number."""
         if isinstance(term, IntExpr):
             term = self.env.simplified(term)
-        key = term if isinstance(term, IntExpr) else id(term)
+        key = (maker.graph, term if isinstance(term, IntExpr) else id(term))
         known = self._nodes.get(key)
         if known is not None:
             return known
-        if isinstance(term, Symbol | FloatSymbol):
-            node = placeholder(self._source_of[term], self._value_of[term], self.symbol_of(term))
+        if isinstance(term, Symbol) and term in self._of_tensors:
+            node = maker.add_number_of_tensor(self._of_tensors[term].sources[0], self.symbol_of(term))
+        elif isinstance(term, Symbol | FloatSymbol):
+            node = maker.add_number(self._source_of[term], self._value_of[term], self.symbol_of(term))
         else:
             tree = applied(term)
             if not isinstance(tree, ScalarExpr):
                 return tree
-            operands = tuple(self.argument(operand, placeholder, call) for operand in tree.operands)
-            node = call(_IN_GRAPH.get(tree.function, tree.function), operands, self.symbol_of(term))
+            operands = tuple(self.argument(operand, maker) for operand in tree.operands)
+            node = maker.add_arithmetic(_IN_GRAPH.get(tree.function, tree.function), operands, self.symbol_of(term))
         self._nodes[key] = node
         self._kept.append(term)
         return node
@@ -116,18 +188,22 @@ class ScalarInputs:
 
     def guards(self) -> Iterator[Guard]:
         """What the trace relies on, as facts about sources."""
-        if not self._symbols:
+        if not self:
             return
         for source, symbol in self._symbols.items():
             yield Guard(
                 IntegerWithin(source, SMALLEST, LARGEST) if isinstance(symbol, Symbol) else TypeIs(source, float)
             )
-        ints = {
-            s: [SizeSource(source, quantity=Quantity.VALUE)]
-            for s, source in self._source_of.items()
-            if isinstance(s, Symbol)
-        }
-        for check in shape_guards(self.env, ints).checks:
+        ints: dict[Symbol, list[SizeSource]] = {}
+        for s, source in self._source_of.items():
+            if isinstance(s, Symbol):
+                found = self._of_tensors[s].sources if s in self._of_tensors else [source]
+                ints[s] = [SizeSource(each, quantity=_QUANTITY.get(type(each), Quantity.VALUE)) for each in found]
+        shape = shape_guards(self.env, ints)
+        for binding in shape.bindings:
+            if binding.symbol in self._of_tensors:
+                yield from _guards_of_binding(binding, self._of_tensors[binding.symbol].sources)
+        for check in shape.checks:
             yield from self._guards_of(check.condition, True, check.frame)
         for fact in self.env.scalar_facts:
             yield from self._guards_of(fact.expr, fact.value, fact.frame)
@@ -151,6 +227,16 @@ class ScalarInputs:
         return any(term is eq(symbol, int(self._value_of[symbol])) for symbol in term.free_symbols)
 
 
+def _guards_of_binding(binding: SymbolBinding, sources: list[OfTensor]) -> Iterator[Guard]:
+    """That a size is within its bounds, and that sizes which share a symbol are equal."""
+    first, *others = sources
+    if binding.lower is not None or binding.upper is not None:
+        lower = 0 if binding.lower is None else binding.lower
+        yield Guard(IntegerWithin(first, lower, LARGEST if binding.upper is None else binding.upper))
+    for other in others:
+        yield Guard(ScalarIs(first, (other,), EQUAL, ByIdentity(True)))
+
+
 def _frame_at(find_line: Callable[[], UserLine]) -> UserFrame:
     line = find_line()
     return UserFrame(line.filename, line.line, line.function)
@@ -159,6 +245,8 @@ def _frame_at(find_line: Callable[[], UserLine]) -> UserFrame:
 def _line(frame: UserFrame | None) -> UserLine | None:
     return None if frame is None else UserLine(frame.filename, frame.line, frame.function)
 
+
+_QUANTITY: Mapping[type, Quantity] = {TensorSizeSource: Quantity.SIZE, TensorStrideSource: Quantity.STRIDE}
 
 # In a graph that is traced again these also take symbolic numbers
 _IN_GRAPH: Mapping[Callable[..., Any], Callable[..., Any]] = {

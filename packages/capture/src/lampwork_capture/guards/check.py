@@ -30,6 +30,8 @@ from .facts import (
     SameObject,
     ScalarIs,
     SpecialMethodsAre,
+    Stride,
+    StrideBehind,
     TensorMatches,
     TypeIs,
 )
@@ -139,11 +141,24 @@ def _keys_are(found: list[Any], wanted: tuple[Any, ...]) -> bool:
     return True
 
 
-def sizes_match(values: tuple[int, ...], wanted: tuple[int | DynamicSize, ...]) -> bool:
-    """Whether sizes (or strides) are the wanted ones, entry by entry."""
-    return len(values) == len(wanted) and all(
-        isinstance(expected, DynamicSize) or value == expected for value, expected in zip(values, wanted, strict=True)
+def sizes_match(sizes: tuple[int, ...], wanted: tuple[int | DynamicSize, ...]) -> bool:
+    """Whether sizes are the wanted ones, entry by entry."""
+    return len(sizes) == len(wanted) and all(
+        isinstance(expected, DynamicSize) or size == expected for size, expected in zip(sizes, wanted, strict=True)
     )
+
+
+def strides_match(tensor: torch.Tensor, wanted: tuple[Stride, ...]) -> bool:
+    """Whether strides are the wanted ones, entry by entry."""
+    strides = tensor.stride()
+    return len(strides) == len(wanted) and all(
+        isinstance(expected, DynamicSize) or stride == _in_elements(tensor, expected)
+        for stride, expected in zip(strides, wanted, strict=True)
+    )
+
+
+def _in_elements(tensor: torch.Tensor, wanted: int | StrideBehind) -> int:
+    return tensor.size(wanted.dim) * tensor.stride(wanted.dim) if isinstance(wanted, StrideBehind) else wanted
 
 
 def _tensor_matches(fact: TensorMatches, value: Any) -> bool:
@@ -156,5 +171,5 @@ def _tensor_matches(fact: TensorMatches, value: Any) -> bool:
         and value.layout == fact.layout
         and value.requires_grad == fact.requires_grad
         and sizes_match(tuple(value.shape), fact.sizes)
-        and (fact.strides is None or sizes_match(value.stride(), fact.strides))
+        and (fact.strides is None or strides_match(value, fact.strides))
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -79,14 +79,26 @@ class ConstantIs(Fact):
 
 
 class DynamicSize(enum.Enum):
+    """A size or stride that other facts speak about, or none."""
+
     ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class StrideBehind:
+    """The stride of the dimension around dimension `dim`, with no gap: `size(dim) * stride(dim)`."""
+
+    dim: int
+
+
+Stride: TypeAlias = int | DynamicSize | StrideBehind
 
 
 @dataclass(frozen=True, slots=True)
 class TensorMatches(Fact):
     """`type(source) is python_type` (Tensor or Parameter) with these properties.
 
-    `sizes`/`strides` entries may be DynamicSize.ANY."""
+    Entries of `sizes` and `strides` may be DynamicSize.ANY, those of `strides` StrideBehind."""
 
     python_type: type
     dtype: torch.dtype
@@ -94,7 +106,7 @@ class TensorMatches(Fact):
     layout: torch.layout
     requires_grad: bool
     sizes: tuple[int | DynamicSize, ...]
-    strides: tuple[int | DynamicSize, ...] | None  # None: layout without strides
+    strides: tuple[Stride, ...] | None  # None: layout without strides
     dispatch_keys: (
         int  # raw key set, so that functorch wrappers, inference tensors, conj/neg bits never match by accident
     )

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..source import FrameScope, Source
-from .check import fact_holds, sizes_match
+from .check import fact_holds, sizes_match, strides_match
 from .facts import (
     AllDistinct,
     AttributePresent,
@@ -34,6 +34,8 @@ from .facts import (
     SameObject,
     ScalarIs,
     SpecialMethodsAre,
+    Stride,
+    StrideBehind,
     TensorMatches,
     TypeIs,
 )
@@ -240,13 +242,23 @@ def _tensor_rows(fact: TensorMatches, value: torch.Tensor) -> list[tuple[bool, s
         (value.requires_grad != fact.requires_grad, "requires_grad", value.requires_grad, fact.requires_grad),
     ]
     if fact.strides is not None:
-        differs = not sizes_match(value.stride(), fact.strides)
+        differs = not strides_match(value, fact.strides)
         rows.append((differs, "strides", value.stride(), _sizes(fact.strides)))
     return rows
 
 
-def _sizes(sizes: tuple[int | DynamicSize, ...]) -> str:
-    return "(" + ", ".join("any" if isinstance(size, DynamicSize) else str(size) for size in sizes) + ")"
+def _sizes(sizes: tuple[Stride, ...]) -> str:
+    return "(" + ", ".join(map(_size, sizes)) + ")"
+
+
+def _size(size: Stride) -> str:
+    match size:
+        case StrideBehind(dim):
+            return f"size({dim})*stride({dim})"
+        case DynamicSize():
+            return "any"
+        case _:
+            return str(size)
 
 
 def _distinct_words(sources: tuple[Any, ...], scope: FrameScope) -> str:

@@ -106,6 +106,12 @@ class ScalarProgram:
         return stack[0]
 
 
+EQUAL = ScalarProgram(
+    (Step(StepKind.LOAD, None, 0), Step(StepKind.LOAD, None, 1), Step(StepKind.EQUAL, operator.eq, 2)), "{0} == {1}"
+)
+"""That two numbers are equal."""
+
+
 def program_of(term: ScalarTerm | BoolExpr) -> tuple[ScalarProgram, tuple[Symbol | FloatSymbol, ...]]:
     """The program of a term, and the symbols whose values are its numbers, in order."""
     steps: list[Step] = []

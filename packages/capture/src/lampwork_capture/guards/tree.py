@@ -33,6 +33,8 @@ from ..source import (
     MethodFunctionSource,
     ModuleSource,
     Source,
+    TensorSizeSource,
+    TensorStrideSource,
     TypeSource,
 )
 from .exact import exact_key
@@ -54,6 +56,8 @@ from .facts import (
     SameObject,
     ScalarIs,
     SpecialMethodsAre,
+    Stride,
+    StrideBehind,
     TensorMatches,
     TypeIs,
 )
@@ -187,6 +191,10 @@ class _TreeBuilder:
                 return _native.ACCESS_METHOD_FUNCTION, None, 0
             case ClassAttributeSource(_, name):
                 return _native.ACCESS_CLASS_ATTRIBUTE, name, 0
+            case TensorSizeSource(_, dim):
+                return _native.ACCESS_SIZE, None, dim
+            case TensorStrideSource(_, dim):
+                return _native.ACCESS_STRIDE, None, dim
             case _:
                 raise UnsupportedGuardError(source)
 
@@ -273,8 +281,8 @@ class _TreeBuilder:
 
 
 def _tensor_spec(fact: TensorMatches) -> tuple[Any, ...]:
-    def sizes(values: tuple[int | DynamicSize, ...]) -> tuple[int | None, ...]:
-        return tuple(None if isinstance(value, DynamicSize) else int(value) for value in values)
+    def sizes(values: tuple[Stride, ...]) -> tuple[int | tuple[int] | None, ...]:
+        return tuple(map(_number, values))
 
     return (
         fact.python_type,
@@ -288,6 +296,17 @@ def _tensor_spec(fact: TensorMatches) -> tuple[Any, ...]:
         dtype_code(fact.dtype) if is_fast() else -1,
         device_index(fact.device),
     )
+
+
+def _number(value: Stride) -> int | tuple[int] | None:
+    """As csrc/guard_tensor.c takes it."""
+    match value:
+        case StrideBehind(dim):
+            return (dim,)
+        case DynamicSize():
+            return None
+        case _:
+            return int(value)
 
 
 def build_tree(

@@ -240,7 +240,9 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
         if traced.operator_count == 0 and not nodes:
             traced = None
         else:
+            tracer.graph.sizes.check_assumed()
             compiled = compile_graph(traced)
+            tracer.graph.sizes.check_assumed()
             if tracer.graph.late_reads:
                 compiled = checking_late_reads(compiled, tuple(tracer.graph.late_reads.values()))
             if tracer.graph.can_rerun:

@@ -18,6 +18,7 @@ from ..bytecode.version import PY311
 from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
 from ..graph.late_reads import LateRead
 from ..graph.scalar_inputs import ScalarInputs
+from ..graph.tensor_sizes import SymbolicSizes, TensorSizes
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import GLOBAL_STATE, Fact, GlobalStateIs, GuardSetBuilder, SameObject, UserLine
 from ..guards.global_state import SAVED_TENSOR_HOOKS, read_global_state
@@ -39,6 +40,7 @@ from ..variables.range import SliceValue
 from ..variables.set import make_set
 from ..variables.torch_function import guarded_state
 from ..variables.tuple import TupleValue
+from ..varying import NOTHING_VARIES, Varying
 from . import opcodes
 from .dispatch import Signal
 from .dropped_objects import DroppedObjects
@@ -71,8 +73,10 @@ class FrameTracer:
         scope: FrameScope,
         policy: SkipPolicy,
         stop: StopPlace | None = None,
-        varying: frozenset[Source] = frozenset(),
+        varying: Varying = NOTHING_VARIES,
         *,
+        symbolic_sizes: SymbolicSizes = SymbolicSizes.NONE,
+        sizes_as_given: bool = False,
         whole_graph: bool = False,
         idle_breaks: IdleBreaks | None = None,
         breaks_at_drops: bool = False,
@@ -85,7 +89,7 @@ class FrameTracer:
         self.frame_scope = scope
         self.policy = policy
         scalars = ScalarInputs(varying, lambda: self.user_line)
-        self.graph = GraphBuilder(scalars)
+        self.graph = GraphBuilder(scalars, TensorSizes(scalars, varying, symbolic_sizes, sizes_as_given))
         self.dropped = DroppedObjects(must_break=breaks_at_drops)
         self.side_effects = SideEffects(self.dropped)
         self.guards = GuardSetBuilder()

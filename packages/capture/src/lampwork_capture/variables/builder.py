@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend
 from .. import _native
 from ..graph.builder import IMPURE, dispatch_key_bits
 from ..graph.subgraph import EXAMPLE
+from ..graph.tensor_sizes import LAYOUT
 from ..graph_break import BreakId, GraphBreak, SkipFrame
 from ..guards.facts import AllDistinct, ByIdentity, ConstantIs, IdentityIs, SameObject, TensorMatches, TypeIs
 from ..guards.namespaces import is_plain_class
@@ -279,6 +280,7 @@ def _wrap_tensor(tracer: Tracer, obj: torch.Tensor, source: Source) -> Value:
     except GraphBreak as reason:
         tracer.guard(TypeIs(source, type(obj)))
         return OpaqueValue(obj, source, reason)
+    fake, layout = node.meta[EXAMPLE], node.meta[LAYOUT]
     tracer.guard(
         TensorMatches(
             source,
@@ -287,12 +289,11 @@ def _wrap_tensor(tracer: Tracer, obj: torch.Tensor, source: Source) -> Value:
             obj.device,
             obj.layout,
             obj.requires_grad,
-            tuple(obj.shape),
-            tuple(obj.stride()),
+            tuple(obj.shape) if layout is None else layout.guarded_sizes,
+            tuple(obj.stride()) if layout is None else layout.guarded_strides,
             dispatch_key_bits(obj),
         )
     )
-    fake = node.meta[EXAMPLE]
     value = TensorValue(node, fake, source, obj)
     tracer.graph.values_of_fakes[id(fake)] = value
     return value

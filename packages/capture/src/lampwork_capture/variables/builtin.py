@@ -237,7 +237,7 @@ def index(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 
 @handles(len)
 def length(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return tracer.constant(operators.length(tracer, args[0].realize()))
+    return operators.length_value(tracer, args[0])
 
 
 def class_of(tracer: Tracer, value: Value) -> Value:

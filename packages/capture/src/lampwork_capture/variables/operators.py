@@ -102,7 +102,7 @@ def binary(
     attempts = [(left, right, False), (right, left, True)]
     if right_first:
         attempts.reverse()
-    elif left_type is right_type and op not in COMPARISONS:
+    elif left_type is right_type and op not in COMPARISONS and right.kind != _NUMBER:
         del attempts[1]  # the same method of the same class is not asked again
     for value, other, reflected in attempts:
         result = value.binary(tracer, op, other, reflected)
@@ -262,6 +262,13 @@ def length(tracer: Tracer, value: Value) -> int:
     if not has_special(value.python_type(), "__len__"):
         refuse(tracer, len, value)
     return length_of(tracer, value.call_method(tracer, "__len__", [], {}))
+
+
+def length_value(tracer: Tracer, value: Value) -> Value:
+    """The value of `len(value)`: a symbolic number where the size of a tensor is one."""
+    value = value.realize()
+    rows = getattr(value, "rows", None)
+    return tracer.constant(length(tracer, value)) if rows is None else rows(tracer)
 
 
 def length_of(tracer: Tracer, answer: Value) -> int:

@@ -114,10 +114,14 @@ class TensorValue(Value):
         return TensorIdentity(self)
 
     def length(self, tracer: Tracer) -> int:
+        return self.rows(tracer).as_constant()
+
+    def rows(self, tracer: Tracer) -> Value:
+        """The size of the first dimension, `len(tensor)`."""
         _refuse_modes(tracer)
         if self.fake.dim() == 0:
             tracer.raise_observed(TypeError, "len() of a 0-d tensor")
-        return int(self.fake.shape[0])
+        return tracer.constant(self.fake.shape[0])
 
     def contains(self, tracer: Tracer, item: Value) -> bool | None:
         raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, f"`in` on {self.describe()} depends on its data")
@@ -243,7 +247,7 @@ class TensorValue(Value):
         if name == "__bool__":
             return tracer.constant(self.truth(tracer))
         if name == "__len__":
-            return tracer.constant(self.length(tracer))
+            return self.rows(tracer)
         if name == "__iter__":
             return self.iterate(tracer)
         if name == "__contains__":

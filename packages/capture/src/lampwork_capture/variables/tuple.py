@@ -20,6 +20,7 @@ from .constant import fold, is_known, snapshot
 from .lazy import LazyValue
 from .registry import wraps_type
 from .sequence import SequenceValue
+from .sym_scalar import is_symbolic
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -71,9 +72,14 @@ class TupleValue(SequenceValue):
         return tuple(operators.hash_key(tracer, item) for item in self.all_items())
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
-        if self.cls is torch.Size and op in (operator.add, operator.mul) and is_known(other):
-            mine, theirs = snapshot(self), snapshot(other)
-            return tracer.constant(fold(tracer, op, theirs, mine) if reflected else fold(tracer, op, mine, theirs))
+        if self.cls is torch.Size and op in (operator.add, operator.mul):
+            items = self.all_items()
+            if isinstance(other, TupleValue) and any(map(is_symbolic, (*items, *other.all_items()))):
+                joined = [*other.all_items(), *items] if reflected else [*items, *other.all_items()]
+                return self.like(joined) if op is operator.add else None
+            if is_known(other):
+                mine, theirs = snapshot(self), snapshot(other)
+                return tracer.constant(fold(tracer, op, theirs, mine) if reflected else fold(tracer, op, mine, theirs))
         return super().binary(tracer, op, other, reflected)
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
@@ -85,7 +91,10 @@ class TupleValue(SequenceValue):
 
     def call_unmodelled(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if self.cls is torch.Size and name == "numel":
-            return tracer.constant(self.as_constant().numel())
+            total: Value = tracer.constant(1)
+            for size in self.all_items():
+                total = operators.binary(tracer, operator.mul, total, size)
+            return total
         return super().call_unmodelled(tracer, name, args, kwargs)
 
     def m___hash__(self, tracer: Tracer) -> Value:

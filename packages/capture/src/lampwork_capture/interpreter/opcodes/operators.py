@@ -177,4 +177,4 @@ def store_slice(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 @opcode("GET_LEN")
 def get_len(frame: SymbolicFrame, instruction: Instruction) -> None:
-    frame.push(frame.tracer.constant(operators.length(frame.tracer, frame.stack[-1])))
+    frame.push(operators.length_value(frame.tracer, frame.stack[-1]))
