@@ -95,7 +95,11 @@ class GlobalScope:
 
     def guard_missing(self, tracer: FrameTracer, name: str) -> None:
         """The program saw that there is no such global."""
-        tracer.guard(DictContains(self._namespace_source(), name, False))
+        tracer.guard(self.fact_of_missing(name))
+
+    def fact_of_missing(self, name: str) -> DictContains:
+        """That there is no such global."""
+        return DictContains(self._namespace_source(), name, False)
 
     def _namespace_source(self) -> Source:
         """The dict of globals itself."""

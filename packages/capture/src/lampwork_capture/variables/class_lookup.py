@@ -9,7 +9,7 @@ No look-up of a special method leaves a fact: `guard_special_methods` records al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import FunctionType, GetSetDescriptorType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -81,6 +81,11 @@ def looks_up_itself(cls: type) -> bool:
 def is_plain_dict_getter(cls: type) -> bool:
     """Whether `__dict__` of an instance is what the interpreter gives, not something that the class put there."""
     return isinstance(find_in_class(cls, "__dict__")[0], GetSetDescriptorType)
+
+
+def is_slot(raw: Any) -> bool:
+    """Whether what stands in a class is the descriptor of a slot."""
+    return type(raw) is MemberDescriptorType
 
 
 def has_plain_names(namespace: Mapping[Any, Any]) -> bool:
