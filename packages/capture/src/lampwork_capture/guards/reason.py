@@ -71,6 +71,13 @@ class WeakTypeIs(TypeIs):
         object.__setattr__(self, "source", source)
         object.__setattr__(self, "_reference", weakref.ref(expected))
 
+    def __eq__(self, other: object) -> bool:
+        """Equal to its like alone: a class has one such reference, which stays the same when it is gone."""
+        return type(other) is WeakTypeIs and other._reference is self._reference and other.source == self.source
+
+    def __hash__(self) -> int:
+        return hash((self.source, id(self._reference)))
+
     @property
     def expected(self) -> type:  # pyright: ignore[reportIncompatibleVariableOverride]
         found = self._reference()
