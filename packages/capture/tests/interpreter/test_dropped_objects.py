@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import weakref
 
 import lampwork_capture
 import pytest
@@ -202,3 +203,44 @@ def test_what_is_replaced_by_its_like_needs_one_graph():
 
     box = Open(State(torch.ones(1)))
     assert graphs(step, *[(box,)] * 4) == 1
+
+
+def test_nothing_of_the_program_runs_meanwhile():
+    asked = []
+
+    class Told:
+        def __getattr__(self, name):
+            asked.append(name)
+            raise AttributeError(name)
+
+        def __call__(self, reference):
+            pass
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            asked.append(str(self))
+            return str.__eq__(self, other)
+
+    def dropped(x, items):
+        items.pop()
+        return x + 1
+
+    def written(x, box):
+        box.held = 2
+        return x + box.held
+
+    watched = Open()
+    watcher = weakref.ref(watched, Told())
+    lampwork_capture.optimize("eager")(dropped)(torch.ones(1), [watched])
+    assert not asked and watcher() is watched
+    counts = []
+    for call in (written, lampwork_capture.optimize("eager")(written)):
+        box = Open()
+        box.__dict__.clear()
+        box.__dict__[Name("held")] = 1
+        asked.clear()
+        call(torch.ones(1), box)
+        counts.append(len(asked))
+    assert counts[0] == counts[1]

@@ -122,7 +122,7 @@ def places_in(value: Value) -> Iterator[Place]:
 
 def place_of_attribute(value: Value, name: str) -> Place | Fact | None:
     """What an attribute of a real object holds, in its `__dict__` or a slot, or the fact that there is nothing; None if
-    that cannot be told."""
+    that cannot be told. Raises GraphBreak where the name is compared with keys of the program's own kind."""
     obj, source = real_object(value), value.source
     if obj is None:
         return None
@@ -134,7 +134,8 @@ def place_of_attribute(value: Value, name: str) -> Place | Fact | None:
         return Place(namespace[name], None if source is None else ClassAttributeSource(source, name))
     namespace = _native.instance_dict(obj)
     if namespace is not None and not has_plain_names(namespace):
-        return None
+        cause = f"a write to {value.describe()}, whose `__dict__` has keys that are no names"
+        raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, cause)
     if namespace is not None and name in namespace:
         named = getattr(value, "instance_source", None)
         if source is not None:

@@ -17,7 +17,7 @@ import torch
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, SpecialMethodsAre
-from ..guards.namespaces import flags_of, is_plain_class, mro_of, namespace_of
+from ..guards.namespaces import flags_of, is_plain_class, is_plain_namespace, mro_of, namespace_of
 from ..guards.specials import SPECIAL_PLACES, special_methods
 
 if TYPE_CHECKING:
@@ -93,11 +93,7 @@ def is_slot(raw: Any) -> bool:
 
 def has_plain_names(namespace: Mapping[Any, Any]) -> bool:
     """Whether a `__dict__` holds names only. A key of another kind may run the program at each look-up beside it."""
-    try:
-        "".join(namespace)
-    except TypeError:
-        return False
-    return True
+    return is_plain_namespace(namespace)
 
 
 def is_immutable(cls: type) -> bool:
