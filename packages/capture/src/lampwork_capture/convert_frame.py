@@ -130,6 +130,8 @@ def convert(
             if len(tried) > config.longest_chain:
                 raise SkipFrame(BreakId.FRAME_NOT_MODELLED, f"no place to break: {found.record.cause}")
         except EndsTooLate:
+            if breaks_at_drops:
+                raise SkipFrame(BreakId.SIDE_EFFECT_ORDER, "an object ends that tells when it ends") from None
             breaks_at_drops = True
         except AssumedOtherSizes:
             sizes_as_given = True

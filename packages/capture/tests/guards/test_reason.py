@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 import lampwork_capture as capture
 import pytest
 import torch
-from lampwork_capture.guards.facts import ByIdentity, ConstantIs, Guard, GuardSet
-from lampwork_capture.guards.reason import first_failure
+from lampwork_capture.guards.facts import ByIdentity, ConstantIs, Guard, GuardSet, TypeIs
+from lampwork_capture.guards.reason import first_failure, weakened
 from lampwork_capture.source import FrameScope, LocalSource
 
 
@@ -40,3 +42,20 @@ def test_a_tensor_subclass_in_place_of_a_constant(logging_tensor) -> None:
     failure = first_failure(guards, FrameScope({"x": logging_tensor}, {}, {}, {}))
     assert failure is not None and "a tensor of sizes (2,)" in failure.words
     assert Logging.seen == []
+
+
+def test_facts_about_a_class_are_equal_to_their_like():
+    class One:
+        pass
+
+    def weak(cls):
+        (guard,) = weakened(GuardSet((Guard(TypeIs(LocalSource("x"), cls)),)))
+        return guard.fact
+
+    strong, first, second = TypeIs(LocalSource("x"), One), weak(One), weak(One)
+    assert first == second and hash(first) == hash(second)
+    assert first != strong and strong != first and first != weak(int)
+    known = hash(first)
+    del strong, One
+    gc.collect()
+    assert first == second and hash(first) == known

@@ -189,3 +189,31 @@ def test_numbers_that_fit_stay_in_the_graph(number):
         return y
 
     assert not capture.capture(function, torch.ones(2, dtype=torch.int8), torch.ones(2)).graph_breaks
+
+
+UNCOMMON = (torch.float8_e4m3fn, torch.float8_e5m2, torch.uint16, torch.uint32, torch.uint64, torch.complex32)
+WITHOUT_KERNELS = {
+    "clamp": lambda x: x.clamp_(max=1),
+    "add": lambda x: x.add_(1),
+    "multiply": lambda x: x.mul_(x.clone()),
+    "absolute": lambda x: x.abs_(),
+    "bits": lambda x: x.bitwise_not_(),
+    "at a mask": lambda x: x.masked_fill_(torch.ones(2, dtype=torch.bool), 1),
+}
+
+
+@pytest.mark.parametrize("dtype", UNCOMMON)
+@pytest.mark.parametrize("name", WITHOUT_KERNELS)
+def test_a_dtype_without_a_kernel_is_seen_as_in_eager(name, dtype):
+    def function(x, y):
+        y.add_(1)
+        try:
+            WITHOUT_KERNELS[name](x)
+        except RuntimeError:
+            return y + 10
+        return y
+
+    expected, given = torch.zeros(2), torch.zeros(2)
+    result = function(torch.ones(2).to(dtype), expected).clone()
+    found = capture.optimize("eager")(function)(torch.ones(2).to(dtype), given)
+    assert torch.equal(found, result) and torch.equal(given, expected)

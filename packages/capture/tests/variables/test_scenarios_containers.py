@@ -1519,6 +1519,73 @@ def iterators_over_a_deque_that_changes(run):
     run(replaced, t(), d, items)
 
 
+def _subclasses_of_dicts():
+    class Item(OrderedDict):
+        def __getitem__(self, key):
+            return 100
+
+    class Keys(OrderedDict):
+        def keys(self):
+            return ["z"]
+
+        def __getitem__(self, key):
+            return 7
+
+    class Unseen(dict):
+        def __getitem__(self, key):
+            return 100
+
+        def keys(self):
+            return ["q"]
+
+    class Iterated(dict):
+        def __iter__(self):
+            return iter(("a",))
+
+        def __getitem__(self, key):
+            return 5
+
+    class Plain(OrderedDict):
+        pass
+
+    return [cls(a=1) for cls in (Item, Keys, Unseen, Iterated, Plain)]
+
+
+@whole
+def entries_of_subclasses_of_dicts(run):
+    def named(**entries):
+        return list(entries.items())
+
+    def f(x, d):
+        updated = {"b": 1}
+        updated.update(d)
+        changed = {"c": 1}
+        changed |= d
+        ordered = OrderedDict(b=2)
+        ordered.update(d)
+        made = [{**d}, dict(d, z=3), OrderedDict(d), defaultdict(list, d), updated, changed, ordered]
+        return x + 1, [list(one.items()) for one in made], named(**d), named(b=2, **d)
+
+    for d in _subclasses_of_dicts():
+        run(f, t(), d)
+
+
+@split
+def copies_of_subclasses_of_dicts(run):
+    def copied(x, d):
+        return x + 1, dict.copy(d)
+
+    def before(x, d):
+        return x + 1, d | {"b": 1}
+
+    def behind(x, d):
+        return x + 1, {"b": 1} | d
+
+    for f in (copied, before, behind):
+        for d in _subclasses_of_dicts():
+            run(f, t(), d)
+
+
 @pytest.mark.parametrize("scenario,is_whole", S.found, ids=lambda p: getattr(p, "__name__", ""))
 def test_containers(scenario, is_whole):
     check_scenario(scenario, is_whole)

@@ -848,6 +848,45 @@ def locals_that_nothing_reads_live_until_the_frame_ends(run):
 
 
 @split
+def what_a_name_holds_ends_with_it(run):
+    import lampwork_capture
+
+    ended, made = [], []
+
+    class Thing:
+        def __del__(self):
+            ended.append("thing")
+
+    class Slotted:
+        __slots__ = ("held",)
+
+        def __init__(self):
+            self.held = Thing()
+
+    @lampwork_capture.disable
+    def make():
+        return made[-1]()
+
+    def deleted(x):
+        held = make()
+        y = x + 1
+        del held
+        return y + len(ended)
+
+    def overwritten(x):
+        held = make()
+        y = x + 1
+        held = None
+        return y + len(ended)
+
+    for function in (deleted, overwritten):
+        for way in (int, list, object, Thing, lambda: [Thing()], lambda: {"a": (Thing(),)}, Slotted):
+            ended.clear()
+            made.append(way)
+            run(function, t())
+
+
+@split
 def what_ends_with_its_last_name(run):
     import weakref
 

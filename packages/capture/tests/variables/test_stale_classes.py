@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import enum
 import operator
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import lampwork_capture as capture
 import pytest
 import torch
+from lampwork_capture.guards.specials import SPECIAL_NAMES
 
 X = torch.zeros(1)
 
@@ -479,3 +483,71 @@ def test_a_metaclass_is_not_asked_while_its_class_is_traced_or_checked():
     assert asked == []
     Thing.__bool__ = lambda self: False
     assert float(optimized(X)) == float(X) + 2
+
+
+def test_a_hook_of_an_enumeration_is_added():
+    class Mode(enum.Enum):
+        A = 1
+
+    def function(x):
+        try:
+            return x + Mode(5).value
+        except ValueError:
+            return x - 1
+
+    both(function, setter(Mode, "_missing_", classmethod(lambda cls, value: cls.A)), lambda: delattr(Mode, "_missing_"))
+
+
+def test_a_setup_of_an_autograd_function_is_added():
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(*args):
+            return args[-1] * len(args) + len(args)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+
+    set_up = staticmethod(lambda ctx, inputs, output: None)
+    both(lambda x: Double.apply(x), setter(Double, "setup_context", set_up), lambda: delattr(Double, "setup_context"))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="no exception groups there")
+def test_what_makes_parts_of_a_group_is_added():
+    class Group(ExceptionGroup):
+        pass
+
+    def function(x):
+        group = Group("", [ValueError(), TypeError()])
+        return x + len(group.split(ValueError)[0].message)
+
+    both(function, setter(Group, "derive", lambda self, members: ExceptionGroup("longer", members)))
+
+
+def test_what_converts_a_module_is_added():
+    class Net(torch.nn.Linear):
+        pass
+
+    net, called = Net(1, 1), []
+
+    def apply(self, function, *args):
+        called[:] = [1]
+        return self
+
+    both(lambda x: (net.float(), x + len(called))[1], setter(Net, "_apply", apply))
+
+
+# Names that a fact speaks of where they are asked for
+LEAVE_FACTS = {"_missing_", "setup_context", "_apply", "derive", "__dict__"}
+
+
+def test_a_look_up_of_another_name_leaves_a_fact():
+    package = Path(capture.__file__).parent
+    asked = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 2:
+                name = node.args[1]
+                if node.func.id in ("find_in_class", "is_overridden", "has_special") and isinstance(name, ast.Constant):
+                    asked.add(name.value)
+    assert asked - set(SPECIAL_NAMES) == LEAVE_FACTS

@@ -43,6 +43,7 @@ enum lw_check_kind {
     LW_CHECK_INTEGER,
     LW_CHECK_SCALAR,
     LW_CHECK_SPECIALS,
+    LW_CHECK_TYPE_AMONG,
     LW_CHECK_COUNT
 };
 

@@ -134,6 +134,7 @@ prove(lw_recorder *recorder, const lw_node *node, const lw_check *check, lw_pinn
     PyObject *object = value->value, *namespace;
     switch (check->kind) {
     case LW_CHECK_TYPE:
+    case LW_CHECK_TYPE_AMONG:
         lw_note_class_of(recorder, node, *value);
         return true;
     case LW_CHECK_IDENTITY: /* what it is compared with is alive while the tree is not dead */

@@ -216,6 +216,17 @@ keys_are(PyObject *dict, PyObject *wanted)
     return same;
 }
 
+static bool
+is_among(PyObject *type, PyObject *types)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(types); i++) {
+        if (PyTuple_GET_ITEM(types, i) == type) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool
 lw_check_holds(const lw_check *check, PyObject *value)
 {
@@ -246,6 +257,8 @@ lw_check_holds(const lw_check *check, PyObject *value)
         return lw_integer_within(value, check->lower, check->upper);
     case LW_CHECK_SCALAR:
         return lw_scalar_holds(check->program, &value);
+    case LW_CHECK_TYPE_AMONG:
+        return is_among((PyObject *)Py_TYPE(value), check->object);
     case LW_CHECK_SPECIALS:
         return lw_specials_hold(check->specials, value);
     default:
@@ -568,7 +581,7 @@ lw_guard_setup(PyObject *module)
                                      "KEY", "NTH_KEY", "NTH_VALUE", "DEFAULT", "KEYWORD_DEFAULT", "CLOSURE",
                                      "FUNCTION_GLOBAL", "TYPE", "METHOD_FUNCTION", "CLASS_ATTRIBUTE", "SIZE", "STRIDE"};
     static const char *checks[] = {"TYPE", "IDENTITY", "CONSTANT", "TENSOR", "LENGTH", "DICT_KEYS", "DICT_CONTAINS",
-                                   "ATTRIBUTE", "INSTANCE_DICT_LACKS", "INTEGER", "SCALAR", "SPECIALS"};
+                                   "ATTRIBUTE", "INSTANCE_DICT_LACKS", "INTEGER", "SCALAR", "SPECIALS", "TYPE_AMONG"};
     char name[64];
     for (int i = 0; i < LW_ACCESS_COUNT; i++) {
         PyOS_snprintf(name, sizeof(name), "ACCESS_%s", accesses[i]);

@@ -28,8 +28,11 @@ _RAISING = frozenset(
      "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
      "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
 )  # fmt: skip
-# They write to running statistics in training, of which their schemas say nothing
-_WRITING_STATISTICS = frozenset({"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"})
+# They write to running statistics, of which their schemas say nothing: some in training only
+_WRITING_STATISTICS = frozenset(
+    {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm_update_stats",
+     "batch_norm_gather_stats", "batch_norm_gather_stats_with_counts"}
+)  # fmt: skip
 _PUTS = frozenset({"index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put"})
 _LINALG_OF_ANY_DATA = frozenset(
     {"linalg_vector_norm", "linalg_cross", "linalg_vecdot", "linalg_diagonal", "linalg_multi_dot", "linalg_vander"}
@@ -60,7 +63,7 @@ def written_tensors(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any
         if argument.alias_info is not None and argument.alias_info.is_write:
             tensors = given[argument.name]
             found += tensors if isinstance(tensors, (list, tuple)) else (tensors,)
-    if name in _WRITING_STATISTICS and given["training"]:
+    if name in _WRITING_STATISTICS and given.get("training", True):
         found += (given["running_mean"], given["running_var"])
     return [tensor for tensor in found if isinstance(tensor, torch.Tensor)]
 

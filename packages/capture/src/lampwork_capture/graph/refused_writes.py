@@ -18,6 +18,11 @@ from torch.utils._pytree import tree_leaves
 
 _NUMBERS = (int, float, complex, torch.SymInt, torch.SymFloat, torch.SymBool)
 _HOLD_ANY_SIZE = (torch.int64, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128)
+# Others (wide unsigned ones, floats of eight bits, quantized ones) lack many kernels, which shows behind a write
+_COMMON = frozenset(
+    {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32,
+     torch.float64, torch.complex64, torch.complex128, torch.bool}
+)  # fmt: skip
 # Operators by their names without underscores around, and what they can write to, from whatever it can be made of
 _ANYTHING = frozenset({"copy", "fill", "zero"})
 _ARITHMETIC = frozenset({"add", "sub", "mul"})
@@ -118,13 +123,15 @@ def _bytes_of(tensor: torch.Tensor) -> tuple[Any, Any]:
 
 
 def _may_refuse(name: str, dtype: torch.dtype, read: Sequence[torch.Tensor], numbers: Sequence[Any]) -> bool:
+    others = {tensor.dtype for tensor in read}
+    if not {dtype, *others} <= _COMMON:
+        return True
     if name in ("sub", "subtract") and any(type(number) is bool for number in numbers):
         return True
     if not all(_fits(number, dtype) for number in numbers):
         return True
     if name in _ANYTHING:
         return False
-    others = {tensor.dtype for tensor in read}
     if name == "masked_fill":
         return torch.bool not in others or not others <= {dtype, torch.bool}
     if "index_put" in name:

@@ -34,6 +34,7 @@ from .facts import (
     StrideBehind,
     TensorMatches,
     TypeIs,
+    TypeIsAmong,
 )
 from .global_state import reader_of
 from .namespaces import is_plain_class
@@ -58,6 +59,8 @@ def value_satisfies(fact: Fact, value: Any, scope: FrameScope) -> bool:
     match fact:
         case TypeIs(_, expected):
             return type(value) is expected
+        case TypeIsAmong(_, expected):
+            return any(type(value) is cls for cls in expected)
         case IdentityIs(_, expected):
             return value is expected.value
         case ConstantIs(_, expected):

@@ -64,6 +64,13 @@ class TypeIs(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class TypeIsAmong(Fact):
+    """`type(source) in expected`, a few classes of the interpreter's or torch's own."""
+
+    expected: tuple[type, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityIs(Fact):
     """`source is expected`. The tree holds the object by weak reference where it can (no leaks, no stale `id`)."""
 

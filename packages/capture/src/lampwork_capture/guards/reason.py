@@ -38,6 +38,7 @@ from .facts import (
     StrideBehind,
     TensorMatches,
     TypeIs,
+    TypeIsAmong,
 )
 from .global_state import reader_of
 from .namespaces import is_plain_class
@@ -72,6 +73,13 @@ class WeakTypeIs(TypeIs):
     def __init__(self, source: Source, expected: type) -> None:
         object.__setattr__(self, "source", source)
         object.__setattr__(self, "_reference", weakref.ref(expected))
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to its like alone: a class has one such reference, which stays the same when it is gone."""
+        return type(other) is WeakTypeIs and other._reference is self._reference and other.source == self.source
+
+    def __hash__(self) -> int:
+        return hash((self.source, id(self._reference)))
 
     @property
     def expected(self) -> type:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -174,6 +182,8 @@ def _value_words(fact: Fact, value: Any, scope: FrameScope) -> str:
     match fact:
         case TypeIs(_, expected):
             return f"{name} is a {type_name(type(value))}, the graph was made for a {type_name(expected)}"
+        case TypeIsAmong():
+            return f"{name} is a {type_name(type(value))}, which may tell when it ends"
         case IdentityIs(_, expected):
             return f"{name} is another object ({shown(value)}) than the graph was made for ({shown(expected.value)})"
         case ConstantIs(_, expected):

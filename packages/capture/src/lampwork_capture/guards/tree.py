@@ -60,6 +60,7 @@ from .facts import (
     StrideBehind,
     TensorMatches,
     TypeIs,
+    TypeIsAmong,
 )
 from .global_state import native_item
 from .specials import SPECIAL_PLACES
@@ -113,6 +114,7 @@ _COST = {
     _native.CHECK_INTEGER: 0,
     _native.CHECK_SCALAR: 6,
     _native.CHECK_SPECIALS: 5,
+    _native.CHECK_TYPE_AMONG: 1,
 }
 
 
@@ -214,6 +216,8 @@ class _TreeBuilder:
         match fact:
             case TypeIs(_, expected):
                 self._check(fact, _native.CHECK_TYPE, expected)
+            case TypeIsAmong(_, expected):
+                self._check(fact, _native.CHECK_TYPE_AMONG, expected)
             case IdentityIs(_, expected):
                 self._check(fact, _native.CHECK_IDENTITY, expected.value)
             case ConstantIs(_, expected):

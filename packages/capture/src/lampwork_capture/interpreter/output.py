@@ -133,7 +133,7 @@ def continuation(frame: SymbolicFrame, state: FrameState, code: CodeType, entry:
 
 def emit_return(tracer: FrameTracer, emitter: ValueEmitter, result: Value) -> None:
     """Side effects, then the value."""
-    tracer.dropped.check([result, *tracer.side_effects.written_values()], tracer.side_effects.written_objects())
+    tracer.dropped.check([result, *tracer.side_effects.written_values()])
     emitter.count_uses([result, *tracer.side_effects.written_values()])
     tracer.side_effects.emit(emitter)
     emitter.load_value(result)
@@ -151,7 +151,7 @@ def emit_state(
         roots += part.values
     cell_contents = [contents for cell in state.cells if (contents := cell.peek()) is not None]
     kept = [*roots, *cell_contents, *tracer.side_effects.written_values()]
-    tracer.dropped.check([*kept, *tracer.held_values()], tracer.side_effects.written_objects())
+    tracer.dropped.check([*kept, *tracer.held_values()])
     emitter.count_uses(kept)
     tracer.side_effects.emit(emitter)
     for cell in state.cells:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .. import _native
-from ..variables.class_lookup import find_in_class, has_plain_names
-from .dropped_objects import DroppedObjects, contents_of, real_object
+from .clearance import Place
+from .dropped_objects import DroppedObjects, place_of_attribute, places_in
 
 if TYPE_CHECKING:
+    from ..guards.facts import Fact
+    from ..source import Source
     from ..variables.base import Value
     from .reconstruct import ValueEmitter
 
@@ -61,6 +61,8 @@ class Namespace(Protocol):
     @property
     def variables(self) -> dict[str, Any]: ...
 
+    def source_of(self, name: str) -> Source: ...
+
     def emit_store(self, emitter: ValueEmitter, name: str) -> None:
         """value -> (nothing)"""
         ...
@@ -75,18 +77,6 @@ class AttributeWrite:
     value: Value | Deleted
     raw: bool
     prior: Prior | None = None
-
-
-def _attribute_of(obj: Any, name: str) -> Any:
-    """What an attribute of a real object holds now, in its `__dict__` or a slot; None if nothing that can be told."""
-    namespace = None if obj is None else _native.instance_dict(obj)
-    if namespace and has_plain_names(namespace) and name in namespace:
-        return namespace[name]
-    raw, _ = find_in_class(type(obj), name)
-    try:
-        return raw.__get__(obj) if type(raw) is MemberDescriptorType else None
-    except AttributeError:
-        return None  # an empty slot
 
 
 class SideEffects:
@@ -116,8 +106,7 @@ class SideEffects:
         if value.source is None:
             return  # made in this frame: built in its final state
         if id(value) not in self._mutated:
-            for held in contents_of(real_object(value)):
-                self._dropped.note(held, value)
+            self._dropped.note(places_in(value), value)
             self._mutated[id(value)] = value
             self._order[("mutated", id(value))] = None
 
@@ -146,9 +135,9 @@ class SideEffects:
         self._owners[id(value)] = value
         known = writes.get(name)
         if known is None and value.source is not None:
-            held = _attribute_of(real_object(value), name)
+            held = place_of_attribute(value, name)
             if held is not None:
-                self._dropped.note(held, value)
+                self._dropped.note([held], value)
         if known is not None:
             write.prior = prior_of(known.value, known.prior, write.value)
             if isinstance(known.value, Deleted) or isinstance(write.value, Deleted):
@@ -199,10 +188,18 @@ class SideEffects:
         self.count += 1
         self.changes_elsewhere += 1
         key = (id(namespace.variables), name)
+        if key not in self._globals:
+            self._note_global(namespace, name)
         self._global_priors[key] = prior_of(self._globals.get(key), self._global_priors.get(key), new)
         self._globals[key] = new
         self._namespaces[key] = namespace
         self._order[("global", key)] = None
+
+    def _note_global(self, namespace: Namespace, name: str) -> None:
+        """Tell what a global holds before its first write."""
+        if name in namespace.variables:
+            place = Place(namespace.variables[name], namespace.source_of(name))
+            self._dropped.note([place], f"the global `{name}`")
 
     def written_namespaces(self) -> list[dict[str, Any]]:
         """The dicts of globals that replay will write to."""

@@ -90,7 +90,7 @@ class FrameTracer:
         self.policy = policy
         scalars = ScalarInputs(varying, lambda: self.user_line)
         self.graph = GraphBuilder(scalars, TensorSizes(scalars, varying, symbolic_sizes, sizes_as_given))
-        self.dropped = DroppedObjects(must_break=breaks_at_drops)
+        self.dropped = DroppedObjects(self, must_break=breaks_at_drops)
         self.side_effects = SideEffects(self.dropped)
         self.guards = GuardSetBuilder()
         self.guards.add_late(scalars.guards)

@@ -51,6 +51,7 @@ def apply(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) ->
 def _call_forward(tracer: Tracer, function: ClassValue, context: ObjectValue, inputs: Sequence[Value]) -> Value:
     """`forward`, and `setup_context` where the function has one."""
     forward = function.get_attribute(tracer, "forward")
+    function.guard_method(tracer, "setup_context")
     if isinstance(getattr(find_in_class(function.obj, "setup_context")[0], "__func__", None), FunctionType):
         if find_in_class(function.obj, "setup_context")[1].__module__.startswith("torch.autograd"):
             return forward.call(tracer, [context, *inputs], {}).realize()

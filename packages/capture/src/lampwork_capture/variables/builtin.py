@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..graph_break import BreakId, GraphBreak
+from ..guards.specials import SPECIAL_PLACES
 from ..source import Source
 from . import operators
 from .base import ObservedException, Tracer, Value
@@ -126,7 +127,7 @@ class BuiltinValue(Value):
                 raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"{self.describe()} needs the data of {arg.describe()}")
             if isinstance(arg, ObjectValue) and arg.payload is None:
                 name = f"__{self.obj.__name__}__"
-                if is_overridden(arg.cls, name):
+                if name in SPECIAL_PLACES and is_overridden(arg.cls, name):
                     return arg.call_method(tracer, name, args[1:], kwargs)
         return fold_call(tracer, self.obj, args, kwargs)
 

@@ -83,6 +83,11 @@ class CellValue(Value):
         """The contents as far as known, without wrapping anything."""
         return None if self._contents is _UNREAD else self._contents
 
+    @property
+    def contents_source(self) -> Source | None:
+        """Where what a real cell held before the frame comes from."""
+        return self._contents_source
+
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if name == "cell_contents":
             contents = self.load(tracer)

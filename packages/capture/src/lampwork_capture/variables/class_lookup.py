@@ -3,21 +3,22 @@
 Every kind of value asks here before it takes a protocol as missing, or a method as the builtin one. Invariant: nothing
 of the program runs: `hasattr` would call descriptors, and would also find what stands in the metaclass; where a key of
 a namespace is compared by the program's code, the graph breaks.
-No look-up of a special method leaves a fact: `guard_special_methods` records all of a class that the trace meets.
+No look-up of a special method leaves a fact: `guard_special_methods` records all of a class that the trace meets. Who
+goes by another name records a fact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import FunctionType, GetSetDescriptorType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, SpecialMethodsAre
-from ..guards.namespaces import flags_of, is_plain_class, mro_of, namespace_of
-from ..guards.specials import special_methods
+from ..guards.namespaces import flags_of, is_plain_class, is_plain_namespace, mro_of, namespace_of
+from ..guards.specials import SPECIAL_PLACES, special_methods
 
 if TYPE_CHECKING:
     from ..source import Source
@@ -39,7 +40,8 @@ def find_in_class(cls: type, name: str) -> tuple[Any, type]:
 
 
 def has_special(cls: type, name: str) -> bool:
-    """Whether a name stands in the namespace of a class of the MRO."""
+    """Whether the name of a special method stands in the namespace of a class of the MRO."""
+    assert name in SPECIAL_PLACES, name  # of no other name does a fact of its class tell
     check_plain_class(cls)
     return any(name in namespace_of(owner) for owner in mro_of(cls))
 
@@ -52,6 +54,7 @@ def check_plain_class(cls: type) -> None:
 
 def is_overridden(cls: type, name: str) -> bool:
     """Whether a special method is written in Python."""
+    assert name in SPECIAL_PLACES, name
     return isinstance(find_in_class(cls, name)[0], FunctionType)
 
 
@@ -83,13 +86,14 @@ def is_plain_dict_getter(cls: type) -> bool:
     return isinstance(find_in_class(cls, "__dict__")[0], GetSetDescriptorType)
 
 
+def is_slot(raw: Any) -> bool:
+    """Whether what stands in a class is the descriptor of a slot."""
+    return type(raw) is MemberDescriptorType
+
+
 def has_plain_names(namespace: Mapping[Any, Any]) -> bool:
     """Whether a `__dict__` holds names only. A key of another kind may run the program at each look-up beside it."""
-    try:
-        "".join(namespace)
-    except TypeError:
-        return False
-    return True
+    return is_plain_namespace(namespace)
 
 
 def is_immutable(cls: type) -> bool:

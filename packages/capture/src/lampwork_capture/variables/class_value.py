@@ -414,7 +414,8 @@ class ClassValue(Value):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"calling {self.describe()} so is not modelled")
         value = args[0].as_constant()
         missing, owner = find_in_class(self.obj, "_missing_")
-        if missing is not MISSING and owner.__module__ != "enum":  # the program's own: it may do anything
+        self.guard_method(tracer, "_missing_")
+        if missing is not MISSING and not any(owner is cls for cls in _OWN_ENUMS):  # the program's: it may do anything
             try:
                 member = self.obj._value2member_map_.get(value)
             except TypeError:
@@ -543,6 +544,7 @@ class ClassNamespaceValue(BuiltinObject):
         emitter.load_attribute("__dict__")
 
 
+_OWN_ENUMS: tuple[type, ...] = tuple(cls for cls in vars(enum).values() if isinstance(cls, enum.EnumMeta))
 _PLAIN_METACLASSES: frozenset[type] = frozenset({type, type(Mapping)})
 _SIZES = frozenset({"__basicsize__", "__itemsize__", "__dictoffset__", "__weakrefoffset__"})
 _TYPE_GETTERS = frozenset(

@@ -17,7 +17,7 @@ from ..guards.facts import ByIdentity, DictContains, DictKeysAre, LengthIs, Type
 from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource, Source
 from . import operators
 from .base import Tracer, Value
-from .class_lookup import has_special, is_iterable, is_overridden
+from .class_lookup import find_in_class, has_special, is_iterable
 from .constant import is_literal, snapshot
 from .dict_view import DictIteratorValue, DictViewValue, dict_base
 from .iterator import make_tuple
@@ -262,15 +262,24 @@ class DictValue(BuiltinObject):
             return None
         if op in (operator.eq, operator.ne):
             return tracer.constant(self._equals(tracer, theirs) is (op is operator.eq))
+        mine = self if self.owner is None else self.owner
         if op is operator.or_:
-            first, second = (theirs, self) if reflected else (self, theirs)
-            merged = DictValue({**first.entries(tracer)}, self.cls, factory=self.factory)
+            first, second = (other, mine) if reflected else (mine, other)
+            self._check_copied(first, second)
+            merged = DictValue({**(theirs if reflected else self).entries(tracer)}, self.cls, factory=self.factory)
             merged.update_from(tracer, second)
             return merged
         if op is operator.ior:
-            self.update_from(tracer, theirs)
-            return self
+            self.update_from(tracer, other)
+            return mine
         return None
+
+    def _check_copied(self, *parts: Value) -> None:
+        """Raise GraphBreak unless a copy of the first is made of its entries, and none of the parts is what makes it:
+        an OrderedDict or defaultdict asks its class for a copy."""
+        is_asked = any(payload is not None and payload.cls is not dict for payload in map(_payload_of, parts))
+        if is_asked or not is_read_as_dict(parts[0]):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"a copy of {parts[0].describe()}, which its class decides")
 
     def _equals(self, tracer: Tracer, other: DictValue) -> bool:
         mine, theirs = self.entries(tracer), other.entries(tracer)
@@ -285,9 +294,7 @@ class DictValue(BuiltinObject):
 
     def update_from(self, tracer: Tracer, other: Value) -> None:
         """`self.update(other)` for a mapping or an iterable of pairs."""
-        contents = dict_contents(other)
-        if is_overridden(other.python_type(), "__iter__"):
-            contents = None  # a dict that is iterated its own way is read through its `keys`
+        contents = dict_contents(other) if is_read_as_dict(other, self.cls) else None
         before = 0 if contents is None else contents.shape_changes
         if contents is not None:
             pairs = list(zip(contents.keys(tracer), contents.values(tracer)))
@@ -373,6 +380,7 @@ class DictValue(BuiltinObject):
         return tracer.constant(None)
 
     def m_copy(self, tracer: Tracer) -> Value:
+        self._check_copied(self if self.owner is None else self.owner)
         self.values(tracer)
         return DictValue(self.entries(tracer), self.cls, factory=self.factory)
 
@@ -506,6 +514,24 @@ def dict_contents(value: Value) -> DictValue | None:
         return dict_contents(value.mapping)
     contents = getattr(value, "payload", value)
     return contents if isinstance(contents, DictValue) else None
+
+
+def _payload_of(value: Value) -> DictValue | None:
+    """The dict that an instance of a subclass holds."""
+    payload = getattr(value.realize(), "payload", None)
+    return payload if isinstance(payload, DictValue) else None
+
+
+def is_read_as_dict(value: Value, reader: type = dict) -> bool:
+    """Whether `update`, `{**value}` and `f(**value)` read the entries of a value past what its class overrides.
+
+    A dict does so of what is iterated as dicts are, an OrderedDict of dicts themselves only: of any other they ask
+    `keys()`, and then for each item."""
+    cls = value.realize().python_type()
+    if cls in (dict, OrderedDict, defaultdict):
+        return True
+    is_dict = issubclass(cls, dict) and not issubclass(reader, OrderedDict)
+    return is_dict and find_in_class(cls, "__iter__")[0] is dict.__dict__["__iter__"]
 
 
 @wraps_type(dict, OrderedDict, defaultdict)

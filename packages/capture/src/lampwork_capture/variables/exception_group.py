@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ..graph_break import BreakId, GraphBreak
 from ..source import AttributeSource, Source
 from . import operators
 from .base import Tracer, Value
-from .class_lookup import is_overridden
+from .class_lookup import find_in_class
 from .class_value import ClassValue
 from .constant import fold, is_known, snapshot
 from .construction import VALUE_CLASSES
@@ -96,7 +97,8 @@ class ExceptionGroupValue(ExceptionValue):
 
     def part(self, tracer: Tracer, members: Sequence[Value]) -> ExceptionGroupValue:
         """What `split` makes of some of the members: the same message, cause and context."""
-        if is_overridden(self.cls, "derive"):
+        self.class_value.guard_method(tracer, "derive")
+        if isinstance(find_in_class(self.cls, "derive")[0], FunctionType):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`derive` of {self.describe()} is not modelled")
         made = self.derive(tracer, members)
         for name in ("__cause__", "__context__"):

@@ -34,6 +34,11 @@ class LazyValue(Value):
             assert self._real is not None
         return self._real
 
+    @property
+    def realized(self) -> Value | None:
+        """What it was wrapped as, if it was."""
+        return self._real
+
     def python_type(self) -> type:
         return self.realize().python_type()
 

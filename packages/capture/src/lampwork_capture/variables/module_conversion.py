@@ -28,6 +28,7 @@ def _tensors(tracer: Tracer, module: ModuleValue) -> Iterator[torch.Tensor]:
     """The fakes of all parameters and buffers of a module tree."""
     if find_in_class(module.cls, "_apply")[0] not in _OWN_APPLY:
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{module.describe()} has an `_apply` of its own")
+    module.class_value.guard_method(tracer, "_apply")
     for name in ("_parameters", "_buffers", "_modules"):
         contents = module.store(tracer, name)
         for _, value in tracer.items_of_mapping(contents) if contents is not None else ():

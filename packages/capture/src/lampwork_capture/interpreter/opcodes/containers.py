@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 from ...bytecode.version import PY313
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Tracer, Value
-from ...variables.class_lookup import is_iterable, is_overridden
-from ...variables.dict import dict_contents
+from ...variables.class_lookup import is_iterable
+from ...variables.dict import dict_contents, is_read_as_dict
 from ...variables.exception import is_exception_of
 from ...variables.iterator import step
 from ...variables.operators import format_value as format_value_of
@@ -138,9 +138,7 @@ def _merge(tracer: Tracer, target: Value, items: Value, on_known: Callable[[Valu
 
     `on_known` is told of the first key that is there already."""
     items = items.realize()
-    contents = dict_contents(items)
-    if is_overridden(items.python_type(), "__iter__"):
-        contents = None
+    contents = dict_contents(items) if is_read_as_dict(items) else None
     try:
         keys = items.call_method(tracer, "keys", [], {}).unpack(tracer) if contents is None else contents.keys(tracer)
         for key in keys:

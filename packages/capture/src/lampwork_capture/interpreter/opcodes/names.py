@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING, NoReturn
 from ...bytecode.emitter import OWN_PREFIX
 from ...bytecode.version import PY311
 from ...graph_break import BreakId, GraphBreak
+from ...guards.facts import TypeIs
 from ...source import LocalSource
 from ...variables.base import Value
 from ...variables.cell import CellValue
-from ...variables.finalizer import runs_code_at_its_end, tells_its_end
+from ...variables.deque import DequeValue
+from ...variables.dict import DictValue
+from ...variables.finalizer import reaches_code_at_an_end, tells_its_end
 from ...variables.function import SourcedFunctionValue
 from ...variables.generator import GeneratorValue, drop
+from ...variables.list import ListValue
 from ...variables.opaque import OpaqueValue
+from ...variables.tuple import TupleValue
 from ...variables.user_object import ObjectValue
+from ..clearance import Clearance, MaySeeItsEnd, Place
 from ..dispatch import decline, opcode
+from ..dropped_objects import real_object
 from ..frame import NULL, Null, Unread
 from ..reconstruct import is_held
 from ..side_effects import DELETED
@@ -26,6 +33,9 @@ from ..side_effects import DELETED
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
     from ..instructions import Instruction
+
+# Kinds of values whose real objects may end, or may hold some that do, where a local lets them go
+_ENDING = (Unread, ObjectValue, OpaqueValue, ListValue, TupleValue, DictValue, DequeValue)
 
 
 @opcode("LOAD_CONST")
@@ -91,14 +101,42 @@ def _check_overwritten(frame: SymbolicFrame, slot: int, value: Value) -> None:
 
     Only one that came as a local, or a place of the stack, and that no other place of the traced frames holds."""
     name = frame.decoded.slot_names[slot]
-    if not isinstance(value, (Unread, ObjectValue, OpaqueValue)):
+    if not isinstance(value.source, LocalSource) or name.startswith(OWN_PREFIX):
         return
-    is_given = isinstance(value.source, LocalSource) and not name.startswith(OWN_PREFIX)
-    if not is_given or not runs_code_at_its_end(value.obj):
-        return
-    if sum(held is value for held in frame.tracer.held_values()) < 2:
-        cause = f"a store to `{name}`, which may end an object that tells when it ends"
+    if isinstance(value, _ENDING) and _holders_of(value, frame.tracer.frame) < 2:
+        _check_end(frame, value, f"a store to `{name}`")
+
+
+def _check_end(frame: SymbolicFrame, value: Value, what: str) -> None:
+    """Raise GraphBreak if an object, or one that it holds, tells when it ends; record that there is none.
+
+    That is recorded as far as the containers of Python go: mostly a caller holds what it passed, so to let an object of
+    another kind go does not break, whatever it holds in a later call."""
+    obj, source = real_object(value), value.source
+    assert source is not None
+    if reaches_code_at_an_end(obj):
+        cause = f"{what}, which may end an object that tells when it ends"
         raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
+    clearance = Clearance(into_objects=False)
+    try:
+        facts = clearance.facts(Place(obj, source))
+    except MaySeeItsEnd:
+        facts = [TypeIs(source, type(obj))]
+    for fact in facts:
+        frame.tracer.guard(fact)
+    clearance.guard_classes(frame.tracer)
+
+
+def _holders_of(value: Value, innermost: SymbolicFrame) -> int:
+    """How many places of the program hold a value, in the frames under tracing: not those that only a continuation has,
+    from which a value goes to its place in the program."""
+    count, frame = 0, innermost
+    while frame is not None:
+        slots = zip(frame.decoded.slot_names, frame.slots)
+        count += sum(held is value and not name.startswith(OWN_PREFIX) for name, held in slots)
+        count += sum(held is value for held in frame.stack)
+        frame = frame.parent
+    return count
 
 
 @opcode("DELETE_FAST")
@@ -108,18 +146,21 @@ def delete_fast(frame: SymbolicFrame, instruction: Instruction) -> None:
         _unbound(frame, instruction.arg)
     before: list[Value | None] = [value]
     name = frame.decoded.slot_names[instruction.arg]
-    if value.source is not None and _may_end_visibly(value) and not name.startswith(OWN_PREFIX):
-        raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, f"`del {name}`, which may end an object that tells when it ends")
+    if value.source is not None and not name.startswith(OWN_PREFIX) and is_held(value):
+        _check_deleted(frame, value, f"`del {name}`")
     frame.slots[instruction.arg] = None
     if isinstance(before[0], GeneratorValue):
         drop(frame.tracer, before)
 
 
-def _may_end_visibly(value: Value) -> bool:
-    """Whether the frame may be all that keeps an object alive whose end runs something: a finalizer, a callback."""
-    if isinstance(value, SourcedFunctionValue):
-        return is_held(value)
-    return isinstance(value, (Unread, ObjectValue, OpaqueValue)) and is_held(value) and tells_its_end(value)
+def _check_deleted(frame: SymbolicFrame, value: Value, what: str) -> None:
+    """Raise GraphBreak where a deletion may end an object of which it can be seen that it ended."""
+    is_asked = isinstance(value, _ENDING)
+    if isinstance(value, SourcedFunctionValue) or (is_asked and tells_its_end(value)):
+        cause = f"{what}, which may end an object that tells when it ends"
+        raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
+    if is_asked:
+        _check_end(frame, value, what)
 
 
 def _cell(frame: SymbolicFrame, slot: int) -> CellValue:
