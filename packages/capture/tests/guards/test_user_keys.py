@@ -12,6 +12,8 @@ import enum
 import gc
 import subprocess
 import sys
+import threading
+import time
 import types
 from collections import OrderedDict
 from collections.abc import Callable
@@ -579,6 +581,51 @@ def the_collector_is_the_users():
         assert gc.isenabled()
     finally:
         gc.enable()
+
+
+@scenario
+def the_collector_beside_other_checks():
+    """One check begins while another runs, in the code of its keys or another thread, and ends before or after it."""
+
+    class Key:
+        def __hash__(self):
+            does()
+            return 7
+
+        def __eq__(self, other):
+            does()
+            return self is other
+
+    class Alike(Key):
+        __eq__ = object.__eq__
+        __hash__ = Key.__hash__
+
+    inner = Plain(value=1)
+    inner_tree = tree_of(is_one(VALUE))
+    for kind in (Key, Alike):
+        does = int
+        first, second = kind(), kind()
+        table = OrderedDict([(first, 1), (second, 2)])
+        tree = tree_of(DictKeysAre(THING, (ByIdentity(first), ByIdentity(second))), DictContains(THING, second, True))
+        for begun in (lambda: checks(inner_tree, inner), lambda: time.sleep(0)):
+            does, done = begun, threading.Event()
+
+            def others(done=done, tree=tree, table=table):
+                while not done.is_set():
+                    checks(tree, table)
+
+            thread = threading.Thread(target=others)
+            interval = sys.getswitchinterval()
+            sys.setswitchinterval(1e-6)
+            try:
+                thread.start()
+                for _ in range(100):
+                    checks(tree, table)
+            finally:
+                sys.setswitchinterval(interval)
+                done.set()
+                thread.join()
+            assert gc.isenabled()
 
 
 @scenario

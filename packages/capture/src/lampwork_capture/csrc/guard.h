@@ -48,8 +48,10 @@ enum lw_check_kind {
 
 /* guard_dict.c: looking keys up */
 extern unsigned long long lw_disturbances; /* so far: what was borrowed from objects of the user's before one is not good */
-void lw_pause_collector(void); /* a finalizer must not run amid borrowed references; code of the user's in a disturbance may */
-void lw_resume_collector(void);
+/* A finalizer must not run amid borrowed references; code of the user's in a disturbance may. The answer, whether a check
+ * around this one had paused it, is for the other. */
+bool lw_pause_collector(void);
+void lw_resume_collector(bool outer);
 void lw_release_disturbed(PyObject *value);
 
 /* Let go of what has been held since there were `calm` disturbances: if others came, it may die, which is one as well. */

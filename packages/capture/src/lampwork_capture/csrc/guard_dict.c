@@ -13,21 +13,25 @@ unsigned long long lw_disturbances = 0;
 
 /* The collector */
 
-static bool collector_paused = false; /* by the check that runs now; false while code of the user's runs */
+/* By the check that runs in this thread now; false while code of the user's runs. Whoever turned the collector off turns it on
+ * again, whatever checks begin and end meanwhile in other threads or inside this one: no state of the process says so. */
+static _Thread_local bool collector_paused = false;
 
-void
+bool
 lw_pause_collector(void)
 {
+    bool outer = collector_paused;
     collector_paused = PyGC_Disable() != 0;
+    return outer;
 }
 
 void
-lw_resume_collector(void)
+lw_resume_collector(bool outer)
 {
     if (collector_paused) {
-        collector_paused = false;
         PyGC_Enable();
     }
+    collector_paused = outer;
 }
 
 /* Before and after code of the user's. */
@@ -36,7 +40,7 @@ begin_disturbance(PyObject *container)
 {
     bool paused = collector_paused;
     lw_disturbances++;
-    lw_resume_collector();
+    lw_resume_collector(false);
     Py_INCREF(container);
     return paused;
 }
