@@ -117,6 +117,44 @@ def test_the_hook_is_off_for_all_threads_only_while_one_is_deep() -> None:
     """)
 
 
+def test_an_evaluator_below_sees_each_frame_of_a_deep_recursion() -> None:
+    """Also the one at which the hook is taken off, which is handed to it by the hook."""
+    run("""
+        from torch._dynamo.types import ConvertFrameReturn
+
+        seen = []
+
+        def answer(frame, *_):
+            seen.append(frame.f_code.co_name)
+            return ConvertFrameReturn()
+
+        deep = 600 if sys.version_info[:2] == (3, 12) else 3000  # torch's evaluator alone bounds the depth there
+        names = [f"f{i}" for i in range(1, deep + 1)]
+        namespace = {"f0": _native.is_installed}
+        for i in range(1, deep + 1):
+            exec(f"def f{i}(): return f{i - 1}()", namespace)
+        sys.setrecursionlimit(20_000)
+        threading.stack_size(256 << 20)
+
+        def program():
+            set_eval_frame(answer)
+            leave = in_another_thread()
+            try:
+                installed.append(namespace[names[-1]]())
+            finally:
+                leave()
+                set_eval_frame(None)
+
+        installed = []
+        thread = threading.Thread(target=program)
+        thread.start()
+        thread.join()
+        assert installed == [False]
+        missed = set(names).difference(seen)
+        assert not missed, missed
+    """)
+
+
 def test_a_frame_that_goes_round_is_asked_about_once() -> None:
     """torch's evaluator was installed over the hook, which was then put on top: each has the other below it."""
     run("""

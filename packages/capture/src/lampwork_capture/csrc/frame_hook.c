@@ -24,24 +24,29 @@ static PyObject *retry_marker = NULL;
 
 /* Running frames */
 
+/* Through the evaluator below us, if there is one that is to see the frame. */
+static PyObject *
+run_through(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag, _PyFrameEvalFunction next)
+{
+    lw_frame *outer = t->chaining;
+    t->depth++;
+    if (next != NULL) {
+        t->chaining = frame;
+    }
+    PyObject *result = (next != NULL ? next : lw_default_eval)(tstate, frame, throwflag);
+    t->chaining = outer;
+    t->depth--;
+    return result;
+}
+
 static PyObject *
 run_natively(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
-    PyObject *result;
-    _PyFrameEvalFunction next = lw_chain_next;
-    t->depth++;
-    if (next == NULL || t->in_callback || next == lw_top_evaluator(tstate)) {
-        /* The last case: the evaluator below us is also the one above, and has seen the frame. */
-        result = lw_default_eval(tstate, frame, throwflag);
+    _PyFrameEvalFunction next = t->in_callback ? NULL : lw_chain_next;
+    if (next == lw_top_evaluator(tstate)) { /* the evaluator below us is also the one above, and has seen the frame */
+        next = NULL;
     }
-    else {
-        lw_frame *outer = t->chaining;
-        t->chaining = frame;
-        result = next(tstate, frame, throwflag);
-        t->chaining = outer;
-    }
-    t->depth--;
-    return result;
+    return run_through(t, tstate, frame, throwflag, next);
 }
 
 static PyObject *
@@ -80,10 +85,11 @@ is_too_deep(lw_thread *t, PyThreadState *tstate)
     return t->stack_start - here > STACK_LIMIT || lw_c_calls_are_few(tstate);
 }
 
+/* `next` is from before: since the hook is off, the evaluator below it is on top, and has not seen the frame. */
 static PyObject *
-run_suspended(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
+run_suspended(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag, _PyFrameEvalFunction next)
 {
-    PyObject *result = run_natively(t, tstate, frame, throwflag);
+    PyObject *result = run_through(t, tstate, frame, throwflag, next);
     lw_hook_resume();
     return result;
 }
@@ -95,7 +101,7 @@ pass_on(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
     _PyFrameEvalFunction top = lw_top_evaluator(tstate), next = t->in_callback ? NULL : lw_chain_next;
     if (is_too_deep(t, tstate) && lw_hook_suspend(!t->in_callback)) {
-        return run_suspended(t, tstate, frame, throwflag);
+        return run_suspended(t, tstate, frame, throwflag, next);
     }
     if (lw_active_threads == 0 && top == lw_hook) { /* put back by an evaluator that was above us and has left */
         lw_hook_take_off();
