@@ -155,6 +155,45 @@ def test_an_evaluator_below_sees_each_frame_of_a_deep_recursion() -> None:
     """)
 
 
+def test_an_evaluator_that_leaves_while_a_callback_is_deep_is_not_put_back() -> None:
+    """A callback hides the evaluator below the hook from what it calls, however deep, and holds no evaluator back."""
+    run("""
+        import ctypes
+        from torch._dynamo.types import ConvertFrameReturn
+
+        top = ctypes.pythonapi._PyInterpreterState_GetEvalFrameFunc
+        top.restype, top.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        ctypes.pythonapi.PyInterpreterState_Get.restype = ctypes.c_void_p
+        interpreter = ctypes.pythonapi.PyInterpreterState_Get()
+        default = ctypes.cast(ctypes.pythonapi._PyEval_EvalFrameDefault, ctypes.c_void_p).value
+        assert top(interpreter) == default
+        seen, left = [], []
+
+        def bottom(n):
+            if n > 0:
+                return bottom(n - 1)
+            set_eval_frame(None)
+            left.append(top(interpreter))
+
+        def answer(view, entries):
+            bottom(2000)
+            return _native.SKIP
+
+        def torch_sees(frame, *_):
+            seen.append(frame.f_code.co_name)
+            return ConvertFrameReturn()
+
+        sys.setrecursionlimit(20_000)
+        set_eval_frame(torch_sees)
+        _native.set_callback(answer)  # an optimized call would have torch's evaluator off
+        (lambda: None)()
+        _native.set_callback(None)
+        assert left == [default]
+        assert top(interpreter) == default
+        assert "bottom" not in seen, seen
+    """)
+
+
 def test_a_frame_that_goes_round_is_asked_about_once() -> None:
     """torch's evaluator was installed over the hook, which was then put on top: each has the other below it."""
     run("""

@@ -9,7 +9,6 @@
 int lw_active_threads = 0;
 _PyFrameEvalFunction lw_chain_next = NULL;
 static int suspended = 0; /* calls that run without the hook, for all threads */
-static _PyFrameEvalFunction hidden = NULL; /* the evaluator below it, where that sees nothing of them either */
 
 _PyFrameEvalFunction
 lw_top_evaluator(PyThreadState *tstate)
@@ -44,29 +43,24 @@ lw_hook_take_off(void)
 }
 
 bool
-lw_hook_suspend(bool below)
+lw_hook_suspend(void)
 {
     PyInterpreterState *interp = PyInterpreterState_Get();
     if (_PyInterpreterState_GetEvalFrameFunc(interp) != lw_hook) {
         return false;
     }
     suspended++;
-    hidden = below ? NULL : lw_chain_next;
-    _PyInterpreterState_SetEvalFrameFunc(interp, below && lw_chain_next != NULL ? lw_chain_next : lw_default_eval);
+    _PyInterpreterState_SetEvalFrameFunc(interp, lw_chain_next != NULL ? lw_chain_next : lw_default_eval);
     return true;
 }
 
 void
 lw_hook_resume(void)
 {
-    PyInterpreterState *interp = PyInterpreterState_Get();
     if (--suspended > 0) {
         return;
     }
-    if (_PyInterpreterState_GetEvalFrameFunc(interp) == lw_default_eval && hidden != NULL) {
-        _PyInterpreterState_SetEvalFrameFunc(interp, hidden);
-    }
-    lw_chain_next = hidden = NULL;
+    lw_chain_next = NULL;
     if (lw_active_threads > 0) {
         put_on_top(NULL);
     }

@@ -100,7 +100,8 @@ static __attribute__((noinline)) PyObject *
 pass_on(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
     _PyFrameEvalFunction top = lw_top_evaluator(tstate), next = t->in_callback ? NULL : lw_chain_next;
-    if (is_too_deep(t, tstate) && lw_hook_suspend(!t->in_callback)) {
+    bool hides = t->in_callback && lw_chain_next != NULL; /* then the evaluator below us would see what it must not */
+    if (is_too_deep(t, tstate) && !hides && lw_hook_suspend()) {
         return run_suspended(t, tstate, frame, throwflag, next);
     }
     if (lw_active_threads == 0 && top == lw_hook) { /* put back by an evaluator that was above us and has left */

@@ -28,8 +28,8 @@ extern int lw_active_threads;
 extern _PyFrameEvalFunction lw_chain_next; /* the evaluator below the hook; NULL: the default */
 _PyFrameEvalFunction lw_top_evaluator(PyThreadState *tstate);
 void lw_hook_take_off(void);
-/* Takes the hook off for all threads until lw_hook_resume, if it is on top; `below`: the evaluator below it sees frames. */
-bool lw_hook_suspend(bool below);
+/* Takes the hook off for all threads until lw_hook_resume, if it is on top. The evaluator below it stays. */
+bool lw_hook_suspend(void);
 void lw_hook_resume(void);
 
 /* frame_view.c */
