@@ -117,6 +117,76 @@ def test_the_hook_is_off_for_all_threads_only_while_one_is_deep() -> None:
     """)
 
 
+def test_an_activation_is_seen_while_another_thread_is_deep() -> None:
+    """It puts the hook back, for itself and for those that were active before; the deep thread takes it off again."""
+    run("""
+        def f():
+            return "original"
+
+        namespace = {}
+        exec("def f(): return 'replaced'", namespace)
+        replacement = namespace["f"].__code__
+
+        def entry(view, entries):
+            return _native.CacheEntry(None, replacement) if view.code is f.__code__ else None
+
+        def in_a_thread(function):
+            answers = []
+            thread = threading.Thread(target=lambda: answers.append(function()))
+            thread.start()
+            thread.join()
+            return answers[0]
+
+        def idle():
+            return _native.is_installed()
+
+        def bottom(n):
+            if n > 0:
+                return bottom(n - 1)
+            assert not _native.is_installed()
+            leave = in_another_thread()
+            assert _native.is_installed()
+            assert not idle()
+            assert _native.is_installed()
+            for _ in range(3):
+                assert in_a_thread(optimized(f, entry)) == "replaced"
+                assert optimized(f, entry)() == "replaced"
+                assert not idle()
+            leave()
+            assert depth(1000) == 1000
+            return "bottom"
+
+        sys.setrecursionlimit(60_000)
+        for is_active in (False, True):
+            leave = in_another_thread()
+            if is_active:  # below this frame the hook is off in this thread, too
+                assert optimized(bottom, lambda view, entries: _native.SKIP_RECURSIVE)(DEEP) == "bottom"
+            else:
+                assert bottom(DEEP) == "bottom"
+            assert _native.is_installed()
+            leave()
+            assert not _native.is_installed()
+    """)
+
+
+def test_activations_at_each_level_of_a_deep_recursion() -> None:
+    """Each puts the hook back, after which a frame takes C stack once more."""
+    run("""
+        def climb(n):
+            nothing()
+            return 0 if n == 0 else 1 + climb(n - 1)
+
+        nothing = optimized(lambda: None)
+        leave = in_another_thread()
+        sys.setrecursionlimit(60_000)
+        assert climb(DEEP) == DEEP
+        assert _native.is_installed()
+        leave()
+        assert not _native.is_installed()
+        assert climb(DEEP) == DEEP
+    """)
+
+
 def test_an_evaluator_below_sees_each_frame_of_a_deep_recursion() -> None:
     """Also the one at which the hook is taken off, which is handed to it by the hook."""
     run("""

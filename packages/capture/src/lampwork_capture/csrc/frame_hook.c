@@ -13,6 +13,8 @@
 #define DEPTH_LIMIT 400
 /* Nor may a thread that is not active spend more than this of it because others are. */
 #define STACK_LIMIT (512 * 1024)
+/* It takes more each time that an activation puts the hook back; from here on it does not let that happen. */
+#define FIRM_STACK_LIMIT (4 * STACK_LIMIT)
 /* Calls that a conversion may nest, whatever is left of the program's own recursion limit. */
 #define CONVERSION_DEPTH 3000
 
@@ -82,15 +84,18 @@ is_too_deep(lw_thread *t, PyThreadState *tstate)
     if (here > t->stack_start) {
         t->stack_start = here; /* stacks grow downwards */
     }
-    return t->stack_start - here > STACK_LIMIT || lw_c_calls_are_few(tstate);
+    return t->stack_start - here > STACK_LIMIT || lw_c_calls_are_few(tstate, 2);
 }
 
 /* `next` is from before: since the hook is off, the evaluator below it is on top, and has not seen the frame. */
-static PyObject *
+static __attribute__((noinline)) PyObject *
 run_suspended(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag, _PyFrameEvalFunction next)
 {
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    lw_suspension suspension;
+    lw_hook_suspend(&suspension, t->stack_start - here > FIRM_STACK_LIMIT || lw_c_calls_are_few(tstate, 4));
     PyObject *result = run_through(t, tstate, frame, throwflag, next);
-    lw_hook_resume();
+    lw_hook_resume(&suspension);
     return result;
 }
 
@@ -101,7 +106,7 @@ pass_on(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
     _PyFrameEvalFunction top = lw_top_evaluator(tstate), next = t->in_callback ? NULL : lw_chain_next;
     bool hides = t->in_callback && lw_chain_next != NULL; /* then the evaluator below us would see what it must not */
-    if (is_too_deep(t, tstate) && !hides && lw_hook_suspend()) {
+    if (is_too_deep(t, tstate) && !hides && top == lw_hook) {
         return run_suspended(t, tstate, frame, throwflag, next);
     }
     if (lw_active_threads == 0 && top == lw_hook) { /* put back by an evaluator that was above us and has left */
