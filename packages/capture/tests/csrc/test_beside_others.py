@@ -117,6 +117,153 @@ def test_the_hook_is_off_for_all_threads_only_while_one_is_deep() -> None:
     """)
 
 
+def test_an_activation_is_seen_while_another_thread_is_deep() -> None:
+    """It puts the hook back, for itself and for those that were active before; the deep thread takes it off again."""
+    run("""
+        def f():
+            return "original"
+
+        namespace = {}
+        exec("def f(): return 'replaced'", namespace)
+        replacement = namespace["f"].__code__
+
+        def entry(view, entries):
+            return _native.CacheEntry(None, replacement) if view.code is f.__code__ else None
+
+        def in_a_thread(function):
+            answers = []
+            thread = threading.Thread(target=lambda: answers.append(function()))
+            thread.start()
+            thread.join()
+            return answers[0]
+
+        def idle():
+            return _native.is_installed()
+
+        def bottom(n):
+            if n > 0:
+                return bottom(n - 1)
+            assert not _native.is_installed()
+            leave = in_another_thread()
+            assert _native.is_installed()
+            assert not idle()
+            assert _native.is_installed()
+            for _ in range(3):
+                assert in_a_thread(optimized(f, entry)) == "replaced"
+                assert optimized(f, entry)() == "replaced"
+                assert not idle()
+            leave()
+            assert depth(1000) == 1000
+            return "bottom"
+
+        sys.setrecursionlimit(60_000)
+        for is_active in (False, True):
+            leave = in_another_thread()
+            if is_active:  # below this frame the hook is off in this thread, too
+                assert optimized(bottom, lambda view, entries: _native.SKIP_RECURSIVE)(DEEP) == "bottom"
+            else:
+                assert bottom(DEEP) == "bottom"
+            assert _native.is_installed()
+            leave()
+            assert not _native.is_installed()
+    """)
+
+
+def test_activations_at_each_level_of_a_deep_recursion() -> None:
+    """Each puts the hook back, after which a frame takes C stack once more."""
+    run("""
+        def climb(n):
+            nothing()
+            return 0 if n == 0 else 1 + climb(n - 1)
+
+        nothing = optimized(lambda: None)
+        leave = in_another_thread()
+        sys.setrecursionlimit(60_000)
+        assert climb(DEEP) == DEEP
+        assert _native.is_installed()
+        leave()
+        assert not _native.is_installed()
+        assert climb(DEEP) == DEEP
+    """)
+
+
+def test_an_evaluator_below_sees_each_frame_of_a_deep_recursion() -> None:
+    """Also the one at which the hook is taken off, which is handed to it by the hook."""
+    run("""
+        from torch._dynamo.types import ConvertFrameReturn
+
+        seen = []
+
+        def answer(frame, *_):
+            seen.append(frame.f_code.co_name)
+            return ConvertFrameReturn()
+
+        deep = 600 if sys.version_info[:2] == (3, 12) else 3000  # torch's evaluator alone bounds the depth there
+        names = [f"f{i}" for i in range(1, deep + 1)]
+        namespace = {"f0": _native.is_installed}
+        for i in range(1, deep + 1):
+            exec(f"def f{i}(): return f{i - 1}()", namespace)
+        sys.setrecursionlimit(20_000)
+        threading.stack_size(256 << 20)
+
+        def program():
+            set_eval_frame(answer)
+            leave = in_another_thread()
+            try:
+                installed.append(namespace[names[-1]]())
+            finally:
+                leave()
+                set_eval_frame(None)
+
+        installed = []
+        thread = threading.Thread(target=program)
+        thread.start()
+        thread.join()
+        assert installed == [False]
+        missed = set(names).difference(seen)
+        assert not missed, missed
+    """)
+
+
+def test_an_evaluator_that_leaves_while_a_callback_is_deep_is_not_put_back() -> None:
+    """A callback hides the evaluator below the hook from what it calls, however deep, and holds no evaluator back."""
+    run("""
+        import ctypes
+        from torch._dynamo.types import ConvertFrameReturn
+
+        top = ctypes.pythonapi._PyInterpreterState_GetEvalFrameFunc
+        top.restype, top.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        ctypes.pythonapi.PyInterpreterState_Get.restype = ctypes.c_void_p
+        interpreter = ctypes.pythonapi.PyInterpreterState_Get()
+        default = ctypes.cast(ctypes.pythonapi._PyEval_EvalFrameDefault, ctypes.c_void_p).value
+        assert top(interpreter) == default
+        seen, left = [], []
+
+        def bottom(n):
+            if n > 0:
+                return bottom(n - 1)
+            set_eval_frame(None)
+            left.append(top(interpreter))
+
+        def answer(view, entries):
+            bottom(2000)
+            return _native.SKIP
+
+        def torch_sees(frame, *_):
+            seen.append(frame.f_code.co_name)
+            return ConvertFrameReturn()
+
+        sys.setrecursionlimit(20_000)
+        set_eval_frame(torch_sees)
+        _native.set_callback(answer)  # an optimized call would have torch's evaluator off
+        (lambda: None)()
+        _native.set_callback(None)
+        assert left == [default]
+        assert top(interpreter) == default
+        assert "bottom" not in seen, seen
+    """)
+
+
 def test_a_frame_that_goes_round_is_asked_about_once() -> None:
     """torch's evaluator was installed over the hook, which was then put on top: each has the other below it."""
     run("""

@@ -12,6 +12,8 @@ import enum
 import gc
 import subprocess
 import sys
+import threading
+import time
 import types
 from collections import OrderedDict
 from collections.abc import Callable
@@ -343,24 +345,46 @@ def keys_in_the_namespace_of_a_class_are_not_asked():
 
 
 @scenario
-def ordered_dict_whose_keys_are_hashed_on_the_way():
-    class Key:
-        does = None
+def ordered_dict_whose_keys_hash_in_python():
+    """Its iterator hashes each key again to find the next one: the order is read without it, and nothing runs."""
+    armed, hashed, table, holder = False, [], {}, []
 
+    class Key:
         def __hash__(self):
-            if self.does is not None:
-                self.does()
+            hashed.append(self)
+            if armed:
+                table.clear(), holder.clear(), overwrite_memory()
             return 7
 
-    first, second = Key(), Key()
+    class Member(enum.Enum):
+        A, B = 1, 2
+        __hash__ = Key.__hash__
+
+    for kind in (OrderedDict, type("Ordered", (OrderedDict,), {})):
+        for first, second in ((Key(), Key()), (Member.A, Member.B)):
+            armed = False
+            table = kind([(object(), 0), (second, 1), (first, 2), (object(), 3)])
+            table.popitem(last=False)
+            table.move_to_end(second)
+            holder = [table]
+            order = tuple(ByIdentity(key) for key in table)
+            trees = [tree_of(DictKeysAre(ItemSource(THING, 0), keys)) for keys in (order, order[::-1], order[:2])]
+            armed, hashed[:] = True, []
+            assert [checks(tree, holder) for tree in trees] == [True, False, False]
+            assert hashed == []
+
+
+@scenario
+def ordered_dict_that_was_changed_as_a_dict():
+    first, second = object(), object()
     table = OrderedDict([(first, 1), (second, 2)])
-    holder = [table]
-    facts = (DictKeysAre(ItemSource(THING, 0), (ByIdentity(first), ByIdentity(second))), LengthIs(THING, 1))
-    tree = tree_of(*facts)
-    assert checks(tree, holder)
-    first.does = second.does = lambda: (table.clear(), holder.clear(), overwrite_memory())
-    del table
-    assert not checks(tree, holder)
+    tree = tree_of(DictKeysAre(THING, (ByIdentity(first), ByIdentity(second))))
+    assert checks(tree, table)
+    dict.__setitem__(table, 3, 3)
+    assert not checks(tree, table)
+    dict.__delitem__(table, 3)
+    dict.__delitem__(table, second)
+    assert not checks(tree, table)
 
 
 def large_tree(more, handed=Handed()):
@@ -557,6 +581,51 @@ def the_collector_is_the_users():
         assert gc.isenabled()
     finally:
         gc.enable()
+
+
+@scenario
+def the_collector_beside_other_checks():
+    """One check begins while another runs, in the code of its keys or another thread, and ends before or after it."""
+
+    class Key:
+        def __hash__(self):
+            does()
+            return 7
+
+        def __eq__(self, other):
+            does()
+            return self is other
+
+    class Alike(Key):
+        __eq__ = object.__eq__
+        __hash__ = Key.__hash__
+
+    inner = Plain(value=1)
+    inner_tree = tree_of(is_one(VALUE))
+    for kind in (Key, Alike):
+        does = int
+        first, second = kind(), kind()
+        table = OrderedDict([(first, 1), (second, 2)])
+        tree = tree_of(DictKeysAre(THING, (ByIdentity(first), ByIdentity(second))), DictContains(THING, second, True))
+        for begun in (lambda: checks(inner_tree, inner), lambda: time.sleep(0)):
+            does, done = begun, threading.Event()
+
+            def others(done=done, tree=tree, table=table):
+                while not done.is_set():
+                    checks(tree, table)
+
+            thread = threading.Thread(target=others)
+            interval = sys.getswitchinterval()
+            sys.setswitchinterval(1e-6)
+            try:
+                thread.start()
+                for _ in range(100):
+                    checks(tree, table)
+            finally:
+                sys.setswitchinterval(interval)
+                done.set()
+                thread.join()
+            assert gc.isenabled()
 
 
 @scenario

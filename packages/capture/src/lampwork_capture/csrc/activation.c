@@ -1,15 +1,18 @@
 /* Activations: in which threads capture is on, and so whether the frame hook stands in the interpreter.
  *
  * An optimized call enters one and exits it; the first one of all threads puts the hook on top of whatever evaluates frames
- * then, the last one takes it off. Invariants: the hook is installed only while some thread is active, or was put back by an
- * evaluator above it that left later, until the next frame; nobody else's evaluator is ever taken off.
+ * then, the last one takes it off. A thread that comes too deep into the C stack suspends it, for all threads since there is
+ * one evaluator for them; whoever enters an activation puts it back, and the deep thread suspends it again at its next frame.
+ * So the function that an activation calls is always seen, and the deep thread needs C stack for each time only; once it has
+ * used much of that, its suspension is firm and lasts. Invariants: the hook is installed only while some thread is active, or
+ * was put back by an evaluator above it that left later, until the next frame; nobody else's evaluator is ever taken off.
  */
 #include "frame_hook.h"
 
 int lw_active_threads = 0;
 _PyFrameEvalFunction lw_chain_next = NULL;
-static int suspended = 0; /* calls that run without the hook, for all threads */
-static _PyFrameEvalFunction hidden = NULL; /* the evaluator below it, where that sees nothing of them either */
+static const lw_suspension *suspended = NULL; /* the suspension for which the hook is off now; NULL: none */
+static int firmly = 0; /* suspensions that last */
 
 _PyFrameEvalFunction
 lw_top_evaluator(PyThreadState *tstate)
@@ -17,15 +20,23 @@ lw_top_evaluator(PyThreadState *tstate)
     return _PyInterpreterState_GetEvalFrameFunc(tstate->interp);
 }
 
+static _PyFrameEvalFunction
+below_hook(void)
+{
+    return lw_chain_next != NULL ? lw_chain_next : lw_default_eval;
+}
+
 static void
 put_on_top(lw_activation *saved)
 {
     PyInterpreterState *interp = PyInterpreterState_Get();
     _PyFrameEvalFunction top = _PyInterpreterState_GetEvalFrameFunc(interp);
-    if (top == lw_hook || suspended > 0) {
+    if (top == lw_hook || firmly > 0) {
         return;
     }
-    if (saved != NULL) {
+    bool as_left = suspended != NULL && top == below_hook(); /* it returns to its place, for good */
+    suspended = NULL;
+    if (saved != NULL && !as_left) {
         saved->saved_top = (void *)top;
         saved->saved_chain = (void *)lw_chain_next;
     }
@@ -38,35 +49,28 @@ lw_hook_take_off(void)
 {
     PyInterpreterState *interp = PyInterpreterState_Get();
     if (_PyInterpreterState_GetEvalFrameFunc(interp) == lw_hook) {
-        _PyInterpreterState_SetEvalFrameFunc(interp, lw_chain_next != NULL ? lw_chain_next : lw_default_eval);
+        _PyInterpreterState_SetEvalFrameFunc(interp, below_hook());
         lw_chain_next = NULL;
     }
 }
 
-bool
-lw_hook_suspend(bool below)
+void
+lw_hook_suspend(lw_suspension *suspension, bool firm)
 {
-    PyInterpreterState *interp = PyInterpreterState_Get();
-    if (_PyInterpreterState_GetEvalFrameFunc(interp) != lw_hook) {
-        return false;
-    }
-    suspended++;
-    hidden = below ? NULL : lw_chain_next;
-    _PyInterpreterState_SetEvalFrameFunc(interp, below && lw_chain_next != NULL ? lw_chain_next : lw_default_eval);
-    return true;
+    suspension->firm = firm;
+    firmly += firm;
+    suspended = suspension;
+    _PyInterpreterState_SetEvalFrameFunc(PyInterpreterState_Get(), below_hook());
 }
 
 void
-lw_hook_resume(void)
+lw_hook_resume(const lw_suspension *suspension)
 {
-    PyInterpreterState *interp = PyInterpreterState_Get();
-    if (--suspended > 0) {
-        return;
+    firmly -= suspension->firm;
+    if (suspended != suspension && !suspension->firm) {
+        return; /* it was put back meanwhile: whoever has suspended it since then resumes it */
     }
-    if (_PyInterpreterState_GetEvalFrameFunc(interp) == lw_default_eval && hidden != NULL) {
-        _PyInterpreterState_SetEvalFrameFunc(interp, hidden);
-    }
-    lw_chain_next = hidden = NULL;
+    suspended = NULL;
     if (lw_active_threads > 0) {
         put_on_top(NULL);
     }

@@ -170,14 +170,15 @@ lw_is_traced(PyThreadState *tstate)
 
 /* Whether few are left of the C calls that an interpreter allows a thread to nest. */
 static inline bool
-lw_c_calls_are_few(PyThreadState *tstate)
+lw_c_calls_are_few(PyThreadState *tstate, int part)
 {
 #if PY_VERSION_HEX >= 0x030D0000
-    return tstate->c_recursion_remaining < Py_C_RECURSION_LIMIT / 2;
+    return tstate->c_recursion_remaining < Py_C_RECURSION_LIMIT / part;
 #elif PY_VERSION_HEX >= 0x030C0000
-    return tstate->c_recursion_remaining < C_RECURSION_LIMIT / 2;
+    return tstate->c_recursion_remaining < C_RECURSION_LIMIT / part;
 #else
     (void)tstate;
+    (void)part;
     return false;
 #endif
 }

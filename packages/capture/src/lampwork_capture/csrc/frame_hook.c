@@ -13,6 +13,8 @@
 #define DEPTH_LIMIT 400
 /* Nor may a thread that is not active spend more than this of it because others are. */
 #define STACK_LIMIT (512 * 1024)
+/* It takes more each time that an activation puts the hook back; from here on it does not let that happen. */
+#define FIRM_STACK_LIMIT (4 * STACK_LIMIT)
 /* Calls that a conversion may nest, whatever is left of the program's own recursion limit. */
 #define CONVERSION_DEPTH 3000
 
@@ -24,24 +26,29 @@ static PyObject *retry_marker = NULL;
 
 /* Running frames */
 
+/* Through the evaluator below us, if there is one that is to see the frame. */
+static PyObject *
+run_through(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag, _PyFrameEvalFunction next)
+{
+    lw_frame *outer = t->chaining;
+    t->depth++;
+    if (next != NULL) {
+        t->chaining = frame;
+    }
+    PyObject *result = (next != NULL ? next : lw_default_eval)(tstate, frame, throwflag);
+    t->chaining = outer;
+    t->depth--;
+    return result;
+}
+
 static PyObject *
 run_natively(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
-    PyObject *result;
-    _PyFrameEvalFunction next = lw_chain_next;
-    t->depth++;
-    if (next == NULL || t->in_callback || next == lw_top_evaluator(tstate)) {
-        /* The last case: the evaluator below us is also the one above, and has seen the frame. */
-        result = lw_default_eval(tstate, frame, throwflag);
+    _PyFrameEvalFunction next = t->in_callback ? NULL : lw_chain_next;
+    if (next == lw_top_evaluator(tstate)) { /* the evaluator below us is also the one above, and has seen the frame */
+        next = NULL;
     }
-    else {
-        lw_frame *outer = t->chaining;
-        t->chaining = frame;
-        result = next(tstate, frame, throwflag);
-        t->chaining = outer;
-    }
-    t->depth--;
-    return result;
+    return run_through(t, tstate, frame, throwflag, next);
 }
 
 static PyObject *
@@ -77,14 +84,18 @@ is_too_deep(lw_thread *t, PyThreadState *tstate)
     if (here > t->stack_start) {
         t->stack_start = here; /* stacks grow downwards */
     }
-    return t->stack_start - here > STACK_LIMIT || lw_c_calls_are_few(tstate);
+    return t->stack_start - here > STACK_LIMIT || lw_c_calls_are_few(tstate, 2);
 }
 
-static PyObject *
-run_suspended(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
+/* `next` is from before: since the hook is off, the evaluator below it is on top, and has not seen the frame. */
+static __attribute__((noinline)) PyObject *
+run_suspended(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag, _PyFrameEvalFunction next)
 {
-    PyObject *result = run_natively(t, tstate, frame, throwflag);
-    lw_hook_resume();
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    lw_suspension suspension;
+    lw_hook_suspend(&suspension, t->stack_start - here > FIRM_STACK_LIMIT || lw_c_calls_are_few(tstate, 4));
+    PyObject *result = run_through(t, tstate, frame, throwflag, next);
+    lw_hook_resume(&suspension);
     return result;
 }
 
@@ -94,8 +105,9 @@ static __attribute__((noinline)) PyObject *
 pass_on(lw_thread *t, PyThreadState *tstate, lw_frame *frame, int throwflag)
 {
     _PyFrameEvalFunction top = lw_top_evaluator(tstate), next = t->in_callback ? NULL : lw_chain_next;
-    if (is_too_deep(t, tstate) && lw_hook_suspend(!t->in_callback)) {
-        return run_suspended(t, tstate, frame, throwflag);
+    bool hides = t->in_callback && lw_chain_next != NULL; /* then the evaluator below us would see what it must not */
+    if (is_too_deep(t, tstate) && !hides && top == lw_hook) {
+        return run_suspended(t, tstate, frame, throwflag, next);
     }
     if (lw_active_threads == 0 && top == lw_hook) { /* put back by an evaluator that was above us and has left */
         lw_hook_take_off();

@@ -28,9 +28,14 @@ extern int lw_active_threads;
 extern _PyFrameEvalFunction lw_chain_next; /* the evaluator below the hook; NULL: the default */
 _PyFrameEvalFunction lw_top_evaluator(PyThreadState *tstate);
 void lw_hook_take_off(void);
-/* Takes the hook off for all threads until lw_hook_resume, if it is on top; `below`: the evaluator below it sees frames. */
-bool lw_hook_suspend(bool below);
-void lw_hook_resume(void);
+/* One call of a thread that is too deep, run without the hook. */
+typedef struct {
+    bool firm;
+} lw_suspension;
+/* Takes the hook, which must be on top, off for all threads until lw_hook_resume or, unless it is firm, the next activation
+ * of any thread. The evaluator below it stays. */
+void lw_hook_suspend(lw_suspension *suspension, bool firm);
+void lw_hook_resume(const lw_suspension *suspension);
 
 /* frame_view.c */
 int lw_view_setup(PyObject *module);

@@ -51,8 +51,10 @@ enum lw_check_kind {
 
 /* guard_dict.c: looking keys up */
 extern unsigned long long lw_disturbances; /* so far: what was borrowed from objects of the user's before one is not good */
-void lw_pause_collector(void); /* a finalizer must not run amid borrowed references; code of the user's in a disturbance may */
-void lw_resume_collector(void);
+/* A finalizer must not run amid borrowed references; code of the user's in a disturbance may. The answer, whether a check
+ * around this one had paused it, is for the other. */
+bool lw_pause_collector(void);
+void lw_resume_collector(bool outer);
 void lw_release_disturbed(PyObject *value);
 
 /* Let go of what has been held since there were `calm` disturbances: if others came, it may die, which is one as well. */
@@ -72,7 +74,7 @@ PyObject *lw_dict_get(PyObject *dict, PyObject *key);
 PyObject *lw_dict_peek(PyObject *dict, PyObject *key); /* borrowed, never a disturbance; NULL: none, or only that could tell */
 int lw_dict_has(PyObject *dict, PyObject *key); /* 1, 0, or -1 with an exception */
 int lw_set_has(PyObject *set, PyObject *key);   /* the same */
-PyObject *lw_keys_in_order(PyObject *container); /* of a set or an OrderedDict: a new tuple, or NULL with an exception */
+PyObject *lw_keys_in_order(PyObject *container); /* of a set or an OrderedDict: a new tuple, or NULL; runs nothing */
 bool lw_dict_is_plain(PyObject *dict);     /* no look-up of a plain key runs code, ever: equal versions mean equal answers */
 bool lw_look_up_is_plain(PyObject *dict, PyObject *key); /* nor does this one, whatever other keys there are */
 bool lw_type_is_plain(PyTypeObject *type); /* nor does one of a name in this class and its bases */
@@ -81,6 +83,7 @@ bool lw_type_is_plain(PyTypeObject *type); /* nor does one of a name in this cla
 typedef bool (*lw_visitor)(PyObject *key, void *context);
 void lw_visit_dict(PyObject *dict, Py_hash_t hash, lw_visitor visit, void *context); /* not one of text keys only */
 void lw_visit_set(PyObject *set, Py_hash_t hash, lw_visitor visit, void *context);
+PyObject *lw_ordered_dict_keys(PyObject *object); /* in its own order: a new tuple, or NULL where that cannot be told */
 
 /* guard_access.c: reading objects without running the user's code. Values are new references; NULL (no exception) when
  * there is no such thing, or when only user code could tell. */

@@ -262,9 +262,9 @@ lw_guard_tree_check(PyObject *object, const lw_scope *scope, PyObject **handed)
     }
     Py_INCREF(tree); /* reading the state may run Python */
     bool holds = lw_state_matches(tree->state, tree->n_state);
-    lw_pause_collector();
+    bool outer = lw_pause_collector();
     holds = holds && check_tree(tree, scope, handed) == 1;
-    lw_resume_collector();
+    lw_resume_collector(outer);
     if (PyErr_Occurred()) {
         PyErr_Clear();
         holds = false;

@@ -1,9 +1,11 @@
 /* Looking keys up in dictionaries and sets, which may run code of the user's: the `__hash__` and `__eq__` of keys.
  *
  * The lowest layer of the guards' reading. Among plain keys (text, numbers, objects that are the same by identity only)
- * a look-up runs none; of the stored keys those count that have the hash that is looked for. Any other is a disturbance: the container is held, the garbage collector is as the user left it,
- * and `lw_disturbances` counts it. Invariant: code of the user's runs amid a guard check in a disturbance only, so what
- * was borrowed from the user's objects is good exactly until that number changes.
+ * a look-up runs none. It hashes the key that is looked for and compares it with the stored keys of the same hash; going
+ * through the keys in their order does neither. A look-up that may run code of the user's is a disturbance: the container
+ * is held, the garbage collector is as the user left it, and `lw_disturbances` counts it. Invariant: code of the user's
+ * runs amid a guard check in a disturbance only, so what was borrowed from the user's objects is good exactly until that
+ * number changes.
  */
 #include "guard.h"
 
@@ -11,21 +13,25 @@ unsigned long long lw_disturbances = 0;
 
 /* The collector */
 
-static bool collector_paused = false; /* by the check that runs now; false while code of the user's runs */
+/* By the check that runs in this thread now; false while code of the user's runs. Whoever turned the collector off turns it on
+ * again, whatever checks begin and end meanwhile in other threads or inside this one: no state of the process says so. */
+static _Thread_local bool collector_paused = false;
 
-void
+bool
 lw_pause_collector(void)
 {
+    bool outer = collector_paused;
     collector_paused = PyGC_Disable() != 0;
+    return outer;
 }
 
 void
-lw_resume_collector(void)
+lw_resume_collector(bool outer)
 {
     if (collector_paused) {
-        collector_paused = false;
         PyGC_Enable();
     }
+    collector_paused = outer;
 }
 
 /* Before and after code of the user's. */
@@ -34,7 +40,7 @@ begin_disturbance(PyObject *container)
 {
     bool paused = collector_paused;
     lw_disturbances++;
-    lw_resume_collector();
+    lw_resume_collector(false);
     Py_INCREF(container);
     return paused;
 }
@@ -271,14 +277,11 @@ lw_set_has(PyObject *set, PyObject *key)
 PyObject *
 lw_keys_in_order(PyObject *container)
 {
-    bool is_set = PyAnySet_Check(container);
-    bool quiet = is_set || all_keys_plainness(container) != ODD; /* an OrderedDict looks each key up to find the next one */
-    bool paused = quiet ? false : begin_disturbance(container);
-    PyObject *iterator = is_set ? PySet_Type.tp_iter(container) : PyODict_Type.tp_iter(container);
+    if (!PyAnySet_Check(container)) {
+        return lw_ordered_dict_keys(container);
+    }
+    PyObject *iterator = PySet_Type.tp_iter(container);
     PyObject *keys = iterator != NULL ? PySequence_Tuple(iterator) : NULL;
     Py_XDECREF(iterator);
-    if (!quiet) {
-        end_disturbance(container, paused);
-    }
     return keys;
 }

@@ -1,11 +1,13 @@
-/* Probing dictionaries and sets: with which of the stored keys a look-up may compare.
+/* Probing dictionaries and sets: with which of the stored keys a look-up may compare, and in which order they stand.
  *
  * A look-up compares with a key only if its whole hash is the one looked for, so a few comparisons tell whether it may run
  * code of the user's, however large the table is. Here the tables are probed in the interpreter's order (3.10 to 3.13),
- * by hash alone. Invariant: nothing is compared and nothing runs; every key of that hash is visited up to the first that
- * the visitor stops at.
+ * by hash alone. An OrderedDict has a list of its keys beside its table, and its iterator hashes each key once more to find
+ * the next; the list itself needs none of that. Invariant: nothing is hashed or compared and nothing runs; every key of a
+ * hash is visited up to the first that the visitor stops at.
  */
 #include "guard.h"
+#include <stddef.h>
 #include <string.h>
 #if PY_VERSION_HEX >= 0x030B0000
 #ifndef Py_BUILD_CORE
@@ -114,4 +116,44 @@ lw_visit_set(PyObject *set, Py_hash_t hash, lw_visitor visit, void *context)
         perturb >>= PERTURB_BITS;
         place = (place * 5 + 1 + perturb) & mask;
     }
+}
+
+/* An OrderedDict as all of these interpreters have it; they show it in no header. */
+typedef struct ordered_node {
+    PyObject *key; /* strong */
+    Py_hash_t hash;
+    struct ordered_node *next, *previous;
+} ordered_node;
+
+typedef struct {
+    PyDictObject dict;
+    ordered_node *first, *last;
+    ordered_node **places;
+    Py_ssize_t n_places;
+    void *resized;
+    size_t state;
+    PyObject *namespace, *weak_references;
+} ordered_dict;
+
+PyObject *
+lw_ordered_dict_keys(PyObject *object)
+{
+    const PyTypeObject *type = &PyODict_Type;
+    if (type->tp_basicsize != sizeof(ordered_dict) || type->tp_dictoffset != offsetof(ordered_dict, namespace)
+        || type->tp_weaklistoffset != offsetof(ordered_dict, weak_references)) {
+        return NULL; /* built otherwise: nobody can tell */
+    }
+    Py_ssize_t n = PyDict_GET_SIZE(object), i = 0;
+    PyObject *keys = PyTuple_New(n);
+    if (keys == NULL) {
+        return NULL;
+    }
+    const ordered_node *node = ((const ordered_dict *)object)->first;
+    for (; node != NULL && i < n; node = node->next) {
+        PyTuple_SET_ITEM(keys, i++, Py_NewRef(node->key));
+    }
+    if (node != NULL || i != n) { /* someone changed it as the dictionary that it is too */
+        Py_CLEAR(keys);
+    }
+    return keys;
 }
