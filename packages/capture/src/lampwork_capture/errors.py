@@ -44,6 +44,19 @@ class BackendError(CaptureError):
         )
 
 
+class SpecializedDimensionError(CaptureError):
+    """A dimension that was marked dynamic, in a program that works for one size of it only."""
+
+    def __init__(self, dimension: str, problem: str, operation: str, user_line: UserLine | None) -> None:
+        doing = f", in `{operation}`" if operation else ""
+        super().__init__(
+            f"`{dimension}` is marked as dynamic, but {problem}{doing}",
+            user_line,
+            "Compute with `x.size(dim)` in place of a number, and keep sizes out of Python's own control flow, indices "
+            "and text; or mark the dimension with the bounds that hold (`mark_dynamic(x, dim, min=..., max=...)`), or not.",
+        )
+
+
 class ChangedBeforeBackwardError(CaptureError):
     """What a `backward` reads was replaced between the forward pass that was captured and the backward pass."""
 

@@ -25,7 +25,7 @@ from .code_cache import CodeCache, GuardsDoNotHoldError, fits_another, scope_of
 from .config import CaptureConfig
 from .conversion_lock import CONVERSIONS, Flight
 from .convert_frame import Attempt, CompileGraph, convert
-from .errors import REPORT, BackendError, CaptureError, CaptureWarning, GraphBreakError
+from .errors import REPORT, BackendError, CaptureError, CaptureWarning, GraphBreakError, SpecializedDimensionError
 from .graph.builder import TracedGraph
 from .graph.subgraph import EXAMPLE
 from .graph.tensor_sizes import SymbolicSizes
@@ -123,7 +123,7 @@ class FrameCallback:
             record = BreakRecord(skip.break_id, skip.cause, skip.break_id.hint, line)
             if self.config.fullgraph and skip.break_id is not BreakId.NO_TENSOR_WORK:
                 raise GraphBreakError(record) from None
-        except GraphBreakError:
+        except (GraphBreakError, SpecializedDimensionError):
             raise
         except RecursionError:
             cause = "too deeply nested to follow: little stack is left, or the data nest as deeply"

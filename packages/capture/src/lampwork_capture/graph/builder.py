@@ -50,6 +50,7 @@ from .operator_effects import (
 )
 from .refused_writes import may_be_refused
 from .scalar_inputs import OfTensor, ScalarInputs
+from .shared_at_one import SharedAtOne
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .tensor_sizes import LAYOUT, TensorSizes
 from .unheard_warnings import unheard_warnings
@@ -148,6 +149,7 @@ class GraphBuilder:
         self._results = FakeResults()
         self.scalars = scalars
         self.sizes = sizes
+        self._shared_at_one = SharedAtOne()
         self._node_of_source: dict[Source, torch.fx.Node] = {}  # of input tensors, by the one each came in by
         # by id of the real tensor, which is kept alive, or by the source of a number
         self._inputs: dict[Hashable, tuple[torch.fx.Node, GraphInput]] = {}
@@ -333,6 +335,9 @@ class GraphBuilder:
         node.meta[EXAMPLE] = result
         mutates = bool(self.fake_mode.written) or any(may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
+        if self.sizes:
+            self._shared_at_one.written(self.fake_mode.written, lambda: self.scalars.env)
+            self._shared_at_one.note(target, fake_args, result)
         self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
         node.meta["lampwork_operators"] = len(operators)
         self.calls_user_code |= target_is_users(op, target) or any(map(is_users, operators))
@@ -425,6 +430,7 @@ class GraphBuilder:
         self.fake_mode.written = set()
         self.fake_mode.may_raise = False
         self.ran_user_code |= target_is_users(op, target)
+        self.scalars.operation = _target_name(target)
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
             with self.fake_mode, unheard_warnings():
@@ -446,6 +452,7 @@ class GraphBuilder:
         except Exception as error:
             raise EagerWouldRaise(error) from error
         finally:
+            self.scalars.operation = ""
             _FAKE_LOGGER.disabled = False
             self.ran_user_code |= any(map(is_users, operators))
         if any(_quantizes(operator) for operator in operators):
@@ -516,6 +523,9 @@ class GraphBuilder:
 
     def freeze(self, outputs: Sequence[torch.fx.Node]) -> TracedGraph:
         """End the graph: outputs in order (a node may stand twice), dead code removed, unused inputs dropped."""
+        if self.sizes:
+            storages = {fake.untyped_storage()._cdata for fake in map(_example_of, outputs) if _is_tensor(fake)}
+            self._shared_at_one.left(storages, self._input_storages, lambda: self.scalars.env)
         self.graph.output(tuple(outputs))
         _remove_dead(self.graph)
         inputs: list[GraphInput] = []
@@ -579,6 +589,10 @@ def _quantizes(operator: Any) -> bool:
     """Whether an operator makes a tensor that fake ones cannot stand for: they know no scale, nor even the dtype."""
     name = getattr(getattr(operator, "overloadpacket", operator), "__name__", "")
     return name.startswith(("quantize_per_", "_empty_affine_quantized", "_empty_per_channel", "_make_per_"))
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout is torch.strided
 
 
 def _is_symbolic(value: Any) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -78,12 +77,18 @@ class ScalarInputs:
         self._value_of: dict[NumberSymbol, int | float] = {}
         self._of_tensors: dict[Symbol, _TensorNumber] = {}
         self._nodes: dict[tuple[torch.fx.Graph, Any], torch.fx.Node] = {}
+        self.operation = ""  # what is being run on fake tensors
         self._kept: list[ScalarTerm] = []  # ids stay valid
 
     @functools.cached_property
     def env(self) -> TorchShapeEnv:
         """What is assumed of the numbers, made when the first one is asked for."""
-        return TorchShapeEnv(duck_shaping=False, symbolic_floats=True, find_frame=partial(_frame_at, self._find_line))
+        return TorchShapeEnv(duck_shaping=False, symbolic_floats=True, find_frame=self._frame)
+
+    def _frame(self) -> UserFrame:
+        """The user's line that is being traced, and the operation that runs."""
+        line = self._find_line()
+        return UserFrame(line.filename, line.line, line.function, self.operation)
 
     def __bool__(self) -> bool:
         return bool(self._symbols or self._of_tensors)
@@ -235,11 +240,6 @@ def _guards_of_binding(binding: SymbolBinding, sources: list[OfTensor]) -> Itera
         yield Guard(IntegerWithin(first, lower, LARGEST if binding.upper is None else binding.upper))
     for other in others:
         yield Guard(ScalarIs(first, (other,), EQUAL, ByIdentity(True)))
-
-
-def _frame_at(find_line: Callable[[], UserLine]) -> UserFrame:
-    line = find_line()
-    return UserFrame(line.filename, line.line, line.function)
 
 
 def _line(frame: UserFrame | None) -> UserLine | None:

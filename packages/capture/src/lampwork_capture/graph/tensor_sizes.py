@@ -17,7 +17,8 @@ from lampwork_symshape.dim_policy import DimDecision, decide_dims
 from lampwork_symshape.expr import IntExpr, Symbol
 
 from ..dimension_marks import Mark, marks_of
-from ..guards.facts import DynamicSize, Stride
+from ..errors import SpecializedDimensionError
+from ..guards.facts import DynamicSize, Stride, UserLine
 from ..source import ArrayTensorSource, Source, TensorSizeSource, TensorStrideSource, is_module_state
 from ..varying import Varying, strides_behind
 from .scalar_inputs import ScalarInputs
@@ -131,6 +132,19 @@ class TensorSizes:
         wrong = self._scalars.first_wrong() if self.has_other_hints else None
         if wrong is not None:
             raise AssumedOtherSizes(wrong)
+
+    def check_marks(self) -> None:
+        """Raise SpecializedDimensionError if the trace came to need one size, or others than marked, of a dimension."""
+        for marked in self.marked:
+            for fact in self._scalars.env.facts:
+                if marked.symbol not in fact.condition.free_symbols:
+                    continue
+                known = self._scalars.env.simplified(marked.symbol)
+                if known.is_constant:
+                    problem = f"only {known.constant_value} works"
+                    frame = fact.frame
+                    line = None if frame is None else UserLine(frame.filename, frame.line, frame.function)
+                    raise SpecializedDimensionError(str(marked.source), problem, frame.text if frame else "", line)
 
     def _dimension(self, source: Source, dim: int, size: int, marks: Mapping[int, Mark]) -> _Dimension:
         of_dim = TensorSizeSource(source, dim)

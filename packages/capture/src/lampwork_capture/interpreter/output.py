@@ -241,8 +241,10 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
             traced = None
         else:
             tracer.graph.sizes.check_assumed()
+            tracer.graph.sizes.check_marks()
             compiled = compile_graph(traced)
             tracer.graph.sizes.check_assumed()
+            tracer.graph.sizes.check_marks()
             if tracer.graph.late_reads:
                 compiled = checking_late_reads(compiled, tuple(tracer.graph.late_reads.values()))
             if tracer.graph.can_rerun:

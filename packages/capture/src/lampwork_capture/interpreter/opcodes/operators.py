@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...variables import operators
+from ...variables.sym_scalar import is_symbolic
 from ..dispatch import opcode
 from ..raising_branch import truth_at_jump
+from ..short_circuit import is_false_anyway
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
@@ -125,7 +127,10 @@ def named_binary_op(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("COMPARE_OP")
 def compare_op(frame: SymbolicFrame, instruction: Instruction) -> None:
     left, right = frame.stack[-2:]
-    result = operators.binary(frame.tracer, _COMPARE[instruction.value], left, right)
+    if (is_symbolic(left) or is_symbolic(right)) and is_false_anyway(frame):
+        result = frame.tracer.constant(False)
+    else:
+        result = operators.binary(frame.tracer, _COMPARE[instruction.value], left, right)
     frame.stack.pop()
     frame.stack[-1] = result
 

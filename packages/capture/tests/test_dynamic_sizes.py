@@ -1,0 +1,260 @@
+"""Sizes that vary: how often a function is captured for them, and that each size gives what eager gives."""
+
+from __future__ import annotations
+
+import lampwork_capture
+import pytest
+import torch
+import torch.nn.functional as F
+from lampwork_capture.errors import SpecializedDimensionError
+
+
+def counted(function, **options):
+    """The optimized function, and the list that grows by one with each graph."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    return lampwork_capture.optimize(backend, **options)(function), graphs
+
+
+def flattened_rows(x, y):
+    b, s = x.shape
+    return (x.view(b * s) + 1).reshape(s, b).t() @ y[:s, :], b
+
+
+def position_table(x, table):
+    return x + table[: x.shape[1]]
+
+
+def heads(x, weight):
+    b = x.size(0)
+    h = F.linear(x, weight)
+    return h.view(b, -1, 2, h.size(-1) // 2).transpose(1, 2).softmax(-1).transpose(1, 2).reshape(b, -1, h.size(-1))
+
+
+def causal_mask(x):
+    s = x.size(-2)
+    mask = torch.ones(s, s, dtype=torch.bool).triu(1)
+    return (x @ x.transpose(-1, -2)).masked_fill(mask, float("-inf")).softmax(-1)
+
+
+def halves(x):
+    first, second = x.chunk(2, dim=-1)
+    return first * second.sigmoid()
+
+
+def windows(x):
+    s = x.shape[1]
+    padded = F.pad(x, (0, 0, 0, -s % 4))
+    return padded.view(x.shape[0], -1, 4, x.shape[2]).mean(2)
+
+
+def joined(x, y):
+    return torch.cat([x, y], 1).flatten(1).sum(1) / len(x)
+
+
+def positions(x):
+    return x + torch.arange(x.size(1)).unsqueeze(-1) / (x.size(1) + 1)
+
+
+def scaled_by_length(x):
+    return x.mean(dim=1, keepdim=True) * x.shape[1] ** 0.5
+
+
+SWEEP = [(2, 16), (3, 20), (1, 16), (4, 4), (5, 28), (1, 8), (2, 12), (3, 40)]
+PROGRAMS = {
+    "flattened_rows": (flattened_rows, lambda b, s: (torch.randn(b, s), torch.randn(64, 3))),
+    "position_table": (position_table, lambda b, s: (torch.randn(b, s, 4), torch.randn(64, 4))),
+    "heads": (heads, lambda b, s: (torch.randn(b, s, 8), torch.randn(8, 8))),
+    "causal_mask": (causal_mask, lambda b, s: (torch.randn(b, s, 8),)),
+    "halves": (halves, lambda b, s: (torch.randn(b, s, 8),)),
+    "windows": (windows, lambda b, s: (torch.randn(b, s, 8),)),
+    "joined": (joined, lambda b, s: (torch.randn(b, s, 2), torch.randn(b, 3, 2))),
+    "positions": (positions, lambda b, s: (torch.randn(b, s, 2),)),
+    "scaled_by_length": (scaled_by_length, lambda b, s: (torch.randn(b, s, 2),)),
+}
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_one_capture_for_all_sizes(name, dynamic):
+    function, inputs = PROGRAMS[name]
+    optimized, graphs = counted(function, fullgraph=True, dynamic=dynamic)
+    for sizes in SWEEP:
+        args = inputs(*sizes)
+        torch.testing.assert_close(optimized(*args), function(*args), rtol=0, atol=0)
+    assert len(graphs) == (1 if dynamic else 2)
+
+
+def test_static_sizes_are_captured_each():
+    optimized, graphs = counted(halves, dynamic=False)
+    for length in (4, 5, 6):
+        optimized(torch.ones(2, length, 8))
+    assert len(graphs) == 3
+
+
+def test_sizes_that_only_were_equal_by_chance_are_told_apart():
+    optimized, graphs = counted(lambda x, y: x.sum() + y.sum())
+    for a, b in [(4, 4), (5, 5), (6, 7), (8, 3)]:
+        assert optimized(torch.ones(a), torch.ones(b)).item() == a + b
+    assert len(graphs) == 3  # one for 4, one for all where both are equal, one for all
+
+
+def test_a_stride_that_varies_is_a_symbol():
+    optimized, graphs = counted(lambda x: x * 2)
+    for width in (8, 9, 10, 11):
+        x = torch.randn(4, width)[:, :3]
+        torch.testing.assert_close(optimized(x), x * 2, rtol=0, atol=0)
+    assert len(graphs) == 2
+
+
+def test_parameters_keep_their_sizes():
+    def project(layer, x):
+        return layer(x)
+
+    optimized, graphs = counted(project)
+    for width in (3, 4, 5):
+        layer, x = torch.nn.Linear(2, width), torch.randn(7, 2)
+        torch.testing.assert_close(optimized(layer, x), layer(x))
+    assert len(graphs) == 3
+
+
+def test_a_copy_that_eager_would_not_make_for_a_size_of_one_is_seen():
+    def in_place(x):
+        y = x.transpose(1, 2).contiguous()
+        y.add_(1)
+        return y * 2
+
+    optimized, graphs = counted(in_place, dynamic=True)
+    for length in (5, 7, 1, 3, 1):
+        mine = torch.randn(2, 4, length, 8)
+        theirs = mine.clone()
+        torch.testing.assert_close(optimized(mine), in_place(theirs), rtol=0, atol=0)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    assert len(graphs) == 2
+
+
+def test_what_is_returned_shares_memory_as_in_eager():
+    def joined_heads(x):
+        return x.transpose(1, 2).reshape(x.size(0), -1)
+
+    optimized, _ = counted(joined_heads, dynamic=True)
+    for length in (5, 1, 3):
+        mine = torch.randn(2, 4, length, 8)
+        theirs = mine.clone()
+        for x, function in ((mine, optimized), (theirs, joined_heads)):
+            function(x).zero_()
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def test_empty_tensors_are_a_capture_of_their_own():
+    optimized, graphs = counted(lambda x: x.sum(0), dynamic=True)
+    for rows in (3, 0, 5, 0):
+        torch.testing.assert_close(optimized(torch.ones(rows, 2)), torch.ones(rows, 2).sum(0))
+    assert len(graphs) == 2
+
+
+# Marks
+
+
+def rows_of_16(x):
+    return x.view(x.size(0), 16) + 1
+
+
+@pytest.mark.parametrize("mark", [lampwork_capture.mark_dynamic, torch._dynamo.mark_dynamic])
+def test_a_marked_dimension_is_symbolic_at_once(mark):
+    optimized, graphs = counted(rows_of_16)
+    for rows in (1, 2, 5):
+        x = torch.randn(rows, 16)
+        mark(x, 0)
+        torch.testing.assert_close(optimized(x), rows_of_16(x), rtol=0, atol=0)
+    assert len(graphs) == 1
+
+
+def test_a_marked_dimension_that_must_have_one_size_is_an_error():
+    x = torch.randn(3, 16)
+    lampwork_capture.mark_dynamic(x, 1)
+    with pytest.raises(SpecializedDimensionError, match=r"`x.size\(1\)`.*only 16 works, in `view`") as caught:
+        lampwork_capture.optimize("eager")(rows_of_16)(x)
+    assert caught.value.user_line.line == rows_of_16.__code__.co_firstlineno + 1
+
+
+def test_marked_bounds_are_guards():
+    optimized, graphs = counted(lambda x: x * x.size(0))
+    for rows in (2, 4, 9, 3):
+        x = torch.ones(rows)
+        lampwork_capture.mark_dynamic(x, 0, min=2, max=8)
+        assert optimized(x)[0].item() == rows
+    assert len(graphs) == 2  # 9 is outside
+
+
+def test_a_static_dimension_is_captured_for_each_size():
+    optimized, graphs = counted(lambda x: x + 1, dynamic=True)
+    for rows, columns in [(2, 3), (4, 3), (4, 5)]:
+        x = torch.ones(rows, columns)
+        lampwork_capture.mark_static(x, 1)
+        optimized(x)
+    assert len(graphs) == 2
+
+
+@pytest.mark.parametrize("arguments", [(2,), (0, 5, 3), (0, -1)])
+def test_marks_that_make_no_sense(arguments):
+    with pytest.raises((IndexError, ValueError), match=r"dimension|size"):
+        lampwork_capture.mark_dynamic(torch.ones(2, 3), *arguments)
+
+
+# A comparison that the rest of its condition makes irrelevant
+
+
+def attention(query, mask, is_causal=True):
+    is_causal = query.shape[2] > 1 and mask is None and is_causal
+    return F.scaled_dot_product_attention(query, query, query, attn_mask=mask, is_causal=is_causal)
+
+
+def test_a_length_that_does_not_matter_beside_a_mask():
+    optimized, graphs = counted(attention, dynamic=True)
+    for length in (5, 1, 8):
+        query, mask = torch.randn(2, 2, length, 4), torch.zeros(2, 1, length, length)
+        torch.testing.assert_close(optimized(query, mask), attention(query, mask))
+    assert len(graphs) == 1
+
+
+def test_a_length_that_matters_without_a_mask():
+    optimized, graphs = counted(attention, dynamic=True)
+    for length in (5, 1, 8):
+        query = torch.randn(2, 2, length, 4)
+        torch.testing.assert_close(optimized(query, None), attention(query, None))
+    assert len(graphs) == 2
+
+
+# Backends
+
+
+def test_a_backend_that_knows_numbers_only_gets_graphs_of_one_size(monkeypatch):
+    monkeypatch.delenv("LAMPWORK_STRICT", raising=False)
+    sizes = []
+
+    def backend(graph, inputs):
+        sizes.append([size + 0 if type(size) is int else 1 / 0 for size in inputs[0].shape])
+        return graph.forward
+
+    optimized = lampwork_capture.optimize(backend)(halves)
+    with pytest.warns(lampwork_capture.CaptureWarning, match="cannot compile a graph for all sizes"):
+        for length in (2, 3):
+            optimized(torch.ones(2, length, 8))
+    optimized(torch.ones(2, 4, 8))
+    assert sizes == [[2, 2, 8], [2, 3, 8], [2, 4, 8]]
+
+
+def test_symbolic_inputs_are_shown_as_symbols():
+    shown = []
+
+    def backend(graph, inputs):
+        shown.append([str(size) for size in inputs[0].shape])
+        return graph.forward
+
+    lampwork_capture.optimize(backend, dynamic=True)(halves)(torch.ones(2, 3, 8))
+    assert shown == [["s0", "s1", "s2"]]
