@@ -38,6 +38,14 @@ def find_in_class(cls: type, name: str) -> tuple[Any, type]:
     return MISSING, object
 
 
+def find_past(cls: type, base: type, name: str) -> Any:
+    """What `super(base, instance of cls)` finds under `name` in the namespaces of the MRO; MISSING if nothing."""
+    check_plain_class(cls)
+    order = mro_of(cls)
+    namespaces = map(namespace_of, order[order.index(base) + 1 :])
+    return next((namespace[name] for namespace in namespaces if name in namespace), MISSING)
+
+
 def has_special(cls: type, name: str) -> bool:
     """Whether a name stands in the namespace of a class of the MRO."""
     check_plain_class(cls)
