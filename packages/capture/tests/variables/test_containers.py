@@ -6,6 +6,7 @@ import collections
 import itertools
 from collections import OrderedDict, defaultdict, namedtuple
 
+import lampwork_capture
 import pytest
 import torch
 from kinds import Programs, check
@@ -365,8 +366,101 @@ def copy_of_a_set_at_a_break(x, y):
     return x + len(made), made, again, type(again)
 
 
+class OwnList(list):
+    pass
+
+
+class OwnDict(dict):
+    pass
+
+
+class OwnOrdered(OrderedDict):
+    pass
+
+
+class OwnDefault(defaultdict):
+    pass
+
+
+class AddsMore(list):
+    def __iadd__(self, other):
+        return super().__iadd__([*other, "more"])
+
+
+class OwnKeys(dict):
+    def __iter__(self):
+        return iter(["k"])
+
+    def keys(self):
+        return ["a"]
+
+
+@any_graphs
+def dict_subclasses_with_keys_of_their_own(x, y):
+    own = OwnKeys(a=1, b=2)
+    target = {}
+    target |= own
+    return x + 1, list(reversed(own)), {"q": 1} | own, own | {"q": 1}, own.copy(), target, OwnKeys() | own
+
+
+@any_graphs
+def copies_of_ordered_subclasses(x, y):
+    ordered, default = OwnOrdered(a=1), OwnDefault(list, {"a": 1})
+    copies = [ordered.copy(), ordered | {"b": 2}, default | {"b": 2}]
+    return x + 1, [type(made).__name__ for made in copies], [list(made.items()) for made in copies]
+
+
 @pytest.mark.parametrize("function,is_whole", P.found, ids=lambda value: getattr(value, "__name__", ""))
 def test_containers(function, is_whole):
     saved = {name: __import__("copy").deepcopy(v) for name, v in globals().items() if name.startswith("state_")}
     check(function, is_whole)
     globals().update(saved)
+
+
+def _add(items, y):
+    items += [y]
+
+
+def _times(items, y):
+    items *= 2
+
+
+def _merge(mapping, y):
+    mapping |= {"b": 2}
+    mapping |= [("c", 3)]
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (lambda: OwnList([1]), _add),
+        (lambda: OwnList([1]), _times),
+        (lambda: AddsMore([1]), _add),
+        (lambda: OwnDict(a=1), _merge),
+        (lambda: OwnOrdered(a=1), _merge),
+        (lambda: OwnDefault(list, {"a": 1}), _merge),
+    ],
+)
+def test_an_in_place_operator_gives_the_object_itself(make, change):
+    def f(given, x):
+        y = x + 1
+        changed = given
+        change(changed, y)
+        return y
+
+    def g(given, x):
+        y = x + 1
+        result = given
+        if isinstance(given, list):
+            result += [y]
+        else:
+            result |= {"b": y}
+        result.tag = "tag"
+        return y, result is given, type(result).__name__
+
+    x = torch.ones(1)
+    for function in (f, g):
+        want, got = make(), make()
+        expected, result = function(want, x), lampwork_capture.optimize("eager")(function)(got, x)
+        assert repr(expected) == repr(result)
+        assert (repr(got), vars(got)) == (repr(want), vars(want))

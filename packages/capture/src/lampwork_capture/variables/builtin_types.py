@@ -222,7 +222,8 @@ def make_reversed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Va
     is_sequence = method is not MISSING or hasattr(value.python_type(), "__getitem__")
     contents = dict_contents(value)
     if contents is not None or isinstance(value, DictViewValue):
-        return FixedIteratorValue(value.unpack(tracer)[::-1], type(reversed({})))
+        listed = value if contents is None else contents  # past a `__iter__` of a subclass
+        return FixedIteratorValue(listed.unpack(tracer)[::-1], type(reversed({})))
     if isinstance(value, ConstantValue) and isinstance(value.obj, range):
         return ConstantIteratorValue(value.obj[::-1])
     if method is None or not is_sequence or value.kind in ("a set", "an iterator", "a generator"):

@@ -257,6 +257,8 @@ class DictValue(BuiltinObject):
         self.changed(tracer)
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if op is operator.ior:
+            return self._update_in_place(tracer, other)
         theirs = dict_contents(other)
         if theirs is None:
             return None
@@ -264,13 +266,44 @@ class DictValue(BuiltinObject):
             return tracer.constant(self._equals(tracer, theirs) is (op is operator.eq))
         if op is operator.or_:
             first, second = (theirs, self) if reflected else (self, theirs)
-            merged = DictValue({**first.entries(tracer)}, self.cls, factory=self.factory)
-            merged.update_from(tracer, second)
+            self._check_makes_base("|")
+            merged = first.copied(tracer, self.cls, self.factory)
+            merged.update_from(tracer, second.whole)
             return merged
-        if op is operator.ior:
-            self.update_from(tracer, theirs)
-            return self
         return None
+
+    @property
+    def whole(self) -> Value:
+        """The dict itself, or the object that it is the contents of."""
+        return self if self.owner is None else self.owner
+
+    def _check_makes_base(self, what: str) -> None:
+        """Raise GraphBreak if the type makes its copies by calling the class of the object, not as its own base."""
+        if self.owner is not None and issubclass(self.owner.python_type(), (OrderedDict, defaultdict)):
+            raise GraphBreak(
+                BreakId.CALL_NOT_MODELLED, f"`{what}` of {self.owner.describe()} makes another of its class"
+            )
+
+    def copied(self, tracer: Tracer, cls: type, factory: Value | None) -> DictValue:
+        """A new dict as `dict.copy` makes it: one that is iterated its own way is read through its `keys`."""
+        self.values(tracer)
+        entries = self.entries(tracer)
+        if not entries or not is_overridden(self.whole.python_type(), "__iter__"):
+            return DictValue(entries, cls, factory=factory)
+        made = DictValue({}, cls, factory=factory)
+        made.update_from(tracer, self.whole)
+        return made
+
+    def _update_in_place(self, tracer: Tracer, other: Value) -> Value | None:
+        """`self |= other`: an OrderedDict stores by `__setitem__`, a dict past it."""
+        kind = other.python_type()
+        if not (is_iterable(kind) or has_special(kind, "keys")):
+            return None
+        cls = self.whole.python_type()
+        if issubclass(cls, OrderedDict) and is_overridden(cls, "__setitem__"):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`|=` of {self.whole.describe()}, which stores in its own way")
+        self.update_from(tracer, other)
+        return self
 
     def _equals(self, tracer: Tracer, other: DictValue) -> bool:
         mine, theirs = self.entries(tracer), other.entries(tracer)
@@ -373,8 +406,8 @@ class DictValue(BuiltinObject):
         return tracer.constant(None)
 
     def m_copy(self, tracer: Tracer) -> Value:
-        self.values(tracer)
-        return DictValue(self.entries(tracer), self.cls, factory=self.factory)
+        self._check_makes_base("copy")
+        return self.copied(tracer, self.cls, self.factory)
 
     def m_move_to_end(self, tracer: Tracer, key: Value, last: Value | None = None) -> Value:
         entries = self.entries(tracer)
@@ -426,6 +459,9 @@ class DictValue(BuiltinObject):
 
     def m___or__(self, tracer: Tracer, other: Value) -> Value:
         return operators.binary(tracer, operator.or_, self, other)
+
+    def m___ior__(self, tracer: Tracer, other: Value) -> Value:
+        return operators.inplace(tracer, operator.ior, self, other)
 
     def m___reversed__(self, tracer: Tracer) -> Value:
         return tracer.constant(reversed).call(tracer, [self], {})
