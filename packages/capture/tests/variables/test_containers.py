@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import itertools
 from collections import OrderedDict, defaultdict, namedtuple
 
@@ -408,6 +409,50 @@ def copies_of_ordered_subclasses(x, y):
     ordered, default = OwnOrdered(a=1), OwnDefault(list, {"a": 1})
     copies = [ordered.copy(), ordered | {"b": 2}, default | {"b": 2}]
     return x + 1, [type(made).__name__ for made in copies], [list(made.items()) for made in copies]
+
+
+with_attributes = OrderedDict(a=1)
+with_attributes.tag = "tag"
+module = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
+
+
+@any_graphs
+def attributes_of_ordered_dicts(x, y):
+    made = OrderedDict(a=x)
+    try:
+        made.version = {"k": y}
+        made["b"] = made.version
+        shown = made.copy, made.missing
+    except AttributeError as error:
+        shown = str(error)
+    copied = copy.copy(with_attributes), copy.deepcopy(with_attributes)
+    tags = [getattr(one, "tag", "none") for one in (with_attributes, *copied, with_attributes.copy())]
+    return x + 1, made, vars(made), shown, tags
+
+
+@any_graphs
+def state_dict_in_a_handler(x, y):
+    try:
+        state = module.state_dict()
+    except Exception as error:
+        return x, repr(error)
+    return x + 1, list(state), list(state._metadata)
+
+
+@any_graphs
+def names_of_types_in_messages(x, y):
+    shown = []
+    for made in (collections.deque(), OrderedDict(), defaultdict(list), {}, itertools.count()):
+        for action in (lambda m: m.missing, lambda m: setattr(m, "missing", 1) if type(m) is not OrderedDict else None):
+            try:
+                action(made)
+            except AttributeError as error:
+                shown.append(str(error))
+    try:
+        [].append = None
+    except AttributeError as error:
+        shown.append(str(error))
+    return x + 1, shown
 
 
 @pytest.mark.parametrize("function,is_whole", P.found, ids=lambda value: getattr(value, "__name__", ""))

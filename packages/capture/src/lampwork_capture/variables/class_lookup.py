@@ -8,6 +8,7 @@ No look-up of a special method leaves a fact: `guard_special_methods` records al
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import FunctionType, GetSetDescriptorType
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,18 @@ def has_plain_names(namespace: Mapping[Any, Any]) -> bool:
 def is_immutable(cls: type) -> bool:
     """Whether Python code cannot set attributes of a class."""
     return bool(flags_of(cls) & _IMMUTABLE_FLAG) or not flags_of(cls) & _HEAP_FLAG
+
+
+@functools.cache
+def shown_name(cls: type) -> str:
+    """How Python names a class in its messages: one of C code with its module, `collections.deque`."""
+    if not is_immutable(cls):
+        return cls.__name__
+    try:
+        type.__setattr__(cls, "__lampwork__", None)
+    except TypeError as error:  # "cannot set ... attribute of immutable type '...'"
+        return str(error).rpartition(" type ")[2].strip("'")
+    raise AssertionError(cls)
 
 
 def needs_no_guard(cls: type) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, DictContains, DictKeysAre, LengthIs, TypeIs
 from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource, Source
-from . import operators
+from . import operators, ordered_dict
 from .base import Tracer, Value
 from .class_lookup import has_special, is_iterable, is_overridden
 from .constant import is_literal, snapshot
@@ -472,7 +472,17 @@ class DictValue(BuiltinObject):
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if name == "default_factory" and self.cls is defaultdict:
             return tracer.constant(None) if self.factory is None else self.factory
-        return super().get_attribute(tracer, name)
+        found = ordered_dict.read_attribute(tracer, self, name) if self._may_hold(name) else None
+        return super().get_attribute(tracer, name) if found is None else found
+
+    def _may_hold(self, name: str) -> bool:
+        return ordered_dict.has_attributes(self) and not hasattr(OrderedDict, name)
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        if ordered_dict.has_attributes(self):
+            ordered_dict.write_attribute(tracer, self, name, value)
+        else:
+            super().set_attribute(tracer, name, value)
 
     # Back into the real world
 
@@ -496,6 +506,8 @@ class DictValue(BuiltinObject):
             emitter.copy(2)
             emitter.load_value(key)
             emitter.store_item()
+        if self.cls is OrderedDict:
+            ordered_dict.emit_attributes(emitter, self)
 
     def write_back(self, emitter: ValueEmitter) -> None:
         """Emit code that gives the real dict its final entries, changing no more than needed."""
