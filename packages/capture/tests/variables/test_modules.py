@@ -329,3 +329,21 @@ def test_registration_hooks_see_an_assigned_buffer():
     finally:
         handle.remove()
     assert log == ["count"]
+
+
+@pytest.mark.parametrize("kind", [nn.ModuleDict, nn.Sequential, nn.ModuleList])
+def test_a_container_that_changes_while_it_is_iterated(kind):
+    def f(container, x):
+        y = x + 1
+        for number, _ in enumerate(container):
+            container.add_module(f"more {number}", nn.ReLU())
+        return y
+
+    shown = []
+    for function in (f, lampwork_capture.optimize("eager")(f)):
+        container = kind()
+        container.add_module("first", nn.ReLU())
+        with pytest.raises(RuntimeError, match="dictionary changed size during iteration"):
+            function(container, torch.ones(1))
+        shown.append(list(container._modules))
+    assert shown[0] == shown[1]

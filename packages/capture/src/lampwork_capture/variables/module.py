@@ -24,6 +24,7 @@ from .class_lookup import MISSING, find_in_class, find_past, has_special, is_ove
 from .constant import ConstantValue, snapshot
 from .construction import VALUE_CLASSES, wrap_object
 from .dict import DictValue, dict_contents
+from .dict_view import DictIteratorValue
 from .iterator import FixedIteratorValue, make_tuple
 from .method import missing_attribute
 from .registry import handles, wraps_base
@@ -314,8 +315,8 @@ class ModuleValue(ObjectValue):
         if self.cls in _PLAIN_CONTAINERS:
             contents = self.store(tracer, "_modules")
             if contents is not None:
-                items = contents.keys(tracer) if self.cls is torch.nn.ModuleDict else contents.values(tracer)
-                return FixedIteratorValue(items, type(iter({}.values())))
+                # An iterator of the dict itself, which sees when modules come or go meanwhile
+                return DictIteratorValue(tracer, contents, "keys" if self.cls is torch.nn.ModuleDict else "values")
         return super().iterate(tracer)
 
     def length(self, tracer: Tracer) -> int | None:
