@@ -455,6 +455,112 @@ def names_of_types_in_messages(x, y):
     return x + 1, shown
 
 
+class Counted:
+    """Tells what is asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __len__(self):
+        self.asked.append("len")
+        return 2
+
+    def __getitem__(self, index):
+        return (1, 2)[index]
+
+
+class Hinting:
+    def __init__(self, hint):
+        self.asked = []
+        self.hint = hint
+
+    def __iter__(self):
+        self.asked.append("iter")
+        return iter((1, 2))
+
+    def __length_hint__(self):
+        self.asked.append("hint")
+        if self.hint == "raise":
+            raise TypeError
+        return self.hint
+
+
+@any_graphs
+def length_hints_are_asked(x, y):
+    shown = []
+    for take in (
+        list,
+        tuple,
+        sorted,
+        sum,
+        set,
+        max,
+        lambda c: [*c],
+        lambda c: (lambda *a: a)(*c),
+        lambda c: list(reversed(c)),
+        lambda c: list(iter(c)),
+        lambda c: list(map(str, c)),
+        lambda c: collections.deque(c),
+    ):
+        counted = Counted()
+        shown.append((take(counted), counted.asked))
+    for hint in (2, -1, NotImplemented, "raise", "text"):
+        hinting = Hinting(hint)
+        try:
+            shown.append((list(hinting), hinting.asked))
+        except (TypeError, ValueError) as error:
+            shown.append((str(error), hinting.asked))
+    return x + 1, shown
+
+
+@any_graphs
+def refused_sequences(x, y):
+    shown = []
+    for action in (
+        lambda: [*len(x.shape)],
+        lambda: (*len(x.shape),),
+        lambda: {*len(x.shape)},
+        lambda: "a" * x,
+        lambda: (1,) * x,
+        lambda: [3].index("a"),
+        lambda: [3].index(len(x.shape)),
+        lambda: (3,).index(4),
+    ):
+        try:
+            shown.append(action())
+        except (TypeError, ValueError) as error:
+            shown.append(str(error))
+    return x + 1, shown
+
+
+@any_graphs
+def counts_of_bools(x, y):
+    starts = ((True,), (True, True), (2, True), (True, 0), (False, 2.0), (1.5,))
+    return x + 1, [[next(c) for c in [itertools.count(*start)] for _ in range(3)] for start in starts]
+
+
+class OnlyEnters:
+    def __enter__(self):
+        return self
+
+
+class OnlyLeaves:
+    def __exit__(self, *error):
+        return None
+
+
+@any_graphs
+def no_context_managers(x, y):
+    shown = []
+    for manager in (5, None, [], OnlyEnters(), OnlyLeaves(), x, collections.deque()):
+        try:
+            with manager:
+                pass
+        except (TypeError, AttributeError) as error:
+            shown.append((type(error).__name__, str(error)))
+    return x + 1, shown
+
+
 @pytest.mark.parametrize("function,is_whole", P.found, ids=lambda value: getattr(value, "__name__", ""))
 def test_containers(function, is_whole):
     saved = {name: __import__("copy").deepcopy(v) for name, v in globals().items() if name.startswith("state_")}

@@ -27,6 +27,7 @@ from .iterator import (
     ReversedIteratorValue,
     ZipValue,
 )
+from .length_hint import listed
 from .list import ListValue
 from .mapping_proxy import MappingProxyValue
 from .range import SliceValue
@@ -40,7 +41,7 @@ from .user_object import ObjectValue
 
 @handles(list)
 def make_list(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return ListValue(args[0].realize().unpack(tracer) if args else [])
+    return ListValue(listed(tracer, args[0]) if args else [])
 
 
 @handles(tuple)
@@ -50,7 +51,7 @@ def make_tuple_value(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str,
     value = args[0].realize()
     if value.python_type() is tuple:
         return value
-    return TupleValue(value.unpack(tracer))
+    return TupleValue(listed(tracer, value))
 
 
 @handles(set)

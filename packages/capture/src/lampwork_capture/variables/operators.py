@@ -114,6 +114,9 @@ def binary(
         return tracer.constant(is_same(tracer, left, right))
     if op is operator.ne:
         return tracer.constant(not is_same(tracer, left, right))
+    if op is operator.mul and "a tensor" in (left.kind, right.kind):
+        cause = f"{left.describe()} times {right.describe()}: a sequence may be repeated as often as a tensor says"
+        raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, cause)
     op = refused_as or op
     if is_known(left) and is_known(right) and op not in COMPARISONS:
         return tracer.constant(fold(tracer, op, snapshot(left), snapshot(right)))
