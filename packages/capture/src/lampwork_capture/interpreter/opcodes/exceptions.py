@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...bytecode.version import PY311
 from ...variables.base import ObservedException, Value
-from ...variables.class_lookup import has_special, shown_name
+from ...variables.class_lookup import has_special, is_in_mro, shown_name
 from ...variables.exception import TracebackValue, exception_classes, handled_now, instantiate, raise_value
 from ...variables.exception_group import match_star, prepare_reraise
 from ..dispatch import opcode
@@ -87,7 +87,7 @@ def pop_except(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("CHECK_EXC_MATCH", since=(3, 11))
 def check_exc_match(frame: SymbolicFrame, instruction: Instruction) -> None:
     classes = exception_classes(frame.tracer, frame.pop())
-    frame.push(frame.tracer.constant(not set(classes).isdisjoint(frame.stack[-1].python_type().__mro__)))
+    frame.push(frame.tracer.constant(any(is_in_mro(kind, frame.stack[-1].python_type()) for kind in classes)))
 
 
 @opcode("RERAISE", since=(3, 11))
