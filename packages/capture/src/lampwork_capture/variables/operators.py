@@ -6,6 +6,7 @@ Invariant: the order in which operands are asked (reflected forms, subclass prio
 
 from __future__ import annotations
 
+import collections
 import enum
 import operator
 import sys
@@ -69,6 +70,7 @@ UNARY_METHODS: dict[Callable[..., Any], str] = {
 }
 _NUMBER = "a symbolic number"
 _DEEP = "the text of containers nested deeply: eager may raise"
+_REPEATED = (str, bytes, bytearray, list, tuple, collections.deque)  # by `*`
 _DEEPEST = 60  # containers in containers that are looked through
 COMPARISONS = frozenset({operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge})
 
@@ -117,7 +119,9 @@ def binary(
     if op is operator.ne:
         return tracer.constant(not is_same(tracer, left, right))
     if op is operator.mul and "a tensor" in (left.kind, right.kind):
-        _check_no_count(tracer, left if left.kind == "a tensor" else right)
+        count, repeated = (left, right) if left.kind == "a tensor" else (right, left)
+        if issubclass(repeated.python_type(), _REPEATED):
+            _check_no_count(tracer, count)
     op = refused_as or op
     if is_known(left) and is_known(right) and op not in COMPARISONS:
         return tracer.constant(fold(tracer, op, snapshot(left), snapshot(right)))
