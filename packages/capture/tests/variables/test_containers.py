@@ -432,11 +432,12 @@ def attributes_of_ordered_dicts(x, y):
 
 @any_graphs
 def state_dict_in_a_handler(x, y):
+    z = x + 1
     try:
         state = module.state_dict()
     except Exception as error:
-        return x, repr(error)
-    return x + 1, list(state), list(state._metadata)
+        return z, repr(error)
+    return z, list(state), list(state._metadata)
 
 
 @any_graphs
@@ -515,6 +516,7 @@ def length_hints_are_asked(x, y):
 
 @any_graphs
 def refused_sequences(x, y):
+    z = x + 1
     shown = []
     for action in (
         lambda: [*len(x.shape)],
@@ -530,7 +532,7 @@ def refused_sequences(x, y):
             shown.append(action())
         except (TypeError, ValueError) as error:
             shown.append(str(error))
-    return x + 1, shown
+    return z, shown
 
 
 @any_graphs
