@@ -27,6 +27,7 @@ _COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")  # loop
 _OS_FILES = ("<frozen os>", os.__file__)  # os.environ is plain Python
 _FROZEN_INLINED = ("<frozen _collections_abc>",)
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+_INSTALLED = tuple(sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _TORCH_CAPTURE = _TORCH + "_dynamo" + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
@@ -218,6 +219,11 @@ class SkipPolicy:
 def runs_natively(code: CodeType) -> bool:
     """Whether we made this code to run as it stands: no policy may have it converted."""
     return NATIVE_MARK in code.co_varnames
+
+
+def is_installed(code: CodeType) -> bool:
+    """Whether code is of the standard library or an installed package, not of the program itself."""
+    return code.co_filename.startswith(("<frozen ", *_INSTALLED))
 
 
 def counts_objects(code: CodeType) -> bool:

@@ -38,3 +38,45 @@ def test_a_cached_number_is_known_while_tracing():
 
     optimized = capture.optimize(backend, fullgraph=True)(lambda x: x * scale(3))
     assert torch.equal(optimized(torch.ones(2)), torch.full((2,), 6.0)) and len(graphs) == 1
+
+
+def test_a_body_that_does_more_than_compute_runs_when_the_frame_runs():
+    def program():
+        log = []
+
+        @functools.lru_cache
+        def load(n):
+            log.append(f"load {n}")
+            if n > 2:
+                raise ValueError(n)
+            return n
+
+        def f(x, n):
+            log.append("f")
+            try:
+                scale = load(n)
+            except ValueError:
+                scale = 0
+            return x * scale
+
+        return f, log
+
+    plain, expected = program()
+    traced, log = program()
+    optimized = capture.optimize("eager")(traced)
+    for n in (2, 3, 2, 3):
+        assert torch.equal(optimized(torch.ones(1), n), plain(torch.ones(1), n))
+        assert log == expected
+
+
+@functools.lru_cache
+def doubled(n):
+    numbers = []
+    for number in range(n):
+        numbers.append(number * 2)
+    return sum(numbers)
+
+
+def test_a_body_that_changes_what_it_made_is_known_while_tracing():
+    optimized = capture.optimize("eager", fullgraph=True)(lambda x: x * doubled(3))
+    assert torch.equal(optimized(torch.ones(2)), torch.full((2,), 6.0))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import copy
 import itertools
 from collections import OrderedDict, defaultdict, namedtuple
 
+import lampwork_capture
 import pytest
 import torch
 from kinds import Programs, check
@@ -365,8 +367,253 @@ def copy_of_a_set_at_a_break(x, y):
     return x + len(made), made, again, type(again)
 
 
+class OwnList(list):
+    pass
+
+
+class OwnDict(dict):
+    pass
+
+
+class OwnOrdered(OrderedDict):
+    pass
+
+
+class OwnDefault(defaultdict):
+    pass
+
+
+class AddsMore(list):
+    def __iadd__(self, other):
+        return super().__iadd__([*other, "more"])
+
+
+class OwnKeys(dict):
+    def __iter__(self):
+        return iter(["k"])
+
+    def keys(self):
+        return ["a"]
+
+
+@any_graphs
+def dict_subclasses_with_keys_of_their_own(x, y):
+    own = OwnKeys(a=1, b=2)
+    target = {}
+    target |= own
+    return x + 1, list(reversed(own)), {"q": 1} | own, own | {"q": 1}, own.copy(), target, OwnKeys() | own
+
+
+@any_graphs
+def copies_of_ordered_subclasses(x, y):
+    ordered, default = OwnOrdered(a=1), OwnDefault(list, {"a": 1})
+    copies = [ordered.copy(), ordered | {"b": 2}, default | {"b": 2}]
+    return x + 1, [type(made).__name__ for made in copies], [list(made.items()) for made in copies]
+
+
+with_attributes = OrderedDict(a=1)
+with_attributes.tag = "tag"
+module = torch.nn.Linear(1, 1)
+
+
+@any_graphs
+def attributes_of_ordered_dicts(x, y):
+    made = OrderedDict(a=x)
+    try:
+        made.version = {"k": y}
+        made["b"] = made.version
+        shown = made.copy, made.missing
+    except AttributeError as error:
+        shown = str(error)
+    copied = copy.copy(with_attributes), copy.deepcopy(with_attributes)
+    tags = [getattr(one, "tag", "none") for one in (with_attributes, *copied, with_attributes.copy())]
+    return x + 1, made, vars(made), shown, tags
+
+
+@any_graphs
+def state_dict_in_a_handler(x, y):
+    z = x + 1
+    try:
+        state = module.state_dict()
+    except Exception as error:
+        return z, repr(error)
+    return z, list(state), list(state._metadata)
+
+
+@any_graphs
+def names_of_types_in_messages(x, y):
+    shown = []
+    for made in (collections.deque(), OrderedDict(), defaultdict(list), {}, itertools.count()):
+        for action in (lambda m: m.missing, lambda m: setattr(m, "missing", 1) if type(m) is not OrderedDict else None):
+            try:
+                action(made)
+            except AttributeError as error:
+                shown.append(str(error))
+    try:
+        [].append = None
+    except AttributeError as error:
+        shown.append(str(error))
+    return x + 1, shown
+
+
+class Counted:
+    """Tells what is asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __len__(self):
+        self.asked.append("len")
+        return 2
+
+    def __getitem__(self, index):
+        return (1, 2)[index]
+
+
+class Hinting:
+    def __init__(self, hint):
+        self.asked = []
+        self.hint = hint
+
+    def __iter__(self):
+        self.asked.append("iter")
+        return iter((1, 2))
+
+    def __length_hint__(self):
+        self.asked.append("hint")
+        if self.hint == "raise":
+            raise TypeError
+        return self.hint
+
+
+@any_graphs
+def length_hints_are_asked(x, y):
+    shown = []
+    for take in (
+        list,
+        tuple,
+        sorted,
+        sum,
+        set,
+        max,
+        lambda c: [*c],
+        lambda c: (lambda *a: a)(*c),
+        lambda c: list(reversed(c)),
+        lambda c: list(iter(c)),
+        lambda c: list(map(str, c)),
+        lambda c: collections.deque(c),
+    ):
+        counted = Counted()
+        shown.append((take(counted), counted.asked))
+    for hint in (2, -1, NotImplemented, "raise", "text"):
+        hinting = Hinting(hint)
+        try:
+            shown.append((list(hinting), hinting.asked))
+        except (TypeError, ValueError) as error:
+            shown.append((str(error), hinting.asked))
+    return x + 1, shown
+
+
+@any_graphs
+def refused_sequences(x, y):
+    z = x + 1
+    shown = []
+    for action in (
+        lambda: [*len(x.shape)],
+        lambda: (*len(x.shape),),
+        lambda: {*len(x.shape)},
+        lambda: "a" * x,
+        lambda: (1,) * x,
+        lambda: [3].index("a"),
+        lambda: [3].index(len(x.shape)),
+        lambda: (3,).index(4),
+    ):
+        try:
+            shown.append(action())
+        except (TypeError, ValueError) as error:
+            shown.append(str(error))
+    return z, shown
+
+
+@any_graphs
+def counts_of_bools(x, y):
+    starts = ((True,), (True, True), (2, True), (True, 0), (False, 2.0), (1.5,))
+    return x + 1, [[next(c) for c in [itertools.count(*start)] for _ in range(3)] for start in starts]
+
+
+class OnlyEnters:
+    def __enter__(self):
+        return self
+
+
+class OnlyLeaves:
+    def __exit__(self, *error):
+        return None
+
+
+@any_graphs
+def no_context_managers(x, y):
+    shown = []
+    for manager in (5, None, [], OnlyEnters(), OnlyLeaves(), x, collections.deque()):
+        try:
+            with manager:
+                pass
+        except (TypeError, AttributeError) as error:
+            shown.append((type(error).__name__, str(error)))
+    return x + 1, shown
+
+
 @pytest.mark.parametrize("function,is_whole", P.found, ids=lambda value: getattr(value, "__name__", ""))
 def test_containers(function, is_whole):
     saved = {name: __import__("copy").deepcopy(v) for name, v in globals().items() if name.startswith("state_")}
     check(function, is_whole)
     globals().update(saved)
+
+
+def _add(items, y):
+    items += [y]
+
+
+def _times(items, y):
+    items *= 2
+
+
+def _merge(mapping, y):
+    mapping |= {"b": 2}
+    mapping |= [("c", 3)]
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (lambda: OwnList([1]), _add),
+        (lambda: OwnList([1]), _times),
+        (lambda: AddsMore([1]), _add),
+        (lambda: OwnDict(a=1), _merge),
+        (lambda: OwnOrdered(a=1), _merge),
+        (lambda: OwnDefault(list, {"a": 1}), _merge),
+    ],
+)
+def test_an_in_place_operator_gives_the_object_itself(make, change):
+    def f(given, x):
+        y = x + 1
+        changed = given
+        change(changed, y)
+        return y
+
+    def g(given, x):
+        y = x + 1
+        result = given
+        if isinstance(given, list):
+            result += [y]
+        else:
+            result |= {"b": y}
+        result.tag = "tag"
+        return y, result is given, type(result).__name__
+
+    x = torch.ones(1)
+    for function in (f, g):
+        want, got = make(), make()
+        expected, result = function(want, x), lampwork_capture.optimize("eager")(function)(got, x)
+        assert repr(expected) == repr(result)
+        assert (repr(got), vars(got)) == (repr(want), vars(want))

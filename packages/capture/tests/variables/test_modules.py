@@ -235,3 +235,115 @@ def test_gradients_reach_the_parameters():
     lampwork_capture.optimize("eager", fullgraph=True)(module)(X)[0].sum().backward()
     for left, parameter in zip(want, module.parameters()):
         torch.testing.assert_close(parameter.grad, left)
+
+
+class Halving(nn.Module):
+    """Its `__setattr__` changes what is written, and counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.log = []
+
+    def __setattr__(self, name, value):
+        if name in ("alpha", "seen"):
+            self.log.append(name)
+            value = value / 2
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name):
+        self.log.append(f"-{name}")
+        super().__delattr__(name)
+
+
+def test_a_setattr_of_a_module_class_runs_once():
+    class M(Halving):
+        def forward(self, x):
+            self.alpha = 1.0
+            self.seen = x
+            self.passing = x
+            del self.passing
+            return x * self.alpha + self.seen
+
+    plain, traced = M(), M()
+    x = torch.ones(2)
+    optimized = lampwork_capture.optimize("eager")(traced)
+    for _ in range(2):
+        assert torch.equal(plain(x), optimized(x))
+        assert (traced.alpha, traced.log) == (plain.alpha, plain.log)
+        assert torch.equal(traced.seen, x / 2) and "passing" not in vars(traced)
+
+
+def test_a_setattr_of_a_base_behind_module_runs():
+    class Logging:
+        def __setattr__(self, name, value):
+            log.append(name)
+            super().__setattr__(name, value)
+
+    class M(nn.Module, Logging):
+        def forward(self, x):
+            self.last = x
+            return x + 1
+
+    log = []
+    module = M()
+    log.clear()
+    assert torch.equal(lampwork_capture.optimize("eager")(module)(torch.ones(2)), torch.full((2,), 2.0))
+    assert log == ["last"]
+
+
+def test_an_assigned_buffer_is_registered():
+    class M(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(1))
+
+        def register_buffer(self, name, tensor, persistent=True):
+            log.append(name)
+            super().register_buffer(name, tensor, persistent)
+
+        def forward(self, x):
+            self.count = self.count + x
+            return self.count
+
+    log = []
+    module = M()
+    log.clear()
+    assert torch.equal(lampwork_capture.optimize("eager")(module)(torch.ones(1)), torch.ones(1))
+    assert log == ["count"]
+
+
+def test_registration_hooks_see_an_assigned_buffer():
+    module = nn.Module()
+    module.register_buffer("count", torch.zeros(1))
+    log = []
+
+    def f(x):
+        module.count = module.count + x
+        return module.count
+
+    optimized = lampwork_capture.optimize("eager")(f)
+    optimized(torch.ones(1))
+    handle = nn.modules.module.register_module_buffer_registration_hook(lambda module, name, buffer: log.append(name))
+    try:
+        assert torch.equal(optimized(torch.ones(1)), torch.full((1,), 2.0))
+    finally:
+        handle.remove()
+    assert log == ["count"]
+
+
+@pytest.mark.parametrize("kind", [nn.ModuleDict, nn.Sequential, nn.ModuleList])
+def test_a_container_that_changes_while_it_is_iterated(kind):
+    def f(container, x):
+        y = x + 1
+        for number, _ in enumerate(container):
+            container.add_module(f"more {number}", nn.ReLU())
+        return y
+
+    shown = []
+    for function in (f, lampwork_capture.optimize("eager")(f)):
+        container = kind()
+        container.add_module("first", nn.ReLU())
+        with pytest.raises(RuntimeError, match="dictionary changed size during iteration"):
+            function(container, torch.ones(1))
+        shown.append(list(container._modules))
+    assert shown[0] == shown[1]

@@ -10,6 +10,7 @@ import operator
 from collections import OrderedDict
 from typing import NamedTuple
 
+import lampwork_capture
 import pytest
 import torch
 from kinds import Programs, check
@@ -563,3 +564,49 @@ def isinstance_forms(x, y):
 @pytest.mark.parametrize("function,is_whole", P.found, ids=lambda value: getattr(value, "__name__", ""))
 def test_objects(function, is_whole):
     check(function, is_whole)
+
+
+class Compares(type):
+    """A metaclass that tells when its classes are compared."""
+
+    compared = []
+
+    def __eq__(cls, other):
+        cls.compared.append("==")
+        return cls is other
+
+    def __hash__(cls):
+        return 1
+
+
+class Compared(metaclass=Compares):
+    def grow(self, x):
+        return x + 1
+
+
+class ComparedChild(Compared):
+    tag = 3
+
+    def grow(self, x):
+        return super().grow(x) + 1
+
+    @classmethod
+    def made(cls):
+        return cls()
+
+    @property
+    def size(self):
+        return 2
+
+
+def test_a_metaclass_is_not_asked_whether_classes_are_equal():
+    def f(x):
+        one = ComparedChild.made()
+        one.more = one.tag
+        return one.grow(x) * one.size + one.more, isinstance(one, Compared), issubclass(Compared, ComparedChild)
+
+    expected = f(torch.ones(1))
+    Compares.compared.clear()
+    optimized = lampwork_capture.optimize("eager")(f)
+    assert optimized(torch.ones(1)) == optimized(torch.ones(1)) == expected
+    assert Compares.compared == []

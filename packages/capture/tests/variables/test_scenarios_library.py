@@ -316,7 +316,7 @@ def functools_things(run):
     run(f, t(), a)
 
 
-@whole
+@split
 def lru_caches(run):
     calls = []
 

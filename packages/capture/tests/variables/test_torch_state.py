@@ -85,3 +85,19 @@ def test_state_is_as_before(function, requires_grad):
         assert after == before
         assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
         assert torch.equal(torch.ones(2) + 1, torch.full((2,), 2.0))
+
+
+@pytest.mark.parametrize("mode", ["q", 1, None, 0.0])
+@pytest.mark.parametrize("setter", [torch.set_grad_enabled, torch._C._set_grad_enabled])
+def test_a_grad_mode_is_a_bool(setter, mode):
+    def f(x):
+        y = x + 1
+        setter(mode)
+        return y
+
+    errors = []
+    for function in (f, capture.optimize("eager")(f)):
+        with pytest.raises(TypeError) as caught:
+            function(torch.ones(1))
+        errors.append(str(caught.value))
+    assert errors[0] == errors[1]

@@ -3,7 +3,7 @@
 Tensors that existed before the frame become placeholders with their source; every recorded operation is run at once on
 fake tensors, so that shapes, dtypes, strides and aliasing are known to what is traced next. `freeze` ends it with a
 graph module, its example inputs and their sources. Invariants: a node is in the graph only if its fake run succeeded; a
-node that mutates, draws random numbers or changes torch's state is never removed as dead.
+node that mutates, draws random numbers, changes torch's state or may raise when run is never removed as dead.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ from .scalar_inputs import OfTensor, ScalarInputs
 from .shared_at_one import SharedAtOne
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .tensor_sizes import LAYOUT, TensorSizes
+from .total_operators import is_total
 from .unheard_warnings import unheard_warnings
 from .value_free import without_value
 
@@ -113,6 +114,7 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         self.operators: list[Any] = []
         self.written: set[int] = set()  # the storages that the node wrote to
         self.may_raise = False  # whether an operator of the node may raise although it runs on fake tensors
+        self.is_total = True  # whether all that it dispatched raises for no data (`total_operators`)
         self._running: list[Any] = []  # operators that are being run, the outermost first
         self.draws_random = False  # whether any operator so far draws random numbers
 
@@ -137,6 +139,8 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         if not self.may_raise and (refused or may_raise(func, args, result)):
             # One with a kernel of its own does not run what stands for it on fake tensors
             self.may_raise = all(map(is_composite, self._running))
+        if self.is_total and not (is_total(func, args, kwargs or {}, result) or is_composite(func)):
+            self.is_total = not all(map(is_composite, self._running))
         return result
 
 
@@ -346,6 +350,7 @@ class GraphBuilder:
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
         node.meta[IMPURE] = (
             raises
+            or not self.fake_mode.is_total
             or mutates
             or in_place
             or any(is_random(operator) for operator in operators)
@@ -414,13 +419,13 @@ class GraphBuilder:
         known = self._results.recall(mode, call)
         if known is not None:
             mode.written = set()
-            mode.may_raise = known.may_raise
+            mode.may_raise, mode.is_total = known.may_raise, known.is_total
             return known.result, list(known.operators)
         drew, mode.draws_random = mode.draws_random, False
         try:
             result, operators = self._run_fake(op, target, args, kwargs)
             if not (mode.draws_random or mode.written or any(may_mutate(operator) for operator in operators)):
-                self._results.remember(call, Ran(result, tuple(operators), mode.may_raise))
+                self._results.remember(call, Ran(result, tuple(operators), mode.may_raise, mode.is_total))
         finally:
             mode.draws_random |= drew
         return result, operators
@@ -428,7 +433,7 @@ class GraphBuilder:
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []
         self.fake_mode.written = set()
-        self.fake_mode.may_raise = False
+        self.fake_mode.may_raise, self.fake_mode.is_total = False, True
         self.ran_user_code |= target_is_users(op, target)
         self.scalars.operation = _target_name(target)
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves

@@ -44,12 +44,13 @@ class _Argument:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What running an operation on fake tensors gave: its result, the operators that it dispatched, and whether one of
-    them raises for some data."""
+    """What running an operation on fake tensors gave: its result, the operators that it dispatched, whether one of
+    them is known to raise for some data, and whether all are known to raise for none."""
 
     result: Any
     operators: tuple[Any, ...]
     may_raise: bool
+    is_total: bool
 
 
 @dataclass(frozen=True, slots=True)

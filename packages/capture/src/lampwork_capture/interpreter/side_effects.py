@@ -16,7 +16,6 @@ from .clearance import Place
 from .dropped_objects import DroppedObjects, place_of_attribute, places_in
 
 if TYPE_CHECKING:
-    from ..guards.facts import Fact
     from ..source import Source
     from ..variables.base import Value
     from .reconstruct import ValueEmitter

@@ -29,6 +29,7 @@ from .base import ObservedException, Tracer, Value
 from .class_lookup import has_special, is_callable, is_iterable, is_overridden
 from .constant import fold, fold_call, is_known
 from .iterator import ComputedIterator, step
+from .length_hint import listed
 from .list import is_descending, sort_order
 from .registry import handler_of, handles
 from .set import set_contents
@@ -438,13 +439,22 @@ handles(min)(_extreme(operator.lt, "min"))
 @handles(sorted)
 def sorted_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     made: Any = tracer.constant([])
-    items = _items_in_any_order(tracer, args[0], kwargs)
+    items = _items_in_any_order(tracer, args[0], kwargs, listed)
     order = list(range(len(items)))
     sort_order(tracer, order, items, kwargs.get("key"), is_descending(tracer, kwargs.get("reverse")))
     return made.like([items[index] for index in order])
 
 
-def _items_in_any_order(tracer: Tracer, value: Value, kwargs: Mapping[str, Value]) -> list[Value]:
+def _taken(tracer: Tracer, value: Value) -> list[Value]:
+    return value.realize().unpack(tracer)
+
+
+def _items_in_any_order(
+    tracer: Tracer,
+    value: Value,
+    kwargs: Mapping[str, Value],
+    take: Callable[[Tracer, Value], list[Value]] = _taken,
+) -> list[Value]:
     """The items of an iterable for what does not depend on their order: sorting literals of one type by themselves."""
     contents = set_contents(value)
     if contents is not None and "key" not in kwargs:
@@ -452,7 +462,7 @@ def _items_in_any_order(tracer: Tracer, value: Value, kwargs: Mapping[str, Value
         kinds = {item.python_type() for item in items}
         if len(kinds) == 1 and kinds <= {int, str, bytes} and not is_overridden(value.python_type(), "__iter__"):
             return items
-    return value.realize().unpack(tracer)
+    return take(tracer, value)
 
 
 @handles(operator.length_hint)

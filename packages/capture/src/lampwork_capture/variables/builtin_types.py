@@ -27,6 +27,7 @@ from .iterator import (
     ReversedIteratorValue,
     ZipValue,
 )
+from .length_hint import listed
 from .list import ListValue
 from .mapping_proxy import MappingProxyValue
 from .range import SliceValue
@@ -40,7 +41,7 @@ from .user_object import ObjectValue
 
 @handles(list)
 def make_list(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    return ListValue(args[0].realize().unpack(tracer) if args else [])
+    return ListValue(listed(tracer, args[0]) if args else [])
 
 
 @handles(tuple)
@@ -50,7 +51,7 @@ def make_tuple_value(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str,
     value = args[0].realize()
     if value.python_type() is tuple:
         return value
-    return TupleValue(value.unpack(tracer))
+    return TupleValue(listed(tracer, value))
 
 
 @handles(set)
@@ -222,7 +223,8 @@ def make_reversed(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Va
     is_sequence = method is not MISSING or hasattr(value.python_type(), "__getitem__")
     contents = dict_contents(value)
     if contents is not None or isinstance(value, DictViewValue):
-        return FixedIteratorValue(value.unpack(tracer)[::-1], type(reversed({})))
+        listed = value if contents is None else contents  # past a `__iter__` of a subclass
+        return FixedIteratorValue(listed.unpack(tracer)[::-1], type(reversed({})))
     if isinstance(value, ConstantValue) and isinstance(value.obj, range):
         return ConstantIteratorValue(value.obj[::-1])
     if method is None or not is_sequence or value.kind in ("a set", "an iterator", "a generator"):

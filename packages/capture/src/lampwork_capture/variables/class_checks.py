@@ -20,7 +20,7 @@ from ..graph_break import BreakId, GraphBreak
 from ..source import Source, TypeSource
 from .base import Tracer, Value
 from .builtin import has_attribute
-from .class_lookup import find_in_class, has_special, is_overridden
+from .class_lookup import find_in_class, has_special, is_in_mro, is_overridden
 from .constant import fold
 from .registry import handles
 from .tensor import TensorValue
@@ -63,11 +63,11 @@ def is_instance(tracer: Tracer, value: Value, classes: Any) -> bool:
         return _ask_metaclass(tracer, classes, "__instancecheck__", value)
     if isinstance(classes, abc.ABCMeta):
         guard_registrations(tracer, cls, classes)
-    if classes not in cls.__mro__ and (is_overridden(cls, "__getattribute__") or _has_own_class_attribute(cls)):
+    if not is_in_mro(classes, cls) and (is_overridden(cls, "__getattribute__") or _has_own_class_attribute(cls)):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"isinstance asks {value.describe()} for its `__class__`")
     if check is type.__instancecheck__ or check is abc.ABCMeta.__instancecheck__:
         return issubclass(cls, classes)
-    if getattr(classes, "_is_protocol", False) and classes not in cls.__mro__ and cls.__dictoffset__ != 0:
+    if getattr(classes, "_is_protocol", False) and not is_in_mro(classes, cls) and cls.__dictoffset__ != 0:
         return _has_protocol(tracer, value, classes)
     if value.is_constant() or getattr(value, "obj", None) is not None:
         real = value.as_constant() if value.is_constant() else getattr(value, "obj", None)
@@ -105,7 +105,7 @@ def guard_registrations(tracer: Tracer, cls: type, abstract: type) -> None:
     """Record what `issubclass(cls, abstract)` relies on: that no class is registered later.
 
     What a `__subclasshook__` answers is kept by Python itself until then, so that it may be asked here."""
-    if abstract in cls.__mro__:
+    if is_in_mro(abstract, cls):
         return
     is_library = cls.__module__.partition(".")[0] in ("builtins", "torch", "collections")
     if abstract.__module__ in _STANDARD_ABSTRACT and is_library:

@@ -9,6 +9,7 @@ goes by another name records a fact.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,23 @@ def find_in_class(cls: type, name: str) -> tuple[Any, type]:
         if name in namespace:
             return namespace[name], owner
     return MISSING, object
+
+
+def place_in_mro(cls: type, owner: type) -> int:
+    """Which of the MRO of `cls` a class is. By identity: a metaclass may compare its classes."""
+    return next(place for place, base in enumerate(mro_of(cls)) if base is owner)
+
+
+def is_in_mro(owner: type, cls: type) -> bool:
+    """Whether `cls` is `owner` or really derives from it, whatever a metaclass says of that."""
+    return any(base is owner for base in mro_of(cls))
+
+
+def find_past(cls: type, base: type, name: str) -> Any:
+    """What `super(base, instance of cls)` finds under `name` in the namespaces of the MRO; MISSING if nothing."""
+    check_plain_class(cls)
+    namespaces = map(namespace_of, mro_of(cls)[place_in_mro(cls, base) + 1 :])
+    return next((namespace[name] for namespace in namespaces if name in namespace), MISSING)
 
 
 def has_special(cls: type, name: str) -> bool:
@@ -99,6 +117,20 @@ def has_plain_names(namespace: Mapping[Any, Any]) -> bool:
 def is_immutable(cls: type) -> bool:
     """Whether Python code cannot set attributes of a class."""
     return bool(flags_of(cls) & _IMMUTABLE_FLAG) or not flags_of(cls) & _HEAP_FLAG
+
+
+def shown_name(cls: type) -> str:
+    """How Python names a class in its messages: one of C code with its module, `collections.deque`."""
+    return _name_in_c(cls) if is_immutable(cls) else cls.__name__
+
+
+@functools.cache
+def _name_in_c(cls: type) -> str:
+    try:
+        type.__setattr__(cls, "__lampwork__", None)
+    except TypeError as error:  # "cannot set ... attribute of immutable type '...'"
+        return str(error).rpartition(" type ")[2].strip("'")
+    raise AssertionError(cls)
 
 
 def needs_no_guard(cls: type) -> bool:

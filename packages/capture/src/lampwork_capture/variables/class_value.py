@@ -35,6 +35,7 @@ from ..guards.facts import (
     LengthIs,
     TypeIs,
 )
+from ..guards.namespaces import mro_of
 from ..interpreter.side_effects import DELETED, Deleted
 from ..source import (
     AttributeSource,
@@ -55,6 +56,7 @@ from .class_lookup import (
     is_immutable,
     is_overridden,
     needs_no_guard,
+    place_in_mro,
 )
 from .class_method import ClassMethodValue
 from .constant import fold, is_known, snapshot
@@ -162,7 +164,7 @@ class ClassValue(Value):
         if first and type(raw) is property and is_plain and not needs_no_guard(self.obj):
             tracer.guard(IdentityIs(AttributeSource(source, name), ByIdentity(raw)))  # the whole look-up in one
             return
-        for cls in self.obj.__mro__[: self.obj.__mro__.index(owner)]:
+        for cls in mro_of(self.obj)[: place_in_mro(self.obj, owner)]:
             if not needs_no_guard(cls) and name not in cls.__dict__:
                 tracer.guard(InstanceDictLacks(self._owner_source(source, cls), name))
 
@@ -217,7 +219,7 @@ class ClassValue(Value):
             named = ClassValue(owner).known_source()
             if named is not None:
                 return named
-        return ItemSource(AttributeSource(source, "__mro__"), self.obj.__mro__.index(owner))
+        return ItemSource(AttributeSource(source, "__mro__"), place_in_mro(self.obj, owner))
 
     def _unguarded(self, tracer: Tracer, name: str, raw: Any) -> Value:
         if issubclass(type(raw), (staticmethod, classmethod)):
@@ -355,7 +357,7 @@ class ClassValue(Value):
         if pending is None:
             return None
         owner, found = pending
-        for cls in self.obj.__mro__[: self.obj.__mro__.index(owner)]:
+        for cls in mro_of(self.obj)[: place_in_mro(self.obj, owner)]:
             if not needs_no_guard(cls) and self.known_source() is not None:
                 tracer.guard(InstanceDictLacks(self._owner_source(self._source(), cls), name))
         if isinstance(found, Value) and found.python_type() is FunctionType and instance is not None:

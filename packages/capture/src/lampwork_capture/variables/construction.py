@@ -17,7 +17,7 @@ from ..guards.facts import LengthIs
 from ..source import ItemSource, Source, TypeSource
 from .argument_binding import bind_arguments
 from .base import Tracer, Value
-from .class_lookup import find_in_class, guard_special_methods, has_special, is_overridden
+from .class_lookup import find_in_class, guard_special_methods, has_special, is_in_mro, is_overridden
 from .dict import DictValue
 from .lazy import LazyValue
 from .list import ListValue
@@ -45,7 +45,7 @@ def new_object(tracer: Tracer, class_value: ClassValue, args: Sequence[Value], k
             return _new_named_tuple(tracer, class_value, args, kwargs)
         maker = class_value.class_attribute(tracer, "__new__", new, owner)
         made = tracer.call(maker, [class_value, *args], kwargs)
-        if cls not in made.python_type().__mro__:
+        if not is_in_mro(cls, made.python_type()):
             return made
     else:
         base = payload_base(cls)

@@ -230,15 +230,24 @@ def make_enable_grad(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str,
 
 @handles(torch.set_grad_enabled, like=lambda mode: None)
 def make_set_grad_enabled(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    manager = GradModeValue(torch.set_grad_enabled, bool(args[0].as_constant()))
+    manager = GradModeValue(torch.set_grad_enabled, _mode_of(tracer, args[0]))
     manager.enter(tracer)
     return manager
 
 
 @handles(torch._C._set_grad_enabled, like=lambda enabled: None)
 def set_grad_enabled(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    set_grad_mode(tracer, bool(args[0].as_constant()))
+    set_grad_mode(tracer, _mode_of(tracer, args[0]))
     return tracer.constant(None)
+
+
+def _mode_of(tracer: Tracer, given: Value) -> bool:
+    """The mode that `set_grad_enabled` is given, which must be a bool."""
+    kind = given.realize().python_type()
+    if kind is not bool:
+        words = f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {kind.__name__}"
+        tracer.raise_observed(TypeError, words)
+    return given.realize().as_constant()
 
 
 @wraps_type(*_GRAD_MODES)

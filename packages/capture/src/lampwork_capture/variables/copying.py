@@ -27,6 +27,7 @@ from .identity import UnknownNumberValue
 from .instance_dict import InstanceDictValue
 from .list import ListValue
 from .module import ModuleValue
+from .ordered_dict import check_no_attributes
 from .registry import handles
 from .set import SetValue, convert_set
 from .slot_method import SlotMethodValue
@@ -68,6 +69,8 @@ class CopyMemoValue(Value):
 def shallow_copy(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     value = args[0].realize()
     if isinstance(value, (ListValue, DictValue, SetValue, InstanceDictValue)):
+        if isinstance(value, DictValue):
+            check_no_attributes(tracer, value, "copy.copy")
         return value.call_method(tracer, "copy", [], {})
     if isinstance(value, (ConstantValue, SymScalarValue, ClassValue, FunctionValue, TupleValue)):
         return value
@@ -124,6 +127,7 @@ def _deep(tracer: Tracer, value: Value, memo: CopyMemoValue) -> Value:
         memo.put(value, made_tuple)
         return made_tuple
     if isinstance(value, DictValue) and value.owner is None and value.cls in (dict, OrderedDict, defaultdict):
+        check_no_attributes(tracer, value, "copy.deepcopy")
         copied = DictValue({}, value.cls, factory=value.factory)
         memo.put(value, copied)
         for key, item in zip(value.keys(tracer), value.values(tracer)):

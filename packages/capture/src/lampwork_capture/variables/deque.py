@@ -130,6 +130,9 @@ class DequeValue(ListValue):
         self._trim(left=True)
         return tracer.constant(None)
 
+    def _taken(self, tracer: Tracer, items: Value) -> list[Value]:
+        return items.realize().unpack(tracer)
+
     def m_insert(self, tracer: Tracer, index: Value, item: Value) -> Value:
         place = tracer.constant(operators.index_of(tracer, index))
         if len(self.items) == self.bound:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, DictContains, DictKeysAre, LengthIs, TypeIs
 from ..source import AttributeSource, DictKeySource, DictValueSource, ItemSource, Source
-from . import operators
+from . import operators, ordered_dict
 from .base import Tracer, Value
-from .class_lookup import find_in_class, has_special, is_iterable
+from .class_lookup import find_in_class, has_special, is_iterable, is_overridden
 from .constant import is_literal, snapshot
 from .dict_view import DictIteratorValue, DictViewValue, dict_base
 from .iterator import make_tuple
@@ -257,29 +257,53 @@ class DictValue(BuiltinObject):
         self.changed(tracer)
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
+        if op is operator.ior:
+            return self._update_in_place(tracer, other)
         theirs = dict_contents(other)
         if theirs is None:
             return None
         if op in (operator.eq, operator.ne):
             return tracer.constant(self._equals(tracer, theirs) is (op is operator.eq))
-        mine = self if self.owner is None else self.owner
         if op is operator.or_:
-            first, second = (other, mine) if reflected else (mine, other)
-            self._check_copied(first, second)
-            merged = DictValue({**(theirs if reflected else self).entries(tracer)}, self.cls, factory=self.factory)
-            merged.update_from(tracer, second)
+            first, second = (theirs, self) if reflected else (self, theirs)
+            self._check_makes_base("|")
+            merged = first.copied(tracer, self.cls, self.factory)
+            merged.update_from(tracer, second.whole)
             return merged
-        if op is operator.ior:
-            self.update_from(tracer, other)
-            return mine
         return None
 
-    def _check_copied(self, *parts: Value) -> None:
-        """Raise GraphBreak unless a copy of the first is made of its entries, and none of the parts is what makes it:
-        an OrderedDict or defaultdict asks its class for a copy."""
-        is_asked = any(payload is not None and payload.cls is not dict for payload in map(_payload_of, parts))
-        if is_asked or not is_read_as_dict(parts[0]):
-            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"a copy of {parts[0].describe()}, which its class decides")
+    @property
+    def whole(self) -> Value:
+        """The dict itself, or the object that it is the contents of."""
+        return self if self.owner is None else self.owner
+
+    def _check_makes_base(self, what: str) -> None:
+        """Raise GraphBreak if the type makes its copies by calling the class of the object, not as its own base."""
+        if self.owner is not None and issubclass(self.owner.python_type(), (OrderedDict, defaultdict)):
+            raise GraphBreak(
+                BreakId.CALL_NOT_MODELLED, f"`{what}` of {self.owner.describe()} makes another of its class"
+            )
+
+    def copied(self, tracer: Tracer, cls: type, factory: Value | None) -> DictValue:
+        """A new dict as `dict.copy` makes it: one that is iterated its own way is read through its `keys`."""
+        self.values(tracer)
+        entries = self.entries(tracer)
+        if not entries or is_read_as_dict(self.whole):
+            return DictValue(entries, cls, factory=factory)
+        made = DictValue({}, cls, factory=factory)
+        made.update_from(tracer, self.whole)
+        return made
+
+    def _update_in_place(self, tracer: Tracer, other: Value) -> Value | None:
+        """`self |= other`: an OrderedDict stores by `__setitem__`, a dict past it."""
+        kind = other.python_type()
+        if not (is_iterable(kind) or has_special(kind, "keys")):
+            return None
+        cls = self.whole.python_type()
+        if issubclass(cls, OrderedDict) and is_overridden(cls, "__setitem__"):
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`|=` of {self.whole.describe()}, which stores in its own way")
+        self.update_from(tracer, other)
+        return self
 
     def _equals(self, tracer: Tracer, other: DictValue) -> bool:
         mine, theirs = self.entries(tracer), other.entries(tracer)
@@ -380,9 +404,8 @@ class DictValue(BuiltinObject):
         return tracer.constant(None)
 
     def m_copy(self, tracer: Tracer) -> Value:
-        self._check_copied(self if self.owner is None else self.owner)
-        self.values(tracer)
-        return DictValue(self.entries(tracer), self.cls, factory=self.factory)
+        self._check_makes_base("copy")
+        return self.copied(tracer, self.cls, self.factory)
 
     def m_move_to_end(self, tracer: Tracer, key: Value, last: Value | None = None) -> Value:
         entries = self.entries(tracer)
@@ -435,6 +458,9 @@ class DictValue(BuiltinObject):
     def m___or__(self, tracer: Tracer, other: Value) -> Value:
         return operators.binary(tracer, operator.or_, self, other)
 
+    def m___ior__(self, tracer: Tracer, other: Value) -> Value:
+        return operators.inplace(tracer, operator.ior, self, other)
+
     def m___reversed__(self, tracer: Tracer) -> Value:
         return tracer.constant(reversed).call(tracer, [self], {})
 
@@ -444,7 +470,17 @@ class DictValue(BuiltinObject):
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if name == "default_factory" and self.cls is defaultdict:
             return tracer.constant(None) if self.factory is None else self.factory
-        return super().get_attribute(tracer, name)
+        found = ordered_dict.read_attribute(tracer, self, name) if self._may_hold(name) else None
+        return super().get_attribute(tracer, name) if found is None else found
+
+    def _may_hold(self, name: str) -> bool:
+        return ordered_dict.has_attributes(self) and not hasattr(OrderedDict, name)
+
+    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        if ordered_dict.has_attributes(self):
+            ordered_dict.write_attribute(tracer, self, name, value)
+        else:
+            super().set_attribute(tracer, name, value)
 
     # Back into the real world
 
@@ -468,6 +504,8 @@ class DictValue(BuiltinObject):
             emitter.copy(2)
             emitter.load_value(key)
             emitter.store_item()
+        if self.cls is OrderedDict:
+            ordered_dict.emit_attributes(emitter, self)
 
     def write_back(self, emitter: ValueEmitter) -> None:
         """Emit code that gives the real dict its final entries, changing no more than needed."""

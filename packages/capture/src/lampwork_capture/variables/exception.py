@@ -19,7 +19,7 @@ from ..interpreter.side_effects import Deleted, emit_attribute_write
 from ..source import AttributeSource, Source
 from . import operators
 from .base import ObservedException, Tracer, Value
-from .class_lookup import find_in_class, is_immutable, is_overridden
+from .class_lookup import find_in_class, is_immutable, is_in_mro, is_overridden
 from .class_value import ClassValue
 from .constant import fold, is_known, snapshot
 from .construction import VALUE_CLASSES
@@ -468,7 +468,7 @@ if hasattr(sys, "exception"):
 def is_exception_of(value: Value, classes: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
     """Whether an observed exception is an instance of these classes."""
     wanted = classes if isinstance(classes, tuple) else (classes,)
-    return not set(wanted).isdisjoint(value.python_type().__mro__)
+    return any(is_in_mro(kind, value.python_type()) for kind in wanted)
 
 
 def stop_iteration_value(tracer: Tracer, error: Value) -> Value:

@@ -171,9 +171,13 @@ def _is_number(value: Value) -> bool:
 @handles(itertools.count)
 def make_count(tracer: Tracer, args: _Args, kwargs: _Named) -> Value:
     stride = _optional(tracer, args, 1, 1)
-    state = [_optional(tracer, args, 0, 0)]
+    state = [_optional(tracer, args, 0, 0).realize()]
     if not all(_is_number(part) for part in (stride, *state)):
         tracer.raise_observed(TypeError, "a number is required")
+    if state[0].is_constant() and issubclass(state[0].python_type(), int) and stride.realize().is_constant():
+        step = stride.realize().as_constant()
+        if isinstance(step, int) and step == 1:  # counted in C, from the number that a bool or the like is
+            state[0] = tracer.constant(int(state[0].as_constant()))
 
     def produce(tracer: Tracer) -> Value | None:
         item = state[0]

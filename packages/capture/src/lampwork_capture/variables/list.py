@@ -19,6 +19,7 @@ from .base import Tracer, Value
 from .class_lookup import has_special, is_iterable
 from .constant import fold, is_known, snapshot
 from .lazy import LazyValue
+from .length_hint import listed
 from .registry import wraps_type
 from .sequence import SequenceValue
 from .stand_in import refuse
@@ -122,9 +123,13 @@ class ListValue(SequenceValue):
         return tracer.constant(None)
 
     def m_extend(self, tracer: Tracer, items: Value) -> Value:
-        self.items.extend(items.realize().unpack(tracer))
+        self.items.extend(self._taken(tracer, items))
         self.changed(tracer)
         return tracer.constant(None)
+
+    def _taken(self, tracer: Tracer, items: Value) -> list[Value]:
+        """All items of an iterable, with what is asked of it first."""
+        return listed(tracer, items)
 
     def m_insert(self, tracer: Tracer, index: Value, item: Value) -> Value:
         fold(tracer, self.items.insert, operators.index_of(tracer, index), item)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
 from .call_shape import takes_keywords
+from .class_lookup import find_in_class, has_special, shown_name
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -52,6 +53,14 @@ class BuiltinObject(Value):
         raise GraphBreak(BreakId.ATTRIBUTE_NOT_MODELLED, f"attribute `{name}` of {self.describe()} is not modelled")
 
     def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
+        cls = self.python_type()
+        if cls.__dictoffset__:  # it has a `__dict__`, of which this kind of value knows nothing
+            super().set_attribute(tracer, name, value)
+        if hasattr(cls, name):
+            words = f"'{shown_name(cls)}' object attribute '{name}' is read-only"
+            if has_special(type(find_in_class(cls, name)[0]), "__set__"):
+                raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"setting `{name}` of {self.describe()}")
+            tracer.raise_observed(AttributeError, words)
         missing_attribute(tracer, self, name)
 
 
@@ -106,4 +115,4 @@ def call_model(method: Any, what: str, tracer: Tracer, args: Sequence[Value], kw
 
 def missing_attribute(tracer: Tracer, value: Value, name: str) -> Any:
     """Raise the AttributeError of the traced program."""
-    tracer.raise_observed(AttributeError, f"'{value.python_type().__name__}' object has no attribute '{name}'")
+    tracer.raise_observed(AttributeError, f"'{shown_name(value.python_type())}' object has no attribute '{name}'")

@@ -20,10 +20,11 @@ from ..interpreter.side_effects import DELETED
 from ..source import AttributeSource, ModuleSource, Source
 from . import operators
 from .base import Tracer, Value
-from .class_lookup import MISSING, find_in_class, has_special, is_overridden
+from .class_lookup import MISSING, find_in_class, find_past, has_special, is_overridden
 from .constant import ConstantValue, snapshot
 from .construction import VALUE_CLASSES, wrap_object
 from .dict import DictValue, dict_contents
+from .dict_view import DictIteratorValue
 from .iterator import FixedIteratorValue, make_tuple
 from .method import missing_attribute
 from .registry import handles, wraps_base
@@ -162,16 +163,29 @@ class ModuleValue(ObjectValue):
                 raise GraphBreak(
                     BreakId.EXCEPTION_NOT_MODELLED, f"`{name}` of {self.describe()} is a buffer: eager raises"
                 )
+            self._check_registration(tracer, "buffer")
             buffers = self.store(tracer, "_buffers")
             assert buffers is not None
             buffers.set_item(tracer, tracer.constant(name), value)  # where listings and `_buffers` see it too
             return
         raw, _ = find_in_class(self.cls, name)
         self.guard_place(tracer, name)
+        if find_past(self.cls, _BASE, "__setattr__") is not object.__setattr__:
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"a base of {self.describe()} has a `__setattr__` too")
         if issubclass(type(raw), property) or (raw is not MISSING and has_special(type(raw), "__set__")):
             self.store_attribute(tracer, name, value)
             return
-        tracer.side_effects.store_attribute(self, name, value, raw=self.obj is None)
+        # `object.__setattr__` is what torch ends with: a `__setattr__` of the class has run already, in the trace
+        tracer.side_effects.store_attribute(self, name, value, raw=True)
+
+    def _check_registration(self, tracer: Tracer, kind: str) -> None:
+        """Raise GraphBreak if registering a `kind` of member is more than putting it into its dict."""
+        method = f"register_{kind}"
+        self.class_value.guard_method(tracer, method)
+        own = {} if self.obj is None else object.__getattribute__(self.obj, "__dict__")
+        if find_in_class(self.cls, method)[0] is not getattr(_BASE, method) or method in own:
+            raise GraphBreak(BreakId.MUTATION_NOT_MODELLED, f"{self.describe()} has its own `{method}`")
+        check_no_global_hooks(tracer, (f"_global_{kind}_registration_hooks",))
 
     def _member(self, tracer: Tracer, name: str) -> Value | None:
         """The parameter or submodule of that name."""
@@ -188,10 +202,17 @@ class ModuleValue(ObjectValue):
         contents = self.store(tracer, "_modules" if isinstance(value, ModuleValue) else "_parameters")
         if contents is None:
             tracer.raise_observed(AttributeError, "cannot assign module before Module.__init__() call")
+        if isinstance(value, ModuleValue):
+            check_no_global_hooks(tracer, ("_global_module_registration_hooks",))
+        else:
+            self._check_registration(tracer, "parameter")
         contents.set_item(tracer, tracer.constant(name), value)
         return True
 
     def delete_attribute(self, tracer: Tracer, name: str) -> None:
+        if find_in_class(self.cls, "__delattr__")[0] is not _BASE.__delattr__:
+            super().delete_attribute(tracer, name)
+            return
         pending = tracer.side_effects.pending_attribute(self, name)
         namespace = {} if self.obj is None else object.__getattribute__(self.obj, "__dict__")
         if name not in namespace and not (isinstance(pending, Value) and not isinstance(pending, TensorValue)):
@@ -215,7 +236,7 @@ class ModuleValue(ObjectValue):
             raise GraphBreak(BreakId.GENERIC_OBJECT, f"{self.describe()} is a TorchScript module")
         if getattr(self.obj, "_compiled_call_impl", None) is not None:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} is compiled on its own")
-        _check_global_hooks(tracer)
+        check_no_global_hooks(tracer, _GLOBAL_HOOKS)
         hooks = {name: self._hooks(tracer, name) for name in _INSTANCE_HOOKS}
         if hooks["_backward_hooks"] or hooks["_backward_pre_hooks"]:
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{self.describe()} has backward hooks")
@@ -294,8 +315,8 @@ class ModuleValue(ObjectValue):
         if self.cls in _PLAIN_CONTAINERS:
             contents = self.store(tracer, "_modules")
             if contents is not None:
-                items = contents.keys(tracer) if self.cls is torch.nn.ModuleDict else contents.values(tracer)
-                return FixedIteratorValue(items, type(iter({}.values())))
+                # An iterator of the dict itself, which sees when modules come or go meanwhile
+                return DictIteratorValue(tracer, contents, "keys" if self.cls is torch.nn.ModuleDict else "values")
         return super().iterate(tracer)
 
     def length(self, tracer: Tracer) -> int | None:
@@ -400,9 +421,10 @@ def is_overridden_getattr(cls: type) -> bool:
     return find_in_class(cls, "__getattr__")[0] is not _BASE.__getattr__ or is_overridden(cls, "__getattribute__")
 
 
-def _check_global_hooks(tracer: Tracer) -> None:
+def check_no_global_hooks(tracer: Tracer, names: Sequence[str]) -> None:
+    """Raise GraphBreak if one of these dicts of torch's hooks on all modules is not empty; that it is, is guarded."""
     source = ModuleSource(torch_module.__name__)
-    for name in _GLOBAL_HOOKS:
+    for name in names:
         hooks = getattr(torch_module, name)
         tracer.guard(LengthIs(AttributeSource(source, name), len(hooks)))
         if hooks:

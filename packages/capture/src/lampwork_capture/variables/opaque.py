@@ -14,8 +14,9 @@ import torch
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, IdentityIs
+from ..skip_policy import is_installed
 from ..source import AttributeSource, Source
-from .base import Tracer, Value
+from .base import ObservedException, Tracer, Value
 from .class_lookup import has_special
 from .constant import fold, is_known, is_literal, snapshot
 from .registry import handler_of
@@ -76,7 +77,8 @@ class OpaqueValue(Value):
 
 
 class LruCacheValue(Value):
-    """A cached function. A body without tensor work is traced anew, as the cache would answer; else it breaks."""
+    """A cached function. A body without tensor work is traced, to know that it does nothing but compute, and the cache
+    is asked; what does more runs when the frame runs. Installed packages are taken to cache what only computes."""
 
     kind = "a cached function"
     __slots__ = ("obj",)
@@ -106,15 +108,21 @@ class LruCacheValue(Value):
         handler = handler_of(self.obj)
         if handler is not None:
             return handler(tracer, args, kwargs)
-        if all(is_known(arg) for arg in (*args, *kwargs.values())):
-            plain = [snapshot(arg) for arg in args]
-            named = {name: snapshot(arg) for name, arg in kwargs.items()}
-            answer = fold(tracer, self.obj, *plain, **named)  # also eager runs it once and keeps the answer
+        is_given = all(is_known(arg) for arg in (*args, *kwargs.values()))
+        code = getattr(self.obj.__wrapped__, "__code__", None)
+        if is_given and (code is None or is_installed(code)):
+            answer = self._answer(tracer, args, kwargs)
             if is_literal(answer):
                 return tracer.constant(answer)
-        before = tracer.side_effects.count
+        effects = tracer.side_effects
+        elsewhere, objects = effects.changes_elsewhere, len(effects.changed_values)
         nodes = tracer.graph.node_count
-        result = self.wrapped(tracer).call(tracer, args, kwargs)
+        try:
+            result = self.wrapped(tracer).call(tracer, args, kwargs)
+        except (GraphBreak, ObservedException) as error:  # the cache keeps no error, and an answer keeps the body away
+            why = error.cause if isinstance(error, GraphBreak) else f"it raises {error.value.describe()}"
+            cause = f"the body of the cached function `{self.obj.__name__}` runs only if the cache has no answer: {why}"
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause) from None
         if tracer.graph.node_count != nodes or issubclass(result.realize().python_type(), torch.Tensor):
             # The cache may hold another tensor, written to since; and it must hold the one that is given back.
             raise GraphBreak(
@@ -122,9 +130,24 @@ class LruCacheValue(Value):
                 f"the cached function `{self.obj.__name__}` works with tensors",
                 hint="Call it outside the compiled function and pass the tensor in.",
             )
-        if tracer.side_effects.count != before:
+        is_closed = code is not None and not code.co_freevars  # else an object of the frame may come in by a cell
+        changed = effects.changed_values[objects:]
+        if (
+            effects.changes_elsewhere != elsewhere
+            or (changed and not is_closed)
+            or not all(map(effects.is_new, changed))
+        ):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"the cached function `{self.obj.__name__}` has side effects")
+        if is_given:
+            answer = self._answer(tracer, args, kwargs)
+            if is_literal(answer):
+                return tracer.constant(answer)
         return result
+
+    def _answer(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Any:
+        """What the cache answers, or the body, which also eager would run once and keep the answer of."""
+        named = {name: snapshot(arg) for name, arg in kwargs.items()}
+        return fold(tracer, self.obj, *(snapshot(arg) for arg in args), **named)
 
     def get_attribute(self, tracer: Tracer, name: str) -> Value:
         if name in functools.WRAPPER_ASSIGNMENTS:

@@ -6,6 +6,7 @@ Invariant: the order in which operands are asked (reflected forms, subclass prio
 
 from __future__ import annotations
 
+import collections
 import enum
 import operator
 import sys
@@ -13,11 +14,13 @@ from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
+import torch
+
 from ..graph_break import BreakId, GraphBreak
 from ..guards.exact import exact_key
 from ..guards.facts import AllDistinct
 from .base import Tracer, Value
-from .class_lookup import has_special, is_iterable
+from .class_lookup import has_special, is_in_mro, is_iterable
 from .constant import ConstantValue, fold, is_known, snapshot
 from .iterator import each
 from .stand_in import refuse
@@ -67,6 +70,7 @@ UNARY_METHODS: dict[Callable[..., Any], str] = {
 }
 _NUMBER = "a symbolic number"
 _DEEP = "the text of containers nested deeply: eager may raise"
+_REPEATED = (str, bytes, bytearray, list, tuple, collections.deque)  # by `*`
 _DEEPEST = 60  # containers in containers that are looked through
 COMPARISONS = frozenset({operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge})
 
@@ -93,7 +97,7 @@ def binary(
     reflected_name = BINARY_METHODS[op][1]
     right_first = (
         right_type is not left_type
-        and left_type in right_type.__mro__
+        and is_in_mro(left_type, right_type)
         and (
             op in COMPARISONS
             or getattr(right_type, reflected_name, None) is not getattr(left_type, reflected_name, None)
@@ -114,10 +118,23 @@ def binary(
         return tracer.constant(is_same(tracer, left, right))
     if op is operator.ne:
         return tracer.constant(not is_same(tracer, left, right))
+    if op is operator.mul and "a tensor" in (left.kind, right.kind):
+        count, repeated = (left, right) if left.kind == "a tensor" else (right, left)
+        if issubclass(repeated.python_type(), _REPEATED):
+            _check_no_count(tracer, count)
     op = refused_as or op
     if is_known(left) and is_known(right) and op not in COMPARISONS:
         return tracer.constant(fold(tracer, op, snapshot(left), snapshot(right)))
     return refuse(tracer, op, left, right)
+
+
+def _check_no_count(tracer: Tracer, value: Any) -> None:
+    """Raise what torch says of a tensor that a sequence is to be repeated by; GraphBreak if it is an integer."""
+    is_integer = not (value.fake.is_floating_point() or value.fake.is_complex())
+    if is_integer and value.fake.numel() == 1:
+        cause = f"a sequence repeated as often as {value.describe()} says"
+        raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, cause)
+    fold(tracer, operator.index, torch.ones(2))
 
 
 def _check_is_modelled(value: Value, name: str) -> None:

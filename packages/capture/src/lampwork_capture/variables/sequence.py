@@ -123,9 +123,9 @@ class SequenceValue(BuiltinObject):
         for index in range(*slice(first, last).indices(len(self.items))):
             if operators.equal(tracer, self.at(index), item):
                 return tracer.constant(index)
-        what = "tuple.index(x): x not in tuple" if self.kind == "a tuple" else None
-        if what is None:
-            what = f"{snapshot(item)!r} is not in list" if item.is_constant() else "list.index(x): x not in list"
+        what = "tuple.index(x): x not in tuple"
+        if self.kind != "a tuple":
+            what = f"{operators.text_of(tracer, item, repr)} is not in list"
         return tracer.raise_observed(ValueError, what)
 
     def m_count(self, tracer: Tracer, item: Value) -> Value:

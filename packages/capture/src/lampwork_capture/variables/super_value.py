@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
 from .builtin import BuiltinValue
-from .class_lookup import MISSING, find_in_class, has_special, is_overridden
+from .class_lookup import MISSING, find_in_class, has_special, is_in_mro, is_overridden, place_in_mro
 from .class_method import ClassMethodValue
 from .class_value import ClassValue
 from .construction import bare_object
@@ -54,11 +54,11 @@ class SuperValue(Value):
         cls = class_value.obj
         mro = cls.__mro__
         meta: Any = type(cls)
-        if isinstance(self.receiver, ClassValue) and self.after not in mro and self.after in meta.__mro__:
+        if isinstance(self.receiver, ClassValue) and not is_in_mro(self.after, cls) and is_in_mro(self.after, meta):
             return self._of_metaclass(tracer, name)
         raw: Any = MISSING
         owner: type = object
-        for owner in mro[mro.index(self.after) + 1 :]:
+        for owner in mro[place_in_mro(cls, self.after) + 1 :]:
             if name in owner.__dict__:
                 raw = owner.__dict__[name]
                 break
@@ -71,7 +71,7 @@ class SuperValue(Value):
         assert isinstance(self.receiver, ClassValue)
         meta = self.receiver.metaclass(tracer)
         mro = meta.obj.__mro__
-        for owner in mro[mro.index(self.after) + 1 :]:
+        for owner in mro[place_in_mro(meta.obj, self.after) + 1 :]:
             if name in owner.__dict__:
                 raw = owner.__dict__[name]
                 if issubclass(type(raw), FunctionType):
@@ -120,7 +120,7 @@ def make_super(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value
     classes = receiver.python_type().__mro__
     if isinstance(receiver, ClassValue):
         classes = (*receiver.obj.__mro__, *classes)
-    if not isinstance(after_value, ClassValue) or after_value.obj not in classes:
+    if not isinstance(after_value, ClassValue) or not any(after_value.obj is cls for cls in classes):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "super() of something that is no subtype of the class")
     return SuperValue(after_value, receiver)
 

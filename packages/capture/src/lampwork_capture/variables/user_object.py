@@ -162,10 +162,14 @@ class ObjectValue(ObjectAttributes):
             result = self.binary(tracer, operator.eq, other, reflected)
             return None if result is None else tracer.constant(not result.truth(tracer))
         if self.payload is not None and raw is not None:
-            return self.payload.binary(tracer, op, other, reflected)
+            return self._self_for_payload(self.payload.binary(tracer, op, other, reflected))
         if raw is MISSING or (type(raw) is WrapperDescriptorType and raw.__objclass__ is object):
             return None
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`{name}` of {self.describe()} is not modelled")
+
+    def _self_for_payload(self, result: Value | None) -> Value | None:
+        """A result of the contents, where that they give themselves stands for this object (`+=`, `|=`)."""
+        return self if result is not None and result is self.payload else result
 
     def hash_key(self, tracer: Tracer) -> Hashable:
         raw, _ = find_in_class(self.cls, "__hash__")
@@ -220,8 +224,9 @@ class ObjectValue(ObjectAttributes):
         if method.__objclass__ is object:
             return self._call_object_slot(tracer, method.__name__, args, kwargs)
         if self.payload is not None:
-            return self.payload.call_slot(tracer, method, args, kwargs)
-        answer = self.call_base_slot(tracer, method, args, kwargs)
+            answer = self._self_for_payload(self.payload.call_slot(tracer, method, args, kwargs))
+        else:
+            answer = self.call_base_slot(tracer, method, args, kwargs)
         if answer is None:
             raise GraphBreak(BreakId.EXTENSION_CALL, f"`{method.__qualname__}` of {self.describe()} is not modelled")
         return answer

@@ -17,6 +17,7 @@ from ...variables.class_lookup import is_iterable
 from ...variables.exception_group import prepare_reraise
 from ...variables.function import MadeFunctionValue
 from ...variables.generator import stopped_inside
+from ...variables.length_hint import listed
 from ...variables.operators import unary
 from ..dispatch import Signal, opcode
 from ..frame import NULL, Null
@@ -147,7 +148,7 @@ def call_function_ex(frame: SymbolicFrame, instruction: Instruction) -> None:
     if not is_iterable(kind):
         words = f"argument after * must be an iterable, not {kind.__name__}"
         tracer.raise_observed(TypeError, f"{name_of_callable(tracer, function)} {words}")
-    args = iterable.unpack(tracer)
+    args = listed(tracer, iterable)
     result = call_value(frame, function, args, kwargs)
     del stack[base:]
     stack.append(result)

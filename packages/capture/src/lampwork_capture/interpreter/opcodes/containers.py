@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ...bytecode.version import PY313
 from ...graph_break import BreakId, GraphBreak
 from ...variables.base import ObservedException, Tracer, Value
-from ...variables.class_lookup import is_iterable
+from ...variables.class_lookup import is_iterable, shown_name
 from ...variables.dict import dict_contents, is_read_as_dict
 from ...variables.exception import is_exception_of
 from ...variables.iterator import step
@@ -116,7 +116,10 @@ def map_add(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 @opcode("LIST_EXTEND")
 def list_extend(frame: SymbolicFrame, instruction: Instruction) -> None:
-    items = frame.pop()
+    items = frame.pop().realize()
+    kind = items.python_type()
+    if not is_iterable(kind):
+        frame.tracer.raise_observed(TypeError, f"Value after * must be an iterable, not {shown_name(kind)}")
     frame.stack[-instruction.arg].call_method(frame.tracer, "extend", [items], {})
 
 

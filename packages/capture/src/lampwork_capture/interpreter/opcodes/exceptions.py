@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...bytecode.version import PY311
 from ...variables.base import ObservedException, Value
+from ...variables.class_lookup import has_special, is_in_mro, shown_name
 from ...variables.exception import TracebackValue, exception_classes, handled_now, instantiate, raise_value
 from ...variables.exception_group import match_star, prepare_reraise
 from ..dispatch import opcode
@@ -37,7 +38,10 @@ def setup_finally(frame: SymbolicFrame, instruction: Instruction) -> None:
 
 @opcode("SETUP_WITH", until=(3, 10))
 def setup_with(frame: SymbolicFrame, instruction: Instruction) -> None:
-    manager = frame.stack[-1]
+    manager = frame.stack[-1].realize()
+    for name in ("__enter__", "__exit__"):
+        if not has_special(manager.python_type(), name):
+            frame.tracer.raise_observed(AttributeError, name)
     manager.get_attribute(frame.tracer, "__enter__")  # looked up before `__exit__`
     leave = manager.get_attribute(frame.tracer, "__exit__")
     entered = manager.call_method(frame.tracer, "__enter__", [], {})
@@ -83,7 +87,7 @@ def pop_except(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("CHECK_EXC_MATCH", since=(3, 11))
 def check_exc_match(frame: SymbolicFrame, instruction: Instruction) -> None:
     classes = exception_classes(frame.tracer, frame.pop())
-    frame.push(frame.tracer.constant(not set(classes).isdisjoint(frame.stack[-1].python_type().__mro__)))
+    frame.push(frame.tracer.constant(any(is_in_mro(kind, frame.stack[-1].python_type()) for kind in classes)))
 
 
 @opcode("RERAISE", since=(3, 11))
@@ -114,7 +118,12 @@ def load_assertion_error(frame: SymbolicFrame, instruction: Instruction) -> None
 
 @opcode("BEFORE_WITH", since=(3, 11))
 def before_with(frame: SymbolicFrame, instruction: Instruction) -> None:
-    manager = frame.stack[-1]
+    manager = frame.stack[-1].realize()
+    kind = manager.python_type()
+    for name, missed in (("__enter__", ""), ("__exit__", " (missed __exit__ method)")):
+        if not has_special(kind, name):
+            words = f"'{shown_name(kind)}' object does not support the context manager protocol{missed}"
+            frame.tracer.raise_observed(TypeError, words)
     leave = manager.get_attribute(frame.tracer, "__exit__")
     entered = manager.call_method(frame.tracer, "__enter__", [], {})
     frame.stack[-1] = leave
