@@ -162,13 +162,33 @@ collect_handed(const lw_guard_tree *tree, PyObject *const *pinned, PyObject *con
     return all;
 }
 
-/* A full walk, and what follows from it for the stamps that did not tell. 1 or 0. */
+/* A full walk. Code of the user's in it may change what was found before: then all of it is walked once more, and holds only
+ * if it still does. Such code runs in that walk as well, for a key that has some has it in each look-up, so one that does
+ * something else each time may change things again. No number of walks would prove those, and giving up would mean that
+ * nothing is ever kept for a program with such keys, though next to none of them change a thing. What would be left is a
+ * program whose answer hangs on how often its keys are compared; a check, which compares them itself, cannot keep that.
+ * 1 or 0; `*calm` is from before the last walk. */
+static int
+walk_proven(lw_guard_tree *tree, const lw_scope *scope, PyObject **kept, unsigned long long *calm)
+{
+    *calm = lw_disturbances;
+    int answer = lw_tree_holds(tree, scope, kept);
+    tree->walks++;
+    if (answer != 1 || *calm == lw_disturbances) {
+        return answer;
+    }
+    release(kept, tree->n_slots, *calm); /* which may run code of the user's too, before the second walk */
+    memset(kept, 0, (size_t)tree->n_slots * sizeof(PyObject *));
+    *calm = lw_disturbances;
+    return lw_tree_holds(tree, scope, kept);
+}
+
+/* And what follows from it for the stamps that did not tell. 1 or 0. */
 static int
 walk(lw_guard_tree *tree, const lw_scope *scope, PyObject **kept, lw_stamps *set, int blame)
 {
-    unsigned long long calm = lw_disturbances;
-    int answer = lw_tree_holds(tree, scope, kept);
-    tree->walks++;
+    unsigned long long calm;
+    int answer = walk_proven(tree, scope, kept, &calm);
     if (set != NULL && blame >= 0) {
         drop_differing(tree, set, answer == 1, blame);
     }
@@ -208,6 +228,12 @@ check_stamps(lw_guard_tree *tree, lw_stamps *set, const lw_scope *scope, PyObjec
     unsigned long long calm = lw_disturbances;
     clear_open_slots(set, kept);
     int answer = lw_stamps_check(tree, set, scope, kept, blame);
+    if (answer == 1 && calm != lw_disturbances) { /* as for a full walk, see walk_proven */
+        release_open_slots(set, kept, calm);
+        clear_open_slots(set, kept);
+        calm = lw_disturbances;
+        answer = lw_stamps_check(tree, set, scope, kept, blame);
+    }
     tree->sweeps += answer == 1;
     if (answer == 1) {
         answer = hand_over(tree, set->kept, kept, handed); /* before anything else can run */
