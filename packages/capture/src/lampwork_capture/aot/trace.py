@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import torch_layer
 from .errors import Misdescribed, UnsupportedForAot
+from .known_sizes import equal_strides, is_contiguous, known_equal, traced
 from .metadata import is_dense
 from .symbols import SymbolTable
 
@@ -60,6 +61,10 @@ _QUERIES = frozenset(
         aten.sym_numel.default,
         aten.dim.default,
     }
+)
+# Operators the size of whose result follows from numbers.
+_SIZED_BY_NUMBERS = frozenset(
+    {aten.arange.default, aten.arange.start, aten.arange.start_step, aten.range.default, aten.range.step}
 )
 _LIFTS = frozenset({aten.lift_fresh.default, aten.lift.default, aten.lift_fresh_copy.default})
 _ADDRESSING = frozenset({aten.as_strided.default, aten.as_strided_scatter.default})
@@ -164,7 +169,7 @@ class AtenRecorder(TorchDispatchMode):
         if isinstance(value, Tensor):
             self._nodes[id(value)] = node
             self.symbols.add_tensor(node, value)
-        elif isinstance(value, SymInt):
+        elif isinstance(value, (SymInt, SymFloat)):
             self.symbols.add_scalar(node, value)
         return node
 
@@ -257,7 +262,7 @@ class AtenRecorder(TorchDispatchMode):
                 "quantized tensors are not modelled", operator=str(op), user_line=self.origin.get("user_line")
             )
         try:
-            out = op(*args, **kwargs)
+            out = op(*_with_traced_numbers(op, args), **kwargs)
         except _CANNOT_FAKE as error:
             raise self.unsupported(
                 "an operator's result cannot be described without its values",
@@ -315,8 +320,10 @@ class AtenRecorder(TorchDispatchMode):
             return self.node_of(value)
         if kind is SymInt:
             return self.symbols.resolve(value)
-        if isinstance(value, (SymFloat, SymBool)):
-            raise self.unsupported("a symbolic number that is not an integer is used as an argument")
+        if kind is SymFloat:
+            return self.symbols.resolve_float(value)
+        if isinstance(value, SymBool):
+            raise self.unsupported("a condition on sizes is used as an argument")
         if isinstance(value, torch.Generator):
             raise self.unsupported("a random generator is passed explicitly")
         return value
@@ -407,19 +414,40 @@ class AtenRecorder(TorchDispatchMode):
         if same_strides(out, expected) or not is_dense(expected):
             return out
         with self:
-            return restride(out, expected.stride())
+            laid = restride(out, expected.stride())
+        if not same_strides(laid, expected):  # by facts, if the order of the strides is one
+            raise self.unsupported("the memory order of a result depends on sizes", op)
+        return laid
+
+
+def _with_traced_numbers(op: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`args` with symbolic numbers that take part as values replaced by those of the traced call.
+
+    What an operator's result looks like does not depend on them, but fake kernels would ask for their values, which
+    pins the sizes that they are made of.
+    """
+    if op in _SIZED_BY_NUMBERS or not any(isinstance(a, (SymInt, SymFloat)) for a in args):
+        return args
+    return tuple(
+        argument.node.hint
+        if isinstance(argument, (SymInt, SymFloat))
+        and isinstance(parameter.type, (torch.TensorType, torch.NumberType))
+        and argument.node.has_hint()
+        else argument
+        for parameter, argument in zip(op._schema.arguments, args)
+    )
 
 
 def same_strides(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors of one shape step through memory alike; steps along sizes of 0 and 1 do not count."""
-    if a.stride() == b.stride() or a.numel() == 0:
+    if known_equal(a.stride(), b.stride()) or a.numel() == 0:
         return True
-    return all(size == 1 or x == y for size, x, y in zip(a.shape, a.stride(), b.stride()))
+    return equal_strides(a.shape, a.stride(), b.stride())
 
 
 def restride(t: Tensor, strides: Sequence[int]) -> Tensor:
     """A copy of `t` whose memory order is that of `strides` (dense), written as permute, contiguous clone, permute."""
-    order = sorted(range(t.dim()), key=lambda d: (-strides[d], -t.shape[d]))
+    order = sorted(range(t.dim()), key=lambda d: (-traced(strides[d]), -traced(t.shape[d])))
     inverse = [order.index(d) for d in range(t.dim())]
     ordered = aten.permute.default(t, order)
     copied = aten.clone.default(ordered, memory_format=torch.contiguous_format)
@@ -442,7 +470,7 @@ def _is_mask(index: Tensor | None) -> bool:
 
 def _contiguous(value: Any) -> bool:
     if isinstance(value, Tensor):
-        return value.is_contiguous()
+        return is_contiguous(value)
     if isinstance(value, (list, tuple)):
         return all(map(_contiguous, value))
     return True

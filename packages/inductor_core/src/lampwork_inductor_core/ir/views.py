@@ -16,6 +16,7 @@ from lampwork_symshape import IntExpr, Symbol, integer, stride_of
 
 from .layout import Layout, contiguous_strides
 from .loop_body import index_variable
+from .size_facts import with_facts
 
 Indices = tuple[IntExpr, ...]
 ZERO = integer(0)
@@ -36,7 +37,7 @@ def to_expr(value: int | torch.SymInt | IntExpr) -> IntExpr:
     if isinstance(value, torch.SymInt):
         expression = getattr(value.node, "expr", None)
         if isinstance(expression, IntExpr):
-            return expression
+            return with_facts(expression, value.node.shape_env)
         if not value.node.has_hint():
             raise UnknownSize(f"size {value} depends on data")
         return integer(int(value))
@@ -203,12 +204,24 @@ def span_of(layout: Layout) -> IntExpr:
     return last
 
 
+def _is_dense_in_some_order(sizes: Sequence[IntExpr], strides: Sequence[IntExpr]) -> bool:
+    waiting = [k for k, size in enumerate(sizes) if size != 1]
+    expected: IntExpr = ONE
+    while waiting:
+        found = next((k for k in reversed(waiting) if strides[k] == expected), None)
+        if found is None:
+            return False
+        waiting.remove(found)
+        expected = expected * sizes[found]
+    return True
+
+
 def is_dense(sizes: Sequence[IntExpr], strides: Sequence[IntExpr]) -> bool:
     """Whether the strides are a permutation of contiguous ones: no gaps and no overlap (torch's term too)."""
     if any(size == 0 for size in sizes):
         return True
     if not all(e.is_constant for e in (*sizes, *strides)):
-        return tuple(strides) == contiguous_strides(sizes)
+        return _is_dense_in_some_order(sizes, strides)
     expected = 1
     for stride, size in sorted((int(stride), int(size)) for size, stride in zip(sizes, strides) if size != 1):
         if stride != expected:

@@ -58,10 +58,17 @@ class LoweringContext:
         self._counter += 1
         return f"{prefix}{self._counter - 1}"
 
-    def add_input(self, name: str, layout: Layout | OpaqueLayout, position: int, static: bool) -> None:
+    def add_input(
+        self,
+        name: str,
+        layout: Layout | OpaqueLayout,
+        position: int,
+        static: bool,
+        integer: IntExpr | None = None,
+    ) -> None:
         """Append a graph input."""
         self.layouts[name] = layout
-        self.buffers.append(InputBuffer(name, layout, position, static))
+        self.buffers.append(InputBuffer(name, layout, position, static, integer))
 
     def add_constant(self, value: torch.Tensor, layout: Layout) -> BufferValue:
         """Append a tensor known at compile time."""
@@ -166,7 +173,7 @@ class LoweringContext:
 
     def _meta_strides(self, sizes: Indices) -> Indices | None:
         meta = self.meta
-        if isinstance(meta, torch.Tensor) and tuple(meta.shape) == tuple(int(s) for s in sizes if s.is_constant):
+        if isinstance(meta, torch.Tensor) and to_exprs(meta.shape) == sizes:
             return tuple(layout_of(meta).strides)
         return None
 

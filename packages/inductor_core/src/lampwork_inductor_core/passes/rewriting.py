@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from ..config import Config
@@ -53,8 +54,36 @@ def fake_value(node: torch.fx.Node, mode: AbstractContextManager[Any]) -> Any:
     arguments = torch.fx.map_arg(node.args, value_of)
     keywords = torch.fx.map_arg(node.kwargs, value_of)
     assert callable(node.target)
-    with mode, torch.no_grad():
+    symbolic = getattr(mode, "shape_env", None) is not None
+    if symbolic:
+        arguments = _with_traced_numbers(node.target, arguments)
+    with mode, torch.no_grad(), enable_python_dispatcher() if symbolic else nullcontext():
         return node.target(*arguments, **keywords)
+
+
+_SIZED_BY_NUMBERS = frozenset(
+    {
+        torch.ops.aten.arange.default, torch.ops.aten.arange.start, torch.ops.aten.arange.start_step,
+        torch.ops.aten.range.default, torch.ops.aten.range.step,
+    }
+)  # fmt: skip
+
+
+def _with_traced_numbers(target: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Symbolic numbers that are values as they were in the traced call: fake kernels would ask, which pins sizes."""
+    numbers = (torch.SymInt, torch.SymFloat)
+    if not isinstance(target, torch._ops.OpOverload) or target in _SIZED_BY_NUMBERS:
+        return arguments
+    if not any(isinstance(a, numbers) for a in arguments):
+        return arguments
+    return tuple(
+        argument.node.hint
+        if isinstance(argument, numbers)
+        and isinstance(parameter.type, torch.TensorType | torch.NumberType)
+        and argument.node.has_hint()
+        else argument
+        for parameter, argument in zip(target._schema.arguments, arguments)
+    )
 
 
 def add_call(
