@@ -14,7 +14,7 @@ import torch.fx
 from lampwork_symshape import IntExpr
 
 from ..config import Config
-from ..ir.buffer import Buffer, ComputedBuffer, ConstantBuffer, ExternBuffer, InputBuffer, Origin
+from ..ir.buffer import Buffer, BufferView, ComputedBuffer, ConstantBuffer, ExternBuffer, InputBuffer, Origin
 from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
 from ..ir.loop_body import CheckedIndex, Compute, Load, LoopBody, Node, operands, reduction_variable
 from ..ir.loops import Loops, Pointwise, Reduction, ReductionKind
@@ -30,6 +30,7 @@ from ..ir.views import (
     is_dense,
     to_exprs,
 )
+from ..runtime.compiled_graph import restride
 from .promotion import accumulate_dtype, is_supported
 from .table import Unsupported
 from .values import BufferValue, Cost, ExpressionValue, OpaqueValue, TensorValue, ViewValue
@@ -301,8 +302,17 @@ class LoweringContext:
         layout = stored.layout
         if same_strides(layout.sizes, layout.strides, strides):
             return BufferValue(stored.name, Layout(layout.device, layout.dtype, layout.sizes, strides, layout.offset))
+        if not is_dense(value.sizes, strides) and any(not e.is_constant for e in (*value.sizes, *strides)):
+            return self._copied_into(stored, strides)  # not by loops: nothing proves that they would fill the memory
         body = value.load(canonical_indices(value.sizes))
         return self._store(value.sizes, strides, value.device, body, self.origin())
+
+    def _copied_into(self, stored: BufferValue, strides: Indices) -> BufferValue:
+        """A copy made by the library."""
+        layout = Layout(stored.device, stored.dtype, stored.sizes, strides)
+        copied = self.add_extern(layout, restride, (BufferView(stored.name, stored.layout), strides), {})
+        assert isinstance(copied, BufferValue)
+        return copied
 
     def whole(self, value: TensorValue, layout: Layout) -> str:
         """A buffer that holds the value and nothing else, in exactly this layout."""
@@ -351,7 +361,7 @@ class LoweringContext:
         reduced = set(dims)
         kept = [k for k in range(value.rank) if k not in reduced]
         sizes = tuple(value.sizes[k] for k in kept)
-        reduction_sizes = tuple(value.sizes[k] for k in dims)
+        reduction_sizes = tuple(value.sizes[k] for k in dims) or (ONE,)  # of one element, where no dimension goes
         variables = canonical_variables(sizes)
         reduction_variables = tuple(reduction_variable(k, s) for k, s in enumerate(reduction_sizes))
         indices: list[IntExpr] = [ZERO] * value.rank

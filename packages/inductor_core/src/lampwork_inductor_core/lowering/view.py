@@ -21,6 +21,7 @@ from ..ir.views import (
     Indices,
     canonical_indices,
     element_count,
+    is_dense,
     map_of,
     reshape_layout,
     reshape_map,
@@ -198,6 +199,15 @@ def view(context: LoweringContext, value: TensorValue, sizes: Sequence[Any], *_:
     count, old = element_count(result), element_count(value.sizes)
     if count != old and (count.is_constant or old.is_constant) and not (count.free_symbols or old.free_symbols):
         raise Unsupported("sizes that do not match")
+    stored = value.buffer
+    if (
+        stored is not None
+        and reshape_layout(stored.layout, result) is None
+        and (count.free_symbols or old.free_symbols)
+    ):
+        strides = context.result_strides() if context.target is aten.view.default else None
+        if strides is not None and not is_dense(result, strides):
+            raise Unsupported("a view of memory in an order that is not known")
     return reshape_value(value, result)
 
 
