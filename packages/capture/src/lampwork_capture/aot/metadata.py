@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from . import torch_layer
 from .errors import UnsupportedForAot
-from .known_sizes import by_stride, known
+from .known_sizes import by_stride, known, traced
 
 
 class OutputKind(enum.Enum):
@@ -211,9 +211,12 @@ def is_dense(t: Tensor) -> bool:
     for dim in order:
         if not known(sizes[dim] == 1) and not known(strides[dim] == expected):
             break
-        expected = expected * sizes[dim]
+        # torch counts an empty dimension as one element
+        expected = expected * (sizes[dim] if known(sizes[dim] >= 1) else torch.sym_max(sizes[dim], 1))
     else:
         return True
+    if not _was_dense(t, order):
+        return False
     if t.numel() == 0:
         return True
     expected = 1
@@ -222,6 +225,18 @@ def is_dense(t: Tensor) -> bool:
             if strides[dim] != expected:
                 return False
             expected = expected * sizes[dim]
+    return True
+
+
+def _was_dense(t: Tensor, order: Sequence[int]) -> bool:
+    """Whether a tensor was dense in the traced call."""
+    expected = 1
+    for size, stride in ((traced(t.shape[d]), traced(t.stride()[d])) for d in order):
+        if size == 0:
+            return True
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
     return True
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias, cast
 
 import torch
+from lampwork_symshape import ShapeEnv
 from torch import SymBool, SymFloat, SymInt, Tensor, fx
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
@@ -62,6 +64,25 @@ _QUERIES = frozenset(
         aten.dim.default,
     }
 )
+# Operators that choose a library by sizes.
+_CHOOSING = frozenset({aten.convolution, aten._convolution, aten.cudnn_convolution, aten.mkldnn_convolution})
+# Operators (beside pointwise ones) to which sizes of 1 are sizes like others: no dimension goes, nothing is refused.
+_RIGHT_FOR_ONE = frozenset(
+    {
+        aten.view, aten._unsafe_view, aten.reshape, aten._reshape_alias, aten.expand, aten.permute, aten.transpose,
+        aten.t, aten.unsqueeze, aten.clone, aten._to_copy, aten.copy, aten.detach, aten.alias, aten.slice, aten.flip,
+        aten.cat,
+        aten.stack, aten.full, aten.full_like, aten.zeros_like, aten.ones_like, aten.fill, aten.arange, aten.tril,
+        aten.triu, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.sum, aten.mean, aten.prod, aten.any, aten.all,
+        aten.amax,
+        aten.amin, aten.argmax, aten.argmin, aten.max, aten.min, aten.var, aten.std, aten.var_mean, aten.std_mean,
+        aten.logsumexp, aten.cumsum, aten._softmax, aten._log_softmax, aten.native_layer_norm, aten._fused_rms_norm,
+        aten.native_group_norm, aten._native_batch_norm_legit_no_training, aten.embedding, aten.index, aten.where,
+        aten.masked_fill, aten.constant_pad_nd, aten._scaled_dot_product_flash_attention_for_cpu,
+        aten._scaled_dot_product_attention_math, aten.mse_loss, aten.linalg_vector_norm, aten._adaptive_avg_pool2d,
+        aten.repeat, aten.gelu, aten.silu,
+    }
+)  # fmt: skip
 # Operators the size of whose result follows from numbers.
 _SIZED_BY_NUMBERS = frozenset(
     {aten.arange.default, aten.arange.start, aten.arange.start_step, aten.range.default, aten.range.step}
@@ -215,7 +236,8 @@ class AtenRecorder(TorchDispatchMode):
         if decomposition is not None or traits.composite:
             with self:
                 if decomposition is not None:
-                    out = decomposition(*args, **kwargs)
+                    with self._questions(func):
+                        out = decomposition(*args, **kwargs)
                 else:
                     out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
@@ -262,7 +284,8 @@ class AtenRecorder(TorchDispatchMode):
                 "quantized tensors are not modelled", operator=str(op), user_line=self.origin.get("user_line")
             )
         try:
-            out = op(*_with_traced_numbers(op, args), **kwargs)
+            with self._questions(op):
+                out = op(*_with_traced_numbers(op, args), **kwargs)
         except _CANNOT_FAKE as error:
             raise self.unsupported(
                 "an operator's result cannot be described without its values",
@@ -292,6 +315,19 @@ class AtenRecorder(TorchDispatchMode):
         if key is not None:
             self._recorded[key] = out
         return out
+
+    def _questions(self, op: OpOverload) -> AbstractContextManager[None]:
+        """Which of the questions about sizes that a fake kernel asks become facts.
+
+        Not that no size is 1, for operators whose results have the same sizes then, found by shorter ways. Nor how
+        large a batch is, by which convolutions choose among libraries.
+        """
+        env = self.fake_mode.shape_env
+        if not isinstance(env, ShapeEnv):
+            return nullcontext()
+        if op.overloadpacket in _CHOOSING:
+            return env.only_equalities()
+        return env.as_larger_sizes(is_right_for_one(op))
 
     def _create(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> fx.Node:
         node = self.graph.create_node("call_function", target, args, kwargs)
@@ -394,7 +430,8 @@ class AtenRecorder(TorchDispatchMode):
         if not self._verify and all(_contiguous(a) for a in args) and all(_contiguous(a) for a in kwargs.values()):
             return out
         try:
-            expected = op(*self._without_real_tensors(args, kwargs)[0], **kwargs)
+            with self._questions(op):
+                expected = op(*_with_traced_numbers(op, self._without_real_tensors(args, kwargs)[0]), **kwargs)
         except _CANNOT_FAKE:
             return out
         if isinstance(out, Tensor):
@@ -452,6 +489,11 @@ def restride(t: Tensor, strides: Sequence[int]) -> Tensor:
     ordered = aten.permute.default(t, order)
     copied = aten.clone.default(ordered, memory_format=torch.contiguous_format)
     return aten.permute.default(copied, inverse)
+
+
+def is_right_for_one(op: OpOverload) -> bool:
+    """Whether what an operator does with sizes of 2 and more is right for 1, too, and 1 is never an error."""
+    return torch.Tag.pointwise in op.tags or op.overloadpacket in _RIGHT_FOR_ONE
 
 
 def _is_quantising(op: OpOverload) -> bool:

@@ -28,6 +28,7 @@ from ..ir.views import (
     canonical_variables,
     element_count,
     is_dense,
+    stride_exprs,
     to_exprs,
 )
 from ..runtime.compiled_graph import restride
@@ -127,7 +128,7 @@ class LoweringContext:
     def result_strides(self, position: int | None = None) -> Indices | None:
         """The strides of the node's result in eager (`position`: of one of several)."""
         meta = self.meta if position is None or not isinstance(self.meta, (tuple, list)) else self.meta[position]
-        return to_exprs(meta.stride()) if isinstance(meta, torch.Tensor) else None
+        return stride_exprs(meta.stride()) if isinstance(meta, torch.Tensor) else None
 
     # --------------------------------------------------------------------------------------------------- expressions
 
@@ -437,7 +438,7 @@ def common_device(inputs: Sequence[TensorValue]) -> torch.device:
 
 def layout_of(tensor: torch.Tensor) -> Layout:
     """The layout of a (fake) tensor, relative to its own data pointer."""
-    return Layout(tensor.device, tensor.dtype, to_exprs(tensor.shape), to_exprs(tensor.stride()))
+    return Layout(tensor.device, tensor.dtype, to_exprs(tensor.shape), stride_exprs(tensor.stride()))
 
 
 def same_strides(sizes: Indices, left: Indices, right: Indices) -> bool:

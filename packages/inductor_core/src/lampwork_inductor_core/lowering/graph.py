@@ -19,7 +19,7 @@ from ..ir.buffer import Buffer, ExternBuffer, GraphOutput, InputBuffer, LoweredG
 from ..ir.layout import OpaqueLayout
 from ..ir.size_float import SizeFloat
 from ..ir.verify import verify
-from ..ir.views import UnknownSize, is_dense, to_expr, to_exprs
+from ..ir.views import UnknownSize, is_dense, stride_exprs, to_expr, to_exprs
 from ..passes.dead_code import may_raise
 from . import activation, concat, creation, indexing, normalisation, pointwise, reduction, scatter, view
 from .context import LoweringContext, layout_of
@@ -198,7 +198,7 @@ class _Lowering:
     def _check(self, node: torch.fx.Node, result: Any, meta: Any) -> None:
         """Hold a lowering's result against the fake tensor. A disagreement is a bug of ours: never a silent one."""
         own = isinstance(result, ExpressionValue) and result.node == node.name and result.strides is None
-        if own and isinstance(meta, torch.Tensor) and not is_dense(result.sizes, to_exprs(meta.stride())):
+        if own and isinstance(meta, torch.Tensor) and not is_dense(result.sizes, stride_exprs(meta.stride())):
             raise Unsupported("eager leaves gaps in the result's memory")
         if isinstance(result, (list, tuple)):
             if not isinstance(meta, (list, tuple)) or len(meta) != len(result):
@@ -221,7 +221,7 @@ class _Lowering:
             return [self._finish(node, one, m) for one, m in zip(result, metas)]
         own = isinstance(result, ExpressionValue) and result.node == node.name and result.strides is None
         if own and isinstance(meta, torch.Tensor):
-            result.strides = to_exprs(meta.stride())
+            result.strides = stride_exprs(meta.stride())
         if isinstance(result, TensorValue) and len(node.users) > 1:
             self.context.prepare_users(result)
         return result
@@ -246,7 +246,7 @@ class _Lowering:
         if not isinstance(meta, torch.Tensor):
             stored = self.context.realise(value)
         else:
-            stored = self.context.materialise(value, to_exprs(meta.stride()))
+            stored = self.context.materialise(value, stride_exprs(meta.stride()))
         return GraphOutput(stored.name, stored.layout)
 
     def _freeze(self) -> LoweredGraph:
