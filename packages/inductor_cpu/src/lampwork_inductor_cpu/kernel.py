@@ -42,8 +42,6 @@ _print = CppPrinter()
 
 def generate_kernel(kernel: ScheduledKernel, isa: Isa, config: CpuConfig) -> KernelSource:
     """The text of one kernel. Raises UnsupportedDtype for element types that C++ kernels do not handle."""
-    if any(not local.element_count.is_constant for local in kernel.locals):
-        kernel = inline_locals(kernel)  # rows of unknown length have no place on the stack
     vector = plan_vectors(kernel, isa.lanes)
     if _local_bytes(kernel, vector) > config.local_bytes:
         kernel = inline_locals(kernel)
@@ -75,7 +73,8 @@ def generate_kernel(kernel: ScheduledKernel, isa: Isa, config: CpuConfig) -> Ker
 def _local_bytes(kernel: ScheduledKernel, vector: VectorPlan | None) -> int:
     """Stack bytes of a kernel's rows, all of which live at once; vectors of outer points have a row a lane."""
     rows = vector.lanes if vector is not None and vector.level is VectorLevel.OUTER else 1
-    return rows * sum(int(local.element_count) * local.dtype.itemsize for local in kernel.locals)
+    known = [local for local in kernel.locals if local.element_count.is_constant]  # others find room as they need it
+    return rows * sum(int(local.element_count) * local.dtype.itemsize for local in known)
 
 
 def _comments(kernel: ScheduledKernel) -> str:
@@ -197,6 +196,11 @@ class _KernelWriter:
                 self.blocks.line(f"{function}({whole}, lw::first({vector.tail}){extra});")
             return
         size = _print(vector.size)
+        if vector.tail == 0:
+            for text in [*loops, f"for (int64_t {name} = 0; {name} < {size}; {name} += {lanes})"]:
+                self.blocks.line(text)
+            self.blocks.line(f"  {function}({name}, lw::all{extra});")
+            return
         whole_name = self.blocks.fresh("whole")
         self.blocks.line(f"const int64_t {whole_name} = ({size}) / {lanes} * {lanes};")
         for text in [*loops, f"for (int64_t {name} = 0; {name} < {whole_name}; {name} += {lanes})"]:
@@ -226,7 +230,12 @@ class _KernelWriter:
         lane_rows = self.vector is not None and self.vector.level is VectorLevel.OUTER
         for local in self.kernel.locals:
             count = local.element_count * (self.vector.lanes if self.vector is not None and lane_rows else 1)
-            self.blocks.line(f"alignas(64) {storage_type(local.dtype)} {local.name}[{_print(count)}];")
+            cpp = storage_type(local.dtype)
+            if count.is_constant:
+                self.blocks.line(f"alignas(64) {cpp} {local.name}[{_print(count)}];")
+            else:
+                self.blocks.line(f"const lw::row<{cpp}> {local.name}_row({_print(count)});")
+                self.blocks.line(f"{cpp}* const __restrict {local.name} = {local.name}_row.data;")
 
     def _stages(self, stages: Sequence[Stage], loop: _Loop | None) -> None:
         """Values in order; a store into an argument that later stages still read waits for them."""
@@ -365,8 +374,10 @@ class _Loop:
         if any(s.accumulate.kind in _POSITIONS for s in self.segment.stages if s.accumulate is not None):
             return 1
         reductions = [s for s in self.segment.stages if s.accumulate is not None]
-        if not reductions or len(reductions) > 2 or vector.full_vectors is None:
+        if not reductions or len(reductions) > 2:
             return 1
+        if vector.full_vectors is None:
+            return PARTIALS if len(self.writer.kernel.inner) == 1 else 1
         vectors = vector.full_vectors
         if chunk is not None:
             step, size = chunk
@@ -436,7 +447,7 @@ class _Loop:
                 del writer.blocks.symbol_depth[vector.symbol]
             return
         self._part = "[part]" if self.partials > 1 else ""
-        if vector.tail == 0:
+        if vector.tail == 0 and vector.full_vectors is not None:
             headers = self._unrolled_headers(name, begin, end, lanes)
             with writer._block(headers, inner):
                 writer.blocks.line(f"const int64_t {name} = {name}_block + part * {lanes};")
@@ -464,6 +475,9 @@ class _Loop:
         if self.partials == 1 and chunk is None:
             self.writer._call_and_tail(vector, [], function)
             return
+        if vector.full_vectors is None:
+            self._call_steps_of_unknown_size(vector, function, end)
+            return
         assert vector.full_vectors is not None and vector.tail is not None
         whole = vector.full_vectors * lanes
         stop = end if chunk is not None else str(whole)
@@ -478,6 +492,26 @@ class _Loop:
         if vector.tail:
             last = f"if (chunk == {(chunk[1] - 1) // chunk[0]}) " if chunk is not None else ""
             blocks.line(f"{last}{function}({whole}, lw::first({vector.tail}){zero});")
+
+    def _call_steps_of_unknown_size(self, vector: VectorPlan, function: str, size: str) -> None:
+        """Blocks of all partials, then vectors and the tail into the first one."""
+        blocks, lanes, name = self.writer.blocks, vector.lanes, vector.symbol.name
+        block, stop = self.partials * lanes, blocks.fresh("blocks")
+        blocks.line(f"const int64_t {stop} = ({size}) / {block} * {block};")
+        headers = self._unrolled_headers(name, "0", stop, lanes)
+        blocks.line(headers[0])
+        blocks.line(f"  {headers[1]}")
+        blocks.line(f"    {function}({name}_block + part * {lanes}, lw::all, part);")
+        if vector.tail == 0:
+            blocks.line(f"for (int64_t {name} = {stop}; {name} < {size}; {name} += {lanes})")
+            blocks.line(f"  {function}({name}, lw::all, 0);")
+            return
+        whole = blocks.fresh("whole")
+        blocks.line(f"const int64_t {whole} = ({size}) / {lanes} * {lanes};")
+        blocks.line(f"for (int64_t {name} = {stop}; {name} < {whole}; {name} += {lanes})")
+        blocks.line(f"  {function}({name}, lw::all, 0);")
+        blocks.line(f"if ({whole} < {size})")
+        blocks.line(f"  {function}({whole}, lw::first({size} - {whole}), 0);")
 
     # -- what stages ask for
 
