@@ -113,6 +113,13 @@ def end_to_end(session: nox.Session) -> None:
 
 
 @nox.session
+def opinfo_symbolic(session: nox.Session) -> None:
+    """Every operator of torch's sample database with all sizes symbolic: passed, specialised, failed (long)."""
+    _install(session, FULL_STACK)
+    session.run("python", "tests/symbolic/opinfo_symbolic.py", *session.posargs, env=STRICT)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Five real models through `torch.compile(model, backend="lampwork")`, and a table."""
     _install(session, FULL_STACK, "transformers")

@@ -19,6 +19,7 @@ import torch.fx
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
+from .aot.errors import UnsupportedForAot
 from .graph_backend import GraphBackend
 from .guards.exact import exact_key
 
@@ -30,15 +31,24 @@ class NumberVariantsWarning(UserWarning):
     """A graph was compiled for several numbers; it runs as captured for the others."""
 
 
-def with_number_variants(backend: GraphBackend, limit: int = DEFAULT_LIMIT) -> GraphBackend:
+def with_number_variants(
+    backend: GraphBackend, limit: int = DEFAULT_LIMIT, *, symbolic_integers: bool = False
+) -> GraphBackend:
     """`backend` for graphs that may have numbers as inputs: it is only given graphs of tensors.
 
-    At most `limit` variants are compiled for one graph.
+    At most `limit` variants are compiled for one graph. `symbolic_integers`: the backend takes integers as symbols
+    (SymInt examples); a graph all of whose numbers are such is given to it as it is, and only if it refuses
+    (UnsupportedForAot) are variants made.
     """
 
     def compile_variants(graph: torch.fx.GraphModule, example_inputs: list[Any]) -> Callable[..., Any]:
         if not any(is_number(example) for example in example_inputs):
             return backend(graph, example_inputs)
+        if symbolic_integers and not any(is_number(e) and not isinstance(e, torch.SymInt) for e in example_inputs):
+            try:
+                return backend(graph, example_inputs)
+            except UnsupportedForAot:
+                pass  # it may take them as constants
         variants = NumberVariants(backend, graph, example_inputs, limit)
         variants.compile([concrete(example) for example in example_inputs])
         return variants

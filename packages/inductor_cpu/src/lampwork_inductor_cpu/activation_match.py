@@ -17,6 +17,7 @@ import torch
 import torch.fx
 import torch.nn.functional as F
 import torch.utils._python_dispatch
+from lampwork_inductor_core.passes.rewriting import same_numbers
 
 aten = torch.ops.aten
 
@@ -63,7 +64,7 @@ def match_activation(value: torch.fx.Node) -> Activation | None:
             break
         for node in ready:
             region[node] = None
-            if node.meta["val"].shape != value.meta["val"].shape or not _closed(node, region):
+            if not same_numbers(node.meta["val"].shape, value.meta["val"].shape) or not _closed(node, region):
                 continue
             found = _identify(value, node, region) or found
         pending = [u for n in region for u in n.users if u not in region]

@@ -42,8 +42,6 @@ _print = CppPrinter()
 
 def generate_kernel(kernel: ScheduledKernel, isa: Isa, config: CpuConfig) -> KernelSource:
     """The text of one kernel. Raises UnsupportedDtype for element types that C++ kernels do not handle."""
-    if any(not local.element_count.is_constant for local in kernel.locals):
-        kernel = inline_locals(kernel)  # rows of unknown length have no place on the stack
     vector = plan_vectors(kernel, isa.lanes)
     if _local_bytes(kernel, vector) > config.local_bytes:
         kernel = inline_locals(kernel)
@@ -75,7 +73,8 @@ def generate_kernel(kernel: ScheduledKernel, isa: Isa, config: CpuConfig) -> Ker
 def _local_bytes(kernel: ScheduledKernel, vector: VectorPlan | None) -> int:
     """Stack bytes of a kernel's rows, all of which live at once; vectors of outer points have a row a lane."""
     rows = vector.lanes if vector is not None and vector.level is VectorLevel.OUTER else 1
-    return rows * sum(int(local.element_count) * local.dtype.itemsize for local in kernel.locals)
+    known = [local for local in kernel.locals if local.element_count.is_constant]  # others find room as they need it
+    return rows * sum(int(local.element_count) * local.dtype.itemsize for local in known)
 
 
 def _comments(kernel: ScheduledKernel) -> str:
@@ -93,6 +92,9 @@ def _parameters(kernel: ScheduledKernel) -> list[str]:
         else:
             result.append(f"const int64_t {argument.symbol.name}")
     return result
+
+
+_Chunk = tuple[int, "int | None"]  # points of a chunk, and of all chunks where that is known
 
 
 @dataclass(slots=True)
@@ -197,6 +199,11 @@ class _KernelWriter:
                 self.blocks.line(f"{function}({whole}, lw::first({vector.tail}){extra});")
             return
         size = _print(vector.size)
+        if vector.tail == 0:
+            for text in [*loops, f"for (int64_t {name} = 0; {name} < {size}; {name} += {lanes})"]:
+                self.blocks.line(text)
+            self.blocks.line(f"  {function}({name}, lw::all{extra});")
+            return
         whole_name = self.blocks.fresh("whole")
         self.blocks.line(f"const int64_t {whole_name} = ({size}) / {lanes} * {lanes};")
         for text in [*loops, f"for (int64_t {name} = 0; {name} < {whole_name}; {name} += {lanes})"]:
@@ -226,7 +233,12 @@ class _KernelWriter:
         lane_rows = self.vector is not None and self.vector.level is VectorLevel.OUTER
         for local in self.kernel.locals:
             count = local.element_count * (self.vector.lanes if self.vector is not None and lane_rows else 1)
-            self.blocks.line(f"alignas(64) {storage_type(local.dtype)} {local.name}[{_print(count)}];")
+            cpp = storage_type(local.dtype)
+            if count.is_constant:
+                self.blocks.line(f"alignas(64) {cpp} {local.name}[{_print(count)}];")
+            else:
+                self.blocks.line(f"const lw::row<{cpp}> {local.name}_row({_print(count)});")
+                self.blocks.line(f"{cpp}* const __restrict {local.name} = {local.name}_row.data;")
 
     def _stages(self, stages: Sequence[Stage], loop: _Loop | None) -> None:
         """Values in order; a store into an argument that later stages still read waits for them."""
@@ -264,18 +276,32 @@ class _KernelWriter:
         """`partial[k]` of every chunk in parallel, then their combination in order, then the outer stages."""
         segment = self.kernel.segments[0]
         assert isinstance(segment, InnerLoop)
-        size = int(self.kernel.inner[0].size)
-        chunks = -(-size // CHUNK)
+        extent = self.kernel.inner[0].size
+        known = extent.is_constant
+        size = int(extent) if known else 0
+        chunks = str(-(-size // CHUNK)) if known else "chunks"
+        if not known:
+            text = _print(extent)
+            self.blocks.line(f"const int64_t chunks = lw::maximum<int64_t>(({text} + {CHUNK - 1}) / {CHUNK}, 1);")
         loop = _Loop(self, segment, 0)
         partials: list[str] = []
         for stage in segment.stages:
             assert stage.accumulate is not None
             name = self.blocks.fresh("partial")
             partials.append(name)
-            self.blocks.line(f"{register_type(stage.accumulate.accumulate)} {name}[{chunks}];")
+            cpp = register_type(stage.accumulate.accumulate)
+            if known:
+                self.blocks.line(f"{cpp} {name}[{chunks}];")
+            else:
+                self.blocks.line(f"const lw::row<{cpp}> {name}_row(chunks);")
+                self.blocks.line(f"{cpp}* const {name} = {name}_row.data;")
         header = f"for (int64_t chunk = 0; chunk < {chunks}; ++chunk)"
-        with self._block(["#pragma omp parallel for schedule(static) num_threads(threads)", header], []):
-            loop.write(chunk=(CHUNK, size))
+        enough = "" if known else " if(chunks > 1)"
+        with self._block([f"#pragma omp parallel for{enough} schedule(static) num_threads(threads)", header], []):
+            if not known:
+                self.blocks.line(f"const int64_t first = chunk * {CHUNK};")
+                self.blocks.line(f"const int64_t last = lw::minimum<int64_t>(first + {CHUNK}, {_print(extent)});")
+            loop.write(chunk=(CHUNK, size if known else None))
             for stage_position, name in enumerate(partials):
                 self.blocks.line(
                     f"{name}[chunk] = {loop.accumulators[stage_position].result(loop.lanes > 1, loop.partials)};"
@@ -332,9 +358,9 @@ class _Loop:
     _outer_depth: int = 0
     _part: str = ""
     _by_lane: dict[int, bool] = field(default_factory=dict)
-    _chunk: tuple[int, int] | None = None
+    _chunk: _Chunk | None = None
 
-    def write(self, chunk: tuple[int, int] | None = None) -> None:
+    def write(self, chunk: _Chunk | None = None) -> None:
         writer = self.writer
         vector = writer.vector
         inner = list(writer.kernel.inner)
@@ -348,7 +374,7 @@ class _Loop:
         else:
             self._scalar(inner, chunk)
 
-    def _scalar(self, inner: list[Dimension], chunk: tuple[int, int] | None) -> None:
+    def _scalar(self, inner: list[Dimension], chunk: _Chunk | None) -> None:
         writer = self.writer
         if not inner:
             writer._stages(self.segment.stages, self)
@@ -356,19 +382,23 @@ class _Loop:
         header = _for(inner[0])
         if chunk is not None:
             name, (step, size) = inner[0].symbol.name, chunk
-            end = f"lw::minimum<int64_t>(chunk * {step} + {step}, {size})"
-            header = f"for (int64_t {name} = chunk * {step}; {name} < {end}; ++{name})"
+            begin, end = f"chunk * {step}", f"lw::minimum<int64_t>(chunk * {step} + {step}, {size})"
+            if size is None:
+                begin, end = "first", "last"
+            header = f"for (int64_t {name} = {begin}; {name} < {end}; ++{name})"
         with writer._block([header], inner[:1]):
             self._scalar(inner[1:], None)
 
-    def _partials(self, vector: VectorPlan, chunk: tuple[int, int] | None) -> int:
+    def _partials(self, vector: VectorPlan, chunk: _Chunk | None) -> int:
         if any(s.accumulate.kind in _POSITIONS for s in self.segment.stages if s.accumulate is not None):
             return 1
         reductions = [s for s in self.segment.stages if s.accumulate is not None]
-        if not reductions or len(reductions) > 2 or vector.full_vectors is None:
+        if not reductions or len(reductions) > 2:
             return 1
+        if vector.full_vectors is None:
+            return PARTIALS if len(self.writer.kernel.inner) == 1 else 1
         vectors = vector.full_vectors
-        if chunk is not None:
+        if chunk is not None and chunk[1] is not None:
             step, size = chunk
             last = size - (size - 1) // step * step
             vectors = last // vector.lanes
@@ -408,7 +438,7 @@ class _Loop:
             points = min(points, self._chunk[0])
         return points // (self.lanes * self.partials) >= LONG_SUM
 
-    def _vector(self, inner: list[Dimension], vector: VectorPlan, chunk: tuple[int, int] | None) -> None:
+    def _vector(self, inner: list[Dimension], vector: VectorPlan, chunk: _Chunk | None) -> None:
         writer = self.writer
         if len(inner) > 1:
             with writer._block([_for(inner[0])], inner[:1]):
@@ -418,9 +448,12 @@ class _Loop:
         begin, end = "0", _print(vector.size)
         if chunk is not None:
             step, size = chunk
-            begin = f"chunk * {step}"
-            whole = size // lanes * lanes
-            end = f"lw::minimum<int64_t>(chunk * {step} + {step}, {whole})"
+            if size is None:
+                begin, end = "first", "last"
+            else:
+                begin = f"chunk * {step}"
+                whole = size // lanes * lanes
+                end = f"lw::minimum<int64_t>(chunk * {step} + {step}, {whole})"
         if vector.tail == 0 and self.partials == 1:
             header = f"for (int64_t {name} = {begin}; {name} < {end}; {name} += {lanes})"
             with writer._block([header], inner):
@@ -436,7 +469,7 @@ class _Loop:
                 del writer.blocks.symbol_depth[vector.symbol]
             return
         self._part = "[part]" if self.partials > 1 else ""
-        if vector.tail == 0:
+        if vector.tail == 0 and vector.full_vectors is not None:
             headers = self._unrolled_headers(name, begin, end, lanes)
             with writer._block(headers, inner):
                 writer.blocks.line(f"const int64_t {name} = {name}_block + part * {lanes};")
@@ -456,15 +489,16 @@ class _Loop:
             f"for (int part = 0; part < {self.partials}; ++part)",
         ]
 
-    def _call_steps(
-        self, vector: VectorPlan, function: str, begin: str, end: str, chunk: tuple[int, int] | None
-    ) -> None:
+    def _call_steps(self, vector: VectorPlan, function: str, begin: str, end: str, chunk: _Chunk | None) -> None:
         blocks, lanes, name = self.writer.blocks, vector.lanes, vector.symbol.name
         zero = ", 0" if self.partials > 1 else ""
         if self.partials == 1 and chunk is None:
             self.writer._call_and_tail(vector, [], function)
             return
-        assert vector.full_vectors is not None and vector.tail is not None
+        if vector.full_vectors is None:
+            self._call_steps_of_unknown_size(vector, function, begin, end)
+            return
+        assert vector.tail is not None
         whole = vector.full_vectors * lanes
         stop = end if chunk is not None else str(whole)
         if self.partials > 1:
@@ -476,8 +510,40 @@ class _Loop:
             blocks.line(f"for (int64_t {name} = {begin}; {name} < {stop}; {name} += {lanes})")
             blocks.line(f"  {function}({name}, lw::all);")
         if vector.tail:
-            last = f"if (chunk == {(chunk[1] - 1) // chunk[0]}) " if chunk is not None else ""
+            last = ""
+            if chunk is not None and chunk[1] is not None:
+                last = f"if (chunk == {(chunk[1] - 1) // chunk[0]}) "
             blocks.line(f"{last}{function}({whole}, lw::first({vector.tail}){zero});")
+
+    def _call_steps_of_unknown_size(self, vector: VectorPlan, function: str, begin: str, end: str) -> None:
+        """Blocks of all partials, then vectors and the tail into the first one."""
+        blocks, lanes, name = self.writer.blocks, vector.lanes, vector.symbol.name
+        part = ", 0" if self.partials > 1 else ""
+        start = begin
+
+        def multiples(number: int) -> str:
+            return (
+                f"({end}) / {number} * {number}"
+                if begin == "0"
+                else f"{begin} + ({end} - {begin}) / {number} * {number}"
+            )
+
+        if self.partials > 1:
+            start = blocks.fresh("blocks")
+            blocks.line(f"const int64_t {start} = {multiples(self.partials * lanes)};")
+            headers = self._unrolled_headers(name, begin, start, lanes)
+            blocks.line(headers[0])
+            blocks.line(f"  {headers[1]}")
+            blocks.line(f"    {function}({name}_block + part * {lanes}, lw::all, part);")
+        whole = end
+        if vector.tail != 0:
+            whole = blocks.fresh("whole")
+            blocks.line(f"const int64_t {whole} = {multiples(lanes)};")
+        blocks.line(f"for (int64_t {name} = {start}; {name} < {whole}; {name} += {lanes})")
+        blocks.line(f"  {function}({name}, lw::all{part});")
+        if vector.tail != 0:
+            blocks.line(f"if ({whole} < {end})")
+            blocks.line(f"  {function}({whole}, lw::first({end} - {whole}){part});")
 
     # -- what stages ask for
 

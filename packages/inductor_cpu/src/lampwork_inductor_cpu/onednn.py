@@ -18,7 +18,18 @@ from typing import Any
 import torch
 import torch.fx
 from lampwork_inductor_core.passes.dead_code import remove_dead_code
-from lampwork_inductor_core.passes.rewriting import Pass, PassContext, add_call, calls, fake_mode_of, same_tensor_type
+from lampwork_inductor_core.passes.rewriting import (
+    Pass,
+    PassContext,
+    add_call,
+    calls,
+    fake_mode_of,
+    is_channels_last,
+    may_be_empty,
+    same_numbers,
+    same_tensor_type,
+    traced_value,
+)
 from lampwork_inductor_core.passes.static_nodes import static_nodes
 
 from .activation_match import Activation, match_activation
@@ -78,7 +89,7 @@ def _is_float(node: torch.fx.Node, dimensions: int) -> bool:
         and value.dtype == torch.float32
         and value.device.type == "cpu"
         and value.dim() == dimensions
-        and all(isinstance(s, int) and s > 0 for s in value.shape)
+        and not may_be_empty(value)
     )
 
 
@@ -87,7 +98,7 @@ def _linear_of(node: torch.fx.Node, static: set[torch.fx.Node]) -> _Linear | Non
         bias, rows, weight = node.args[:3]
         if node.kwargs or not isinstance(bias, torch.fx.Node) or not _is_float(bias, 1):
             return None
-        if bias.meta["val"].shape[0] != node.meta["val"].shape[1]:
+        if not same_numbers(bias.meta["val"].shape, node.meta["val"].shape[1:]):
             return None
     else:
         rows, weight = node.args[:2]
@@ -96,8 +107,11 @@ def _linear_of(node: torch.fx.Node, static: set[torch.fx.Node]) -> _Linear | Non
         return None
     if weight not in static or not _is_float(rows, 2) or not _is_float(weight, 2):
         return None
-    if rows in static or rows.meta["val"].shape[0] < _LEAST_ROWS:
+    count = rows.meta["val"].shape[0]
+    if rows in static or traced_value(count) < _LEAST_ROWS:
         return None
+    if any(isinstance(n, torch.SymInt) for n in (*weight.meta["val"].shape, rows.meta["val"].shape[1])):
+        return None  # a symbol where a weight has a number
     is_transpose = _TRANSPOSES.get(weight.target)
     if is_transpose is not None and is_transpose(weight) and isinstance(weight.args[0], torch.fx.Node):
         return _Linear(rows, weight.args[0], False, bias)
@@ -110,18 +124,21 @@ def pack_linears(
     """`mm` and `addmm` with a static float32 weight as one call; oneDNN's takes in the activation that follows."""
     static = static_nodes(graph)
     mode = fake_mode_of(graph)
-    packed: dict[tuple[torch.fx.Node, bool, int], torch.fx.Node] = {}
+    packed: dict[tuple[torch.fx.Node, bool, int, LinearLibrary], torch.fx.Node] = {}
     changed = False
     for node in calls(graph, (aten.mm.default, aten.addmm.default)):
         linear = _linear_of(node, static)
         if linear is None:
             continue
         changed = True
-        key = (linear.weight, linear.transposed, int(linear.rows.meta["val"].shape[0]))
+        count = linear.rows.meta["val"].shape[0]
+        # MKL's packing serves the one number of rows that it was made for; oneDNN's is best at it, and right for all
+        chosen = LinearLibrary.ONEDNN if isinstance(count, torch.SymInt) else library
+        key = (linear.weight, linear.transposed, traced_value(count), chosen)
         with graph.graph.inserting_before(node):
             if key not in packed:
-                packed[key] = _packed_weight(graph, mode, node, linear, key[2], library)
-        if library is LinearLibrary.MKL:
+                packed[key] = _packed_weight(graph, mode, node, linear, key[2], chosen)
+        if chosen is LinearLibrary.MKL:
             _replace_by_mkl(graph, mode, node, linear, packed[key], key[2])
         else:
             activation = match_activation(_through_views(node))
@@ -198,7 +215,7 @@ def _replace_linear(
 
 def _is_channels_last(node: torch.fx.Node) -> bool:
     value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_contiguous(memory_format=torch.channels_last)
+    return isinstance(value, torch.Tensor) and is_channels_last(value)
 
 
 def _can_pack(node: torch.fx.Node, static: set[torch.fx.Node]) -> bool:
@@ -206,6 +223,8 @@ def _can_pack(node: torch.fx.Node, static: set[torch.fx.Node]) -> bool:
     if not isinstance(image, torch.fx.Node) or not isinstance(weight, torch.fx.Node) or node.args[6]:
         return False
     if weight not in static or image in static or (bias is not None and not isinstance(bias, torch.fx.Node)):
+        return False
+    if any(isinstance(s, torch.SymInt) for s in weight.meta["val"].shape):
         return False
     return _is_float(image, 4) and _is_float(weight, 4) and _is_channels_last(node)
 
@@ -224,7 +243,7 @@ def pack_convolutions(graph: torch.fx.GraphModule, context: PassContext) -> torc
         assert isinstance(image, torch.fx.Node) and isinstance(weight, torch.fx.Node)
         with graph.graph.inserting_before(node):
             target = torch.ops.mkldnn._reorder_convolution_weight.default
-            shape = [int(s) for s in image.meta["val"].shape]
+            shape = [traced_value(s) for s in image.meta["val"].shape]
             known = weight.meta["val"]
             packed = add_call(graph, mode, node, target, weight, padding, stride, dilation, groups, shape, known=known)
             packed.meta["opaque"] = True

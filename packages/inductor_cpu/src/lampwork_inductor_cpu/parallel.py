@@ -79,7 +79,8 @@ def plan_parallel(kernel: ScheduledKernel, vector: VectorPlan | None, grain: int
     condition = None if constant else points
     per_point = max(1, (per_outer + per_inner * inner_estimate) // (4 * max(inner_estimate, 1)))
     least = max(1, grain // per_point)
-    if _splittable(kernel, vector) and outer_estimate == 1 and inner_estimate >= 2 * CHUNK:
+    many = inner_estimate >= 2 * CHUNK or not inner.is_constant  # then the run sees
+    if _splittable(kernel, vector) and outer_estimate == 1 and many:
         return ParallelPlan(0, None, 0, chunks=True, work=weighted)
     collapse = _collapse(kernel, vector)
     return ParallelPlan(collapse, condition if collapse else None, least, work=weighted)
@@ -112,8 +113,7 @@ def _splittable(kernel: ScheduledKernel, vector: VectorPlan | None) -> bool:
         return False
     if vector is not None and vector.level is not VectorLevel.INNER:
         return False
-    dimension = kernel.inner[0]
-    return dimension.size.is_constant and all(
+    return all(
         stage.accumulate is not None
         and stage.scan is None
         and stage.accumulate.kind not in (ReductionKind.ARGMAX, ReductionKind.ARGMIN)

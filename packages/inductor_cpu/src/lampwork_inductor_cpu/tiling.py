@@ -49,7 +49,14 @@ class VectorPlan:
     def tail(self) -> int | None:
         """Elements after the last full vector; None when not known."""
         size = self.constant_size
-        return None if size is None else size % self.lanes
+        if size is not None:
+            return size % self.lanes
+        return 0 if _divides(self.lanes, self.size) else None
+
+
+def _divides(number: int, size: IntExpr) -> bool:
+    """Whether a number divides a size whatever its symbols are."""
+    return size.constant % number == 0 and all(coefficient % number == 0 for _, coefficient in size.terms)
 
 
 def stage_nodes(stage: Stage) -> Iterator[Node]:

@@ -69,7 +69,8 @@ def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None
         compiled(result)
         return result
 
-    return _named(with_number_variants(aot_backend(lampwork)))  # the lowering knows sizes and numbers as constants only
+    # integers are symbols to the lowering; floats, and integers in graphs that it refuses, are constants of variants
+    return _named(with_number_variants(aot_backend(lampwork, refuse_numbers=True), symbolic_integers=True))
 
 
 def _named(backend: GraphBackend) -> GraphBackend:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -19,6 +19,7 @@ from typing import Any
 from .condition import Boolean, BoolExpr, as_condition, eq, not_
 from .dim_policy import DimDecision
 from .expr import IntExpr, Symbol, as_expr, integer, symbol
+from .kind import Kind
 from .prove import Facts, Truth, holds, prove
 from .scalar_expr import FloatSymbol, ScalarExpr, ScalarFact, ScalarTerm, evaluate, structure_of
 from .shape_symbol import BACKED_PREFIX, UNBACKED_PREFIX, ShapeSymbol, SymbolKind, UserFrame
@@ -105,6 +106,9 @@ class ShapeEnv:
         self._known = Facts()
         self._specializations: list[Specialization] = []
         self._suppressed = 0
+        self._only_equalities = 0
+        self._as_larger = False
+        self._larger_facts: tuple[int, Facts] = (0, Facts())
         self._counts = {SymbolKind.BACKED: 0, SymbolKind.UNBACKED: 0}
         self._floats: dict[FloatSymbol, float] = {}
         self._scalar_facts: dict[Hashable, ScalarFact] = {}
@@ -205,7 +209,9 @@ class ShapeEnv:
         value = self.hint_of(condition)
         if value is None:
             raise DataDependentError(f"whether {condition}", self._unknown(condition), frame or self._find_frame())
-        self._record(condition if value else not_(condition), frame)
+        holding = condition if value else not_(condition)
+        if not (self._as_larger and self._holds_from_two(holding)):
+            self._record(holding, frame)
         return bool(value)
 
     def holds(self, condition: BoolExpr | bool) -> bool:
@@ -287,11 +293,47 @@ class ShapeEnv:
         finally:
             self._suppressed -= 1
 
+    @contextmanager
+    def only_equalities(self) -> Generator[None]:
+        """Within this context only equalities are recorded: for questions of size that choose between equal ways."""
+        self._only_equalities += 1
+        try:
+            yield
+        finally:
+            self._only_equalities -= 1
+
+    @contextmanager
+    def as_larger_sizes(self, applies: bool = True) -> Generator[None]:
+        """Within this context, what holds whenever no size is 1 is answered so, and that no size is 1 is no fact.
+
+        For whoever computes with sizes what is right for 1 too: broadcasting, strides; never where a size of 1 would be
+        an error. Concerns the symbols with 1 as lower bound that were not 1 in the capture. `applies` false: not so,
+        whatever the context around says.
+        """
+        before, self._as_larger = self._as_larger, applies
+        try:
+            yield
+        finally:
+            self._as_larger = before
+
+    def _larger(self, symbols: Iterable[Symbol]) -> dict[Symbol, Symbol]:
+        return {s: symbol(s.name, 2, s.upper) for s in symbols if s.lower == 1 and self._hints.get(s, 1) > 1}
+
+    def _holds_from_two(self, condition: BoolExpr) -> bool:
+        """Whether a condition, which the hints satisfy, holds whenever no size is 1."""
+        larger = self._larger(self._symbols)
+        if not larger:
+            return False
+        if self._larger_facts[0] != len(self._facts):
+            facts = Facts([fact.condition.substitute(larger) for fact in self._facts])
+            self._larger_facts = (len(self._facts), facts)
+        return holds(condition.substitute(larger), self._larger_facts[1])
+
     def _unknown(self, expr: IntExpr | BoolExpr) -> list[ShapeSymbol]:
         return [self._symbols[s] for s in sorted(expr.free_symbols, key=lambda s: s.order) if s not in self._hints]
 
     def _record(self, condition: BoolExpr, frame: UserFrame | None) -> None:
-        if self._suppressed:
+        if self._suppressed or (self._only_equalities and condition.kind is not Kind.EQ):
             return
         frame = frame or self._find_frame()
         deferred = any(s not in self._hints for s in condition.free_symbols)

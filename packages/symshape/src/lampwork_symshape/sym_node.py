@@ -188,8 +188,8 @@ class SymNode:
         return self.expr.is_constant
 
     def is_symbolic(self) -> bool:
-        """Not a literal."""
-        return not self.expr.is_constant
+        """No: torch asks this before it reads `expr` as an expression of sympy's, which ours is not."""
+        return False
 
     def is_nested_int(self) -> bool:
         """Never: jagged sizes are not modelled."""

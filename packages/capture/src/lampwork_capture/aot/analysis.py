@@ -25,6 +25,7 @@ from .metadata import (
     InputSpec,
     OutputKind,
     OutputSpec,
+    ResultNumber,
     is_dense,
     overlaps_itself,
     view_between,
@@ -158,7 +159,7 @@ class _Analysis:
             raise UnsupportedForAot("memory is addressed (`as_strided`) and an input inside other memory is written to")
         if wrapper.untyped_storage().nbytes() > fake.untyped_storage().nbytes():
             raise UnsupportedForAot("an input is resized to more memory than it has")
-        metadata = view_between(fake, wrapper) if _differs(fake, wrapper, data) else None
+        metadata = view_between(fake, wrapper, self._number) if _differs(fake, wrapper, data) else None
         if data and metadata is not None:
             if self.recorder.addresses_memory:
                 raise UnsupportedForAot("an input is written to and may be moved within its memory (`as_strided_`)")
@@ -214,11 +215,26 @@ class _Analysis:
             elif storage in storages:
                 index = storages[storage]
                 # Sizes and strides are relative to the input as the call leaves it.
-                specs.append(OutputSpec(OutputKind.ALIAS_OF_INPUT, index, view_between(self.wrapped[index], output)))
+                specs.append(
+                    OutputSpec(
+                        OutputKind.ALIAS_OF_INPUT, index, view_between(self.wrapped[index], output, self._number)
+                    )
+                )
             else:
                 specs.append(self._describe_computed(output, storage, len(sharing[storage]) > 1, bases))
             first_place.setdefault(id(output), place)
         return tuple(specs)
+
+    def _number(self, value: Any) -> int | ResultNumber:
+        """A size, stride or offset of a view: a symbolic one becomes a result of its own."""
+        if not isinstance(value, SymInt):
+            return int(value)
+        node = self.recorder.symbols.resolve(value)
+        if isinstance(node, int):
+            return node
+        if node not in self.results:
+            self.results.append(node)
+        return ResultNumber(self.results.index(node))
 
     def _describe_number(self, value: Any) -> OutputSpec:
         if isinstance(value, SymInt):
@@ -254,7 +270,7 @@ class _Analysis:
                 raise UnsupportedForAot("outputs view memory with gaps")
             self.results.append(self._owned(root, root))
             known = bases[storage] = (len(self.results) - 1, base)
-        return OutputSpec(OutputKind.ALIAS_OF_RESULT, known[0], view_between(known[1], value))
+        return OutputSpec(OutputKind.ALIAS_OF_RESULT, known[0], view_between(known[1], value, self._number))
 
     def _owned(self, node: fx.Node, root: fx.Node) -> fx.Node:
         """`node`, or a copy of it when its memory is an input's, a constant's or another output's."""

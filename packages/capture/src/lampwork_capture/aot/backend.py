@@ -30,6 +30,7 @@ def aot_backend(
     *,
     decompositions: DecompositionTable = DEFAULT_DECOMPOSITIONS,
     partition: Callable[..., Any] | None = None,
+    refuse_numbers: bool = False,
 ) -> GraphBackend:
     """A graph backend that hands `forward_compiler` functional ATen graphs.
 
@@ -37,7 +38,8 @@ def aot_backend(
     `user_line` in their `meta` (every other node `val` and `user_line`), and returns a callable that takes the same
     flat inputs and returns the list of the graph's results: new values of mutated inputs, then computed outputs, each
     in memory of its own and with the strides of its `val`. `backward_compiler` and `partition` are for training, which
-    runs eagerly until then. Raises UnsupportedForAot under LAMPWORK_STRICT=1, and Misdescribed always.
+    runs eagerly until then. Raises UnsupportedForAot under LAMPWORK_STRICT=1 (with
+    `refuse_numbers` also for a graph that has numbers among its inputs), and Misdescribed always.
     """
 
     def backend(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
@@ -45,7 +47,8 @@ def aot_backend(
         try:
             return compile_inference(graph, example_inputs, forward_compiler, decompositions)
         except UnsupportedForAot as error:
-            if settings.strict or isinstance(error, Misdescribed):
+            refused = refuse_numbers and not all(isinstance(example, torch.Tensor) for example in example_inputs)
+            if settings.strict or refused or isinstance(error, Misdescribed):
                 raise
             warnings.warn(f"a captured graph runs eagerly: {error}", RanEagerlyWarning, stacklevel=2)
             return graph.forward

@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from . import torch_layer
 from .errors import UnsupportedForAot
+from .known_sizes import equal_strides, known, traced
 from .metadata import is_dense
 from .trace import AtenRecorder, restride, same_strides
 
@@ -85,10 +86,7 @@ class LayoutKeeper:
             entry.size, entry.stride = wrapper.shape, wrapper.stride()
             return
         expected = entry.stride
-        if (
-            all(size == 1 or x == y for size, x, y in zip(entry.size, expected, wrapper.stride()))
-            or not wrapper.numel()
-        ):
+        if equal_strides(entry.size, expected, wrapper.stride()) or not wrapper.numel():
             return
         if not torch_layer.is_functional_base(wrapper):
             raise UnsupportedForAot("a tensor that was reshaped in place is written to and has gaps in memory")
@@ -119,8 +117,11 @@ def _with_layout(recorder: AtenRecorder, value: Tensor, stride: tuple[int, ...])
 
 
 def _same_order(value: Tensor, stride: tuple[int, ...]) -> bool:
-    dims = [d for d in range(value.dim()) if value.shape[d] != 1]
-    return is_dense(value) and sorted(dims, key=lambda d: -value.stride()[d]) == sorted(dims, key=lambda d: -stride[d])
+    dims = [d for d in range(value.dim()) if not known(value.shape[d] == 1)]
+    mine, theirs = value.stride(), stride
+    return is_dense(value) and sorted(dims, key=lambda d: -traced(mine[d])) == sorted(
+        dims, key=lambda d: -traced(theirs[d])
+    )
 
 
 def laid_out(node: fx.Node) -> fx.Node:

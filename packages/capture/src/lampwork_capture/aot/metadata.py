@@ -7,7 +7,8 @@ inputs are static. Invariant: plain immutable data with no tensor in it, so a si
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, fx
 
 from . import torch_layer
 from .errors import UnsupportedForAot
+from .known_sizes import by_stride, known, traced
 
 
 class OutputKind(enum.Enum):
@@ -39,16 +41,41 @@ class Reinterpret(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ResultNumber:
+    """A number that a call knows: the compiled graph returns it as result `index`."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class ViewSpec:
     """A view as data: sizes and strides in elements of `dtype`, `offset` in such elements past the base's first one."""
 
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
+    size: tuple[int | ResultNumber, ...]
+    stride: tuple[int | ResultNumber, ...]
+    offset: int | ResultNumber
     dtype: torch.dtype
     reinterpret: Reinterpret = Reinterpret.SAME
     conjugate: bool = False
     negative: bool = False
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the same numbers hold for every call."""
+        return not any(isinstance(n, ResultNumber) for n in (*self.size, *self.stride, self.offset))
+
+    def at(self, results: Sequence[Any]) -> ViewSpec:
+        """The view of a call in which the compiled graph returned `results`."""
+
+        def value(number: int | ResultNumber) -> int:
+            return results[number.index] if isinstance(number, ResultNumber) else number
+
+        return replace(
+            self,
+            size=tuple(map(value, self.size)),
+            stride=tuple(map(value, self.stride)),
+            offset=value(self.offset),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +150,13 @@ class FunctionalGraph:
     lifted: tuple[Tensor, ...] = ()
 
 
-def view_between(base: Tensor, view: Tensor) -> ViewSpec:
-    """The view of `base` that `view` is; both are fake tensors. Raises UnsupportedForAot where no ViewSpec says it."""
+def view_between(base: Tensor, view: Tensor, number: Callable[[Any], int | ResultNumber]) -> ViewSpec:
+    """The view of `base` that `view` is; both are fake tensors. Raises UnsupportedForAot where no ViewSpec says it.
+
+    `number` says how a call finds a size.
+    """
     size, stride, start = tuple(view.shape), tuple(view.stride()), view.storage_offset()
-    base_start = base.storage_offset()
-    if not isinstance(start, int) or not isinstance(base_start, int) or not _all_int((*size, *stride)):
-        raise UnsupportedForAot("an output is a view whose sizes are symbolic")
+    base_start: Any = base.storage_offset()
     reinterpret = Reinterpret.SAME
     if base.dtype != view.dtype:
         if base.is_complex() and base.dtype.to_real() == view.dtype:
@@ -142,15 +170,20 @@ def view_between(base: Tensor, view: Tensor) -> ViewSpec:
                 f"an output views {base.dtype} memory as {view.dtype}, whose elements differ in size",
                 hint="Return a copy (`.clone()`) of the view.",
             )
-    return ViewSpec(size, stride, start - base_start, view.dtype, reinterpret, view.is_conj(), view.is_neg())
+    return ViewSpec(
+        tuple(map(number, size)),
+        tuple(map(number, stride)),
+        number(start - base_start),
+        view.dtype,
+        reinterpret,
+        view.is_conj(),
+        view.is_neg(),
+    )
 
 
-def _all_int(numbers: tuple[Any, ...]) -> bool:
-    return all(type(n) is int for n in numbers)
-
-
-def apply_view(base: Tensor, spec: ViewSpec) -> Tensor:
-    """The view of `base` that `spec` describes, sharing its memory."""
+def apply_view(base: Tensor, view: ViewSpec) -> Tensor:
+    """The view of `base` that `view`, with constant numbers, describes, sharing its memory."""
+    spec: Any = view
     if spec.reinterpret is Reinterpret.AS_REAL:
         base = torch.view_as_real(base)
     elif spec.reinterpret is Reinterpret.AS_COMPLEX:
@@ -172,11 +205,36 @@ def _flagged(view: Tensor, spec: ViewSpec) -> Tensor:
 
 def is_dense(t: Tensor) -> bool:
     """Whether `t` fills a block of memory without gaps or overlaps."""
+    sizes, strides = t.shape, t.stride()
+    order = by_stride(sizes, strides)
+    expected: Any = 1
+    for dim in order:
+        if not known(sizes[dim] == 1) and not known(strides[dim] == expected):
+            break
+        # torch counts an empty dimension as one element
+        expected = expected * (sizes[dim] if known(sizes[dim] >= 1) else torch.sym_max(sizes[dim], 1))
+    else:
+        return True
+    if not _was_dense(t, order):
+        return False
     if t.numel() == 0:
         return True
     expected = 1
-    for stride, size in sorted((st, sz) for sz, st in zip(t.shape, t.stride()) if sz != 1):
-        if stride != expected:
+    for dim in order:
+        if sizes[dim] != 1:
+            if strides[dim] != expected:
+                return False
+            expected = expected * sizes[dim]
+    return True
+
+
+def _was_dense(t: Tensor, order: Sequence[int]) -> bool:
+    """Whether a tensor was dense in the traced call."""
+    expected = 1
+    for size, stride in ((traced(t.shape[d]), traced(t.stride()[d])) for d in order):
+        if size == 0:
+            return True
+        if size != 1 and stride != expected:
             return False
         expected *= size
     return True
@@ -186,9 +244,15 @@ def overlaps_itself(t: Tensor) -> bool:
     """Whether two elements of `t` may share memory (as in an expanded tensor)."""
     if t.numel() == 0:
         return False
-    reach = 0
-    for stride, size in sorted((st, sz) for sz, st in zip(t.shape, t.stride()) if sz != 1):
-        if stride <= reach:
-            return True
-        reach += stride * (size - 1)
+    sizes, strides = t.shape, t.stride()
+    reach: Any = 0
+    for dim in by_stride(sizes, strides):
+        if known(sizes[dim] == 1):
+            continue
+        if not known(strides[dim] > reach):
+            if sizes[dim] == 1:
+                continue
+            if strides[dim] <= reach:
+                return True
+        reach = reach + strides[dim] * (sizes[dim] - 1)
     return False

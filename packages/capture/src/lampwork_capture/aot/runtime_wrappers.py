@@ -142,7 +142,8 @@ def _with_effects(run: GraphCallable, functional: FunctionalGraph) -> GraphCalla
 def _apply(mutation: InputMutation, target: Tensor, results: Sequence[Any]) -> None:
     shape = mutation.metadata
     if shape is not None:
-        target.as_strided_(shape.size, shape.stride, target.storage_offset() + shape.offset)
+        numbers: Any = shape.at(results)
+        target.as_strided_(numbers.size, numbers.stride, target.storage_offset() + numbers.offset)
     if mutation.result is not None:
         target.copy_(results[mutation.result])
 
@@ -163,6 +164,10 @@ def _builder(spec: OutputSpec) -> Builder:
         return lambda inputs, results, outputs: constant
     if view is None:
         raise ValueError(f"an output of kind {spec.kind} has no view")
+    if not view.is_constant:
+        if spec.kind is OutputKind.ALIAS_OF_INPUT:
+            return lambda inputs, results, outputs: apply_view(inputs[index], view.at(results))
+        return lambda inputs, results, outputs: apply_view(results[index], view.at(results))
     if spec.kind is OutputKind.ALIAS_OF_INPUT:
         return lambda inputs, results, outputs: apply_view(inputs[index], view)
     return lambda inputs, results, outputs: apply_view(results[index], view)

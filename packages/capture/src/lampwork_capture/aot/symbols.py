@@ -14,7 +14,11 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
-from torch import SymInt, Tensor, fx
+from lampwork_symshape import IntExpr
+from lampwork_symshape.float_node import FloatNode
+from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, applied, structure_of
+from lampwork_symshape.sym_node import TorchShapeEnv
+from torch import SymFloat, SymInt, Tensor, fx
 
 from .errors import UnsupportedForAot
 
@@ -46,9 +50,14 @@ class SymbolTable:
         self._create = create
         self._scalars: dict[str, tuple[fx.Node, SymInt]] = {}
         self._dimensions: dict[str, tuple[fx.Node, Any, int, SymInt]] = {}
+        self._floats: dict[str, fx.Node] = {}
+        self._terms: list[object] = []
 
-    def add_scalar(self, node: fx.Node, value: SymInt) -> None:
-        """An input that is an integer."""
+    def add_scalar(self, node: fx.Node, value: SymInt | SymFloat) -> None:
+        """An input that is a number."""
+        if isinstance(value, SymFloat):
+            self._floats.setdefault(str(value.node), node)
+            return
         self._scalars.setdefault(str(value), (node, value))
 
     def add_tensor(self, node: fx.Node, value: Tensor) -> None:
@@ -75,6 +84,36 @@ class SymbolTable:
             raise UnsupportedForAot(f"the symbolic size {text} cannot be written as a graph value") from None
         result = self._build(tree, text)
         return result if isinstance(result, int) else result[0]
+
+    def resolve_float(self, value: SymFloat) -> fx.Node | float:
+        """The node (or plain float) that is `value`. Raises UnsupportedForAot for a float that is not ours."""
+        node: Any = value.node
+        if not isinstance(node, FloatNode):
+            constant = node.maybe_as_float()
+            if constant is None:
+                raise UnsupportedForAot("a symbolic float of another environment is used as an argument")
+            return constant
+        return self._scalar(applied(node.term), node.shape_env)
+
+    def _scalar(self, term: Any, env: TorchShapeEnv) -> Any:
+        """The node or number of a term of Python functions over symbols and literals."""
+        if isinstance(term, ScalarExpr):
+            key = repr(structure_of(term))
+            known = self._floats.get(key)
+            if known is None:
+                operands = tuple(self._scalar(operand, env) for operand in term.operands)
+                known = self._floats[key] = self._create(term.function, operands, {}, env.sym_float(term))
+                self._terms.append(term)  # the key names it by its address
+            return known
+        if isinstance(term, IntExpr):
+            number = env.sym_int(term)
+            return number if isinstance(number, int) else self.resolve(number)
+        if isinstance(term, FloatSymbol):
+            found = self._floats.get(term.name)
+            if found is None:
+                raise UnsupportedForAot(f"no input gives the float {term.name}")
+            return found
+        return term
 
     def _lookup(self, text: str) -> tuple[fx.Node, SymInt] | None:
         known = self._scalars.get(text)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias, cast
 
 import torch
+from lampwork_symshape import ShapeEnv
 from torch import SymBool, SymFloat, SymInt, Tensor, fx
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
@@ -27,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import torch_layer
 from .errors import Misdescribed, UnsupportedForAot
+from .known_sizes import equal_strides, is_contiguous, known_equal, traced
 from .metadata import is_dense
 from .symbols import SymbolTable
 
@@ -60,6 +63,29 @@ _QUERIES = frozenset(
         aten.sym_numel.default,
         aten.dim.default,
     }
+)
+# Operators that choose a library by sizes.
+_CHOOSING = frozenset({aten.convolution, aten._convolution, aten.cudnn_convolution, aten.mkldnn_convolution})
+# Operators (beside pointwise ones) to which sizes of 1 are sizes like others: no dimension goes, nothing is refused.
+_RIGHT_FOR_ONE = frozenset(
+    {
+        aten.view, aten._unsafe_view, aten.reshape, aten._reshape_alias, aten.expand, aten.permute, aten.transpose,
+        aten.t, aten.unsqueeze, aten.clone, aten._to_copy, aten.copy, aten.detach, aten.alias, aten.slice, aten.flip,
+        aten.cat,
+        aten.stack, aten.full, aten.full_like, aten.zeros_like, aten.ones_like, aten.fill, aten.arange, aten.tril,
+        aten.triu, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.sum, aten.mean, aten.prod, aten.any, aten.all,
+        aten.amax,
+        aten.amin, aten.argmax, aten.argmin, aten.max, aten.min, aten.var, aten.std, aten.var_mean, aten.std_mean,
+        aten.logsumexp, aten.cumsum, aten._softmax, aten._log_softmax, aten.native_layer_norm, aten._fused_rms_norm,
+        aten.native_group_norm, aten._native_batch_norm_legit_no_training, aten.embedding, aten.index, aten.where,
+        aten.masked_fill, aten.constant_pad_nd, aten._scaled_dot_product_flash_attention_for_cpu,
+        aten._scaled_dot_product_attention_math, aten.mse_loss, aten.linalg_vector_norm, aten._adaptive_avg_pool2d,
+        aten.repeat, aten.gelu, aten.silu,
+    }
+)  # fmt: skip
+# Operators the size of whose result follows from numbers.
+_SIZED_BY_NUMBERS = frozenset(
+    {aten.arange.default, aten.arange.start, aten.arange.start_step, aten.range.default, aten.range.step}
 )
 _LIFTS = frozenset({aten.lift_fresh.default, aten.lift.default, aten.lift_fresh_copy.default})
 _ADDRESSING = frozenset({aten.as_strided.default, aten.as_strided_scatter.default})
@@ -164,7 +190,7 @@ class AtenRecorder(TorchDispatchMode):
         if isinstance(value, Tensor):
             self._nodes[id(value)] = node
             self.symbols.add_tensor(node, value)
-        elif isinstance(value, SymInt):
+        elif isinstance(value, (SymInt, SymFloat)):
             self.symbols.add_scalar(node, value)
         return node
 
@@ -210,7 +236,8 @@ class AtenRecorder(TorchDispatchMode):
         if decomposition is not None or traits.composite:
             with self:
                 if decomposition is not None:
-                    out = decomposition(*args, **kwargs)
+                    with self._questions(func):
+                        out = decomposition(*args, **kwargs)
                 else:
                     out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
@@ -257,7 +284,8 @@ class AtenRecorder(TorchDispatchMode):
                 "quantized tensors are not modelled", operator=str(op), user_line=self.origin.get("user_line")
             )
         try:
-            out = op(*args, **kwargs)
+            with self._questions(op):
+                out = op(*_with_traced_numbers(op, args), **kwargs)
         except _CANNOT_FAKE as error:
             raise self.unsupported(
                 "an operator's result cannot be described without its values",
@@ -288,6 +316,19 @@ class AtenRecorder(TorchDispatchMode):
             self._recorded[key] = out
         return out
 
+    def _questions(self, op: OpOverload) -> AbstractContextManager[None]:
+        """Which of the questions about sizes that a fake kernel asks become facts.
+
+        Not that no size is 1, for operators whose results have the same sizes then, found by shorter ways. Nor how
+        large a batch is, by which convolutions choose among libraries.
+        """
+        env = self.fake_mode.shape_env
+        if not isinstance(env, ShapeEnv):
+            return nullcontext()
+        if op.overloadpacket in _CHOOSING:
+            return env.only_equalities()
+        return env.as_larger_sizes(is_right_for_one(op))
+
     def _create(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> fx.Node:
         node = self.graph.create_node("call_function", target, args, kwargs)
         node.meta.update(self.origin)
@@ -315,8 +356,10 @@ class AtenRecorder(TorchDispatchMode):
             return self.node_of(value)
         if kind is SymInt:
             return self.symbols.resolve(value)
-        if isinstance(value, (SymFloat, SymBool)):
-            raise self.unsupported("a symbolic number that is not an integer is used as an argument")
+        if kind is SymFloat:
+            return self.symbols.resolve_float(value)
+        if isinstance(value, SymBool):
+            raise self.unsupported("a condition on sizes is used as an argument")
         if isinstance(value, torch.Generator):
             raise self.unsupported("a random generator is passed explicitly")
         return value
@@ -387,7 +430,8 @@ class AtenRecorder(TorchDispatchMode):
         if not self._verify and all(_contiguous(a) for a in args) and all(_contiguous(a) for a in kwargs.values()):
             return out
         try:
-            expected = op(*self._without_real_tensors(args, kwargs)[0], **kwargs)
+            with self._questions(op):
+                expected = op(*_with_traced_numbers(op, self._without_real_tensors(args, kwargs)[0]), **kwargs)
         except _CANNOT_FAKE:
             return out
         if isinstance(out, Tensor):
@@ -407,23 +451,49 @@ class AtenRecorder(TorchDispatchMode):
         if same_strides(out, expected) or not is_dense(expected):
             return out
         with self:
-            return restride(out, expected.stride())
+            laid = restride(out, expected.stride())
+        if not same_strides(laid, expected):  # by facts, if the order of the strides is one
+            raise self.unsupported("the memory order of a result depends on sizes", op)
+        return laid
+
+
+def _with_traced_numbers(op: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`args` with symbolic numbers that take part as values replaced by those of the traced call.
+
+    What an operator's result looks like does not depend on them, but fake kernels would ask for their values, which
+    pins the sizes that they are made of.
+    """
+    if op in _SIZED_BY_NUMBERS or not any(isinstance(a, (SymInt, SymFloat)) for a in args):
+        return args
+    return tuple(
+        argument.node.hint
+        if isinstance(argument, (SymInt, SymFloat))
+        and isinstance(parameter.type, (torch.TensorType, torch.NumberType))
+        and argument.node.has_hint()
+        else argument
+        for parameter, argument in zip(op._schema.arguments, args)
+    )
 
 
 def same_strides(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors of one shape step through memory alike; steps along sizes of 0 and 1 do not count."""
-    if a.stride() == b.stride() or a.numel() == 0:
+    if known_equal(a.stride(), b.stride()) or a.numel() == 0:
         return True
-    return all(size == 1 or x == y for size, x, y in zip(a.shape, a.stride(), b.stride()))
+    return equal_strides(a.shape, a.stride(), b.stride())
 
 
 def restride(t: Tensor, strides: Sequence[int]) -> Tensor:
     """A copy of `t` whose memory order is that of `strides` (dense), written as permute, contiguous clone, permute."""
-    order = sorted(range(t.dim()), key=lambda d: (-strides[d], -t.shape[d]))
+    order = sorted(range(t.dim()), key=lambda d: (-traced(strides[d]), -traced(t.shape[d])))
     inverse = [order.index(d) for d in range(t.dim())]
     ordered = aten.permute.default(t, order)
     copied = aten.clone.default(ordered, memory_format=torch.contiguous_format)
     return aten.permute.default(copied, inverse)
+
+
+def is_right_for_one(op: OpOverload) -> bool:
+    """Whether what an operator does with sizes of 2 and more is right for 1, too, and 1 is never an error."""
+    return torch.Tag.pointwise in op.tags or op.overloadpacket in _RIGHT_FOR_ONE
 
 
 def _is_quantising(op: OpOverload) -> bool:
@@ -442,7 +512,7 @@ def _is_mask(index: Tensor | None) -> bool:
 
 def _contiguous(value: Any) -> bool:
     if isinstance(value, Tensor):
-        return value.is_contiguous()
+        return is_contiguous(value)
     if isinstance(value, (list, tuple)):
         return all(map(_contiguous, value))
     return True

@@ -5,9 +5,11 @@ Runs in tests and under LAMPWORK_VERIFY=1, after tracing. Invariant: it changes 
 
 from __future__ import annotations
 
+import math
 import operator
 
 import torch
+from lampwork_symshape.scalar_expr import select
 from torch import fx
 from torch._ops import OpOverload
 
@@ -20,8 +22,18 @@ _SCALAR_FUNCTIONS = frozenset(
         operator.floordiv,
         operator.mod,
         operator.pow,
+        operator.truediv,
+        operator.neg,
+        operator.pos,
+        operator.abs,
         torch.sym_max,
         torch.sym_min,
+        math.sqrt,
+        math.log2,
+        select,
+        float,
+        min,
+        max,
     }
 )
 

@@ -17,6 +17,7 @@ from lampwork_symshape import IntExpr, Symbol
 from ..ir.buffer import Buffer, ComputedBuffer, ConstantBuffer, ExternBuffer, Origin
 from ..ir.layout import Layout
 from ..ir.loop_body import CheckedIndex, IndexValue, Load, Node, ops, rewrite, walk
+from ..ir.merged_index import put_together
 from ..ir.views import span_of
 from .scheduled_kernel import (
     ArgumentRole,
@@ -148,7 +149,7 @@ def _renamed(stage: Stage, names: Mapping[str, str]) -> Stage:
     store = stage.store
     if store is not None:
         pairs = tuple((s, _rename(n, names)) for s, n in store.indirect)
-        store = Store(names[store.argument], store.index, store.scatter, pairs)
+        store = Store(names[store.argument], put_together(store.index), store.scatter, pairs)
     return dataclasses.replace(stage, value=_rename(stage.value, names), store=store)
 
 
@@ -156,9 +157,9 @@ def _rename(value: Node, names: Mapping[str, str]) -> Node:
     done: dict[Node, Node] = {}
     for node in walk(value):
         if isinstance(node, Load):
-            pairs = tuple((s, rewrite(n, done.get, _same)) for s, n in node.indirect)
-            done[node] = ops.load(names[node.buffer], node.index, node.dtype, pairs)
-    return rewrite(value, done.get, _same)
+            pairs = tuple((s, rewrite(n, done.get, put_together)) for s, n in node.indirect)
+            done[node] = ops.load(names[node.buffer], put_together(node.index), node.dtype, pairs)
+    return rewrite(value, done.get, put_together)
 
 
 def _same(index: IntExpr) -> IntExpr:

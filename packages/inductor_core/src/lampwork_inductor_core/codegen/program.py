@@ -7,17 +7,20 @@ kernels of one graph are one object.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from lampwork_symshape import IntExpr, Symbol
+from lampwork_symshape import IntExpr, Quantity, Symbol, stride_of
 
 from ..config import ScheduleConfig
-from ..ir.buffer import ConstantBuffer, GraphOutput, InputBuffer, LoweredGraph, Origin
+from ..ir.buffer import BufferView, ConstantBuffer, GraphOutput, InputBuffer, LoweredGraph, Origin
 from ..ir.layout import Layout, OpaqueLayout
 from ..ir.loop_body import Load, walk
 from ..ir.loops import Scatter
+from ..ir.size_float import SizeFloat
 from ..schedule.dependencies import ExternNode
 from ..schedule.fusion import FusedNode
 from ..schedule.memory import MemoryPlan, StepAccess, plan
@@ -181,12 +184,15 @@ def build_wrapper(
             lines.append(Free(freed))
     lines.append(Return(tuple(_output(o, host, shared_inputs) for o in graph.outputs)))
     inputs = [b for b in graph.buffers if isinstance(b, InputBuffer)]
-    by_position = {b.position: b.name for b in inputs if b.name in used or _gives_size(b)}
+    layouts = [b.layout for b in inputs if b.name in used]  # views of inputs are spelled in terms of theirs
+    bindings = _needed(_size_bindings(inputs), _symbols_in((*lines, *layouts)))
+    used = used | {b.input for b in bindings}
+    by_position = {b.position: b.name for b in inputs if b.name in used}
     count = max((b.position for b in inputs), default=-1) + 1
     return WrapperProgram(
         tuple(by_position.get(k) for k in range(count)),
         tuple(b.name for b in graph.buffers if isinstance(b, ConstantBuffer) and b.name in used),
-        _size_bindings(inputs),
+        bindings,
         tuple(lines),
         {b.name: b.layout for b in graph.buffers if isinstance(b, InputBuffer | ConstantBuffer)},
         tuple(dict.fromkeys(names[item.launch.kernel] for item in host.launches if item is not None)),
@@ -257,20 +263,82 @@ def _output(output: GraphOutput, host: HostPlan, shared_inputs: Collection[int])
     return OutputValue(output.buffer, layout, fresh=fresh)
 
 
-def _gives_size(buffer: InputBuffer) -> bool:
-    layout = buffer.layout
-    return isinstance(layout, Layout) and any(isinstance(size, Symbol) for size in layout.sizes)
-
-
-def _size_bindings(inputs: list[InputBuffer]) -> tuple[SizeBinding, ...]:
+def _size_bindings(inputs: Sequence[InputBuffer]) -> tuple[SizeBinding, ...]:
+    """Every symbol of the inputs' numbers, bound by solving one of them for it; plain symbols first."""
+    places = [place for buffer in inputs for place in _places(buffer)]
+    places.sort(key=lambda place: (place.quantity is Quantity.STRIDE, not isinstance(place.number, Symbol)))
     found: dict[Symbol, SizeBinding] = {}
-    for buffer in inputs:
-        if isinstance(buffer.layout, Layout):
-            for dimension, size in enumerate(buffer.layout.sizes):
-                _bind(found, size, buffer.name, dimension)
+    missing = {s for place in places for s in place.number.free_symbols}
+    progress = True
+    while missing and progress:
+        progress = False
+        for place in places:
+            unknown = missing & place.number.free_symbols
+            if len(unknown) != 1:
+                continue
+            (sym,) = unknown
+            factor = stride_of(place.number, sym)
+            if factor is None or factor.lower is None or factor.lower < 1:
+                continue  # not affine, or the symbol could not be told where the factor is zero
+            rest = place.number.substitute({sym: 0})
+            found[sym] = SizeBinding(sym, place.input, place.dimension, place.quantity, factor, rest)
+            missing.discard(sym)
+            progress = True
     return tuple(found.values())
 
 
-def _bind(found: dict[Symbol, SizeBinding], size: IntExpr, name: str, dimension: int) -> None:
-    if isinstance(size, Symbol):
-        found.setdefault(size, SizeBinding(size, name, dimension))
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A number of an input."""
+
+    number: IntExpr
+    input: str
+    dimension: int
+    quantity: Quantity
+
+
+def _places(buffer: InputBuffer) -> list[_Place]:
+    layout = buffer.layout
+    if isinstance(layout, Layout):
+        sizes = [_Place(n, buffer.name, k, Quantity.SIZE) for k, n in enumerate(layout.sizes)]
+        return [*sizes, *(_Place(n, buffer.name, k, Quantity.STRIDE) for k, n in enumerate(layout.strides))]
+    return [] if buffer.integer is None else [_Place(buffer.integer, buffer.name, 0, Quantity.VALUE)]
+
+
+def _symbols_in(lines: Iterable[Line]) -> set[Symbol]:
+    """The symbols that the lines mention."""
+    found: set[Symbol] = set()
+
+    def visit(value: Any) -> None:
+        if isinstance(value, IntExpr | SizeFloat):
+            found.update(value.free_symbols)
+        elif isinstance(value, Layout):
+            for number in (*value.sizes, *value.strides, value.offset):
+                found.update(number.free_symbols)
+        elif isinstance(value, slice):
+            visit((value.start, value.stop, value.step))
+        elif isinstance(value, Mapping):
+            visit(tuple(cast("Mapping[Any, Any]", value).values()))
+        elif isinstance(value, list | tuple):
+            for item in cast("Sequence[Any]", value):
+                visit(item)
+        elif isinstance(value, BufferView):
+            visit(value.layout)
+        elif isinstance(value, Allocate | TakeOver | Launch | ExternCall | Return | OutputValue):
+            for field in dataclasses.fields(value):
+                visit(getattr(value, field.name))
+
+    for line in lines:
+        visit(line)
+    return found
+
+
+def _needed(bindings: Sequence[SizeBinding], wanted: set[Symbol]) -> tuple[SizeBinding, ...]:
+    """The bindings of wanted symbols, and those that these are made from."""
+    wanted = set(wanted)
+    kept: list[SizeBinding] = []
+    for binding in reversed(bindings):
+        if binding.symbol in wanted:
+            kept.append(binding)
+            wanted |= binding.factor.free_symbols | binding.rest.free_symbols
+    return tuple(reversed(kept))

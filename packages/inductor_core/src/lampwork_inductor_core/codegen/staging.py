@@ -189,7 +189,7 @@ def _bridge_loops(
             continue
         if _cheap_again(part, by_name, frozenset(space.inner_symbols), config):
             part.recompute = True
-        elif row.is_constant and int(row) * part.dtype.itemsize <= config.local_row_bytes:
+        elif not row.is_constant or int(row) * part.dtype.itemsize <= config.local_row_bytes:
             part.local = LocalBuffer(f"local{len(locals_)}", part.dtype, row)
             part.store = Store(part.local.name, row_index)
             part.index = row_index

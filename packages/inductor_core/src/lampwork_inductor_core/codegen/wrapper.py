@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lampwork_symshape import IntExpr, Symbol
+from lampwork_symshape import IntExpr, PythonPrinter, Quantity, Symbol, integer
 
 from ..ir.buffer import BufferView
 from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
+from ..ir.size_float import INFIX, SizeFloat
 from ..schedule.dependencies import views_in
+
+_ZERO, _ONE = integer(0), integer(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +109,17 @@ Line = Comment | Allocate | TakeOver | CopyInto | Launch | ExternCall | Free | R
 
 @dataclass(frozen=True, slots=True)
 class SizeBinding:
-    """A symbolic size is read off an input."""
+    """A symbol takes its value from an input: `(a number of the input - rest) // factor`, which is exact.
+
+    `quantity` and `dimension` say which number: a size, a stride, or the value of an input that is an integer.
+    """
 
     symbol: Symbol
     input: str
-    dimension: int
+    dimension: int = 0
+    quantity: Quantity = Quantity.SIZE
+    factor: IntExpr = _ONE
+    rest: IntExpr = _ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +176,8 @@ class _Printer:
         self.layouts: dict[str, Layout | OpaqueLayout] = dict(program.layouts)
         self.body: list[str] = []
         self.devices: dict[torch.device, str] = {}
+        self.names = _names_of(program)
+        self.print_number = PythonPrinter(rename=self._symbol)
 
     def file(self) -> str:
         program = self.program
@@ -202,8 +213,36 @@ class _Printer:
                 head.append(f"    {names} = inputs")
             else:
                 head.extend(f"    {n} = inputs[{k}]" for k, n in enumerate(program.inputs) if n is not None)
-        head.extend(f"    {b.symbol.name} = {b.input}.size({b.dimension})" for b in program.sizes)
+        head.extend(f"    {self._symbol(b.symbol)} = {self._bound_value(b)}" for b in program.sizes)
         return "\n".join([*head, *self.body, ""])
+
+    def _symbol(self, symbol: Symbol) -> str:
+        """The variable that holds a symbol's value; no buffer has its name."""
+        return f"size_{symbol.name}" if symbol.name in self.names else symbol.name
+
+    def _bound_value(self, binding: SizeBinding) -> str:
+        text = binding.quantity.value.format(binding.input, binding.dimension)
+        if binding.rest is not _ZERO:
+            text = f"({text} - {self._number(binding.rest, nested=True)})"
+        return text if binding.factor is _ONE else f"{text} // {self._number(binding.factor, nested=True)}"
+
+    def _number(self, number: IntExpr, *, nested: bool = False) -> str:
+        """An integer expression over the variables of symbols."""
+        text = self.print_number(number)
+        return f"({text})" if nested and not text.isidentifier() and not text.isdigit() else text
+
+    def _float(self, value: SizeFloat) -> str:
+        """A float computed from sizes."""
+        texts = [
+            self._number(operand, nested=True) if isinstance(operand, IntExpr) else self._value(operand)
+            for operand in value.operands
+        ]
+        if value.function in INFIX and len(texts) == 2:
+            return f"({texts[0]} {INFIX[value.function]} {texts[1]})"
+        return f"{self._target(value.function)}({', '.join(texts)})"
+
+    def _tuple(self, sizes: Sequence[IntExpr]) -> str:
+        return f"({', '.join(map(self._number, sizes))}{',' if len(sizes) == 1 else ''})"
 
     def _emit(self, text: str) -> None:
         self.body.append(f"    {text}")
@@ -224,7 +263,7 @@ class _Printer:
         elif isinstance(line, CopyInto):
             self._emit(f"{line.target}.copy_({line.source})")
         elif isinstance(line, Launch):
-            arguments = [*line.buffers, *(str(size) for size in line.sizes)]
+            arguments = [*line.buffers, *(self._number(size) for size in line.sizes)]
             self._emit(f"{line.kernel}({', '.join(arguments)})")
         elif isinstance(line, ExternCall):
             self._extern(line)
@@ -240,8 +279,8 @@ class _Printer:
     def _allocation(self, layout: Layout) -> str:
         options = f"dtype={layout.dtype}, device={self._device(layout.device)}"
         if layout.strides == contiguous_strides(layout.sizes):
-            return f"empty({_tuple(layout.sizes)}, {options})"
-        return f"empty_strided({_tuple(layout.sizes)}, {_tuple(layout.strides)}, {options})"
+            return f"empty({self._tuple(layout.sizes)}, {options})"
+        return f"empty_strided({self._tuple(layout.sizes)}, {self._tuple(layout.strides)}, {options})"
 
     def _view(self, name: str, layout: Layout | OpaqueLayout) -> str:
         """The expression of a buffer seen through a layout; the shortest spelling that is a view."""
@@ -249,7 +288,7 @@ class _Printer:
             return name
         base = self.layouts.get(name)
         if not isinstance(base, Layout):
-            return f"as_strided({name}, {_tuple(layout.sizes)}, {_tuple(layout.strides)})"
+            return f"as_strided({name}, {self._tuple(layout.sizes)}, {self._tuple(layout.strides)})"
         if _same_elements(base, layout):
             return name
         permutation = _permutation(base, layout)
@@ -261,11 +300,11 @@ class _Printer:
             and layout.strides == contiguous_strides(layout.sizes)
             and base.element_count == layout.element_count
         ):
-            return f"{name}.view({_tuple(layout.sizes)})"
-        strided = f"as_strided({name}, {_tuple(layout.sizes)}, {_tuple(layout.strides)}"
+            return f"{name}.view({self._tuple(layout.sizes)})"
+        strided = f"as_strided({name}, {self._tuple(layout.sizes)}, {self._tuple(layout.strides)}"
         if layout.offset == 0:
             return f"{strided})"
-        return f"{strided}, {name}.storage_offset() + {layout.offset})"
+        return f"{strided}, {name}.storage_offset() + {self._number(layout.offset)})"
 
     def _value(self, value: Any) -> str:
         if isinstance(value, BufferView):
@@ -285,7 +324,11 @@ class _Printer:
             return self._device(value)
         if value is None or isinstance(value, bool | int | str | complex):
             return repr(value)
-        if isinstance(value, IntExpr | torch.dtype | torch.memory_format | torch.layout):
+        if isinstance(value, IntExpr):
+            return self._number(value)
+        if isinstance(value, SizeFloat):
+            return self._float(value)
+        if isinstance(value, torch.dtype | torch.memory_format | torch.layout):
             return str(value)
         name = f"literal{len(self.externs)}"
         self.externs[name] = value
@@ -329,7 +372,7 @@ class _Printer:
         for _, name, layout in line.results:
             self.layouts[name] = layout
             if name in self.restride and isinstance(layout, Layout):
-                self._emit(f"{name} = restride({name}, {_tuple(layout.strides)})")
+                self._emit(f"{name} = restride({name}, {self._tuple(layout.strides)})")
             if name in self.clone:
                 self._emit(f"{name} = {name}.clone()")
             if self.checked and isinstance(layout, Layout):
@@ -337,7 +380,7 @@ class _Printer:
                 views = ", ".join(dict.fromkeys(v.buffer for v in read if isinstance(v.layout, Layout)))
                 owners = "None" if line.aliased or line.out else f"[{views}]"
                 self._emit(
-                    f"check_result({name!r}, {name}, {_tuple(layout.sizes)}, {_tuple(layout.strides)}, "
+                    f"check_result({name!r}, {name}, {self._tuple(layout.sizes)}, {self._tuple(layout.strides)}, "
                     f"{layout.dtype}, {owners})"
                 )
 
@@ -348,8 +391,15 @@ class _Printer:
         return f"{text}.clone()" if value.fresh else text
 
 
-def _tuple(sizes: Sequence[IntExpr]) -> str:
-    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+def _names_of(program: WrapperProgram) -> frozenset[str]:
+    """Every name that the text binds, symbols apart."""
+    names = {name for name in program.inputs if name is not None} | {*program.constants, *program.kernels}
+    for line in program.lines:
+        if isinstance(line, Allocate | TakeOver):
+            names.add(line.name)
+        elif isinstance(line, ExternCall):
+            names.update((line.call, *(name for _, name, _ in line.results)))
+    return frozenset(names)
 
 
 def _same_elements(a: Layout, b: Layout) -> bool:

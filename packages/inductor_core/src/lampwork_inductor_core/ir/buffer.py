@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from lampwork_symshape import IntExpr
 
 from .layout import Layout, OpaqueLayout
 from .loop_body import Load, Node, walk
@@ -19,12 +20,16 @@ from .loops import Loops, Scatter
 
 @dataclass(frozen=True, slots=True)
 class InputBuffer:
-    """A graph input. `position` is its place in the flat argument list; `static`: a parameter or module buffer."""
+    """A graph input. `position` is its place in the flat argument list; `static`: a parameter or module buffer.
+
+    `integer` is what the value of an input that is a Python int equals.
+    """
 
     name: str
     layout: Layout | OpaqueLayout
     position: int
     static: bool = False
+    integer: IntExpr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,13 @@ class LoweredGraph:
     outputs: tuple[GraphOutput, ...]
     notes: tuple[str, ...] = ()  # what fell back and why, for `explain`
     by_name: Mapping[str, Buffer] = field(default_factory=dict, compare=False)
+
+
+def numbers_of(buffer: InputBuffer) -> tuple[IntExpr, ...]:
+    """The integers that can be read off an input: its sizes, then its strides; or its value."""
+    if isinstance(buffer.layout, Layout):
+        return (*buffer.layout.sizes, *buffer.layout.strides)
+    return () if buffer.integer is None else (buffer.integer,)
 
 
 def buffers_read(buffer: Buffer) -> set[str]:

@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 import torch
-from lampwork_symshape import IntExpr, Symbol, integer, stride_of
+from lampwork_symshape import IntExpr, Kind, Symbol, integer, stride_of, symbol
+from lampwork_symshape.node import postorder
+from lampwork_symshape.rules import factors_of
 
 from .layout import Layout, contiguous_strides
 from .loop_body import index_variable
+from .size_facts import with_facts
+
+if TYPE_CHECKING:
+    from lampwork_symshape.expr import Max
 
 Indices = tuple[IntExpr, ...]
 ZERO = integer(0)
@@ -36,7 +43,7 @@ def to_expr(value: int | torch.SymInt | IntExpr) -> IntExpr:
     if isinstance(value, torch.SymInt):
         expression = getattr(value.node, "expr", None)
         if isinstance(expression, IntExpr):
-            return expression
+            return with_facts(expression, value.node.shape_env)
         if not value.node.has_hint():
             raise UnknownSize(f"size {value} depends on data")
         return integer(int(value))
@@ -46,6 +53,39 @@ def to_expr(value: int | torch.SymInt | IntExpr) -> IntExpr:
 def to_exprs(values: Sequence[int | torch.SymInt | IntExpr]) -> Indices:
     """`to_expr` of each."""
     return tuple([to_expr(v) for v in values])
+
+
+def stride_exprs(strides: Sequence[int | torch.SymInt]) -> Indices:
+    """Strides as torch gives them, as expressions.
+
+    torch counts an empty dimension as one element in contiguous strides, `max(size, 1)`; where a tensor is empty its
+    strides say nothing, so here they are products of sizes.
+    """
+    return tuple([_without_least_one(to_expr(s)) for s in strides])
+
+
+def _without_least_one(stride: IntExpr) -> IntExpr:
+    found: dict[Symbol, IntExpr] = {}
+    result = stride
+    for factor in postorder(stride):
+        if factor.kind is not Kind.MAX:
+            continue
+        rest = [a for a in cast("Max", factor).args if a != 1]
+        if len(rest) == 1 and rest[0].lower is not None and rest[0].lower >= 0:
+            found[symbol(f"least_one_{len(found)}", 1)] = rest[0]
+            result = _replaced(result, cast("IntExpr", factor), next(reversed(found)))
+    return result.substitute(found) if found else stride
+
+
+def _replaced(expression: IntExpr, old: IntExpr, new: IntExpr) -> IntExpr:
+    """`expression` with one of its terms' factors replaced; as it is where `old` is nested deeper."""
+    total: IntExpr = integer(expression.constant)
+    for term, coefficient in expression.terms:
+        product: IntExpr = integer(coefficient)
+        for factor in factors_of(term):
+            product = product * (new if factor is old else factor)
+        total = total + product
+    return total
 
 
 @lru_cache(maxsize=4096)
@@ -203,12 +243,24 @@ def span_of(layout: Layout) -> IntExpr:
     return last
 
 
+def _is_dense_in_some_order(sizes: Sequence[IntExpr], strides: Sequence[IntExpr]) -> bool:
+    waiting = [k for k, size in enumerate(sizes) if size != 1]
+    expected: IntExpr = ONE
+    while waiting:
+        found = next((k for k in reversed(waiting) if strides[k] == expected), None)
+        if found is None:
+            return False
+        waiting.remove(found)
+        expected = expected * sizes[found]
+    return True
+
+
 def is_dense(sizes: Sequence[IntExpr], strides: Sequence[IntExpr]) -> bool:
     """Whether the strides are a permutation of contiguous ones: no gaps and no overlap (torch's term too)."""
     if any(size == 0 for size in sizes):
         return True
     if not all(e.is_constant for e in (*sizes, *strides)):
-        return tuple(strides) == contiguous_strides(sizes)
+        return _is_dense_in_some_order(sizes, strides)
     expected = 1
     for stride, size in sorted((int(stride), int(size)) for size, stride in zip(sizes, strides) if size != 1):
         if stride != expected:

@@ -14,7 +14,7 @@ import torch.fx
 from lampwork_symshape import IntExpr
 
 from ..config import Config
-from ..ir.buffer import Buffer, ComputedBuffer, ConstantBuffer, ExternBuffer, InputBuffer, Origin
+from ..ir.buffer import Buffer, BufferView, ComputedBuffer, ConstantBuffer, ExternBuffer, InputBuffer, Origin
 from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
 from ..ir.loop_body import CheckedIndex, Compute, Load, LoopBody, Node, operands, reduction_variable
 from ..ir.loops import Loops, Pointwise, Reduction, ReductionKind
@@ -28,8 +28,10 @@ from ..ir.views import (
     canonical_variables,
     element_count,
     is_dense,
+    stride_exprs,
     to_exprs,
 )
+from ..runtime.compiled_graph import restride
 from .promotion import accumulate_dtype, is_supported
 from .table import Unsupported
 from .values import BufferValue, Cost, ExpressionValue, OpaqueValue, TensorValue, ViewValue
@@ -58,10 +60,17 @@ class LoweringContext:
         self._counter += 1
         return f"{prefix}{self._counter - 1}"
 
-    def add_input(self, name: str, layout: Layout | OpaqueLayout, position: int, static: bool) -> None:
+    def add_input(
+        self,
+        name: str,
+        layout: Layout | OpaqueLayout,
+        position: int,
+        static: bool,
+        integer: IntExpr | None = None,
+    ) -> None:
         """Append a graph input."""
         self.layouts[name] = layout
-        self.buffers.append(InputBuffer(name, layout, position, static))
+        self.buffers.append(InputBuffer(name, layout, position, static, integer))
 
     def add_constant(self, value: torch.Tensor, layout: Layout) -> BufferValue:
         """Append a tensor known at compile time."""
@@ -119,7 +128,7 @@ class LoweringContext:
     def result_strides(self, position: int | None = None) -> Indices | None:
         """The strides of the node's result in eager (`position`: of one of several)."""
         meta = self.meta if position is None or not isinstance(self.meta, (tuple, list)) else self.meta[position]
-        return to_exprs(meta.stride()) if isinstance(meta, torch.Tensor) else None
+        return stride_exprs(meta.stride()) if isinstance(meta, torch.Tensor) else None
 
     # --------------------------------------------------------------------------------------------------- expressions
 
@@ -166,7 +175,7 @@ class LoweringContext:
 
     def _meta_strides(self, sizes: Indices) -> Indices | None:
         meta = self.meta
-        if isinstance(meta, torch.Tensor) and tuple(meta.shape) == tuple(int(s) for s in sizes if s.is_constant):
+        if isinstance(meta, torch.Tensor) and to_exprs(meta.shape) == sizes:
             return tuple(layout_of(meta).strides)
         return None
 
@@ -294,8 +303,17 @@ class LoweringContext:
         layout = stored.layout
         if same_strides(layout.sizes, layout.strides, strides):
             return BufferValue(stored.name, Layout(layout.device, layout.dtype, layout.sizes, strides, layout.offset))
+        if not is_dense(value.sizes, strides) and any(not e.is_constant for e in (*value.sizes, *strides)):
+            return self._copied_into(stored, strides)  # not by loops: nothing proves that they would fill the memory
         body = value.load(canonical_indices(value.sizes))
         return self._store(value.sizes, strides, value.device, body, self.origin())
+
+    def _copied_into(self, stored: BufferValue, strides: Indices) -> BufferValue:
+        """A copy made by the library."""
+        layout = Layout(stored.device, stored.dtype, stored.sizes, strides)
+        copied = self.add_extern(layout, restride, (BufferView(stored.name, stored.layout), strides), {})
+        assert isinstance(copied, BufferValue)
+        return copied
 
     def whole(self, value: TensorValue, layout: Layout) -> str:
         """A buffer that holds the value and nothing else, in exactly this layout."""
@@ -344,7 +362,7 @@ class LoweringContext:
         reduced = set(dims)
         kept = [k for k in range(value.rank) if k not in reduced]
         sizes = tuple(value.sizes[k] for k in kept)
-        reduction_sizes = tuple(value.sizes[k] for k in dims)
+        reduction_sizes = tuple(value.sizes[k] for k in dims) or (ONE,)  # of one element, where no dimension goes
         variables = canonical_variables(sizes)
         reduction_variables = tuple(reduction_variable(k, s) for k, s in enumerate(reduction_sizes))
         indices: list[IntExpr] = [ZERO] * value.rank
@@ -420,7 +438,7 @@ def common_device(inputs: Sequence[TensorValue]) -> torch.device:
 
 def layout_of(tensor: torch.Tensor) -> Layout:
     """The layout of a (fake) tensor, relative to its own data pointer."""
-    return Layout(tensor.device, tensor.dtype, to_exprs(tensor.shape), to_exprs(tensor.stride()))
+    return Layout(tensor.device, tensor.dtype, to_exprs(tensor.shape), stride_exprs(tensor.stride()))
 
 
 def same_strides(sizes: Indices, left: Indices, right: Indices) -> bool:

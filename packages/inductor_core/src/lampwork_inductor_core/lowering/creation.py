@@ -10,15 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from lampwork_symshape import IntExpr
 
 from ..ir.loop_body import Node, ops
-from ..ir.views import Indices, canonical_indices, to_expr, to_exprs
+from ..ir.views import ONE, ZERO, Indices, canonical_indices, to_expr, to_exprs
 from .context import LoweringContext
 from .elementwise import check_fits, filled
 from .promotion import HALF, is_supported
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue
-from .view import normal_dim, unsqueeze_value
+from .view import normal_dim, slice_bounds, unsqueeze_value, wrapped_index
 
 aten = torch.ops.aten
 prims = torch.ops.prims
@@ -94,7 +95,7 @@ def _steps(context: LoweringContext, start: Any, step: Any) -> TensorValue:
         raise Unsupported("dtype")
     sizes = to_exprs(meta.shape)
     (index,) = canonical_indices(sizes)
-    if isinstance(start, int) and isinstance(step, int):
+    if isinstance(start, int | IntExpr) and isinstance(step, int | IntExpr):
         body: Node = ops.to_dtype(ops.index_value(index * step + start), meta.dtype)
     else:
         # eager computes start + index * step in double, whatever it rounds to
@@ -156,25 +157,27 @@ def tril(context: LoweringContext, value: TensorValue, diagonal: int = 0) -> Ten
 @lowers(TABLE, aten.constant_pad_nd.default)
 def constant_pad_nd(context: LoweringContext, value: TensorValue, pads: Sequence[Any], fill: Any = 0) -> TensorValue:
     """Borders of one number (or, for negative widths, cut away)."""
-    if not all(isinstance(p, int) for p in pads) or len(pads) % 2 or not is_supported(value.dtype):
+    if len(pads) % 2 or not is_supported(value.dtype):
         raise Unsupported("widths that are not constant")
     if isinstance(fill, float) and not value.dtype.is_floating_point:
         raise Unsupported("a floating fill of integers")
     check_fits(fill, value.dtype)
-    sizes, before = list(value.sizes), [0] * value.rank
+    sizes, before = list(value.sizes), [ZERO] * value.rank
     for k in range(len(pads) // 2):
         dim = value.rank - 1 - k
-        before[dim] = pads[2 * k]
-        sizes[dim] = sizes[dim] + pads[2 * k] + pads[2 * k + 1]
+        before[dim] = to_expr(pads[2 * k])
+        sizes[dim] = sizes[dim] + before[dim] + to_expr(pads[2 * k + 1])
     result = tuple(sizes)
-    if any(s.lower is not None and s.lower < 0 for s in result):
+    if isinstance(context.meta, torch.Tensor) and len(context.meta.shape) == value.rank:
+        result = to_exprs(context.meta.shape)
+    if any(s.upper is not None and s.upper < 0 for s in result):
         raise Unsupported("a negative size")
     indices = tuple(i - b for i, b in zip(canonical_indices(result), before))
     conditions: list[Node] = []
     for index, size in zip(indices, value.sizes):
         if index.lower is None or index.lower < 0:
             conditions.append(ops.ge(ops.index_value(index), ops.index_value(to_expr(0))))
-        if index.upper is None or not size.is_constant or index.upper >= int(size):
+        if not _certainly_inside(index, size):
             conditions.append(ops.lt(ops.index_value(index), ops.index_value(size)))
     context.prepare_substitution(value)
     element = value.load(indices)
@@ -188,6 +191,13 @@ def constant_pad_nd(context: LoweringContext, value: TensorValue, pads: Sequence
     return context.expression([value], [element], result, body)
 
 
+def _certainly_inside(index: IntExpr, size: IntExpr) -> bool:
+    """Whether an index that is not negative lies in a dimension: the dimension's own variable does."""
+    if size.is_constant:
+        return index.upper is not None and index.upper < int(size)
+    return False
+
+
 @lowers(TABLE, aten.slice_scatter.default)
 def slice_scatter(
     context: LoweringContext, value: TensorValue, source: TensorValue, dim: int = 0, start: Any = None, end: Any = None,
@@ -195,17 +205,12 @@ def slice_scatter(
 ) -> TensorValue:  # fmt: skip
     """A copy of `value` with `source` in part of a dimension."""
     dim = normal_dim(dim, value.rank)
-    size = value.sizes[dim]
-    if (
-        not size.is_constant
-        or not all(isinstance(b, int) or b is None for b in (start, end))
-        or source.dtype != value.dtype
-    ):
-        raise Unsupported("bounds that are not constant")
-    first, last, _ = slice(start, end, 1).indices(int(size))
-    length = max(0, -((first - last) // step))
-    expected = (*value.sizes[:dim], to_expr(length), *value.sizes[dim + 1 :])
-    if source.sizes != expected:
+    if source.dtype != value.dtype:
+        raise Unsupported("a source of another dtype")
+    first, length = slice_bounds(context, value.sizes[dim], start, end, step, dim)
+    if not length.is_constant:
+        length = source.sizes[dim]  # eager has checked that it is the same
+    if source.sizes != (*value.sizes[:dim], length, *value.sizes[dim + 1 :]):
         raise Unsupported("a source of other sizes")
     return _replace(context, value, source, dim, first, length, step)
 
@@ -216,15 +221,20 @@ def select_scatter(
 ) -> TensorValue:
     """A copy of `value` with `source` at one index of a dimension."""
     dim = normal_dim(dim, value.rank)
-    size = value.sizes[dim]
-    if not size.is_constant or source.dtype != value.dtype or source.rank != value.rank - 1:
-        raise Unsupported("a size that is not constant")
+    if source.dtype != value.dtype or source.rank != value.rank - 1:
+        raise Unsupported("a source of another dtype or rank")
     widened = unsqueeze_value(source, dim)
-    return _replace(context, value, widened, dim, index % int(size), 1, 1)
+    return _replace(context, value, widened, dim, wrapped_index(index, value.sizes[dim]), ONE, 1)
 
 
 def _replace(
-    context: LoweringContext, value: TensorValue, source: TensorValue, dim: int, first: int, length: int, step: int
+    context: LoweringContext,
+    value: TensorValue,
+    source: TensorValue,
+    dim: int,
+    first: IntExpr,
+    length: IntExpr,
+    step: int,
 ) -> TensorValue:
     if not is_supported(value.dtype):
         raise Unsupported("dtype")
@@ -232,10 +242,8 @@ def _replace(
         return context.pointwise([value], value.sizes, lambda x: x)
     indices = list(canonical_indices(value.sizes))
     index = indices[dim]
-    inside: Node = ops.ge(ops.index_value(index), ops.index_value(to_expr(first)))
-    inside = ops.logical_and(
-        inside, ops.lt(ops.index_value(index), ops.index_value(to_expr(first + (length - 1) * step + 1)))
-    )
+    inside: Node = ops.ge(ops.index_value(index), ops.index_value(first))
+    inside = ops.logical_and(inside, ops.lt(ops.index_value(index), ops.index_value(first + (length - 1) * step + 1)))
     if step != 1:
         inside = ops.logical_and(inside, ops.eq(ops.index_value((index - first) % step), ops.index_value(to_expr(0))))
     context.prepare_substitution(source)

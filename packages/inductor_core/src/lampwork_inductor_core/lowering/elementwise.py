@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from lampwork_symshape import IntExpr
 
 from ..ir.loop_body import Constant, Node, ops
+from ..ir.size_float import SizeFloat
 from ..ir.views import Indices
 from .context import LoweringContext, broadcast_sizes
 from .promotion import Number, Promotion, compute_dtype, is_supported, result_dtype
@@ -70,17 +72,22 @@ def check_operands(operands: Sequence[Any]) -> None:
     if not any(isinstance(o, TensorValue) for o in operands):
         raise Unsupported("no tensor operand")
     for operand in operands:
-        if not isinstance(operand, (TensorValue, bool, int, float)):
+        if not isinstance(operand, (TensorValue, bool, int, float, IntExpr, SizeFloat)):
             raise Unsupported(f"an operand of type {type(operand).__name__}")
         if isinstance(operand, TensorValue) and not is_supported(operand.dtype):
             raise Unsupported(f"dtype {operand.dtype}")
 
 
-def number(value: Number, dtype: torch.dtype) -> Constant:
-    """A Python number as a constant. Raises Unsupported where it does not fit (eager raises or wraps: ask it)."""
+def number(value: Number, dtype: torch.dtype) -> Constant | Node:
+    """A Python number as a constant; one that depends on sizes as what computes it.
+
+    Raises Unsupported where it does not fit (eager raises or wraps: ask it).
+    """
+    if isinstance(value, IntExpr | SizeFloat):
+        return symbolic_number(value, dtype)
     if dtype.is_floating_point or dtype == torch.bool:
         return ops.constant(value, dtype)
-    if isinstance(value, float):
+    if isinstance(value, float | SizeFloat):
         raise Unsupported("a floating number for an integer tensor")
     limits = torch.iinfo(dtype)
     if not limits.min <= int(value) <= limits.max:
@@ -88,7 +95,29 @@ def number(value: Number, dtype: torch.dtype) -> Constant:
     return ops.constant(value, dtype)
 
 
-def like(value: Number, node: Node) -> Constant:
+def symbolic_number(value: IntExpr | SizeFloat, dtype: torch.dtype) -> Node:
+    """A number that depends on sizes."""
+    if isinstance(value, SizeFloat):
+        node = value.node()
+        if node is None or not dtype.is_floating_point:
+            raise Unsupported("a float that depends on sizes, for integers or by a function without a kernel")
+        return ops.to_dtype(node, dtype)
+    if value.is_constant:
+        return number(int(value), dtype)
+    if not dtype.is_floating_point and dtype != torch.bool:
+        limits = torch.iinfo(dtype)
+        fits = (
+            value.lower is not None
+            and value.lower >= limits.min
+            and value.upper is not None
+            and value.upper <= limits.max
+        )
+        if dtype != torch.int64 and not fits:
+            raise Unsupported(f"{value}, which may not fit {dtype}")
+    return ops.to_dtype(ops.index_value(value), dtype)
+
+
+def like(value: Number, node: Node) -> Constant | Node:
     """A constant of a node's dtype."""
     return number(value, node.dtype)
 
@@ -137,8 +166,10 @@ def filled(context: LoweringContext, sizes: Indices, value: Number, dtype: torch
     return context.expression([], [], sizes, number_for_fill(value, dtype), device=device)
 
 
-def number_for_fill(value: Number, dtype: torch.dtype) -> Constant:
+def number_for_fill(value: Number, dtype: torch.dtype) -> Constant | Node:
     """A fill value, converted as `torch.full` converts it."""
+    if isinstance(value, IntExpr | SizeFloat):
+        return symbolic_number(value, dtype)
     if not isinstance(value, (bool, int, float)):
         raise Unsupported(f"a fill value of type {type(value).__name__}")
     check_fits(value, dtype)

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from lampwork_symshape import IntExpr
 
-from ..ir.loop_body import Constant, Node, ops
+from ..ir.loop_body import Constant, IndexValue, Node, ops
+from ..ir.size_float import SizeFloat
 from .context import LoweringContext, broadcast_sizes
-from .elementwise import Builder, at_least, at_most, check_fits, check_operands, convert, elementwise, like
+from .elementwise import Builder, at_least, at_most, check_fits, check_operands, convert, elementwise, like, number
 from .promotion import HALF, Promotion, is_supported, result_dtype
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue, Value
@@ -156,11 +158,18 @@ def _checked_division(name: str) -> Builder:
     def build(a: Node, b: Node) -> Node:
         if a.dtype == torch.bool:
             raise Unsupported(f"{name} on booleans")
-        if not a.dtype.is_floating_point and not (isinstance(b, Constant) and b.value != 0):
+        if not a.dtype.is_floating_point and not _is_not_zero(b):
             raise Unsupported("integer division by a tensor (or zero) may raise")
         return ops.compute(name, a, b)
 
     return build
+
+
+def _is_not_zero(divisor: Node) -> bool:
+    if isinstance(divisor, IndexValue):  # a number that depends on sizes
+        low, high = divisor.expression.lower, divisor.expression.upper
+        return (low is not None and low > 0) or (high is not None and high < 0)
+    return isinstance(divisor, Constant) and divisor.value != 0
 
 
 _OF_BITS = frozenset({"bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"})
@@ -277,7 +286,7 @@ for _packet, _build, _promotion in _BINARY:
 # ------------------------------------------------------------------------------------------------ with more parameters
 
 
-def _scaled(node: Node, alpha: float) -> Node:
+def _scaled(node: Node, alpha: Any) -> Node:
     return node if alpha == 1 and not isinstance(alpha, bool) else ops.mul(node, like(alpha, node))
 
 
@@ -343,6 +352,10 @@ def pow_scalar(context: LoweringContext, base: Any, exponent: Any) -> TensorValu
     def build(x: Node, y: Node) -> Node:
         if x.dtype == torch.bool:
             raise Unsupported("powers of booleans")
+        if isinstance(exponent, IntExpr | SizeFloat):
+            if not x.dtype.is_floating_point:
+                raise Unsupported("a power of integers that depends on sizes")
+            return ops.compute("pow", x, y)
         whole = float(exponent).is_integer()
         if not x.dtype.is_floating_point and (not whole or exponent < 0):
             raise Unsupported("a negative power of integers")
@@ -405,9 +418,13 @@ def mixed(context: LoweringContext, operands: Sequence[Any], dtype: torch.dtype,
 
     def function(*elements: Node) -> Node:
         remaining = iter(elements)
-        return build(*(next(remaining) if isinstance(o, TensorValue) else ops.constant(o, dtype) for o in operands))
+        return build(*(next(remaining) if isinstance(o, TensorValue) else _constant(o, dtype) for o in operands))
 
     return context.pointwise(tensors, broadcast_of(tensors), function)
+
+
+def _constant(value: Any, dtype: torch.dtype) -> Node:
+    return number(value, dtype) if isinstance(value, IntExpr | SizeFloat) else ops.constant(value, dtype)
 
 
 @lowers(TABLE, aten.masked_fill.Scalar, aten.masked_fill.Tensor)

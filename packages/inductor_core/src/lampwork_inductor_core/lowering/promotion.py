@@ -11,12 +11,14 @@ import enum
 from collections.abc import Sequence
 
 import torch
+from lampwork_symshape import IntExpr
 
 from ..ir.loops import ReductionKind
+from ..ir.size_float import SizeFloat
 from .table import Unsupported
 from .values import TensorValue
 
-Number = bool | int | float
+Number = bool | int | float | IntExpr | SizeFloat  # the last two depend on sizes
 
 SUPPORTED = frozenset(
     {
@@ -57,7 +59,7 @@ def _category(dtype: torch.dtype) -> int:
 def _number_dtype(value: Number) -> torch.dtype:
     if isinstance(value, bool):
         return torch.bool
-    return torch.int64 if isinstance(value, int) else torch.get_default_dtype()
+    return torch.int64 if isinstance(value, int | IntExpr) else torch.get_default_dtype()
 
 
 def result_dtype(operands: Sequence[TensorValue | Number]) -> torch.dtype:
@@ -69,7 +71,7 @@ def result_dtype(operands: Sequence[TensorValue | Number]) -> torch.dtype:
             if not is_supported(dtype):
                 raise Unsupported(f"dtype {dtype}")
         else:
-            if not isinstance(operand, (bool, int, float)):
+            if not isinstance(operand, (bool, int, float, IntExpr, SizeFloat)):
                 raise Unsupported(f"a number of type {type(operand).__name__}")
             dtype, position = _number_dtype(operand), 2
         previous = groups[position]

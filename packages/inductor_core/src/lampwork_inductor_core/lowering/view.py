@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lampwork_symshape import IntExpr
+from lampwork_symshape import IntExpr, Truth, ceil_div, le, lt, maximum, minimum, prove, where
 
 from ..ir.layout import Layout, contiguous_strides
 from ..ir.views import (
@@ -21,6 +21,7 @@ from ..ir.views import (
     Indices,
     canonical_indices,
     element_count,
+    is_dense,
     map_of,
     reshape_layout,
     reshape_map,
@@ -184,16 +185,29 @@ def alias(context: LoweringContext, value: TensorValue) -> TensorValue:
         aten._reshape_alias.default)  # fmt: skip
 def view(context: LoweringContext, value: TensorValue, sizes: Sequence[Any], *_: Any) -> TensorValue:
     """Other sizes, the same elements in order; one size may be -1."""
+    meta = context.meta
     known = list(sizes)
-    if -1 in [s for s in known if isinstance(s, int)]:
+    if isinstance(meta, torch.Tensor) and len(meta.shape) == len(known):
+        known = list(meta.shape)  # the same sizes, with what the facts say of them
+    elif -1 in [s for s in known if isinstance(s, int)]:
         position = known.index(-1)
         rest = element_count([to_expr(s) for k, s in enumerate(known) if k != position])
         if rest == 0:
             raise Unsupported("an ambiguous size")
         known[position] = element_count(value.sizes) // rest
     result = tuple(to_expr(s) for s in known)
-    if element_count(result) != element_count(value.sizes):
+    count, old = element_count(result), element_count(value.sizes)
+    if count != old and (count.is_constant or old.is_constant) and not (count.free_symbols or old.free_symbols):
         raise Unsupported("sizes that do not match")
+    stored = value.buffer
+    if (
+        stored is not None
+        and reshape_layout(stored.layout, result) is None
+        and (count.free_symbols or old.free_symbols)
+    ):
+        strides = context.result_strides() if context.target is aten.view.default else None
+        if strides is not None and not is_dense(result, strides):
+            raise Unsupported("a view of memory in an order that is not known")
     return reshape_value(value, result)
 
 
@@ -243,38 +257,70 @@ def slice_(
 ) -> TensorValue:
     """Part of a dimension; bounds are clamped."""
     dim = normal_dim(dim, value.rank)
-    size = value.sizes[dim]
-    if not size.is_constant or not all(isinstance(b, int) or b is None for b in (start, end)):
-        if (
-            (start in (None, 0))
-            and (end is None or end is size or (isinstance(end, int) and end >= 2**62))
-            and step == 1
-        ):
-            return value
-        raise Unsupported("a slice with sizes that are not constant")
-    first, last, _ = slice(start, end, 1).indices(int(size))
-    length = max(0, -((first - last) // step))
-    if first == 0 and step == 1 and length == int(size):
+    first, length = slice_bounds(context, value.sizes[dim], start, end, step, dim)
+    if first == 0 and step == 1 and length == value.sizes[dim]:
         return value
-    return slice_value(value, dim, to_expr(first), to_expr(length), step)
+    return slice_value(value, dim, first, length, step)
+
+
+def slice_bounds(
+    context: LoweringContext, size: IntExpr, start: Any, end: Any, step: Any, dim: int
+) -> tuple[IntExpr, IntExpr]:
+    """The first index and the number of indices of a slice of a dimension, as expressions."""
+    if not isinstance(step, int) or step < 1:
+        raise Unsupported("a step that is not a positive constant")
+    first, last = clamped(start, size, ZERO), clamped(end, size, size)
+    if first.is_constant and last.is_constant:
+        return first, to_expr(max(0, -((int(first) - int(last)) // step)))
+    # where the meta kernel could say more about the bounds (by facts), its length is the simpler one
+    meta = context.meta
+    if isinstance(meta, torch.Tensor) and context.target in (aten.slice.Tensor, aten.slice_copy.Tensor):
+        return first, to_expr(meta.shape[dim])
+    return first, maximum(ceil_div(last - first, step), 0)
+
+
+def clamped(bound: Any, size: IntExpr, default: IntExpr) -> IntExpr:
+    """A bound of a slice as an index in [0, size]."""
+    if bound is None:
+        return default
+    if isinstance(bound, int) and bound >= 2**62:
+        return size
+    index = to_expr(bound)
+    if index.lower is None or index.lower < 0:
+        if index.upper is not None and index.upper < 0:
+            return maximum(index + size, 0)
+        if index.is_constant or (index - size).upper is None:
+            index = where(lt(index, 0), maximum(index + size, 0), index)
+    return index if holds_at_most(index, size) else minimum(index, size)
+
+
+def holds_at_most(low: IntExpr, high: IntExpr) -> bool:
+    """Whether `low <= high` whatever the sizes are."""
+    return prove(le(low, high)) is Truth.TRUE
 
 
 @lowers(TABLE, aten.narrow.default)
 def narrow(context: LoweringContext, value: TensorValue, dim: int, start: Any, length: Any) -> TensorValue:
     """`length` elements of a dimension."""
     dim = normal_dim(dim, value.rank)
-    if not isinstance(start, int) or not value.sizes[dim].is_constant:
-        raise Unsupported("a start that is not constant")
-    return slice_value(value, dim, to_expr(start if start >= 0 else start + int(value.sizes[dim])), to_expr(length))
+    return slice_value(value, dim, wrapped_index(start, value.sizes[dim]), to_expr(length))
+
+
+def wrapped_index(index: Any, size: IntExpr) -> IntExpr:
+    """An index that counts from the end where it is negative."""
+    position = to_expr(index)
+    if position.lower is not None and position.lower >= 0:
+        return position
+    if position.upper is not None and position.upper < 0:
+        return position + size
+    return where(lt(position, 0), position + size, position)
 
 
 @lowers(TABLE, aten.select.int)
 def select(context: LoweringContext, value: TensorValue, dim: int, index: Any) -> TensorValue:
     """One index of a dimension."""
     dim = normal_dim(dim, value.rank)
-    if not isinstance(index, int):
-        raise Unsupported("an index that is not constant")
-    return select_value(value, dim, value.sizes[dim] + index if index < 0 else to_expr(index))
+    return select_value(value, dim, wrapped_index(index, value.sizes[dim]))
 
 
 @lowers(TABLE, aten.unsqueeze.default)
@@ -296,19 +342,18 @@ def squeeze(context: LoweringContext, value: TensorValue, dims: Any = None) -> T
 def split(context: LoweringContext, value: TensorValue, sizes: Any, dim: int = 0) -> list[TensorValue]:
     """Consecutive parts of a dimension."""
     dim = normal_dim(dim, value.rank)
-    if isinstance(sizes, int):
-        size = value.sizes[dim]
-        if not size.is_constant or sizes <= 0:
-            raise Unsupported("a split of a size that is not constant")
-        total = int(size)
-        sizes = [min(sizes, total - k) for k in range(0, total, sizes)] or [0]
-    if not all(isinstance(s, int) for s in sizes):
-        raise Unsupported("parts that are not constant")
+    if isinstance(sizes, int | IntExpr):
+        # into how many parts is known to whoever traced the graph
+        parts_of = context.meta
+        if not isinstance(parts_of, list | tuple):
+            raise Unsupported("a split into parts of which nothing is known")
+        sizes = [part.shape[dim] for part in parts_of]
     parts: list[TensorValue] = []
-    start = 0
+    start = ZERO
     for size in sizes:
-        parts.append(slice_value(value, dim, to_expr(start), to_expr(size)))
-        start += size
+        length = to_expr(size)
+        parts.append(slice_value(value, dim, start, length))
+        start = start + length
     return parts
 
 
@@ -317,7 +362,7 @@ def unbind(context: LoweringContext, value: TensorValue, dim: int = 0) -> list[T
     """Every index of a dimension."""
     dim = normal_dim(dim, value.rank)
     if not value.sizes[dim].is_constant:
-        raise Unsupported("a size that is not constant")
+        raise Unsupported("a size that is not constant")  # tracing it pins the size: this is not reached
     return [select_value(value, dim, to_expr(k)) for k in range(int(value.sizes[dim]))]
 
 
@@ -328,9 +373,9 @@ def diagonal(
     """The diagonal of two dimensions, as a last one."""
     a, b = normal_dim(dim1, value.rank), normal_dim(dim2, value.rank)
     rows, columns = value.sizes[a], value.sizes[b]
-    if not rows.is_constant or not columns.is_constant:
-        raise Unsupported("sizes that are not constant")
-    length = max(0, min(int(rows), int(columns) - offset) if offset >= 0 else min(int(rows) + offset, int(columns)))
+    length = maximum(minimum(rows, columns - offset) if offset >= 0 else minimum(rows + offset, columns), 0)
+    if isinstance(context.meta, torch.Tensor) and not length.is_constant:
+        length = to_expr(context.meta.shape[-1])
     kept = [k for k in range(value.rank) if k not in (a, b)]
 
     def indices(variables: Indices) -> Sequence[IntExpr]:
@@ -374,11 +419,11 @@ def roll(context: LoweringContext, value: TensorValue, shifts: Any, dims: Any = 
 @lowers(TABLE, aten.repeat.default)
 def repeat(context: LoweringContext, value: TensorValue, repeats: Sequence[Any]) -> TensorValue:
     """Tiled copies."""
-    if not all(isinstance(r, int) for r in repeats) or len(repeats) < value.rank:
-        raise Unsupported("repeats that are not constant")
+    if len(repeats) < value.rank:
+        raise Unsupported("fewer repeats than dimensions")
     added = len(repeats) - value.rank
     old = (ONE,) * added + value.sizes
-    sizes = tuple(size * r for size, r in zip(old, repeats))
+    sizes = tuple(size * to_expr(r) for size, r in zip(old, repeats))
     root = value if value.buffer is not None else context.realise(value)
 
     def indices(variables: Indices) -> Sequence[IntExpr]:

@@ -14,7 +14,17 @@ from typing import Any
 import torch
 import torch.fx
 
-from .rewriting import PassContext, add_call, calls, fake_mode_of, fake_value, output_node
+from .rewriting import (
+    PassContext,
+    add_call,
+    calls,
+    fake_mode_of,
+    fake_value,
+    is_channels_last,
+    is_row_major,
+    output_node,
+    same_numbers,
+)
 
 aten = torch.ops.aten
 _MATRIX_PRODUCTS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default})
@@ -67,7 +77,7 @@ def _is_candidate(node: torch.fx.Node) -> bool:
 
 
 def _is_channels_last(value: torch.Tensor) -> bool:
-    return value.is_contiguous(memory_format=torch.channels_last)
+    return is_channels_last(value)
 
 
 class _Change:
@@ -122,7 +132,8 @@ class _Change:
 
     def _add_copy(self, node: torch.fx.Node, memory_format: torch.memory_format) -> torch.fx.Node:
         value = node.meta["val"]
-        strides = torch.empty(value.shape, device="meta").contiguous(memory_format=memory_format).stride()
+        with self.mode:  # whose sizes may be symbols
+            strides = torch.empty(value.shape, device="meta", memory_format=memory_format).stride()
         known = self._strided(value, strides)
         copied = add_call(
             self.graph, self.mode, node, aten.clone.default, node, known=known, memory_format=memory_format
@@ -154,7 +165,7 @@ class _Change:
         """The result of the two commonest cases without a run on fake tensors: convolutions, and pointwise operators
         whose operands all lie in channels-last."""
         old = node.meta["val"]
-        if not isinstance(old, torch.Tensor) or old.dim() != 4 or any(s == 1 for s in old.shape[1:]):
+        if not isinstance(old, torch.Tensor) or old.dim() != 4 or any(same_numbers((s,), (1,)) for s in old.shape[1:]):
             return None
         if node.target is aten.convolution.default:
             _, c, h, w = old.shape
@@ -165,7 +176,9 @@ class _Change:
         first = values[0]
         if not isinstance(first, torch.Tensor) or first.dtype != old.dtype:
             return None
-        if all(isinstance(v, torch.Tensor) and v.shape == old.shape and _is_channels_last(v) for v in values):
+        if all(
+            isinstance(v, torch.Tensor) and same_numbers(v.shape, old.shape) and _is_channels_last(v) for v in values
+        ):
             return first
         return None
 
@@ -177,7 +190,7 @@ class _Change:
             after = node.meta.get("val")
             if not isinstance(before, torch.Tensor) or _same(before, after):
                 continue
-            if not before.is_contiguous():
+            if not is_row_major(before):
                 raise _CannotPropagate("a result with strides of its own")
             with self.graph.graph.inserting_before(reader):
                 copied = self._add_copy(node, torch.contiguous_format)
@@ -188,5 +201,5 @@ def _same(left: Any, right: Any) -> bool:
     if left is None or right is None:
         return False
     if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
-        return left.stride() == right.stride()
+        return same_numbers(left.stride(), right.stride())
     return False

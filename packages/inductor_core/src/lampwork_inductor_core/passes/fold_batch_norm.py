@@ -16,7 +16,7 @@ import torch
 import torch.fx
 
 from .dead_code import remove_dead_code
-from .rewriting import PassContext, add_call, calls, fake_mode_of, owners_of_results
+from .rewriting import PassContext, add_call, calls, fake_mode_of, owners_of_results, same_numbers
 from .static_nodes import static_nodes
 
 aten = torch.ops.aten
@@ -109,7 +109,12 @@ class _Fold:
                 steps.append(("add", bias))
             return steps
         name = _ARITHMETIC.get(user.target)
-        if name is None or len(user.args) != 2 or user.kwargs or user.meta["val"].shape != value.meta["val"].shape:
+        if (
+            name is None
+            or len(user.args) != 2
+            or user.kwargs
+            or not same_numbers(user.meta["val"].shape, value.meta["val"].shape)
+        ):
             return None
         if user.meta["val"].dtype != value.meta["val"].dtype:
             return None

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.fx
 
+from ..ir.views import to_exprs
 from .rewriting import PassContext, add_call, calls, fake_mode_of
 from .static_nodes import static_nodes
 
@@ -31,7 +32,7 @@ def merge_linears(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx
             source = node.args[-2]
             assert isinstance(source, torch.fx.Node)
             origin = source.args[0] if source.target in (aten.view.default, aten.reshape.default) else source
-            key = (node.target, origin, tuple(source.meta["val"].shape))
+            key = (node.target, origin, to_exprs(source.meta["val"].shape))
             groups.setdefault(key, []).append(node)
     mode = fake_mode_of(graph)
     for nodes in groups.values():

@@ -15,7 +15,16 @@ from typing import Any
 import torch
 import torch.fx
 
-from .rewriting import PassContext, add_call, calls, fake_mode_of
+from .rewriting import (
+    PassContext,
+    add_call,
+    calls,
+    fake_mode_of,
+    is_row_major,
+    may_be_empty,
+    same_numbers,
+    same_strides,
+)
 
 aten = torch.ops.aten
 _RESHAPES = frozenset({aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.expand.default})
@@ -54,11 +63,11 @@ def _replace(graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], mat
             match.mask, 0.0, False, scale=match.scale,
         )  # fmt: skip
         found = attention.meta["val"]
-        if found.shape != expected.shape or found.dtype != expected.dtype:
+        if not same_numbers(found.shape, expected.shape) or found.dtype != expected.dtype:
             graph.graph.erase_node(attention)
             return
-        if found.stride() != expected.stride():
-            if not expected.is_contiguous():
+        if not same_strides(found, expected):
+            if not is_row_major(expected):
                 graph.graph.erase_node(attention)
                 return
             attention = add_call(
@@ -109,16 +118,18 @@ def _fits(match: _Match) -> bool:
         torch.float16,
     ):
         return False
-    if q.shape[:2] != k.shape[:2] or k.shape[:3] != v.shape[:3] or q.shape[3] != k.shape[3]:
+    if not (same_numbers(q.shape[:2], k.shape[:2]) and same_numbers(k.shape[:3], v.shape[:3])):
         return False
-    if tuple(out.shape) != (*q.shape[:3], v.shape[3]) or 0 in out.shape or 0 in k.shape:
+    if not same_numbers(q.shape[3:], k.shape[3:]) or not same_numbers(out.shape, (*q.shape[:3], v.shape[3])):
+        return False
+    if may_be_empty(out) or may_be_empty(k):
         return False
     if match.mask is not None:
         mask = match.mask.meta["val"]
         if mask.dtype != q.dtype or mask.dim() != 4:
             return False
         whole = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
-        return all(a in (1, b) for a, b in zip(mask.shape, whole))
+        return all(same_numbers((a,), (1,)) or same_numbers((a,), (b,)) for a, b in zip(mask.shape, whole))
     return True
 
 
@@ -151,15 +162,19 @@ def _four_dimensional(node: Any) -> torch.fx.Node | None:
     merged, source = node.meta["val"], node
     while isinstance(source, torch.fx.Node) and source.target in (*_RESHAPES, aten.clone.default):
         inner = source.args[0]
-        if not isinstance(inner, torch.fx.Node) or inner.meta["val"].numel() != merged.numel():
+        if not isinstance(inner, torch.fx.Node) or not _as_many(inner.meta["val"], merged):
             break
         source = inner
         if source.meta["val"].dim() == 4 and source.target not in (*_RESHAPES, aten.clone.default):
             break
     value = source.meta["val"]
-    if value.dim() != 4 or (value.shape[0] * value.shape[1], *value.shape[2:]) != tuple(merged.shape):
+    if value.dim() != 4 or not same_numbers((value.shape[0] * value.shape[1], *value.shape[2:]), merged.shape):
         return None
     return source
+
+
+def _as_many(left: torch.Tensor, right: torch.Tensor) -> bool:
+    return same_numbers((left.numel(),), (right.numel(),))
 
 
 def _transposed(node: Any) -> torch.fx.Node | None:

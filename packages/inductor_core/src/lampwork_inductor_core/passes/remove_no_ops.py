@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.fx
 
-from .rewriting import PassContext, calls, is_view, owners_of_results, same_tensor_type
+from .rewriting import PassContext, calls, is_row_major, is_view, owners_of_results, same_tensor_type
 
 aten = torch.ops.aten
 
@@ -64,7 +64,7 @@ def _skip(node: torch.fx.Node, source: torch.fx.Node) -> None:
     if not isinstance(origin, torch.fx.Node):
         return
     value = origin.meta.get("val")
-    if isinstance(value, torch.Tensor) and value.is_contiguous():
+    if isinstance(value, torch.Tensor) and is_row_major(value):
         node.replace_input_with(source, origin)
 
 

@@ -7,16 +7,19 @@ the user's line of the node that it replaces.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.fx
+from lampwork_symshape import ShapeEnv
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from ..config import Config
+from ..ir.views import to_expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,50 @@ def fake_value(node: torch.fx.Node, mode: AbstractContextManager[Any]) -> Any:
     arguments = torch.fx.map_arg(node.args, value_of)
     keywords = torch.fx.map_arg(node.kwargs, value_of)
     assert callable(node.target)
-    with mode, torch.no_grad():
+    env = getattr(mode, "shape_env", None)
+    if env is None:
+        with mode, torch.no_grad():
+            return node.target(*arguments, **keywords)
+    arguments = _with_traced_numbers(node.target, arguments)
+    with mode, torch.no_grad(), enable_python_dispatcher(), _questions(env, node.target):
         return node.target(*arguments, **keywords)
+
+
+def _questions(env: object, target: Any) -> AbstractContextManager[None]:
+    """Which questions of a fake kernel about sizes become facts: a pass only asks again what the trace has asked.
+
+    So not that no size is 1, and not by how large a batch a convolution chooses its library.
+    """
+    if not isinstance(env, ShapeEnv):
+        return nullcontext()
+    if target is torch.ops.aten.convolution.default:
+        return env.only_equalities()
+    return env.as_larger_sizes()
+
+
+_SIZED_BY_NUMBERS = frozenset(
+    {
+        torch.ops.aten.arange.default, torch.ops.aten.arange.start, torch.ops.aten.arange.start_step,
+        torch.ops.aten.range.default, torch.ops.aten.range.step,
+    }
+)  # fmt: skip
+
+
+def _with_traced_numbers(target: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Symbolic numbers that are values as they were in the traced call: fake kernels would ask, which pins sizes."""
+    numbers = (torch.SymInt, torch.SymFloat)
+    if not isinstance(target, torch._ops.OpOverload) or target in _SIZED_BY_NUMBERS:
+        return arguments
+    if not any(isinstance(a, numbers) for a in arguments):
+        return arguments
+    return tuple(
+        argument.node.hint
+        if isinstance(argument, numbers)
+        and isinstance(parameter.type, torch.TensorType | torch.NumberType)
+        and argument.node.has_hint()
+        else argument
+        for parameter, argument in zip(target._schema.arguments, arguments)
+    )
 
 
 def add_call(
@@ -130,7 +175,7 @@ def same_tensor_type(left: Any, right: Any) -> bool:
     return (
         isinstance(left, torch.Tensor)
         and isinstance(right, torch.Tensor)
-        and left.shape == right.shape
+        and same_numbers(left.shape, right.shape)
         and left.dtype == right.dtype
         and left.device == right.device
         and same_strides(left, right)
@@ -139,7 +184,53 @@ def same_tensor_type(left: Any, right: Any) -> bool:
 
 def same_strides(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Whether the strides agree, those of dimensions of size one included: a caller may look at them."""
-    return left.stride() == right.stride()
+    return same_numbers(left.stride(), right.stride())
+
+
+def same_numbers(left: Sequence[Any], right: Sequence[Any]) -> bool:
+    """Whether sizes or strides are certainly equal: asking torch would make it a fact that others are not."""
+    if len(left) != len(right):
+        return False
+    return all(a is b or (to_expr(a) is to_expr(b) if _is_symbolic(a, b) else a == b) for a, b in zip(left, right))
+
+
+def is_row_major(value: torch.Tensor) -> bool:
+    """Whether a tensor is certainly contiguous."""
+    expected: Any = 1
+    for size, stride in zip(reversed(value.shape), reversed(value.stride())):
+        if not same_numbers((size,), (1,)) and not same_numbers((stride,), (expected,)):
+            return not any(_is_symbolic(n) for n in (*value.shape, *value.stride())) and value.is_contiguous()
+        expected = expected * size
+    return True
+
+
+def is_channels_last(value: torch.Tensor) -> bool:
+    """Whether a tensor is certainly dense with the channel innermost."""
+    if not any(_is_symbolic(n) for n in (*value.shape, *value.stride())):
+        return value.is_contiguous(memory_format=torch.channels_last)
+    if value.dim() != 4:
+        return False
+    expected: Any = 1
+    for dim in (1, 3, 2, 0):
+        size, stride = value.shape[dim], value.stride(dim)
+        if not same_numbers((size,), (1,)) and not same_numbers((stride,), (expected,)):
+            return False
+        expected = expected * size
+    return True
+
+
+def may_be_empty(value: torch.Tensor) -> bool:
+    """Whether a tensor is not certain to have elements."""
+    return any(to_expr(size).lower in (None, 0) for size in value.shape)
+
+
+def traced_value(number: Any) -> int:
+    """A size in the traced call."""
+    return number.node.require_hint() if isinstance(number, torch.SymInt) else number
+
+
+def _is_symbolic(*numbers: Any) -> bool:
+    return any(isinstance(number, torch.SymInt) for number in numbers)
 
 
 def calls(graph: torch.fx.GraphModule, targets: Iterable[Any] | None = None) -> Iterator[torch.fx.Node]:

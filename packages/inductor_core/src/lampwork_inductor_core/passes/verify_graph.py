@@ -6,12 +6,13 @@ value that agrees with what the operator's fake implementation gives now.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.fx
 
-from .rewriting import fake_mode_of, fake_value, is_pure
+from .rewriting import fake_mode_of, fake_value, is_pure, same_numbers
 
 
 class InvalidRewrite(AssertionError):
@@ -43,8 +44,19 @@ def _compare(name: str, node: torch.fx.Node, recorded: Any, actual: Any) -> None
             _compare(name, node, left, right)
     elif isinstance(recorded, torch.Tensor) and isinstance(actual, torch.Tensor):
         for what in ("shape", "dtype", "device"):
-            if getattr(recorded, what) != getattr(actual, what):
+            left, right = getattr(recorded, what), getattr(actual, what)
+            if not (_agree(left, right) if what == "shape" else left == right):
                 problem = f"{what} {getattr(recorded, what)} is recorded, {getattr(actual, what)} is right"
                 raise InvalidRewrite(name, node, problem)
-        if any(a != b and s > 1 for a, b, s in zip(recorded.stride(), actual.stride(), actual.shape)):
+        steps = zip(recorded.stride(), actual.stride(), actual.shape)
+        if any(not _agree((a,), (b,)) and _value(s) > 1 for a, b, s in steps):
             raise InvalidRewrite(name, node, f"strides {recorded.stride()} are recorded, {actual.stride()} are right")
+
+
+def _agree(left: Sequence[Any], right: Sequence[Any]) -> bool:
+    """Whether sizes are equal: certainly, or in the traced call (facts may say so in ways that are not looked for)."""
+    return same_numbers(left, right) or list(map(_value, left)) == list(map(_value, right))
+
+
+def _value(number: Any) -> int:
+    return number.node.hint if isinstance(number, torch.SymInt) else number

@@ -479,4 +479,18 @@ template <class T, class A, class Fn> LW void scatter(T* p, value_of<T> x, A act
     }
 }
 #include "lampwork_cpu_ops.h"
+// A row of one outer point whose length only the run knows: on the stack up to a size, else from the heap.
+template <typename T>
+struct row {
+  static constexpr int64_t most = 32768 / sizeof(T);
+  alignas(64) T fixed[most];
+  T* data;
+  __attribute__((always_inline)) explicit row(const int64_t count)
+      : data(count <= most ? fixed : (T*)__builtin_malloc(count * sizeof(T))) {}
+  __attribute__((always_inline)) ~row() {
+    if (data != fixed) __builtin_free(data);
+  }
+  row(const row&) = delete;
+};
+
 }  // namespace lw

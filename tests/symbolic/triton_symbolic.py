@@ -1,0 +1,80 @@
+"""Graphs with symbolic sizes through the Triton backend, run under Triton's interpreter: one compilation, several sizes.
+
+A program of its own, because the interpreter must be chosen before triton is imported. The backend stands in for the
+CPU's, so that the host program allocates CPU tensors.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "0")
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lampwork_capture.aot import trace_functional
+from lampwork_inductor_core import CompileOptions, compile_graph
+from lampwork_inductor_gpu.backend import TritonBackend
+from lampwork_inductor_gpu.device import H100
+from lampwork_symshape.sym_node import TorchShapeEnv, sym_int
+from torch._subclasses.fake_tensor import FakeTensorMode
+from triton.runtime.interpreter import interpreter_builder
+
+object.__setattr__(interpreter_builder.options, "debug", True)
+object.__setattr__(interpreter_builder.options, "sanitize_overflow", False)
+
+WIDTH = 24
+SIZES = ({"B": 3, "S": 7}, {"B": 1, "S": 1}, {"B": 2, "S": 40}, {"B": 5, "S": 1})
+
+Program = Callable[..., Any]
+PROGRAMS: dict[str, tuple[Program, list[tuple[Any, ...]]]] = {
+    "pointwise": (lambda x, y: F.gelu(x + y) * 2, [("B", "S", WIDTH), ("B", "S", WIDTH)]),
+    "broadcast": (lambda x, y: x * y + 1, [("B", "S", WIDTH), ("S", 1)]),
+    "softmax": (lambda x: torch.softmax(x * 0.5, -1), [("B", 2, "S", "S")]),
+    "layer norm": (
+        lambda x, y, w: F.layer_norm(x + y, (WIDTH,), w, w),
+        [("B", "S", WIDTH), ("B", "S", WIDTH), (WIDTH,)],
+    ),
+    "sums": (lambda x: (x * x).sum(), [("B", "S", WIDTH)]),
+    "mean of columns": (lambda x: x.mean(1), [("B", "S", WIDTH)]),
+    "concatenation": (lambda x, y: torch.cat([x, y], 1).relu(), [("B", "S", WIDTH), ("B", 4, WIDTH)]),
+    "number of sizes": (lambda x: x / x.shape[0] + x.shape[1], [("B", "S", WIDTH)]),
+    "argmax": (lambda x: x.argmax(1), [("B", "S", WIDTH)]),
+    "triangle": (lambda x: x.tril(), [("B", "S", "S")]),
+}
+
+
+def compiled(program: Program, shapes: list[tuple[Any, ...]]) -> Callable[..., list[Any]]:
+    """The graph for symbols from 1 on, compiled by the Triton backend."""
+    env = TorchShapeEnv(duck_shaping=False, symbolic_floats=True)
+    mode = FakeTensorMode(shape_env=env, static_shapes=False)
+    symbols = {name: sym_int(env.create_backed(hint, name, lower=1), env) for name, hint in SIZES[0].items()}
+    with mode:
+        fakes = [torch.empty(tuple(symbols.get(size, size) for size in shape)) for shape in shapes]
+    graph = torch.fx.Graph()
+    inputs = [graph.placeholder(f"x{k}") for k in range(len(fakes))]
+    for node, fake in zip(inputs, fakes):
+        node.meta["example_value"] = fake
+    graph.output((graph.call_function(program, tuple(inputs)),))
+    functional = trace_functional(torch.fx.GraphModule(torch.nn.Module(), graph), fakes)
+    backend = TritonBackend(H100)
+    backend.device_type = "cpu"
+    return compile_graph(functional.graph, fakes, options=CompileOptions(backends={"cpu": backend}))
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    for name, (program, shapes) in PROGRAMS.items():
+        call = compiled(program, shapes)
+        for sizes in SIZES:
+            inputs = [torch.randn(tuple(sizes.get(size, size) for size in shape)) for shape in shapes]
+            torch.testing.assert_close(call(inputs)[0], program(*inputs), rtol=1e-4, atol=1e-4, msg=f"{name} {sizes}")
+        print(f"{name}: {len(SIZES)} sizes")
+
+
+if __name__ == "__main__":
+    main()
