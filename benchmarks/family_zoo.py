@@ -56,7 +56,7 @@ SPEECH = {
 }
 
 Inputs = Callable[..., dict[str, Any]]
-"""From `batch` and `length` (tokens; other inputs are as long in proportion, or always alike) to the inputs of a call."""
+"""From `batch` and `length` (in tokens; other inputs follow, or are always alike) to the inputs of a call."""
 
 
 @dataclass(frozen=True)

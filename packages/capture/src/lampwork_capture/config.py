@@ -18,7 +18,8 @@ class CaptureConfig:
     `convert_without_tensor_work`: replace also frames that do nothing with tensors, which gains nothing; tests of the
     interpreter itself ask for it.
     `dynamic`: which sizes of input tensors are symbolic: those that are marked, and (None) those that varied, or (True)
-    all. `verify`: what a short cut of the guards says is checked, and the process ends if it is wrong (`LAMPWORK_VERIFY=1`).
+    all. `verify`: what a short cut of the guards says is checked, and the process ends if it is wrong
+    (`LAMPWORK_VERIFY=1`).
     """
 
     fullgraph: bool = False

@@ -1,7 +1,7 @@
 """Dimension marks: what users said about single dimensions of tensors, ours and those of torch's own capture.
 
-`mark_dynamic` and `mark_static` write them on the tensor; a trace reads them when the tensor becomes an input. Invariant:
-a mark changes nothing but which sizes are symbolic.
+`mark_dynamic` and `mark_static` write them on the tensor; a trace reads them when the tensor becomes an input.
+Invariant: a mark changes nothing but which sizes are symbolic.
 """
 
 from __future__ import annotations

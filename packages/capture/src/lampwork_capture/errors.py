@@ -53,7 +53,7 @@ class SpecializedDimensionError(CaptureError):
             f"`{dimension}` is marked as dynamic, but {problem}{doing}",
             user_line,
             "Compute with `x.size(dim)` in place of a number, and keep sizes out of Python's own control flow, indices "
-            "and text; or mark the dimension with the bounds that hold (`mark_dynamic(x, dim, min=..., max=...)`), or not.",
+            "and text; or mark it with the bounds that hold (`mark_dynamic(x, dim, min=..., max=...)`), or not at all.",
         )
 
 

@@ -176,8 +176,8 @@ class FrameCallback:
 
     def _warn_of_symbols(self, refused: SymbolsRefused) -> None:
         warnings.warn(
-            f"the backend `{self.backend_name}` cannot compile a graph for all sizes ({refused}): each size is a capture "
-            "of its own. Pass `dynamic=False` to say so, or pad sizes.",
+            f"the backend `{self.backend_name}` cannot compile a graph for all sizes ({refused}): each size is a "
+            "capture of its own. Pass `dynamic=False` to say so, or pad sizes.",
             CaptureWarning,
             stacklevel=2,
         )

@@ -13,6 +13,7 @@ import logging
 import operator
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,7 @@ from .refused_writes import may_be_refused
 from .scalar_inputs import OfTensor, ScalarInputs
 from .shared_at_one import SharedAtOne
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
-from .tensor_sizes import LAYOUT, TensorSizes
+from .tensor_sizes import LAYOUT, RIGHT_FOR_ONE, TensorSizes
 from .total_operators import is_total
 from .unheard_warnings import unheard_warnings
 from .value_free import without_value
@@ -438,7 +439,7 @@ class GraphBuilder:
         self.scalars.operation = _target_name(target)
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
-            with self.fake_mode, unheard_warnings():
+            with self.fake_mode, unheard_warnings(), self._as_larger_sizes(target):
                 if op == "call_function":
                     result = target(*args, **kwargs)
                 else:
@@ -468,6 +469,10 @@ class GraphBuilder:
                     BreakId.FAKE_TENSOR_FAILED, f"`{_target_name(target)}` returned a real tensor from fake ones"
                 )
         return result, operators
+
+    def _as_larger_sizes(self, target: Any) -> AbstractContextManager[None]:
+        """What to run an operation in that computes the same whichever way it takes for sizes of 1."""
+        return self.scalars.env.as_larger_sizes() if self.sizes and target in RIGHT_FOR_ONE else nullcontext()
 
     def discard(self, node: torch.fx.Node) -> None:
         """Take back the operation recorded last: its result is known without running it."""

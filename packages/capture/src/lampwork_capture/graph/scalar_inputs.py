@@ -56,7 +56,7 @@ class NodeMaker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _TensorNumber:
-    """A size or stride that is a symbol: what it is in this call and what the trace takes it for, and where it stands."""
+    """A size or stride that is a symbol: what it is in this call, what the trace takes it for, where it stands."""
 
     actual: int
     hint: int

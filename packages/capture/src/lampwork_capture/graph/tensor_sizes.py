@@ -9,10 +9,12 @@ it, everything else by its value.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lampwork_symshape.dim_policy import DimDecision, decide_dims
 from lampwork_symshape.expr import IntExpr, Symbol
 
@@ -22,6 +24,10 @@ from ..guards.facts import DynamicSize, Stride, UserLine
 from ..source import ArrayTensorSource, Source, TensorSizeSource, TensorStrideSource, is_module_state
 from ..varying import Varying, strides_behind
 from .scalar_inputs import ScalarInputs
+
+
+RIGHT_FOR_ONE: frozenset[Callable[..., Any]] = frozenset({F.scaled_dot_product_attention})
+"""Operations that ask whether a size is 1 to choose among ways that compute the same."""
 
 
 class SymbolicSizes(enum.Enum):

@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import _native
-from ..guards.facts import AttributePresent, ByIdentity, DictKeysAre, Fact, IdentityIs, LengthIs, SameObject, TypeIs, TypeIsAmong
+from ..guards.facts import (
+    AttributePresent,
+    ByIdentity,
+    DictKeysAre,
+    Fact,
+    IdentityIs,
+    LengthIs,
+    SameObject,
+    TypeIs,
+    TypeIsAmong,
+)
 from ..guards.namespaces import flags_of, is_plain_class, mro_of, namespace_of
 from ..source import AttributeSource, ItemSource, Source, TypeSource
 from ..variables.class_lookup import (

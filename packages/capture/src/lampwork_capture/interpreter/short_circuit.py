@@ -2,7 +2,7 @@
 
 In `length > 1 and mask is None`, with a mask, the whole is false for every length; so what the comparison gives need
 not become a fact, by which a length of 1 would be a capture of its own. Asked at the comparison, before it is decided.
-Invariant: what is looked at ahead has no effect and was looked at before, or is constant while tracing.
+Invariant: what is looked at ahead has no effect: locals, and functions that only ask whether they are being compiled.
 """
 
 from __future__ import annotations
@@ -99,8 +99,10 @@ class _Ahead:
         if load.name not in ("LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW"):
             return None
         value = self._frame.slots[load.value]
-        if value is None or isinstance(value, Unread) or getattr(value, "realized", value) is None:
-            return None  # looking at it would guard it
+        if value is None or getattr(value, "realized", value) is None:
+            return None
+        if isinstance(value, Unread):  # for the outcome in this call it would be looked at next, most likely
+            value = self._frame.slots[load.value] = self._frame.tracer.wrap_unread(value)
         known = value.realize()
         is_none = isinstance(known, ConstantValue) and known.obj is None
         following = self._next

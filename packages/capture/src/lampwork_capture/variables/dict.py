@@ -554,12 +554,6 @@ def dict_contents(value: Value) -> DictValue | None:
     return contents if isinstance(contents, DictValue) else None
 
 
-def _payload_of(value: Value) -> DictValue | None:
-    """The dict that an instance of a subclass holds."""
-    payload = getattr(value.realize(), "payload", None)
-    return payload if isinstance(payload, DictValue) else None
-
-
 def is_read_as_dict(value: Value, reader: type = dict) -> bool:
     """Whether `update`, `{**value}` and `f(**value)` read the entries of a value past what its class overrides.
 
