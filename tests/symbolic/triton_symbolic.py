@@ -1,4 +1,4 @@
-"""Graphs with symbolic sizes through the Triton backend, run under Triton's interpreter: one compilation, several sizes.
+"""Graphs with symbolic sizes through the Triton backend, under its interpreter: one compilation, several sizes.
 
 A program of its own, because the interpreter must be chosen before triton is imported. The backend stands in for the
 CPU's, so that the host program allocates CPU tensors.

@@ -20,6 +20,7 @@ from lampwork_symshape import IntExpr, PythonPrinter, Quantity, Symbol, integer
 from ..ir.buffer import BufferView
 from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
 from ..ir.size_float import INFIX, SizeFloat
+from ..runtime.compiled_graph import restride
 from ..schedule.dependencies import views_in
 
 _ZERO, _ONE = integer(0), integer(1)
@@ -373,6 +374,8 @@ class _Printer:
             self.layouts[name] = layout
             if name in self.restride and isinstance(layout, Layout):
                 self._emit(f"{name} = restride({name}, {self._tuple(layout.strides)})")
+            elif not self.checked and isinstance(layout, Layout) and self._may_lie_otherwise(line, layout):
+                self._emit(f"{name} = laid_out({name}, {self._tuple(layout.strides)})")
             if name in self.clone:
                 self._emit(f"{name} = {name}.clone()")
             if self.checked and isinstance(layout, Layout):
@@ -383,6 +386,12 @@ class _Printer:
                     f"check_result({name!r}, {name}, {self._tuple(layout.sizes)}, {self._tuple(layout.strides)}, "
                     f"{layout.dtype}, {owners})"
                 )
+
+    def _may_lie_otherwise(self, line: ExternCall, layout: Layout) -> bool:
+        """Whether a result may have other strides at sizes that the first, checked call did not have."""
+        if line.aliased or line.out is not None or not any(stride.free_symbols for stride in layout.strides):
+            return False
+        return getattr(line.target, "namespace", "") not in ("mkldnn", "mkl") and line.target is not restride
 
     def _output(self, value: OutputValue) -> str:
         if value.name is None:

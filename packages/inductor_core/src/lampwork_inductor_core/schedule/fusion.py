@@ -17,6 +17,7 @@ import torch
 from lampwork_symshape import IntExpr, Symbol, integer, stride_of
 
 from .dependencies import Access, LoopNode, NodeKind, Space, is_zero, product_of
+from .loop_order import estimated_stride
 
 
 class Level(enum.Enum):
@@ -218,13 +219,13 @@ def _align_ordered(
 
 
 def _descending(index: IntExpr, symbols: Sequence[Symbol]) -> list[int] | None:
-    """Loops by descending stride of an affine index in which each has a positive constant stride."""
+    """Loops by descending stride of an affine index in which each has a positive stride."""
     strides: list[int] = []
     for symbol in symbols:
         stride = stride_of(index, symbol)
-        if stride is None or not stride.is_constant or int(stride) <= 0:
+        if stride is None or stride.lower is None or stride.lower <= 0:
             return None
-        strides.append(int(stride))
+        strides.append(estimated_stride(index, symbol) or 0)
     return sorted(range(len(symbols)), key=lambda k: -strides[k])
 
 

@@ -18,6 +18,9 @@ from lampwork_symshape.kind import Kind
 from ..ir.loop_body import index_variable, ops, reduction_variable, substitute
 from .dependencies import Access, LoopNode, NodeKind, Space, accesses_of, is_empty, is_one, is_zero
 
+TYPICAL_SIZE = 64
+"""What a size that is not constant is taken for where loops are ordered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -148,6 +151,16 @@ def _constant_stride(index: IntExpr, symbol: Symbol) -> int | None:
     return abs(int(stride)) if stride is not None and stride.is_constant else None
 
 
+def estimated_stride(index: IntExpr, symbol: Symbol) -> int | None:
+    """By how much an affine index grows with a loop symbol; symbolic sizes count as `TYPICAL_SIZE`. For orders only."""
+    stride = stride_of(index, symbol)
+    if stride is None:
+        return None
+    if stride.is_constant:
+        return abs(int(stride))
+    return abs(int(stride.evaluate(dict.fromkeys(stride.free_symbols, TYPICAL_SIZE))))
+
+
 def _unit_bytes(node: LoopNode, symbol: Symbol) -> int:
     """How many accesses (a write counts twice) step by one element along this loop."""
     reads = sum(1 for access in node.reads if _constant_stride(access.index, symbol) == 1)
@@ -157,7 +170,7 @@ def _unit_bytes(node: LoopNode, symbol: Symbol) -> int:
 def _outer_order(node: LoopNode) -> list[int]:
     """Descending strides of the write; the loop that is unit-stride for most bytes comes last."""
     symbols = node.space.outer_symbols
-    strides = [_constant_stride(node.write.index, s) for s in symbols]
+    strides = [estimated_stride(node.write.index, s) for s in symbols]
     if len(symbols) < 2 or any(stride is None for stride in strides):
         return list(range(len(symbols)))
     order = sorted(range(len(symbols)), key=lambda k: -(strides[k] or 0))
@@ -176,7 +189,7 @@ def _inner_order(node: LoopNode) -> list[int]:
     if len(symbols) < 2:
         return list(range(len(symbols)))
     for access in node.reads:
-        strides = [_constant_stride(access.index, s) for s in symbols]
+        strides = [estimated_stride(access.index, s) for s in symbols]
         if not access.indirect and all(strides):
             return sorted(range(len(symbols)), key=lambda k: -(strides[k] or 0))
     return list(range(len(symbols)))
