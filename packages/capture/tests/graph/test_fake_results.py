@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from lampwork_capture.graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
 from lampwork_capture.graph.fake_results import FakeResults
 from lampwork_capture.graph.scalar_inputs import ScalarInputs
-from lampwork_capture.graph.tensor_sizes import SymbolicSizes, TensorSizes
 from lampwork_capture.graph.subgraph import EXAMPLE
+from lampwork_capture.graph.tensor_sizes import SymbolicSizes, TensorSizes
 from lampwork_capture.graph_break import GraphBreak
 from lampwork_capture.guards.facts import UserLine
 from lampwork_capture.source import LocalSource

@@ -6,7 +6,7 @@ sizes of 0 and 1 too, where strides do not matter; on literal sizes and strides 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from .condition import BoolExpr, and_, boolean, eq, ge, gt, lt, ne, or_, where
 from .expr import IntExpr, integer, maximum, product
@@ -58,54 +58,3 @@ def has_channels_last_strides(sizes: Sequence[IntExpr], strides: Sequence[IntExp
             parts.append(ne(least, strides[1]))
         least = where(gt(sizes[dim], 1), strides[dim] * sizes[dim], strides[dim])
     return and_(*parts)
-
-
-def view_strides(
-    sizes: Sequence[IntExpr],
-    strides: Sequence[IntExpr],
-    wanted: Sequence[IntExpr],
-    holds: Callable[[BoolExpr], bool],
-) -> list[IntExpr] | None:
-    """The strides of a view of `wanted` sizes of a strided tensor; None where memory does not allow one.
-
-    Both have the same number of elements, at least one. `holds` decides a condition; only equalities are asked, and the
-    view is right for all sizes for which those hold that it says do. As torch lays views out: a dimension of size 1
-    steps over all that is inside it.
-    """
-    found: list[IntExpr] = []  # of the wanted dimensions, innermost first
-    outside: IntExpr = integer(1)
-    for step, whole in _runs(sizes, strides, holds):
-        covered: IntExpr = integer(1)
-        while len(found) < len(wanted):
-            size = wanted[-1 - len(found)]
-            if not _is_one(size) and holds(eq(covered, whole)):
-                break
-            found.append(step * covered)
-            covered = covered * size
-        if not holds(eq(covered, whole)):
-            return None
-        outside = step * whole
-    found += [outside] * (len(wanted) - len(found))  # all of size 1
-    return found[::-1]
-
-
-def _runs(
-    sizes: Sequence[IntExpr], strides: Sequence[IntExpr], holds: Callable[[BoolExpr], bool]
-) -> list[tuple[IntExpr, IntExpr]]:
-    """The dimensions that follow each other without gaps as one: (step, number of elements) of each, innermost first."""
-    runs: list[tuple[IntExpr, IntExpr]] = []
-    outside: IntExpr | None = None
-    for size, stride in zip(reversed(sizes), reversed(strides)):
-        if _is_one(size):
-            continue
-        if runs and outside is not None and holds(eq(stride, outside)):
-            step, whole = runs[-1]
-            runs[-1] = step, whole * size
-        else:
-            runs.append((stride, size))
-        outside = size * stride
-    return runs
-
-
-def _is_one(size: IntExpr) -> bool:
-    return size.is_constant and size.constant_value == 1

@@ -214,17 +214,6 @@ class ShapeEnv:
             self._record(holding, frame)
         return bool(value)
 
-    def holds(self, condition: BoolExpr | bool) -> bool:
-        """Whether a condition holds, where "no" is an answer that is right for all sizes.
-
-        Proven, or else by the hints; only that it holds becomes a fact.
-        """
-        condition = as_condition(condition)
-        known = self.known(condition)
-        if known is not None:
-            return known
-        return bool(self.hint_of(condition)) and self.evaluate(condition)
-
     def evaluate_int(self, expr: IntExpr | int, frame: UserFrame | None = None) -> int:
         """The value of an expression; unless it is a literal, this specializes it, which becomes a fact.
 

@@ -1,7 +1,7 @@
 """The object behind `torch.SymInt` and `torch.SymBool`, and the environment that torch's fake tensors expect.
 
-With `layout_questions` all that imports torch. torch calls a node's methods by name, from C++ and from Python, to compute with
-sizes and to decide conditions about them; each is a few operations on our own expressions.
+With `layout_questions` all that imports torch, which calls a node's methods by name, from C++ and from Python, to
+compute with sizes and to decide conditions about them; each is a few operations on our own expressions.
 Invariant: an answer is proven or recorded as a fact of the environment, with the user's line.
 """
 
@@ -25,8 +25,8 @@ from .contiguity import (
     is_row_major,
 )
 from .expr import IntExpr, Symbol, as_expr, integer, maximum, minimum, product, sum_
-from .layout_questions import is_layout_question
 from .float_node import FloatNode, compute, number_node, term_of
+from .layout_questions import is_layout_question
 from .node import Expr
 from .scalar_expr import ScalarTerm
 from .shape_env import DataDependentError, ShapeEnv

@@ -1,5 +1,4 @@
-"""Memory that is shared for sizes of 1 alone: `x.transpose(1, 2).contiguous()` copies, unless a size of 1 leaves nothing
-to copy.
+"""Memory that is shared for sizes of 1 alone: `x.transpose(1, 2).contiguous()` copies, but not where a size is 1.
 
 A trace for larger sizes sees the copy, and the graph copies always. That shows only if a write to the one would be seen
 in the other, or if both leave the graph; then sizes of 1 are ruled out by a fact. Told of each operation by the graph

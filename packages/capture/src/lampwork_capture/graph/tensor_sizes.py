@@ -25,7 +25,6 @@ from ..source import ArrayTensorSource, Source, TensorSizeSource, TensorStrideSo
 from ..varying import Varying, strides_behind
 from .scalar_inputs import ScalarInputs
 
-
 RIGHT_FOR_ONE: frozenset[Callable[..., Any]] = frozenset({F.scaled_dot_product_attention})
 """Operations that ask whether a size is 1 to choose among ways that compute the same."""
 
@@ -90,8 +89,9 @@ class AssumedOtherSizes(Exception):
 class TensorSizes:
     """The symbolic sizes of one trace.
 
-    `as_given`: traced with the sizes of this call only. A dimension that is 1 in this call, and was not before, is otherwise traced with what it was
-    before, as 1 stands for what is repeated; whether the graph is right for 1 is told by what was assumed.
+    `as_given`: traced with the sizes of this call only. A dimension that is 1 in this call, and was not before, is
+    otherwise traced with what it was before, as 1 stands for what is repeated; whether the graph is right for 1 is told
+    by what was assumed.
     """
 
     def __init__(self, scalars: ScalarInputs, varying: Varying, wanted: SymbolicSizes, as_given: bool) -> None:

@@ -114,7 +114,9 @@ def places_in(value: Value) -> Iterator[Place]:
 
 
 def place_of_attribute(value: Value, name: str) -> Place | None:
-    """What an attribute of a real object holds, in its `__dict__` or a slot; None if there is nothing. Raises GraphBreak where the name is compared with keys of the program's own kind."""
+    """What an attribute of a real object holds, in its `__dict__` or a slot; None if there is nothing.
+
+    Raises GraphBreak where the name is compared with keys of the program's own kind."""
     obj, source = real_object(value), value.source
     if obj is None:
         return None
