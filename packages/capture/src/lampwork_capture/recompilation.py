@@ -102,7 +102,7 @@ def _hint(fact: Fact) -> str:
         case IdentityIs():
             return f"Another object is {name} in each call: make it once, outside of the loop that calls."
         case TensorMatches():
-            return f"Sizes are static in this version: pad or bucket the dimension of {name} that varies."
+            return f"{name} keeps changing its rank, dtype, layout or a size that is static: pass it alike, or pad it."
         case LengthIs() | DictKeysAre() | DictContains():
             return f"Keep the length and keys of {name} the same, or stack its tensors into one."
         case _:

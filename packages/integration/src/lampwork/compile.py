@@ -49,8 +49,8 @@ def compile(
     """Compile a function or `nn.Module` just in time: captured, lowered and built at the first call, then reused.
 
     Arguments are those of `torch.compile`. `fullgraph=True` raises at a graph break instead of running the rest of the
-    frame as plain Python. `dynamic` is accepted; sizes are static in this version. Raises OptionError on an unknown
-    mode or option. Without `model`, returns a decorator.
+    frame as plain Python. `dynamic`: see `lampwork_capture.optimize`. Raises OptionError on an unknown mode or option.
+    Without `model`, returns a decorator.
     """
     optimize = lampwork_capture.optimize(graph_backend(mode, options), fullgraph=fullgraph, dynamic=dynamic)
     return optimize if model is None else optimize(model)

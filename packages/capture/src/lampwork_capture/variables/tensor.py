@@ -1,8 +1,8 @@
 """TensorValue: a tensor of the graph: an FX node with the fake tensor that tells its properties.
 
 Every operation on it becomes a node; what depends on shape, dtype, device or strides alone is answered at once as a
-constant. Invariants: sizes are static; one tensor object is one value, in-place operations return the same value; what
-needs the data breaks the graph.
+constant, or as a symbolic number. Invariants: one tensor object is one value, in-place operations return the same
+value; what needs the data breaks the graph.
 """
 
 from __future__ import annotations
