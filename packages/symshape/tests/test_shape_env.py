@@ -208,3 +208,37 @@ def test_guards_accept_exactly_what_gives_the_same_answers(
             same = a >= 2 and b >= 2 and [q.evaluate(at) for q in asked] == answers
             accepted = guards.violated({SizeSource("x", 0): a, SizeSource("x", 1): b}) is None
             assert accepted == same, (guards.python(), a, b)
+
+
+def test_larger_sizes_answer_without_a_fact() -> None:
+    env = ShapeEnv(duck_shaping=False)
+    a, b = env.create_backed(4, "a", lower=1), env.create_backed(6, "b", lower=1)
+    with env.as_larger_sizes():
+        assert not env.evaluate(eq(a, 1))
+        assert env.evaluate(ne(a * b, 1))
+        assert env.evaluate(lt(b, a * b))
+        assert not env.facts
+        with env.as_larger_sizes(False):
+            assert not env.evaluate(eq(b, 1))
+        assert [f.condition for f in env.facts] == [ne(b, 1)]
+        assert not env.evaluate(eq(a, b))  # sizes from 2 on do not settle it
+    assert len(env.facts) == 2
+
+
+def test_larger_sizes_never_answer_for_a_size_of_one() -> None:
+    env = ShapeEnv(duck_shaping=False)
+    one, zero = env.create_backed(1, "one", lower=1), env.create_backed(4, "zero", lower=0)
+    with env.as_larger_sizes():
+        assert env.evaluate(eq(one, 1))
+        assert not env.evaluate(eq(zero, 0))
+    assert len(env.facts) == 2
+
+
+def test_only_equalities_are_recorded() -> None:
+    env = ShapeEnv(duck_shaping=False)
+    a, b = env.create_backed(4, "a", lower=1), env.create_backed(4, "b", lower=1)
+    with env.only_equalities():
+        assert env.evaluate(lt(a, 16))
+        assert not env.facts
+        assert env.evaluate(eq(a, b))
+    assert [f.condition for f in env.facts] == [eq(a, b)]

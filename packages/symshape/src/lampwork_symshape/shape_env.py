@@ -10,7 +10,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -305,12 +305,17 @@ class ShapeEnv:
         finally:
             self._as_larger = before
 
-    def _larger(self, symbols: Iterable[Symbol]) -> dict[Symbol, Symbol]:
-        return {s: symbol(s.name, 2, s.upper) for s in symbols if s.lower == 1 and self._hints.get(s, 1) > 1}
+    def _larger(self) -> dict[Symbol, IntExpr]:
+        """The symbols that may be 1 but were not, as 2 and something: so products of them are sums that show it."""
+        return {
+            s: symbol(s.name, 0, None if s.upper is None else s.upper - 2) + 2
+            for s, hint in self._hints.items()
+            if s.lower == 1 and hint > 1
+        }
 
     def _holds_from_two(self, condition: BoolExpr) -> bool:
         """Whether a condition, which the hints satisfy, holds whenever no size is 1."""
-        larger = self._larger(self._symbols)
+        larger = self._larger()
         if not larger:
             return False
         if self._larger_facts[0] != len(self._facts):
