@@ -15,17 +15,24 @@ from typing import Any
 from .captured_frame import CapturedFrame
 from .graph_break import BreakId, BreakRecord
 from .recompilation import FailedGuard, Recompilation
+from .size_words import sizes_in_words
 
 
 @dataclass(frozen=True, slots=True)
 class GraphReport:
-    """One graph: its number in the order of capture, and where its inputs come from (`numbers`: ints and floats)."""
+    """One graph: its number in the order of capture, and where its inputs come from (`numbers`: ints and floats).
+
+    `accepted`: what sizes that are symbolic may be, in words; `specialized`: the sizes that were to be symbolic, and
+    became one number because of a line.
+    """
 
     number: int
     operations: int
     tensors: tuple[str, ...]
     numbers: tuple[str, ...]
     guards: int
+    accepted: tuple[str, ...] = ()
+    specialized: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +188,7 @@ class _Forest:
             tuple(str(entry.source) for entry in inputs if not entry.is_number),
             tuple(str(entry.source) for entry in inputs if entry.is_number),
             len(record.guards),
+            *sizes_in_words(record.guards),
         )
 
     def _cost(self, index: int, record: CapturedFrame) -> BreakCost | None:

@@ -53,7 +53,11 @@ def _add_frame(tree: Tree, frame: FrameReport) -> None:
     name = f"{frame.function}, behind the break" if frame.continues else frame.function
     branch = tree.add(Text.assemble((name, "bold cyan"), " ", (place, "dim")))
     if frame.graph is not None:
-        branch.add(Text(_graph(frame.graph), style="green"))
+        graph = branch.add(Text(_graph(frame.graph), style="green"))
+        for text in frame.graph.accepted:
+            graph.add(Text(f"for {text}"))
+        for text in frame.graph.specialized:
+            graph.add(Text(f"for one size only: {text}", style="yellow"))
     elif not frame.is_plain:
         branch.add(Text("no graph", style="dim"))
     if frame.graph_break is not None:
