@@ -89,6 +89,10 @@ def calling_user_frame() -> UserFrame | None:
     return None
 
 
+def _no_frame() -> UserFrame | None:
+    return None
+
+
 class ShapeEnv:
     """Symbols, hints and facts of one capture.
 
@@ -174,6 +178,10 @@ class ShapeEnv:
         made = FloatSymbol(f"f{len(self._floats)}", origin, self._find_frame())
         self._floats[made] = hint
         return made
+
+    def forget_frames(self) -> None:
+        """The program is not traced any more: later questions have no line, and what told lines is let go."""
+        self._find_frame = _no_frame
 
     def hint_of(self, expr: IntExpr | BoolExpr) -> int | bool | None:
         """The value during capture; None when an unbacked symbol is inside."""

@@ -526,6 +526,7 @@ class GraphBuilder:
         """The trace is over: let go of what is not part of a finished graph."""
         self.values_of_objects.clear()
         self.values_of_fakes.clear()
+        self.scalars.release()
         is_kept = self._opened[0].is_finished
         for opened in self._opened:
             if not (is_kept and opened.is_finished):

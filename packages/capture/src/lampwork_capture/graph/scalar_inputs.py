@@ -85,6 +85,11 @@ class ScalarInputs:
         """What is assumed of the numbers, made when the first one is asked for."""
         return TorchShapeEnv(duck_shaping=False, symbolic_floats=True, find_frame=self._frame)
 
+    def release(self) -> None:
+        """The trace is over. What is kept of its symbols, in the fakes of the graph, must not keep it alive."""
+        if "env" in vars(self):
+            self.env.forget_frames()
+
     def _frame(self) -> UserFrame:
         """The user's line that is being traced, and the operation that runs."""
         line = self._find_line()

@@ -297,7 +297,7 @@ class DictValue(BuiltinObject):
     def _update_in_place(self, tracer: Tracer, other: Value) -> Value | None:
         """`self |= other`: an OrderedDict stores by `__setitem__`, a dict past it."""
         kind = other.python_type()
-        if not (is_iterable(kind) or has_special(kind, "keys")):
+        if not (is_iterable(kind) or hasattr(kind, "keys")):
             return None
         cls = self.whole.python_type()
         if issubclass(cls, OrderedDict) and is_overridden(cls, "__setitem__"):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.fx
+from lampwork_symshape.contiguity import is_row_major
+from lampwork_symshape.sym_node import expr_of
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AllDistinct, AttributePresent, ByIdentity, IdentityIs
@@ -23,7 +25,7 @@ from .base import Tracer, Value, graph_arguments
 from .constant import snapshot
 from .function_override import method_caller, overridden, overrides
 from .method import BoundMethodValue, missing_attribute
-from .operators import BINARY_METHODS, INPLACE_METHODS
+from .operators import BINARY_METHODS, INPLACE_METHODS, binary
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -42,6 +44,7 @@ _METADATA_METHODS = frozenset(
 _UNKNOWN_LATER = frozenset(
     {"stride", "is_contiguous", "dim_order", "requires_grad", "is_leaf", "grad_fn", "storage_offset"}
 )
+_OF_ALL_SIZES = frozenset({"numel", "nelement", "is_contiguous", "dim_order", "is_same_size"})
 _TENSOR_PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag", "data"})
 _DATA_METHODS = frozenset({"item", "tolist", "__int__", "__float__", "__complex__", "__index__", "numpy", "__array__"})
 _BROKEN_METHODS = frozenset(
@@ -137,6 +140,8 @@ class TensorValue(Value):
             return tracer.constant(self.fake.shape)
         if name in _UNKNOWN_LATER and tracer.graph.runs_later:
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, f"a `backward` that asks for `{name}`: known when it runs")
+        if name == "nbytes" and self.has_symbols:
+            return binary(tracer, operator.mul, self.count(tracer), tracer.constant(self.fake.element_size()))
         if name in _METADATA:
             return tracer.constant(getattr(self.fake, name))
         if name in _TENSOR_PROPERTIES:
@@ -279,10 +284,40 @@ class TensorValue(Value):
         return self._metadata(tracer, "size", args, kwargs)
 
     def _metadata(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if name in _OF_ALL_SIZES and self.has_symbols:
+            return self._of_all_sizes(tracer, name, args, kwargs)
         plain = [arg.fake if isinstance(arg, TensorValue) else snapshot(arg) for arg in args]
         named = {key: snapshot(arg) for key, arg in kwargs.items()}
         try:
             return tracer.constant(getattr(self.fake, name)(*plain, **named))
+        except Exception as error:
+            return tracer.raise_observed(type(error), *error.args)
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether some of its sizes or strides are symbolic."""
+        return bool(getattr(self.fake, "_has_symbolic_sizes_strides", False))
+
+    def count(self, tracer: Tracer) -> Value:
+        """How many elements it has."""
+        total: Value = tracer.constant(1)
+        for size in self.fake.shape:
+            total = binary(tracer, operator.mul, total, tracer.constant(size))
+        return total
+
+    def _of_all_sizes(self, tracer: Tracer, name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        """What torch tells of numbers only: for symbolic sizes it is computed here, or they become numbers."""
+        if name in ("numel", "nelement") and not args and not kwargs:
+            return self.count(tracer)
+        env = tracer.graph.scalars.env
+        if name == "is_contiguous" and not args and not kwargs:
+            numbers = ([expr_of(number) for number in numbers] for numbers in (self.fake.shape, self.fake.stride()))
+            return tracer.constant(env.evaluate(is_row_major(*numbers)))
+        settle = tracer.graph.scalars.settle
+        plain = [_with_numbers(arg.fake, settle) if isinstance(arg, TensorValue) else snapshot(arg) for arg in args]
+        named = {key: snapshot(arg) for key, arg in kwargs.items()}
+        try:
+            return tracer.constant(getattr(_with_numbers(self.fake, settle), name)(*plain, **named))
         except Exception as error:
             return tracer.raise_observed(type(error), *error.args)
 
@@ -373,6 +408,12 @@ def _refuse_modes(tracer: Tracer) -> None:
 def is_users(raw: Any) -> bool:
     """Whether something found in the class of tensors was put there by the program, not by torch."""
     return isinstance(raw, FunctionType) and raw.__module__.partition(".")[0] != "torch"
+
+
+def _with_numbers(fake: torch.Tensor, settle: Callable[[Any], Any]) -> torch.Tensor:
+    """A tensor without data of the sizes and strides that one has in this call, which become facts."""
+    sizes, strides = ([settle(number) for number in numbers] for numbers in (fake.shape, fake.stride()))
+    return torch.empty_strided(sizes, strides, dtype=fake.dtype, device="meta")
 
 
 _MISSING: Any = object()
