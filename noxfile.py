@@ -120,6 +120,13 @@ def opinfo_symbolic(session: nox.Session) -> None:
 
 
 @nox.session
+def dynamic(session: nox.Session) -> None:
+    """Model families over twelve sizes: how often each is captured, beside torch.compile (long)."""
+    _install(session, "lampwork-capture", "transformers")
+    session.run("python", "benchmarks/dynamic_families.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Five real models through `torch.compile(model, backend="lampwork")`, and a table."""
     _install(session, FULL_STACK, "transformers")

@@ -4,7 +4,7 @@
 """
 
 from .dimension_marks import mark_dynamic, mark_static
-from .errors import BackendError, CaptureError, CaptureWarning, GraphBreakError
+from .errors import BackendError, CaptureError, CaptureWarning, GraphBreakError, SpecializedDimensionError
 from .explain import Capture, Explanation, capture, explain
 from .graph_backend import GraphBackend
 from .graph_break import BreakId, BreakRecord
@@ -32,6 +32,7 @@ __all__ = [
     "GraphBreakError",
     "NumberVariantsWarning",
     "OptimizedModule",
+    "SpecializedDimensionError",
     "UnknownBackendError",
     "allow_in_graph",
     "assume_constant_result",
