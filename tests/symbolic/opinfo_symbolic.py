@@ -343,11 +343,15 @@ def _value(number: Any, values: Mapping[Symbol, int]) -> int:
 
 
 def _resized(tensor: torch.Tensor, shape: list[int], strides: list[int]) -> torch.Tensor:
-    """A tensor of this shape and strides that repeats the elements of another."""
+    """A tensor of this shape and strides that repeats the elements of another (floats a little smaller, each by
+    another factor: a matrix that repeats its rows is singular)."""
     made = torch.empty_strided(shape, strides, dtype=tensor.dtype)
     flat = tensor.reshape(-1)
     count = made.numel()
-    made.copy_(flat[torch.arange(count) % flat.numel()].reshape(shape))
+    elements = flat[torch.arange(count) % flat.numel()]
+    if tensor.is_floating_point() and count > flat.numel():
+        elements = elements * (1 - 0.02 * torch.rand(count, generator=torch.Generator().manual_seed(0)))
+    made.copy_(elements.reshape(shape))
     return made
 
 

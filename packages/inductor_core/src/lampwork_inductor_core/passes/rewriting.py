@@ -96,7 +96,7 @@ def _with_traced_numbers(target: Any, arguments: tuple[Any, ...]) -> tuple[Any, 
         argument.node.hint
         if isinstance(argument, numbers)
         and isinstance(parameter.type, torch.TensorType | torch.NumberType)
-        and argument.node.has_hint()
+        and getattr(argument.node, "hint", None) is not None  # a node need not say that it has one
         else argument
         for parameter, argument in zip(target._schema.arguments, arguments)
     )
