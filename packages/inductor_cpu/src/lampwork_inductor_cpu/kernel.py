@@ -398,8 +398,9 @@ class _Loop:
         if vector.full_vectors is None:
             return PARTIALS if len(self.writer.kernel.inner) == 1 else 1
         vectors = vector.full_vectors
-        if chunk is not None and chunk[1] is not None:
-            step, size = chunk
+        size = None if chunk is None else chunk[1]
+        if chunk is not None and size is not None:
+            step = chunk[0]
             last = size - (size - 1) // step * step
             vectors = last // vector.lanes
         for count in (PARTIALS, 3, 2):

@@ -305,8 +305,8 @@ def _places(buffer: InputBuffer) -> list[_Place]:
     return [] if buffer.integer is None else [_Place(buffer.integer, buffer.name, 0, Quantity.VALUE)]
 
 
-def _symbols_in(lines: Iterable[Line]) -> set[Symbol]:
-    """The symbols that the lines mention."""
+def _symbols_in(lines: Iterable[Line | Layout | OpaqueLayout]) -> set[Symbol]:
+    """The symbols that lines and layouts mention."""
     found: set[Symbol] = set()
 
     def visit(value: Any) -> None:

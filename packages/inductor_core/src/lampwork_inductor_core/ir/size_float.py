@@ -48,7 +48,7 @@ class SizeFloat:
 def _operand(operand: SizeFloat | IntExpr | int | float) -> Node | None:
     if isinstance(operand, SizeFloat):
         return operand.node()
-    if isinstance(operand, IntExpr) and not operand.is_constant:
+    if isinstance(operand, IntExpr):
         return ops.to_dtype(ops.index_value(operand), torch.float64)
     return ops.constant(float(operand), torch.float64)
 

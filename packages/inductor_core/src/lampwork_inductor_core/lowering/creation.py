@@ -103,6 +103,8 @@ def _steps(context: LoweringContext, start: Any, step: Any) -> TensorValue:
             raise Unsupported("integers from floating bounds")
         wide = torch.float32 if meta.dtype in HALF else torch.float64
         position = ops.to_dtype(ops.index_value(index), wide)
+        if isinstance(start, IntExpr) or isinstance(step, IntExpr):
+            raise Unsupported("a symbolic bound beside a floating one")
         steps = ops.mul(ops.constant(step, wide), position)
         body = ops.to_dtype(ops.add(ops.constant(start, wide), steps), meta.dtype)
     return context.expression([], [], sizes, body, device=meta.device)
@@ -162,7 +164,8 @@ def constant_pad_nd(context: LoweringContext, value: TensorValue, pads: Sequence
     if isinstance(fill, float) and not value.dtype.is_floating_point:
         raise Unsupported("a floating fill of integers")
     check_fits(fill, value.dtype)
-    sizes, before = list(value.sizes), [ZERO] * value.rank
+    sizes = list(value.sizes)
+    before: list[IntExpr] = [ZERO] * value.rank
     for k in range(len(pads) // 2):
         dim = value.rank - 1 - k
         before[dim] = to_expr(pads[2 * k])

@@ -136,8 +136,8 @@ class _Lowering:
             if number is not None:
                 return number
         if isinstance(meta, torch.SymFloat) and not isinstance(node.target, torch._ops.OpOverload):
-            operands = [self.values[a] if isinstance(a, torch.fx.Node) else a for a in node.args]
-            if all(isinstance(o, SizeFloat | IntExpr | int | float) for o in operands):
+            operands: list[Any] = [self.values[a] if isinstance(a, torch.fx.Node) else a for a in node.args]
+            if callable(node.target) and all(isinstance(o, SizeFloat | IntExpr | int | float) for o in operands):
                 return SizeFloat(node.target, tuple(operands))
         if not node.users and may_raise(node):  # called for its checks alone: nothing would evaluate an expression
             result = call_operator(self.context, node, self.values.__getitem__)
