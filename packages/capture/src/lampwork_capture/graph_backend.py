@@ -12,4 +12,9 @@ from typing import Any, TypeAlias
 
 import torch.fx
 
+
+class GraphRefused(RuntimeError):
+    """What a backend raises for a graph of a kind that it does not take; another form of it may do."""
+
+
 GraphBackend: TypeAlias = Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Sequence[Any]]]

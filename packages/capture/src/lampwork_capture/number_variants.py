@@ -19,8 +19,7 @@ import torch.fx
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
-from .aot.errors import UnsupportedForAot
-from .graph_backend import GraphBackend
+from .graph_backend import GraphBackend, GraphRefused
 from .guards.exact import exact_key
 
 DEFAULT_LIMIT = 8
@@ -38,7 +37,7 @@ def with_number_variants(
 
     At most `limit` variants are compiled for one graph. `symbolic_integers`: the backend takes integers as symbols
     (SymInt examples); a graph all of whose numbers are such is given to it as it is, and only if it refuses
-    (UnsupportedForAot) are variants made.
+    (GraphRefused) are variants made.
     """
 
     def compile_variants(graph: torch.fx.GraphModule, example_inputs: list[Any]) -> Callable[..., Any]:
@@ -47,7 +46,7 @@ def with_number_variants(
         if symbolic_integers and not any(is_number(e) and not isinstance(e, torch.SymInt) for e in example_inputs):
             try:
                 return backend(graph, example_inputs)
-            except UnsupportedForAot:
+            except GraphRefused:
                 pass  # it may take them as constants
         variants = NumberVariants(backend, graph, example_inputs, limit)
         variants.compile([concrete(example) for example in example_inputs])

@@ -6,8 +6,10 @@ through under LAMPWORK_STRICT=1. Invariant: nothing of the user's state has chan
 
 from __future__ import annotations
 
+from ..graph_backend import GraphRefused
 
-class UnsupportedForAot(RuntimeError):
+
+class UnsupportedForAot(GraphRefused):
     """A graph holds something that has no functional form here.
 
     `reason` says what, `operator` names the operator if there is one, `user_line` is the line of the user's program
