@@ -55,9 +55,10 @@ def words_for_no_setter(cls: type, name: str) -> str:
     )
 
 
-def words_for_no_place(cls: type, name: str) -> str:
-    """What the interpreter says of a store to an attribute that neither the `cls` nor a `__dict__` has a place for."""
-    return f"'{cls.__name__}' object has no attribute '{name}'" + " and no __dict__ for setting new attributes" * PY313
+def words_for_no_place(shown: str, name: str) -> str:
+    """What the interpreter says of a store to an attribute that neither a class, which is `shown` so, nor a `__dict__`
+    has a place for."""
+    return f"'{shown}' object has no attribute '{name}'" + " and no __dict__ for setting new attributes" * PY313
 
 
 def words_for_nothing_deleted(cls: type, name: str) -> str:

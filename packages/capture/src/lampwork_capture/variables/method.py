@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import MethodWrapperType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any
 
+from ..bytecode.version import words_for_no_place
 from ..graph_break import BreakId, GraphBreak
 from .base import Tracer, Value
 from .call_shape import takes_keywords
@@ -61,7 +62,7 @@ class BuiltinObject(Value):
             if has_special(type(find_in_class(cls, name)[0]), "__set__"):
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"setting `{name}` of {self.describe()}")
             tracer.raise_observed(AttributeError, words)
-        missing_attribute(tracer, self, name)
+        tracer.raise_observed(AttributeError, words_for_no_place(shown_name(cls), name))
 
 
 class BoundMethodValue(Value):

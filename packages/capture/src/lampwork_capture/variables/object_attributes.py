@@ -328,7 +328,7 @@ class ObjectAttributes(Value):
             return
         if raw is not MISSING:
             tracer.raise_observed(AttributeError, f"'{self.cls.__name__}' object attribute '{name}' is read-only")
-        tracer.raise_observed(AttributeError, words_for_no_place(self.cls, name))
+        tracer.raise_observed(AttributeError, words_for_no_place(self.cls.__name__, name))
 
     def is_hooked(self, tracer: Tracer) -> bool:
         """Whether replay must write past hooks of the class: of both kinds, as it may make a name to delete it."""
