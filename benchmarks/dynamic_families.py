@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-import subprocess
 import sys
 import time
 import traceback
@@ -23,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from families import CONTESTANTS, TOLERANCE, difference, flat
+from families import CONTESTANTS, TOLERANCE, cell_process, difference, flat
 from rich.console import Console
 from rich.table import Table
 
@@ -111,16 +110,6 @@ def run_cell(name: str, dynamic: bool | None) -> dict[str, Any]:
     return result
 
 
-def _cell_process(name: str, dynamic: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--cell", name, dynamic]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_TIMEOUT_S, check=False)
-        return json.loads(done.stdout.splitlines()[-1])
-    except (subprocess.TimeoutExpired, json.JSONDecodeError, IndexError) as error:
-        failed = {"error": f"{type(error).__name__}: process failed"}
-        return {"family": name, "kind": "?", "refused": [], **dict.fromkeys(CONTESTANTS, failed)}
-
-
 def _describe(cell: dict[str, Any]) -> list[str]:
     if "error" in cell:
         return ["-", "-", cell["error"][:40]]
@@ -157,7 +146,7 @@ def main() -> None:
 
     names = [n for n in options.families.split(",") if n] or [family.name for family in FAMILIES]
     with ThreadPoolExecutor(options.jobs) as pool:
-        cells = list(pool.map(lambda name: _cell_process(name, options.dynamic), names))
+        cells = list(pool.map(lambda name: cell_process(__file__, name, options.dynamic, CELL_TIMEOUT_S), names))
     head = ["family", "kind", "sizes refused"]
     for contestant in ("lampwork", "torch"):
         head += [f"{contestant} {column}" for column in ("captures", "graphs", "result")]

@@ -145,14 +145,15 @@ def run_cell(name: str, mode: str, calls: int = 2) -> dict[str, Any]:
 # The table
 
 
-def _cell_process(name: str, mode: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--cell", name, mode]
+def cell_process(script: str, name: str, argument: str, timeout: float) -> dict[str, Any]:
+    """What a script's `--cell` prints for a family, run in a process of its own; an error for both where it fails."""
+    command = [sys.executable, script, "--cell", name, argument]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         return json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, json.JSONDecodeError, IndexError) as error:
         failed = {"error": f"{type(error).__name__}: process failed"}
-        return {"family": name, "kind": "?", "mode": mode, **dict.fromkeys(CONTESTANTS, failed)}
+        return {"family": name, "kind": "?", "mode": argument, "refused": [], **dict.fromkeys(CONTESTANTS, failed)}
 
 
 def _describe(cell: dict[str, Any]) -> list[str]:
@@ -217,7 +218,7 @@ def main() -> None:
     console = Console(width=160)
     with ThreadPoolExecutor(options.jobs) as pool:
         cells: list[dict[str, Any]] = []
-        for cell in pool.map(lambda pair: _cell_process(*pair), work):
+        for cell in pool.map(lambda pair: cell_process(__file__, *pair, CELL_TIMEOUT_S), work):
             cells.append(cell)
             if options.reasons:
                 console.print_json(data=cell)

@@ -140,17 +140,16 @@ class TensorSizes:
             raise AssumedOtherSizes(wrong)
 
     def check_marks(self) -> None:
-        """Raise SpecializedDimensionError if the trace came to need one size, or others than marked, of a dimension."""
-        for marked in self.marked:
-            for fact in self._scalars.env.facts:
-                if marked.symbol not in fact.condition.free_symbols:
-                    continue
-                known = self._scalars.env.simplified(marked.symbol)
-                if known.is_constant:
-                    problem = f"only {known.constant_value} works"
-                    frame = fact.frame
-                    line = None if frame is None else UserLine(frame.filename, frame.line, frame.function)
-                    raise SpecializedDimensionError(str(marked.source), problem, frame.text if frame else "", line)
+        """Raise SpecializedDimensionError if the trace came to need one size of a dimension that is marked."""
+        if not self.marked:
+            return
+        sources = {marked.symbol: marked.source for marked in reversed(self.marked)}
+        for found in self._scalars.env.specializations:
+            source, frame = sources.get(found.symbol.symbol), found.frame
+            if source is not None:
+                line = None if frame is None else UserLine(frame.filename, frame.line, frame.function)
+                operation = "" if frame is None else frame.text
+                raise SpecializedDimensionError(str(source), f"only {found.value} works", operation, line)
 
     def _dimension(self, source: Source, dim: int, size: int, marks: Mapping[int, Mark]) -> _Dimension:
         of_dim = TensorSizeSource(source, dim)
