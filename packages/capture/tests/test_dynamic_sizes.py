@@ -111,6 +111,25 @@ def test_a_stride_that_varies_is_a_symbol():
     assert len(graphs) == 2
 
 
+def test_looking_for_sizes_that_vary_runs_no_code_of_the_program():
+    class Holder:
+        def __init__(self, size):
+            self.value = torch.ones(size)
+
+    class Telling:
+        @property
+        def value(self):
+            read.append(1)
+            return torch.ones(7)
+
+    read = []
+    optimized, _ = counted(lambda holder: holder.value * 2)
+    for size in (3, 4, 5):
+        optimized(Holder(size))
+    assert optimized(Telling()).tolist() == [2] * 7
+    assert len(read) == 1
+
+
 def test_parameters_keep_their_sizes():
     def project(layer, x):
         return layer(x)

@@ -62,11 +62,14 @@ class VaryingNumbers:
         """Note what differs in this call from those that entries were made for, by the number of each call."""
         before = self.of(code).values
         values = {source: dict(known) for source, known in before.items()}
+        readable: set[Source] = set()
         for made, guards in entries:
-            for source, old, new in changed_numbers(guards, scope):
+            reader = _Reader(guards, scope)
+            readable |= reader.tensors()
+            for source, old, new in changed_numbers(guards, reader):
                 values.setdefault(source, {}).update({made: old, call: new})
         for source in before:
-            now = _number_at(source, scope)
+            now = _number_at(source, scope) if source.parent in readable else None
             if now is not None:
                 values[source][call] = now
         if not values:
@@ -87,7 +90,7 @@ class VaryingNumbers:
 
 
 def _number_at(source: Source, scope: FrameScope) -> Number | None:
-    """The number of a source that is read from plain objects; None where there is none, or code of the program runs."""
+    """The size or stride at a source whose tensor may be read; None where there is none."""
     if isinstance(source, TensorSizeSource | TensorStrideSource):
         tensor = _tensor_at(source.base, scope)
         if tensor is None or source.dim >= tensor.dim():
@@ -109,9 +112,15 @@ class _Reader:
     of another class may run code of the program."""
 
     def __init__(self, guards: GuardSet, scope: FrameScope) -> None:
-        self._scope = scope
+        self.scope = scope
+        self._guards = guards
         self._kinds = {guard.fact.source: guard.fact.expected for guard in guards if isinstance(guard.fact, TypeIs)}
         self._known: dict[Source, bool] = {}
+
+    def tensors(self) -> set[Source]:
+        """Where the guarded tensors stand that may be read."""
+        sources = (guard.fact.source for guard in self._guards if isinstance(guard.fact, TensorMatches))
+        return {source for source in sources if self.reads_alike(source.parent)}
 
     def reads_alike(self, source: Source | None) -> bool:
         if source is None:
@@ -120,15 +129,15 @@ class _Reader:
             alike = self._known[source] = self.reads_alike(source.parent)
             if alike and source in self._kinds:
                 try:
-                    self._known[source] = type(source.resolve(self._scope)) is self._kinds[source]
+                    self._known[source] = type(source.resolve(self.scope)) is self._kinds[source]
                 except Exception:
                     self._known[source] = False
         return self._known[source]
 
 
-def changed_numbers(guards: GuardSet, scope: FrameScope) -> Iterator[tuple[Source, Number, Number]]:
+def changed_numbers(guards: GuardSet, reader: _Reader) -> Iterator[tuple[Source, Number, Number]]:
     """The sources that were guarded to be one number and are another one of its type now, with both."""
-    reader = _Reader(guards, scope)
+    scope = reader.scope
     for guard in guards:
         fact = guard.fact
         if isinstance(fact, TensorMatches):
