@@ -79,8 +79,10 @@ def convert(
     varying: Varying = NOTHING_VARIES,
     idle_breaks: IdleBreaks | None = None,
     symbolic_sizes: SymbolicSizes = SymbolicSizes.NONE,
+    data_sizes: bool = False,
 ) -> CapturedFrame:
     """Convert one frame; numbers that are `varying` become inputs; `idle_breaks` grows by what breaks here.
+    `data_sizes`: sizes that depend on data are symbols of the graph, in place of breaks.
 
     Raises SkipFrame, GraphBreakError (fullgraph), or what `compile_graph` raises.
     """
@@ -98,6 +100,7 @@ def convert(
             varying,
             symbolic_sizes=symbolic_sizes,
             sizes_as_given=sizes_as_given,
+            data_sizes=data_sizes,
             whole_graph=config.fullgraph,
             idle_breaks=idle_breaks,
             breaks_at_drops=breaks_at_drops,

@@ -29,7 +29,7 @@ from .errors import REPORT, BackendError, CaptureError, CaptureWarning, GraphBre
 from .graph.builder import TracedGraph
 from .graph.subgraph import EXAMPLE
 from .graph.tensor_sizes import SymbolicSizes
-from .graph_backend import GraphBackend
+from .graph_backend import DATA_SIZES, GraphBackend
 from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state
 from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
@@ -45,6 +45,10 @@ _LOST_RACES = 8  # conversions of one code object in a row that other threads ma
 
 class SymbolsRefused(Exception):
     """The backend raised for a graph with symbolic sizes. It may know numbers only."""
+
+
+class DataSizesRefused(Exception):
+    """The backend does not take this graph with sizes that depend on data: the frame breaks where they are made."""
 
 
 class FrameCallback:
@@ -152,8 +156,11 @@ class FrameCallback:
         self._keep(CapturedFrame(qualified_name(code), code, None, None, GuardSet(()), record))
         return self._skip_calls_like(view, attempt)
 
-    def _captured(self, view: Any, compile_graph: CompileGraph, attempt: Attempt) -> CapturedFrame:
-        """The converted frame, with sizes that vary as symbols unless the backend cannot take such a graph."""
+    def _captured(
+        self, view: Any, compile_graph: CompileGraph, attempt: Attempt, data_sizes: bool = True
+    ) -> CapturedFrame:
+        """The converted frame, with sizes that vary, or depend on data, as symbols unless the backend cannot take such
+        a graph."""
         code: CodeType = view.code
         wanted = SymbolicSizes.NONE if self._refused_symbols else SymbolicSizes.of(self.config.dynamic)
         varying = self.cache.varying.of(code)
@@ -168,11 +175,14 @@ class FrameCallback:
                 varying,
                 self.idle_breaks,
                 wanted,
+                data_sizes,
             )
+        except DataSizesRefused:
+            return self._captured(view, compile_graph, attempt, data_sizes=False)
         except SymbolsRefused as refused:
             self._refused_symbols = True
             self._warn_of_symbols(refused)
-            return self._captured(view, compile_graph, attempt)
+            return self._captured(view, compile_graph, attempt, data_sizes)
 
     def _warn_of_symbols(self, refused: SymbolsRefused) -> None:
         warnings.warn(
@@ -223,6 +233,8 @@ class FrameCallback:
             with CONVERSIONS.outside(self._flight(view, attempt)):
                 compiled = self._compiled(traced, examples)
         except Exception as error:
+            if traced.has_data_sizes and not self.config.strict:
+                raise DataSizesRefused(f"{type(error).__name__}: {error}") from error
             if any(entry.has_symbols for entry in traced.inputs) and not self.config.strict:
                 raise SymbolsRefused(f"{type(error).__name__}: {error}") from error
             line = next((n.meta["user_line"] for n in traced.module.graph.nodes if "user_line" in n.meta), None)
@@ -309,7 +321,9 @@ def _without_examples(traced: TracedGraph | None) -> TracedGraph | None:
 
 
 def annotate(traced: TracedGraph) -> None:
-    """Put on the nodes what backends read: `val`, and on inputs `source` and `static_input`; the user's lines."""
+    """Put on the nodes what backends read: `val`, and on inputs `source` and `static_input`; the user's lines. And on
+    the graph, whether sizes depend on data."""
+    traced.module.meta[DATA_SIZES] = traced.has_data_sizes
     inputs = {entry.name: entry for entry in traced.inputs}
     for node in traced.module.graph.nodes:
         if EXAMPLE in node.meta:

@@ -18,3 +18,6 @@ class GraphRefused(RuntimeError):
 
 
 GraphBackend: TypeAlias = Callable[[torch.fx.GraphModule, list[Any]], Callable[..., Sequence[Any]]]
+
+DATA_SIZES = "data_sizes"
+"""In the `meta` of a captured graph: whether sizes or numbers in it depend on data. A backend may refuse those."""

@@ -13,12 +13,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from .condition import BoolExpr, boolean
+from .condition import BoolExpr, boolean, ne
 from .expr import IntExpr, integer
-from .scalar_expr import LARGEST, ScalarTerm, apply, is_total
+from .scalar_expr import LARGEST, ScalarExpr, ScalarTerm, apply, is_total
 
 if TYPE_CHECKING:
     from .sym_node import SymNode, TorchShapeEnv
+
+
+_GIVE_FLOATS: frozenset[Callable[..., Any]] = frozenset({float, operator.truediv})
+_KNOWN_TO_WORK: frozenset[Callable[..., Any]] = frozenset(
+    {float, operator.truediv, operator.add, operator.sub, operator.mul, operator.neg, operator.pos, operator.abs}
+)
 
 
 class FloatNode:
@@ -60,8 +66,8 @@ class FloatNode:
         return self.constant is None
 
     def has_hint(self) -> bool:
-        """Always: floats that only the run time knows are not modelled."""
-        return True
+        """Whether it is known during capture."""
+        return not self.shape_env.has_unknown(self.term)
 
     @property
     def hint(self) -> float:
@@ -112,11 +118,29 @@ def compute(env: TorchShapeEnv, function: Callable[..., Any], terms: list[Scalar
     if not any(isinstance(term, IntExpr) or not isinstance(term, int | float) for term in terms):
         return function(*terms)
     expr = apply(function, *terms)
+    if env.has_unknown(expr):
+        return _compute_unknown(env, expr)
     value = env.scalar_hint(expr)
     if type(value) is not float or expr.size > LARGEST:
         return env.decide_scalar(expr)
     if not is_total(expr):
         env.decide_scalar(apply(type, expr))  # that it raises nothing
+    return expr
+
+
+def _compute_unknown(env: TorchShapeEnv, expr: ScalarExpr) -> ScalarTerm:
+    """An expression of numbers that only the run time knows, if that says that it is a float; else as decided."""
+    is_float = expr.function in _GIVE_FLOATS or any(not isinstance(o, IntExpr | int) for o in expr.operands)
+    if not is_float or expr.function not in _KNOWN_TO_WORK or expr.size > LARGEST:
+        return env.decide_scalar(expr)
+    if expr.function is operator.truediv:
+        divisor = expr.operands[1]
+        if not isinstance(divisor, IntExpr | int | float):
+            return env.decide_scalar(expr)
+        if isinstance(divisor, IntExpr):
+            env.require(ne(divisor, 0))
+        elif divisor == 0:
+            return env.decide_scalar(expr)
     return expr
 
 

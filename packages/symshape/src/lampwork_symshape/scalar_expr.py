@@ -8,7 +8,7 @@ Invariant: `evaluate` gives, bit for bit, what the program itself would compute,
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, Union
 
@@ -104,6 +104,15 @@ def evaluate(term: ScalarTerm, ints: Mapping[Symbol, int], floats: Mapping[Float
     if isinstance(term, IntExpr):
         return term.evaluate(ints)
     return term
+
+
+def integers_of(term: ScalarTerm) -> Iterator[IntExpr]:
+    """The integer expressions that a number is made of."""
+    if isinstance(term, ScalarExpr):
+        for operand in term.operands:
+            yield from integers_of(operand)
+    elif isinstance(term, IntExpr):
+        yield term
 
 
 def select(condition: bool, if_true: int, if_false: int) -> int:

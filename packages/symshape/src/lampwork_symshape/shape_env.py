@@ -21,7 +21,7 @@ from .dim_policy import DimDecision
 from .expr import IntExpr, Symbol, as_expr, integer, symbol
 from .kind import Kind
 from .prove import Facts, Truth, holds, prove
-from .scalar_expr import FloatSymbol, ScalarExpr, ScalarFact, ScalarTerm, evaluate, structure_of
+from .scalar_expr import FloatSymbol, ScalarExpr, ScalarFact, ScalarTerm, evaluate, integers_of, structure_of
 from .shape_symbol import BACKED_PREFIX, UNBACKED_PREFIX, ShapeSymbol, SymbolKind, UserFrame
 
 FrameFinder = Callable[[], UserFrame | None]
@@ -97,16 +97,25 @@ class ShapeEnv:
     """Symbols, hints and facts of one capture.
 
     `duck_shaping`: inputs of equal size share a symbol (and the equality is checked). `find_frame` says which line of
-    the user's program is running; capture passes its own.
+    the user's program is running, `undecidable` makes the error that is raised for what only the run time knows:
+    capture passes its own.
     """
 
-    def __init__(self, *, duck_shaping: bool = True, find_frame: FrameFinder = calling_user_frame) -> None:
+    def __init__(
+        self,
+        *,
+        duck_shaping: bool = True,
+        find_frame: FrameFinder = calling_user_frame,
+        undecidable: Callable[[str, Sequence[ShapeSymbol], UserFrame | None], Exception] = DataDependentError,
+    ) -> None:
+        self._undecidable = undecidable
         self._duck_shaping = duck_shaping
         self._find_frame = find_frame
         self._symbols: dict[Symbol, ShapeSymbol] = {}
         self._by_hint: dict[tuple[int, int | None, int | None], Symbol] = {}
         self._hints: dict[Symbol, int] = {}
         self._facts: list[Fact] = []
+        self._deferred: list[Fact] = []
         self._known = Facts()
         self._specializations: list[Specialization] = []
         self._suppressed = 0
@@ -133,6 +142,11 @@ class ShapeEnv:
     def facts(self) -> tuple[Fact, ...]:
         """What was recorded, in order, each once."""
         return tuple(self._facts)
+
+    @property
+    def deferred_facts(self) -> Sequence[Fact]:
+        """The facts that must be checked while the program runs, in order; a list that grows."""
+        return self._deferred
 
     @property
     def specializations(self) -> tuple[Specialization, ...]:
@@ -179,6 +193,10 @@ class ShapeEnv:
         self._floats[made] = hint
         return made
 
+    def find_frame(self) -> UserFrame | None:
+        """The user's line that is running."""
+        return self._find_frame()
+
     def forget_frames(self) -> None:
         """The program is not traced any more: later questions have no line, and what told lines is let go."""
         self._find_frame = _no_frame
@@ -216,7 +234,7 @@ class ShapeEnv:
             return known
         value = self.hint_of(condition)
         if value is None:
-            raise DataDependentError(f"whether {condition}", self._unknown(condition), frame or self._find_frame())
+            raise self.undecidable(f"whether {condition}", condition, frame)
         holding = condition if value else not_(condition)
         if not (self._as_larger and self._holds_from_two(holding)):
             self._record(holding, frame)
@@ -232,7 +250,7 @@ class ShapeEnv:
             return expr.constant_value
         value = self.hint_of(expr)
         if value is None:
-            raise DataDependentError(f"the value of {expr}", self._unknown(expr), frame or self._find_frame())
+            raise self.undecidable(f"the value of {expr}", expr, frame)
         self._record(eq(expr, value), frame)
         return int(value)
 
@@ -244,8 +262,20 @@ class ShapeEnv:
         return tuple(self._scalar_facts.values())
 
     def scalar_hint(self, term: ScalarTerm) -> Any:
-        """The value of a number during capture. Raises what computing it raises."""
+        """The value of a number during capture. Raises what computing it raises, and as `evaluate_int`."""
+        unknown = self._unknown_part(term)
+        if unknown is not None:
+            raise self.undecidable(f"the value of {term}", unknown)
         return evaluate(term, self._hints, self._floats)
+
+    def has_unknown(self, term: ScalarTerm) -> bool:
+        """Whether a number that only the run time knows takes part."""
+        return self._unknown_part(term) is not None
+
+    def _unknown_part(self, term: ScalarTerm) -> IntExpr | None:
+        if not self._counts[SymbolKind.UNBACKED]:
+            return None
+        return next((part for part in integers_of(term) if self.hint_of(part) is None), None)
 
     def decide_scalar(self, term: ScalarTerm, frame: UserFrame | None = None) -> Any:
         """The value of a number; unless it is a literal, that becomes a fact. Raises what computing it raises."""
@@ -276,6 +306,10 @@ class ShapeEnv:
             self._record(condition, frame)
         elif not known:
             raise ContradictionError(condition, frame or self._find_frame())
+
+    def assume(self, condition: BoolExpr | bool) -> None:
+        """Take for granted what holds by the way in which a symbol was made: there is nothing to check."""
+        self._known = self._known.with_facts([as_condition(condition)])
 
     def simplified(self, expr: IntExpr) -> IntExpr:
         """`expr` with symbols that facts equate to something simpler replaced."""
@@ -331,6 +365,10 @@ class ShapeEnv:
             self._larger_facts = (len(self._facts), facts)
         return holds(condition.substitute(larger), self._larger_facts[1])
 
+    def undecidable(self, what: str, expr: IntExpr | BoolExpr, frame: UserFrame | None = None) -> Exception:
+        """The error for what depends on symbols without a hint."""
+        return self._undecidable(what, self._unknown(expr), frame or self._find_frame())
+
     def _unknown(self, expr: IntExpr | BoolExpr) -> list[ShapeSymbol]:
         return [self._symbols[s] for s in sorted(expr.free_symbols, key=lambda s: s.order) if s not in self._hints]
 
@@ -340,6 +378,8 @@ class ShapeEnv:
         frame = frame or self._find_frame()
         deferred = any(s not in self._hints for s in condition.free_symbols)
         self._facts.append(Fact(condition, frame, deferred))
+        if deferred:
+            self._deferred.append(self._facts[-1])
         before = self._known
         self._known = before.with_facts([condition])
         for sym, meaning in self._known.equal.items():

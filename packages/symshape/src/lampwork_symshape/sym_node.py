@@ -29,7 +29,7 @@ from .float_node import FloatNode, compute, number_node, term_of
 from .layout_questions import is_layout_question
 from .node import Expr
 from .scalar_expr import ScalarTerm
-from .shape_env import DataDependentError, ShapeEnv
+from .shape_env import ShapeEnv
 
 
 class SymbolicFloatError(RuntimeError):
@@ -118,6 +118,14 @@ def expr_of(value: int | torch.SymInt) -> IntExpr:
     return as_expr(cast(IntExpr, node.expr))
 
 
+def choose(condition: bool | torch.SymBool, if_true: int | torch.SymInt, if_false: int | torch.SymInt) -> Any:
+    """`if_true if condition else if_false`, undecided where the condition is symbolic."""
+    if isinstance(condition, bool):
+        return if_true if condition else if_false
+    node: SymNode = condition.node
+    return node.shape_env.sym_int(where(node._bool, expr_of(if_true), expr_of(if_false)))
+
+
 def term_of_symbol(value: torch.SymInt | torch.SymFloat | torch.SymBool) -> ScalarTerm:
     """The expression behind a symbolic number of ours; a condition is decided. Raises TypeError for another's."""
     node: object = value.node
@@ -167,7 +175,7 @@ class SymNode:
         value = self.hint
         if value is None:
             if fallback is None:
-                raise DataDependentError(f"the value of {self.expr}", self.shape_env._unknown(self.expr), None)
+                raise self.shape_env.undecidable(f"the value of {self.expr}", self.expr)
             return fallback
         return value
 
@@ -284,6 +292,10 @@ class SymNode:
             return False
         self.shape_env.require(condition)
         return True
+
+    def expect_size(self, file: str = "", line: int = 0) -> bool:
+        """That it can be a size, as `expect_true`."""
+        return self._new(ge(self._int, 0)).expect_true(file, line)
 
     def int_(self) -> int:
         """The value, for `int(x)`."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..graph_backend import GraphBackend
+from ..graph_backend import DATA_SIZES, GraphBackend
 from . import torch_layer
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import Misdescribed, RanEagerlyWarning, UnsupportedForAot
@@ -48,6 +48,7 @@ def aot_backend(
             return compile_inference(graph, example_inputs, forward_compiler, decompositions)
         except UnsupportedForAot as error:
             refused = refuse_numbers and not all(isinstance(example, torch.Tensor) for example in example_inputs)
+            refused |= graph.meta.get(DATA_SIZES, False)  # it may take the graphs in front of and behind such a size
             if settings.strict or refused or isinstance(error, Misdescribed):
                 raise
             warnings.warn(f"a captured graph runs eagerly: {error}", RanEagerlyWarning, stacklevel=2)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .decomp_registry import Registry, aten, cast_to, compute_dtype, widen
+from .known_sizes import may_be_empty
 
 registry = Registry()
 _MEAN, _SUM = 1, 2  # aten's numbers for a loss's reduction; 0 is none
@@ -50,10 +51,10 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 def native_layer_norm(
     x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if x.numel() == 0:
+    dims = list(range(x.dim() - len(shape), x.dim()))
+    if may_be_empty(x, dims):
         return NotImplemented
     v = widen(x)
-    dims = list(range(x.dim() - len(shape), x.dim()))
     variance, mean = aten.var_mean.correction(v, dims, correction=0, keepdim=True)
     rstd = aten.rsqrt.default(aten.add.Tensor(variance, eps))
     out = _affine(aten.mul.Tensor(aten.sub.Tensor(v, mean), rstd), weight, bias)
@@ -63,10 +64,10 @@ def native_layer_norm(
 
 @registry.of(aten._fused_rms_norm.default)
 def fused_rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None, eps: float | None) -> tuple[Tensor, Tensor]:
-    if x.numel() == 0:
+    dims = list(range(x.dim() - len(shape), x.dim()))
+    if may_be_empty(x, dims):
         return NotImplemented
     v = widen(x)
-    dims = list(range(x.dim() - len(shape), x.dim()))
     if eps is None:
         eps = torch.finfo(v.dtype).eps
     square = mean_dim(aten.mul.Tensor(v, v), dims, True)
@@ -78,7 +79,7 @@ def fused_rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None, eps: 
 def native_group_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, c: int, hxw: int, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if x.numel() == 0:
+    if may_be_empty(x):
         return NotImplemented
     v = widen(x)
     if not v.is_contiguous():
@@ -170,7 +171,7 @@ def _batch_statistics(
 
 @registry.of(aten._softmax.default)
 def softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    if x.numel() == 0 or x.dim() == 0 or not x.is_floating_point():  # eager has no kernel for integers
+    if x.dim() == 0 or may_be_empty(x, [dim]) or not x.is_floating_point():  # eager has no kernel for integers
         return NotImplemented
     v = widen(x)
     shifted = aten.exp.default(aten.sub.Tensor(v, aten.amax.default(v, [dim], True)))
@@ -180,7 +181,7 @@ def softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
 
 @registry.of(aten._log_softmax.default)
 def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    if x.numel() == 0 or x.dim() == 0 or not x.is_floating_point():  # eager has no kernel for integers
+    if x.dim() == 0 or may_be_empty(x, [dim]) or not x.is_floating_point():  # eager has no kernel for integers
         return NotImplemented
     v = widen(x)
     shifted = aten.sub.Tensor(v, aten.amax.default(v, [dim], True))
@@ -191,7 +192,7 @@ def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
 
 @registry.of(aten._safe_softmax.default)
 def safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    if x.numel() == 0 or x.dim() == 0 or not (x.dtype if dtype is None else dtype).is_floating_point:
+    if x.dim() == 0 or may_be_empty(x, [dim]) or not (x.dtype if dtype is None else dtype).is_floating_point:
         return NotImplemented
     out = softmax(x if dtype is None else cast_to(x, dtype), dim, False)
     masked = aten.all.dim(aten.eq.Scalar(x, -math.inf), dim, True)
@@ -200,7 +201,7 @@ def safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tenso
 
 @registry.of(aten.logsumexp.default)
 def logsumexp(x: Tensor, dim: Sequence[int], keepdim: bool = False) -> Tensor:
-    if x.numel() == 0 or not x.is_floating_point():
+    if may_be_empty(x) or not x.is_floating_point():
         return NotImplemented
     v, dims = widen(x), _dims(x, dim)
     top = aten.amax.default(v, dims, True)
@@ -268,17 +269,17 @@ def _var_mean(x: Tensor, dim: Sequence[int] | None, correction: Any, keepdim: bo
 
 @registry.of(aten.max.default)
 def max_all(x: Tensor) -> Tensor:
-    return aten.amax.default(x, _all_dims(x)) if x.numel() else NotImplemented
+    return aten.amax.default(x, _all_dims(x)) if not may_be_empty(x) else NotImplemented
 
 
 @registry.of(aten.min.default)
 def min_all(x: Tensor) -> Tensor:
-    return aten.amin.default(x, _all_dims(x)) if x.numel() else NotImplemented
+    return aten.amin.default(x, _all_dims(x)) if not may_be_empty(x) else NotImplemented
 
 
 @registry.of(aten.aminmax.default)
 def aminmax(x: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    if x.numel() == 0:
+    if may_be_empty(x):
         return NotImplemented
     dims = _dims(x, dim)
     return aten.amin.default(x, dims, keepdim), aten.amax.default(x, dims, keepdim)
@@ -293,7 +294,7 @@ def vector_norm(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    if x.is_complex() or x.numel() == 0 or x.dim() == 0:
+    if x.is_complex() or x.dim() == 0 or may_be_empty(x):
         return NotImplemented
     out_dtype = x.dtype if dtype is None else dtype
     v, dims = cast_to(x, compute_dtype(out_dtype)), _dims(x, dim)
@@ -371,7 +372,7 @@ def nll_loss_forward(
     x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
     """Classes along dimension 1 (or 0 of a 1-d input); targets outside the classes are undefined, as on a GPU."""
-    if x.numel() == 0:
+    if may_be_empty(x):
         return NotImplemented
     dim = 0 if x.dim() == 1 else 1
     v = widen(x)

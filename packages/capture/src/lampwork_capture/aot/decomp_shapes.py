@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .decomp_registry import Registry, aten, cast_to
+from .known_sizes import may_be_empty
 
 registry = Registry()
 Number = int | float | bool | complex
@@ -356,7 +357,7 @@ def select_scatter(x: Tensor, source: Tensor, dim: int, index: int) -> Tensor:
 
 @registry.of(aten.pixel_shuffle.default)
 def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
-    if x.numel() == 0:
+    if may_be_empty(x):
         return NotImplemented
     *lead, channels, height, width = x.shape
     n = len(lead)

@@ -20,6 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
+from ..graph.runtime_assert import require
+from ..graph_backend import DATA_SIZES
 from . import torch_layer
 from .analysis import WrappedInput, analyse
 from .decompositions import DEFAULT_DECOMPOSITIONS
@@ -74,6 +76,7 @@ def trace_functional(
     for item in inputs:
         recorder.placeholder(item.spec.name, item.value, item.meta)
     symbolic = any(isinstance(item.value, SymInt) or _is_symbolic(item.value) for item in inputs)
+    symbolic |= graph.meta.get(DATA_SIZES, False)
     grad_before = torch.is_grad_enabled()
     with _tracing(fake_mode, recorder, symbolic, grad_before and with_autograd) as wrap:
         wrapped = [wrap(item.value, with_autograd) if isinstance(item.value, Tensor) else item.value for item in inputs]
@@ -385,6 +388,8 @@ class _GraphRunner:
         replacement = REPLACEMENTS.get(target)
         if replacement is not None:
             return replacement(*args, **kwargs)
+        if target is require:
+            return self._recorder.require(*args)
         if target is torch_layer.set_grad_enabled:
             self.grad_mode = bool(args[0])
         elif isinstance(target, HigherOrderOperator):

@@ -10,15 +10,15 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import torch
-from lampwork_symshape import IntExpr
+from lampwork_symshape import BoolExpr, IntExpr, Symbol
 from lampwork_symshape.float_node import FloatNode
 from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, applied, structure_of
-from lampwork_symshape.sym_node import TorchShapeEnv
-from torch import SymFloat, SymInt, Tensor, fx
+from lampwork_symshape.sym_node import TorchShapeEnv, choose
+from torch import SymBool, SymFloat, SymInt, Tensor, fx
 
 from .errors import UnsupportedForAot
 
@@ -31,6 +31,14 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 _CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "FloorDiv": operator.floordiv,
@@ -95,6 +103,18 @@ class SymbolTable:
             return constant
         return self._scalar(applied(node.term), node.shape_env)
 
+    def resolve_condition(self, condition: BoolExpr, env: TorchShapeEnv) -> fx.Node | bool:
+        """The node (or plain bool) of a condition on integers."""
+        tree = applied(condition)
+        if not isinstance(tree, ScalarExpr):
+            return bool(tree)
+        operands = tuple(self._scalar(operand, env) for operand in tree.operands)
+        return self._create(tree.function, operands, {}, SymBool(env.node_of(condition)))
+
+    def has(self, symbols: Iterable[Symbol]) -> bool:
+        """Whether the graph has values for all of these symbols."""
+        return all(s.name in self._scalars or s.name in self._dimensions for s in symbols)
+
     def _scalar(self, term: Any, env: TorchShapeEnv) -> Any:
         """The node or number of a term of Python functions over symbols and literals."""
         if isinstance(term, ScalarExpr):
@@ -143,20 +163,22 @@ class SymbolTable:
             for operand in tree.args[1:]:
                 result = self._apply(_CALLS[tree.func.id], result, self._build(operand, whole))
             return result
+        if isinstance(tree, ast.IfExp) and isinstance(tree.test, ast.Compare) and len(tree.test.ops) == 1:
+            compare = _COMPARISONS[type(tree.test.ops[0])]
+            test = self._apply(compare, *(self._build(t, whole) for t in (tree.test.left, tree.test.comparators[0])))
+            branches = [self._build(branch, whole) for branch in (tree.body, tree.orelse)]
+            return branches[not test] if isinstance(test, int) else self._apply(choose, test, *branches)
         raise UnsupportedForAot(f"the symbolic size {whole} cannot be written as a graph value")
 
-    def _apply(
-        self, function: Callable[[Any, Any], Any], left: int | tuple[fx.Node, Any], right: int | tuple[fx.Node, Any]
-    ) -> int | tuple[fx.Node, Any]:
-        if isinstance(left, int) and isinstance(right, int):
-            return math.trunc(function(left, right))
-        left_arg, left_value = (left, left) if isinstance(left, int) else left
-        right_arg, right_value = (right, right) if isinstance(right, int) else right
-        value = function(left_value, right_value)
+    def _apply(self, function: Callable[..., Any], *operands: int | tuple[fx.Node, Any]) -> int | tuple[fx.Node, Any]:
+        if all(isinstance(operand, int) for operand in operands):
+            return math.trunc(function(*operands))
+        arguments = tuple(operand if isinstance(operand, int) else operand[0] for operand in operands)
+        value = function(*(operand if isinstance(operand, int) else operand[1] for operand in operands))
         text = str(value)
         known = self._scalars.get(text)
         if known is not None:
             return known
-        entry = (self._create(function, (left_arg, right_arg), {}, value), value)
+        entry = (self._create(function, arguments, {}, value), value)
         self._scalars[text] = entry
         return entry

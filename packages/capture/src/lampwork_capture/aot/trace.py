@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import torch_layer
 from .errors import Misdescribed, UnsupportedForAot
-from .known_sizes import equal_strides, is_contiguous, known_equal, traced
+from .known_sizes import equal_strides, is_contiguous, known_equal, traced, traced_number
 from .metadata import is_dense
 from .symbols import SymbolTable
 
@@ -174,6 +174,10 @@ class AtenRecorder(TorchDispatchMode):
         self._constant_of: dict[int, tuple[Tensor, Any]] = {}
         self.addresses_memory = False  # an `as_strided` was recorded
         self.symbols: SymbolTable = SymbolTable(self._create)
+        self._takes_data: bool = getattr(fake_mode, "takes_data", False)
+        if self._takes_data:
+            cast("Any", fake_mode).forget_data()
+        self._asserted = len(self._deferred_facts())
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -215,6 +219,34 @@ class AtenRecorder(TorchDispatchMode):
         self._nodes[id(description)] = node
         return description
 
+    def require(self, condition: Any, text: str) -> None:
+        """Record a check of data: `condition` on numbers that the graph computes holds, or the call raises."""
+        if not isinstance(condition, SymBool):
+            if not condition:
+                raise self.unsupported(f"a check that never holds: {text}")
+            return
+        env: Any = self.fake_mode.shape_env
+        self._assert(condition.node.expr, text)
+        env.require(condition.node.expr)
+        self._asserted = len(self._deferred_facts())
+
+    def _deferred_facts(self) -> Sequence[Any]:
+        return getattr(self.fake_mode.shape_env, "deferred_facts", ())
+
+    def _assert(self, condition: Any, text: str) -> None:
+        if not self.symbols.has(condition.free_symbols):
+            raise self.unsupported(f"a check of a number that no operator gives: {text}")
+        node = self.symbols.resolve_condition(condition, cast("Any", self.fake_mode.shape_env))
+        self._create(aten._assert_scalar.default, (node, text), {}, None)
+
+    def _assert_facts(self) -> None:
+        """Record the checks of what fake kernels took for granted about data since."""
+        facts = self._deferred_facts()
+        while self._asserted < len(facts):
+            fact = facts[self._asserted]
+            self._asserted += 1
+            self._assert(fact.condition, f"the data does not meet {fact}, which the graph was compiled for")
+
     # -- the dispatcher calls this
 
     def __torch_dispatch__(
@@ -254,7 +286,7 @@ class AtenRecorder(TorchDispatchMode):
     def _record(self, op: OpOverload, traits: _Traits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if traits.mutable:
             raise self.unsupported("an operator writes to its arguments and has no functional form", op)
-        if traits.data_dependent_size and not (op is aten.index.Tensor and not any(map(_is_mask, args[1]))):
+        if traits.data_dependent_size and not self._takes_data and _is_sized_by_data(op, args):
             raise self.unsupported(
                 "the size of an operator's result depends on the values of its input",
                 op,
@@ -295,7 +327,11 @@ class AtenRecorder(TorchDispatchMode):
         if out is None and not op._schema.returns:
             self._create(op, graph_args, graph_kwargs, None)  # called for the error it may raise
             return None
+        self._assert_facts()
         if not isinstance(out, (Tensor, tuple, list)):
+            if isinstance(out, SymInt) and self._takes_data:
+                self.symbols.add_scalar(self._create(op, graph_args, graph_kwargs, out), out)
+                return out
             if isinstance(out, (SymInt, SymFloat, SymBool)):
                 raise self.unsupported("an operator returns a number that depends on data", op)
             return out  # an answer that fake tensors know, such as the value of a constant
@@ -307,11 +343,15 @@ class AtenRecorder(TorchDispatchMode):
         node = self._create(op, graph_args, graph_kwargs, out)
         if isinstance(out, Tensor):
             self._nodes[id(out)] = node
+            if traits.data_dependent_size:
+                self.symbols.add_tensor(node, out)
         else:
             for i, element in enumerate(out):
                 if isinstance(element, Tensor):
                     part = self._create(operator.getitem, (node, i), {}, element)
                     self._nodes[id(element)] = part
+                    if traits.data_dependent_size:
+                        self.symbols.add_tensor(part, element)
         if key is not None:
             self._recorded[key] = out
         return out
@@ -466,11 +506,7 @@ def _with_traced_numbers(op: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ..
     if op in _SIZED_BY_NUMBERS or not any(isinstance(a, (SymInt, SymFloat)) for a in args):
         return args
     return tuple(
-        argument.node.hint
-        if isinstance(argument, (SymInt, SymFloat))
-        and isinstance(parameter.type, (torch.TensorType, torch.NumberType))
-        and getattr(argument.node, "hint", None) is not None  # a node need not say that it has one
-        else argument
+        traced_number(argument) if isinstance(parameter.type, (torch.TensorType, torch.NumberType)) else argument
         for parameter, argument in zip(op._schema.arguments, args)
     )
 
@@ -508,6 +544,10 @@ def _is_exotic(value: Tensor) -> bool:
 
 def _is_mask(index: Tensor | None) -> bool:
     return index is not None and index.dtype in (torch.bool, torch.uint8)
+
+
+def _is_sized_by_data(op: OpOverload, args: tuple[Any, ...]) -> bool:
+    return op is not aten.index.Tensor or any(map(_is_mask, args[1]))
 
 
 def _contiguous(value: Any) -> bool:

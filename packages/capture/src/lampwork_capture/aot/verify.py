@@ -10,6 +10,7 @@ import operator
 
 import torch
 from lampwork_symshape.scalar_expr import select
+from lampwork_symshape.sym_node import choose
 from torch import fx
 from torch._ops import OpOverload
 
@@ -26,6 +27,15 @@ _SCALAR_FUNCTIONS = frozenset(
         operator.neg,
         operator.pos,
         operator.abs,
+        operator.eq,
+        operator.ne,
+        operator.lt,
+        operator.le,
+        operator.gt,
+        operator.ge,
+        operator.and_,
+        operator.or_,
+        choose,
         torch.sym_max,
         torch.sym_min,
         math.sqrt,

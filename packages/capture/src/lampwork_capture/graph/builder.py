@@ -20,41 +20,31 @@ from typing import Any
 import torch
 import torch.fx
 from lampwork_symshape.dim_policy import LEAST_SIZE
-from lampwork_symshape.scalar_expr import ScalarTerm
+from lampwork_symshape.scalar_expr import ScalarTerm, applied
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensor,
-    FakeTensorMode,
     UnsupportedOperatorException,
 )
 from torch.fx.node import map_arg
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map_only
 
+from ..data_sizes import DataSizes
 from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import ByIdentity, UserLine
 from ..source import Source, TensorSizeSource
 from .fake_inputs import fake_input, has_plain_layout, symbolic_fake_input
 from .fake_results import FakeResults, Ran
 from .late_reads import LateRead
-from .operator_effects import (
-    draws_random,
-    is_composite,
-    is_random,
-    is_users,
-    may_mutate,
-    may_raise,
-    target_is_users,
-    target_may_raise,
-    written_tensors,
-)
-from .refused_writes import may_be_refused
-from .scalar_inputs import OfTensor, ScalarInputs
+from .operator_effects import is_random, is_users, may_mutate, target_is_users, target_may_raise
+from .recording_mode import RecordingFakeMode
+from .runtime_assert import require
+from .scalar_inputs import OfData, OfTensor, ScalarInputs
 from .shared_at_one import SharedAtOne
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .tensor_sizes import LAYOUT, RIGHT_FOR_ONE, TensorSizes
-from .total_operators import is_total
 from .unheard_warnings import unheard_warnings
 from .value_free import without_value
 
@@ -101,48 +91,11 @@ class TracedGraph:
     module: torch.fx.GraphModule
     inputs: tuple[GraphInput, ...]
     output_fakes: tuple[Any, ...]
+    has_data_sizes: bool = False  # whether sizes or numbers that depend on data are symbols of it
 
     @property
     def operator_count(self) -> int:
         return count_operations(self.module)
-
-
-class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseClass]
-    """Fake tensor mode that remembers which operators one graph node dispatched."""
-
-    def __init__(self) -> None:
-        super().__init__(allow_non_fake_inputs=False)
-        self.operators: list[Any] = []
-        self.written: set[int] = set()  # the storages that the node wrote to
-        self.may_raise = False  # whether an operator of the node may raise although it runs on fake tensors
-        self.is_total = True  # whether all that it dispatched raises for no data (`total_operators`)
-        self._running: list[Any] = []  # operators that are being run, the outermost first
-        self.draws_random = False  # whether any operator so far draws random numbers
-
-    def take_symbols(self, env: Any) -> None:
-        """Symbolic numbers of this environment are among the arguments from now on."""
-        self.shape_env = env
-        self.static_shapes = False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        self.operators.append(func)
-        self.draws_random = self.draws_random or draws_random(func, args, kwargs or {})
-        written = written_tensors(func, args, kwargs or {})
-        self.written.update(tensor.untyped_storage()._cdata for tensor in written)
-        refused = bool(written) and may_be_refused(func, written, args, kwargs or {})
-        self._running.append(func)
-        try:
-            result = super().__torch_dispatch__(func, types, args, kwargs or {})
-        finally:
-            self._running.pop()
-        if not self.may_raise and (refused or may_raise(func, args, result)):
-            # One with a kernel of its own does not run what stands for it on fake tensors
-            self.may_raise = all(map(is_composite, self._running))
-        if self.is_total and not (is_total(func, args, kwargs or {}, result) or is_composite(func)):
-            self.is_total = not all(map(is_composite, self._running))
-        return result
 
 
 class GraphBuilder:
@@ -152,6 +105,9 @@ class GraphBuilder:
         self._opened = [OpenGraph()]  # the root graph and all subgraphs so far
         self._open = self._opened[:]  # the root graph and the subgraphs that are being traced, innermost last
         self._results = FakeResults()
+        self._asserted = 0  # of the environment's deferred facts, how many the graph checks
+        self._data: DataSizes | None = None
+        self._tensor_of_number: dict[Hashable, torch.fx.Node] = {}
         self.scalars = scalars
         self.sizes = sizes
         self._shared_at_one = SharedAtOne()
@@ -177,9 +133,20 @@ class GraphBuilder:
         self.asked_state: set[str] = set()  # pieces of global state that are guarded on demand, and are
 
     @functools.cached_property
-    def fake_mode(self) -> _RecordingFakeMode:
+    def fake_mode(self) -> RecordingFakeMode:
         """What operations run under. Making it reads the source of every running frame, for torch's messages."""
-        return _RecordingFakeMode()
+        return RecordingFakeMode(self._data_sizes)
+
+    def _data_sizes(self) -> DataSizes | None:
+        """What makes symbols of sizes that depend on data; None where they may not be symbols."""
+        if self._data is None and self.sizes.takes_data:
+            self._data = DataSizes(self.scalars.env)
+        return None if self.is_in_subgraph else self._data
+
+    @property
+    def has_data_sizes(self) -> bool:
+        """Whether sizes or numbers that depend on data are symbols of the graph."""
+        return self._data is not None and bool(self._data.made)
 
     @property
     def graph(self) -> torch.fx.Graph:
@@ -280,6 +247,66 @@ class GraphBuilder:
         method = "size" if isinstance(source, TensorSizeSource) else "stride"
         return self._number(self.graph.call_method(method, (tensor, source.dim)), symbol)
 
+    def add_number_of_data(self, source: OfData, symbol: Any) -> torch.fx.Node:
+        """The node that reads a size that depends on data, or what `item()` gave."""
+        node = self._local(source.node)
+        for index in source.path:
+            node = self.graph.call_function(operator.getitem, (node, index))
+            node.meta[EXAMPLE], node.meta[IMPURE] = None, False
+        if source.dim is None:
+            return node
+        return self._number(self.graph.call_method("size", (node, source.dim)), symbol)
+
+    def number_as_tensor(self, term: ScalarTerm) -> torch.fx.Node:
+        """The node of a tensor without dimensions that holds an integer of the data: how it leaves the graph."""
+        known = self._tensor_of_number.get(term)
+        if known is not None:
+            return known
+        arguments, options = (self.number_argument(term),), {"dtype": torch.int64}
+        node = self.graph.call_function(torch.scalar_tensor, arguments, options)
+        node.meta.update({EXAMPLE: torch.empty((), dtype=torch.int64, device="meta"), IMPURE: False})
+        node.meta.update(lampwork_mutates=False, lampwork_operators=1)
+        self._tensor_of_number[term] = node
+        return node
+
+    def _note_data(self, node: torch.fx.Node, result: Any) -> None:
+        """Where the graph finds the numbers of data that an operation came to know."""
+        if self._data is None:
+            return
+        for path, leaf in tree_flatten_with_path(result)[0]:
+            indices = tuple(key.idx for key in path)
+            if isinstance(leaf, torch.SymInt):
+                self.scalars.add_of_data(leaf, OfData(node, indices, None))
+            elif isinstance(leaf, torch.Tensor):
+                for dim, size in enumerate(leaf.shape):
+                    if isinstance(size, torch.SymInt):
+                        self.scalars.add_of_data(size, OfData(node, indices, dim))
+
+    @property
+    def checks_data(self) -> bool:
+        """Whether the graph checks something of the data when it runs."""
+        return self._asserted > 0
+
+    def check_data(self, readable_only: bool = False) -> bool:
+        """Put the checks of what was assumed about data since into the graph; whether there were any.
+
+        `readable_only`: those that wait for numbers of the node to come are left.
+        """
+        facts = self.scalars.env.deferred_facts if self.scalars else ()
+        before = self._asserted
+        while self._asserted < len(facts):
+            fact = facts[self._asserted]
+            if not self.scalars.has_all(fact.condition):
+                if readable_only:
+                    break
+                raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"{fact.condition} cannot be checked in the graph")
+            condition = self.scalars.argument(applied(fact.condition), self, as_it_is=True)
+            text = f"the data does not meet {fact}, which the graph was captured for"
+            node = self._number(self.graph.call_function(require, (condition, text)), None)
+            node.meta[IMPURE] = node.meta[MAY_RAISE] = True
+            self._asserted += 1
+        return self._asserted > before
+
     def add_arithmetic(self, function: Callable[..., Any], args: tuple[Any, ...], symbol: Any) -> torch.fx.Node:
         """The node that computes a number."""
         return self._number(self.graph.call_function(function, args), symbol)
@@ -335,9 +362,12 @@ class GraphBuilder:
         fake_args = map_arg(tuple(args), _example_of)
         fake_kwargs = map_arg(dict(kwargs), _example_of)
         result, operators = self._run_with_numbers(op, target if run is None else run, fake_args, fake_kwargs)
+        self.check_data(readable_only=True)
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1
         node.meta[EXAMPLE] = result
+        self._note_data(node, result)
+        self.check_data()
         mutates = bool(self.fake_mode.written) or any(may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
         if self.sizes:
@@ -408,7 +438,7 @@ class GraphBuilder:
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
                 for size in leaf.shape:
-                    if isinstance(size, torch.SymInt) and not size >= LEAST_SIZE:
+                    if isinstance(size, torch.SymInt) and self.scalars.is_backed(size) and not size >= LEAST_SIZE:
                         self.scalars.settle(size)
 
     def _run_or_recall(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
@@ -451,6 +481,8 @@ class GraphBuilder:
         except DynamicOutputShapeException as error:
             cause = f"the shape of `{_target_name(target)}` depends on data ({error.func})"
             raise ShapeOfDataBreak(cause) from error
+        except GraphBreak:
+            raise  # the environment's, about what only the run knows
         except (UnsupportedOperatorException, NotImplementedError) as error:
             raise GraphBreak(
                 BreakId.FAKE_TENSOR_FAILED, f"`{_target_name(target)}` has no fake implementation: {error}"
@@ -547,7 +579,8 @@ class GraphBuilder:
                 self.graph.erase_node(node)
         position = {node.name: index for index, node in enumerate(self.graph.find_nodes(op="placeholder"))}
         inputs.sort(key=lambda entry: position[entry.name])
-        return TracedGraph(self._open[0].finish(), tuple(inputs), tuple(_example_of(node) for node in outputs))
+        fakes = tuple(_example_of(node) for node in outputs)
+        return TracedGraph(self._open[0].finish(), tuple(inputs), fakes, self.has_data_sizes)
 
 
 def _remove_dead(graph: torch.fx.Graph) -> None:

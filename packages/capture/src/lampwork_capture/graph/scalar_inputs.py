@@ -9,7 +9,7 @@ assumed of its value is a fact.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -18,11 +18,12 @@ import torch.fx
 from lampwork_symshape.condition import BoolExpr, eq
 from lampwork_symshape.expr import IntExpr, Symbol
 from lampwork_symshape.kind import Kind
-from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied
+from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied, select
 from lampwork_symshape.shape_guard import Quantity, SizeSource, SymbolBinding, shape_guards
-from lampwork_symshape.shape_symbol import UserFrame
-from lampwork_symshape.sym_node import TorchShapeEnv, term_of_symbol
+from lampwork_symshape.shape_symbol import ShapeSymbol, UserFrame
+from lampwork_symshape.sym_node import TorchShapeEnv, choose, expr_of, term_of_symbol
 
+from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, ConstantIs, Guard, IntegerWithin, ScalarIs, TypeIs, UserLine
 from ..guards.scalar_program import DEEPEST, EQUAL, MOST_NUMBERS, program_of
 from ..source import Source, TensorSizeSource, TensorStrideSource
@@ -31,6 +32,17 @@ from ..varying import Varying
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 NumberSymbol = Symbol | FloatSymbol
 OfTensor: TypeAlias = TensorSizeSource | TensorStrideSource
+
+
+@dataclass(frozen=True, slots=True)
+class OfData:
+    """Where the graph finds a number that depends on data: a size of what a node gives, or that itself (`dim` None).
+
+    `path`: the indices of the tensor in nested results."""
+
+    node: torch.fx.Node
+    path: tuple[int, ...]
+    dim: int | None
 
 
 class NodeMaker(Protocol):
@@ -47,6 +59,10 @@ class NodeMaker(Protocol):
 
     def add_number_of_tensor(self, source: OfTensor, symbol: Any) -> torch.fx.Node:
         """The node that reads a size or a stride of an input tensor."""
+        ...
+
+    def add_number_of_data(self, source: OfData, symbol: Any) -> torch.fx.Node:
+        """The node that reads a number which depends on data."""
         ...
 
     def add_arithmetic(self, function: Callable[..., Any], args: tuple[Any, ...], symbol: Any) -> torch.fx.Node:
@@ -76,6 +92,7 @@ class ScalarInputs:
         self._source_of: dict[NumberSymbol, Source] = {}
         self._value_of: dict[NumberSymbol, int | float] = {}
         self._of_tensors: dict[Symbol, _TensorNumber] = {}
+        self._of_data: dict[Symbol, OfData] = {}
         self._nodes: dict[tuple[torch.fx.Graph, Any], torch.fx.Node] = {}
         self.operation = ""  # what is being run on fake tensors
         self._kept: list[ScalarTerm] = []  # ids stay valid
@@ -83,7 +100,7 @@ class ScalarInputs:
     @functools.cached_property
     def env(self) -> TorchShapeEnv:
         """What is assumed of the numbers, made when the first one is asked for."""
-        return TorchShapeEnv(duck_shaping=False, symbolic_floats=True, find_frame=self._frame)
+        return TorchShapeEnv(duck_shaping=False, symbolic_floats=True, find_frame=self._frame, undecidable=_undecidable)
 
     def release(self) -> None:
         """The trace is over. What is kept of its symbols, in the fakes of the graph, must not keep it alive."""
@@ -96,7 +113,7 @@ class ScalarInputs:
         return UserFrame(line.filename, line.line, line.function, self.operation)
 
     def __bool__(self) -> bool:
-        return bool(self._symbols or self._of_tensors)
+        return bool(self._symbols or self._of_tensors or self._of_data)
 
     def takes(self, value: Any, source: Source) -> bool:
         """Whether the number at a source shall be an input."""
@@ -137,6 +154,24 @@ class ScalarInputs:
         self._value_of[made] = actual
         return made
 
+    def add_of_data(self, number: torch.SymInt, source: OfData) -> None:
+        """Where the graph finds a number that depends on data, if it is not known yet and is one symbol."""
+        expr = expr_of(number)
+        if isinstance(expr, Symbol) and expr not in self._source_of:
+            self._of_data.setdefault(expr, source)
+
+    def is_backed(self, number: torch.SymInt) -> bool:
+        """Whether a symbolic number is known before the graph runs."""
+        return self.env.hint_of(expr_of(number)) is not None
+
+    def is_of_data(self, symbol: NumberSymbol) -> bool:
+        """Whether it is a number that only the run of the graph knows."""
+        return symbol not in self._source_of
+
+    def has_all(self, term: IntExpr | BoolExpr) -> bool:
+        """Whether the graph can compute a term."""
+        return all(s in self._of_data or s in self._source_of for s in term.free_symbols)
+
     def values_of(self, symbol: Symbol) -> tuple[int, int]:
         """What a size is in this call, and what the trace takes it for."""
         number = self._of_tensors[symbol]
@@ -166,9 +201,12 @@ class ScalarInputs:
 
     # In the graph
 
-    def argument(self, term: ScalarTerm, maker: NodeMaker) -> Any:
-        """What an FX node takes for a term: a placeholder, the node that computes it, or a number."""
-        if isinstance(term, IntExpr):
+    def argument(self, term: ScalarTerm, maker: NodeMaker, *, as_it_is: bool = False) -> Any:
+        """What an FX node takes for a term: a placeholder, the node that computes it, or a number.
+
+        `as_it_is`: whatever facts say of its symbols, for the checks that make them facts.
+        """
+        if isinstance(term, IntExpr) and not as_it_is:
             term = self.env.simplified(term)
         key = (maker.graph, term if isinstance(term, IntExpr) else id(term))
         known = self._nodes.get(key)
@@ -176,17 +214,26 @@ class ScalarInputs:
             return known
         if isinstance(term, Symbol) and term in self._of_tensors:
             node = maker.add_number_of_tensor(self._of_tensors[term].sources[0], self.symbol_of(term))
+        elif isinstance(term, Symbol) and self.is_of_data(term):
+            node = maker.add_number_of_data(self._data_source(term), self.symbol_of(term))
         elif isinstance(term, Symbol | FloatSymbol):
             node = maker.add_number(self._source_of[term], self._value_of[term], self.symbol_of(term))
         else:
             tree = applied(term)
             if not isinstance(tree, ScalarExpr):
                 return tree
-            operands = tuple(self.argument(operand, maker) for operand in tree.operands)
+            operands = tuple(self.argument(operand, maker, as_it_is=as_it_is) for operand in tree.operands)
             node = maker.add_arithmetic(_IN_GRAPH.get(tree.function, tree.function), operands, self.symbol_of(term))
         self._nodes[key] = node
         self._kept.append(term)
         return node
+
+    def _data_source(self, symbol: Symbol) -> OfData:
+        found = self._of_data.get(symbol)
+        if found is None:
+            origin = self.env.describe(symbol).origin
+            raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"{origin} is no size of a tensor that is at hand")
+        return found
 
     # What was assumed
 
@@ -247,10 +294,21 @@ def _guards_of_binding(binding: SymbolBinding, sources: list[OfTensor]) -> Itera
         yield Guard(ScalarIs(first, (other,), EQUAL, ByIdentity(True)))
 
 
+def _undecidable(what: str, unknown: Sequence[ShapeSymbol], frame: UserFrame | None) -> Exception:
+    """The break where Python needs what depends on data."""
+    names = ", ".join(f"{found.symbol} is {found.origin}" for found in unknown)
+    if what.startswith("whether"):
+        return GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, f"{what} is known when the graph runs: {names}", hint=_STATE)
+    return GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"{what} is known when the graph runs: {names}")
+
+
 def _line(frame: UserFrame | None) -> UserLine | None:
     return None if frame is None else UserLine(frame.filename, frame.line, frame.function)
 
 
+_STATE = (
+    "State what always holds with `torch._check(...)`, use `torch.where` or `torch.cond`, or keep the branch outside."
+)
 _QUANTITY: Mapping[type, Quantity] = {TensorSizeSource: Quantity.SIZE, TensorStrideSource: Quantity.STRIDE}
 
 # In a graph that is traced again these also take symbolic numbers
@@ -258,6 +316,7 @@ _IN_GRAPH: Mapping[Callable[..., Any], Callable[..., Any]] = {
     min: torch.sym_min,
     max: torch.sym_max,
     float: torch.sym_float,
+    select: choose,
 }
 
 __all__ = ["LARGEST", "SMALLEST", "ScalarInputs"]

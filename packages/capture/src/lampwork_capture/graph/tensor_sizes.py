@@ -94,11 +94,20 @@ class TensorSizes:
     by what was assumed.
     """
 
-    def __init__(self, scalars: ScalarInputs, varying: Varying, wanted: SymbolicSizes, as_given: bool) -> None:
+    def __init__(
+        self,
+        scalars: ScalarInputs,
+        varying: Varying,
+        wanted: SymbolicSizes,
+        *,
+        as_given: bool = False,
+        takes_data: bool = False,
+    ) -> None:
         self._scalars = scalars
         self._varying = varying
         self._wanted = wanted
         self._as_given = as_given
+        self.takes_data = takes_data  # whether sizes that depend on data are symbols, too
         self._made: list[tuple[TensorSizeSource, DimDecision, Symbol]] = []
         self.marked: list[MarkedDimension] = []
         self.has_other_hints = False  # whether a size is traced with another one than that of this call

@@ -312,7 +312,8 @@ class Rerun:
 
 
 def _rerun_of(tracer: FrameTracer) -> Rerun:
-    return Rerun(not tracer.may_catch, tracer.graph.calls_user_code)
+    # a size of data that the graph does not take, such as 1, is no error in eager
+    return Rerun(not tracer.may_catch and not tracer.graph.checks_data, tracer.graph.calls_user_code)
 
 
 def run_eagerly(

@@ -77,6 +77,7 @@ class FrameTracer:
         *,
         symbolic_sizes: SymbolicSizes = SymbolicSizes.NONE,
         sizes_as_given: bool = False,
+        data_sizes: bool = False,
         whole_graph: bool = False,
         idle_breaks: IdleBreaks | None = None,
         breaks_at_drops: bool = False,
@@ -89,7 +90,8 @@ class FrameTracer:
         self.frame_scope = scope
         self.policy = policy
         scalars = ScalarInputs(varying, lambda: self.user_line)
-        self.graph = GraphBuilder(scalars, TensorSizes(scalars, varying, symbolic_sizes, sizes_as_given))
+        sizes = TensorSizes(scalars, varying, symbolic_sizes, as_given=sizes_as_given, takes_data=data_sizes)
+        self.graph = GraphBuilder(scalars, sizes)
         self.dropped = DroppedObjects(self, must_break=breaks_at_drops)
         self.side_effects = SideEffects(self.dropped)
         self.guards = GuardSetBuilder()
@@ -266,6 +268,8 @@ class FrameTracer:
         self._note_saved_tensors(result)
         if node.meta.get(MAY_RAISE):
             self._allow_raising(target)
+        if self.graph.checks_data:
+            self.graph.is_rerun = True  # a size that eager takes and the graph does not, such as 1
         if self.graph.late_reads and self.graph.writes_inputs:
             read = next(iter(self.graph.late_reads.values()))
             cause = f"a `backward` that reads `{read.name}`, in a graph that writes to its inputs"

@@ -34,7 +34,7 @@ from .list import is_descending, sort_order
 from .registry import handler_of, handles
 from .set import set_contents
 from .stand_in import refuse
-from .sym_scalar import compute_number, is_symbolic
+from .sym_scalar import compute_number, extreme_of_data, is_symbolic
 from .tensor import TensorValue, is_users
 from .user_object import ObjectValue
 
@@ -424,6 +424,10 @@ def _extreme(op: Callable[..., Any], name: str) -> Callable[..., Value]:
         best = items[0]
         best_key = best if key is None else tracer.call(key, [best])
         for item in items[1:]:
+            of_data = extreme_of_data(tracer, name, best, item) if key is None else None
+            if of_data is not None:
+                best = best_key = of_data
+                continue
             item_key = item if key is None else tracer.call(key, [item])
             if operators.binary(tracer, op, item_key, best_key).truth(tracer):
                 best, best_key = item, item_key

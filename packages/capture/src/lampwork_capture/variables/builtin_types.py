@@ -109,6 +109,8 @@ def make_range(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value
 def _converted(tracer: Tracer, value: Value, name: str) -> Value | None:
     """`value.__int__()` and the like, where a class in Python has it."""
     if isinstance(value, TensorValue):
+        if name == "__int__":
+            return value.call_method(tracer, name, [], {})
         raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"a Python number from {value.describe()} needs its data")
     if not isinstance(value, ObjectValue) or find_in_class(value.cls, name)[0] is MISSING:
         return None

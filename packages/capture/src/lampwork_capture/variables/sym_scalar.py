@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
-from lampwork_symshape.condition import eq, ge, gt, le, lt, ne
-from lampwork_symshape.expr import IntExpr, integer, product
+from lampwork_symshape.condition import BoolExpr, eq, ge, gt, le, lt, ne
+from lampwork_symshape.expr import IntExpr, integer, maximum, minimum, product
 from lampwork_symshape.float_node import compute
 from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied, apply
 from lampwork_symshape.sym_node import term_of_symbol
@@ -147,6 +147,38 @@ class SymScalarValue(Value):
             _emit(self.graph, applied(self.term), emitter)
 
 
+class DataConditionValue(Value):
+    """A comparison that only the run of the graph decides, as numbers that depend on data take part."""
+
+    kind = "a condition on data"
+    __slots__ = ("condition", "graph")
+
+    def __init__(self, graph: GraphBuilder, condition: BoolExpr) -> None:
+        super().__init__()
+        self.graph = graph
+        self.condition = condition
+
+    def __repr__(self) -> str:
+        return f"DataConditionValue({self.condition})"
+
+    def python_type(self) -> type:
+        return bool
+
+    def truth(self, tracer: Tracer) -> bool:
+        return self.graph.scalars.env.evaluate(self.condition)  # known by a later fact, or a break
+
+    def require(self) -> None:
+        """State that it holds: the graph checks it. Raises ContradictionError if it cannot hold."""
+        self.graph.scalars.env.require(self.condition)
+        self.graph.check_data()
+
+    def as_graph_argument(self) -> Any:
+        return self.graph.number_argument(applied(self.condition))
+
+    def reconstruct(self, emitter: ValueEmitter) -> None:
+        _emit(self.graph, applied(self.condition), emitter)
+
+
 def _emit(graph: GraphBuilder, term: ScalarTerm, emitter: ValueEmitter) -> None:
     if isinstance(term, ScalarExpr):
         emitter.begin_call(term.function)
@@ -155,7 +187,12 @@ def _emit(graph: GraphBuilder, term: ScalarTerm, emitter: ValueEmitter) -> None:
         emitter.call(len(term.operands))
     elif isinstance(term, IntExpr | FloatSymbol):
         symbol: Any = term
-        emitter.load_sourced(graph.scalars.source_of(symbol))
+        if graph.scalars.is_of_data(symbol):
+            emitter.begin_call(torch.Tensor.item)
+            emitter.load_graph_output(graph.number_as_tensor(symbol))
+            emitter.call(1)
+        else:
+            emitter.load_sourced(graph.scalars.source_of(symbol))
     else:
         emitter.load_constant(term)
 
@@ -193,6 +230,9 @@ def is_symbolic(value: Value) -> bool:
 def calculate(tracer: Tracer, function: Callable[..., Any], terms: Sequence[ScalarTerm]) -> Value | None:
     """`function(*terms)` of a pure function of numbers; None where it needs the numbers themselves."""
     if function in _COMPARISONS:
+        undecided = _undecided(tracer, function, terms)
+        if undecided is not None:
+            return DataConditionValue(tracer.graph, undecided)
         return tracer.constant(_compare(tracer, function, terms[0], terms[1]))
     whole = [term if isinstance(term, IntExpr) else integer(int(term)) for term in terms if _is_whole(term)]
     if len(whole) == len(terms):
@@ -208,6 +248,27 @@ def calculate(tracer: Tracer, function: Callable[..., Any], terms: Sequence[Scal
 
 def _is_whole(term: ScalarTerm) -> TypeGuard[IntExpr | int]:
     return isinstance(term, IntExpr | int)
+
+
+def _undecided(tracer: Tracer, op: Callable[..., Any], terms: Sequence[ScalarTerm]) -> BoolExpr | None:
+    """The condition, if only the run of the graph knows whether it holds."""
+    whole = [term if isinstance(term, IntExpr) else integer(int(term)) for term in terms if _is_whole(term)]
+    if len(whole) != 2 or not tracer.graph.has_data_sizes:
+        return None
+    condition: BoolExpr = _COMPARISONS[op](*whole)
+    env = tracer.graph.scalars.env
+    return condition if env.hint_of(condition) is None and env.known(condition) is None else None
+
+
+def extreme_of_data(tracer: Tracer, name: str, left: Value, right: Value) -> Value | None:
+    """`min` or `max` of two integers, if only the run of the graph knows which it is."""
+    terms = [number_term(left), number_term(right)]
+    if any(term is None or type(term) is bool for term in terms):
+        return None
+    if _undecided(tracer, operator.lt, [term for term in terms if term is not None]) is None:
+        return None
+    first, second = (term if isinstance(term, IntExpr) else integer(cast(int, term)) for term in terms)
+    return _value_of(tracer, minimum(first, second) if name == "min" else maximum(first, second))
 
 
 def _compare(tracer: Tracer, op: Callable[..., Any], left: ScalarTerm, right: ScalarTerm) -> bool:
@@ -227,7 +288,7 @@ def _whole(tracer: Tracer, function: Callable[..., Any], terms: list[IntExpr]) -
     if expr is None:
         return None
     value = tracer.graph.scalars.env.hint_of(expr)
-    if value is None or not -_WORD <= value < _WORD:
+    if value is not None and not -_WORD <= value < _WORD:
         return None  # torch's symbolic integers have 64 bits
     return _value_of(tracer, expr)
 
@@ -244,6 +305,8 @@ def _integer_expression(tracer: Tracer, function: Callable[..., Any], terms: lis
     if function is operator.invert:
         return -first - 1
     if function is operator.abs:
+        if env.hint_of(first) is None:
+            return maximum(first, -first)
         return first if env.evaluate(ge(first, 0)) else -first
     if function in _UNCHANGED and len(terms) == 1:
         return first

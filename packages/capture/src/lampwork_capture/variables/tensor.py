@@ -26,6 +26,7 @@ from .constant import snapshot
 from .function_override import method_caller, overridden, overrides
 from .method import BoundMethodValue, missing_attribute
 from .operators import BINARY_METHODS, INPLACE_METHODS, binary
+from .tensor_index import select_computed
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -47,6 +48,8 @@ _UNKNOWN_LATER = frozenset(
 _OF_ALL_SIZES = frozenset({"numel", "nelement", "is_contiguous", "dim_order", "is_same_size"})
 _TENSOR_PROPERTIES = frozenset({"T", "mT", "H", "mH", "real", "imag", "data"})
 _DATA_METHODS = frozenset({"item", "tolist", "__int__", "__float__", "__complex__", "__index__", "numpy", "__array__"})
+_WHOLE_NUMBER = frozenset({"item", "__int__", "__index__"})
+_MOST_NUMBERS = 64  # in one tensor that is read as a list
 _BROKEN_METHODS = frozenset(
     {"backward", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "data_ptr", "storage",
      "untyped_storage", "pin_memory", "is_pinned", "set_", "resize_", "resize_as_", "requires_grad_", "share_memory_",
@@ -247,6 +250,10 @@ class TensorValue(Value):
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, f"a `backward` that asks for `{name}`: known when it runs")
         if name in _METADATA_METHODS:
             return self._metadata(tracer, name, args, kwargs)
+        if name in _WHOLE_NUMBER and not args and self._has_numbers_of_data(tracer, 1) and self.fake.numel() == 1:
+            return self._numbers(tracer, self.node, ())
+        if name == "tolist" and not args and self._has_numbers_of_data(tracer):
+            return self._numbers(tracer, self.node, self.fake.shape)
         if name in _DATA_METHODS:
             raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"`{name}` needs the data of {self.describe()}")
         if name == "__bool__":
@@ -278,6 +285,23 @@ class TensorValue(Value):
         self.guard_method(tracer, name)
         return tracer.add_node("call_method", name, (self.node, *node_args), node_kwargs)
 
+    def _has_numbers_of_data(self, tracer: Tracer, most: int = _MOST_NUMBERS) -> bool:
+        """Whether the integers that it holds, at most so many, can be symbols."""
+        kind, graph = self.fake.dtype, tracer.graph
+        is_whole = not (kind.is_floating_point or kind.is_complex or kind is torch.bool)
+        if not is_whole or not all(type(size) is int for size in self.fake.shape) or self.fake.numel() > most:
+            return False
+        return graph.sizes.takes_data and not graph.is_in_subgraph and not tracer.function_modes
+
+    def _numbers(self, tracer: Tracer, node: torch.fx.Node, shape: Sequence[int]) -> Value:
+        """`tolist()` of a part of it, with symbols for the numbers."""
+        if not shape:
+            self.guard_method(tracer, "item")
+            return tracer.add_node("call_method", "item", (node,), {})
+        self.guard_method(tracer, "select")
+        rows = (tracer.add_node("call_method", "select", (node, 0, row), {}) for row in range(shape[0]))
+        return tracer.make_list([self._numbers(tracer, row.as_graph_argument(), shape[1:]) for row in rows])
+
     def _size(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         if not args and not kwargs:
             return tracer.constant(self.fake.shape)
@@ -290,6 +314,8 @@ class TensorValue(Value):
         named = {key: snapshot(arg) for key, arg in kwargs.items()}
         try:
             return tracer.constant(getattr(self.fake, name)(*plain, **named))
+        except GraphBreak:
+            raise
         except Exception as error:
             return tracer.raise_observed(type(error), *error.args)
 
@@ -318,6 +344,8 @@ class TensorValue(Value):
         named = {key: snapshot(arg) for key, arg in kwargs.items()}
         try:
             return tracer.constant(getattr(_with_numbers(self.fake, settle), name)(*plain, **named))
+        except GraphBreak:
+            raise
         except Exception as error:
             return tracer.raise_observed(type(error), *error.args)
 
@@ -345,7 +373,11 @@ class TensorValue(Value):
         taken = overridden(tracer, operator.getitem, [self, key], {})
         if taken is not None:
             return taken
-        return tracer.add_node("call_function", operator.getitem, (self.node, key.as_graph_argument()), {})
+        index = key.as_graph_argument()
+        selected = select_computed(tracer, self.node, index, self.fake.dim())
+        if selected is not None:
+            return selected
+        return tracer.add_node("call_function", operator.getitem, (self.node, index), {})
 
     def set_item(self, tracer: Tracer, key: Value, item: Value) -> None:
         if overridden(tracer, operator.setitem, [self, key, item], {}) is not None:

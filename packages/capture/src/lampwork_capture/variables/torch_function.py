@@ -18,6 +18,7 @@ import torch.fft
 import torch.functional
 import torch.nn.functional
 import torch.special
+from lampwork_symshape import ContradictionError
 
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import GLOBAL_STATE, GlobalStateIs
@@ -28,6 +29,7 @@ from .base import Tracer, Value, graph_arguments
 from .constant import fold, snapshot
 from .function_override import overridden
 from .registry import handles
+from .sym_scalar import DataConditionValue
 from .tensor import TensorValue
 
 if TYPE_CHECKING:
@@ -304,6 +306,12 @@ def check_condition(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, 
     condition = args[0].realize()
     if isinstance(condition, TensorValue):
         raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, "an assertion on tensor data")
+    if isinstance(condition, DataConditionValue):
+        try:
+            condition.require()
+        except ContradictionError as error:
+            raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, f"an assertion that fails: {error}") from error
+        return tracer.constant(None)
     if condition.truth(tracer):
         return tracer.constant(None)
     raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "an assertion that fails: eager raises")

@@ -13,10 +13,19 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from lampwork_symshape import IntExpr, Quantity, Symbol, stride_of
+from lampwork_symshape import BoolExpr, IntExpr, Quantity, Symbol, stride_of
 
 from ..config import ScheduleConfig
-from ..ir.buffer import BufferView, ConstantBuffer, GraphOutput, InputBuffer, LoweredGraph, Origin
+from ..ir.buffer import (
+    BufferView,
+    ConstantBuffer,
+    ExternBuffer,
+    GraphOutput,
+    InputBuffer,
+    LoweredGraph,
+    Origin,
+    symbols_of,
+)
 from ..ir.layout import Layout, OpaqueLayout
 from ..ir.loop_body import Load, walk
 from ..ir.loops import Scatter
@@ -149,6 +158,7 @@ def build_wrapper(
     graph, schedule = host.graph, host.schedule
     lines: list[Line] = []
     tensors, used = _used_as_tensors(host), _used_names(host)
+    mentioned = _mentioned(host)
     held: dict[str, Layout | OpaqueLayout] = {}  # the layout of the tensor that a name holds
     for name in schedule.empty:
         layout = schedule.buffers[name].layout
@@ -178,7 +188,7 @@ def build_wrapper(
             launch = launched.launch
             lines.append(Launch(names[launch.kernel], launch.buffers, launch.sizes))
         elif isinstance(step, ExternNode):
-            lines.append(_extern_line(step, used))
+            lines.append(_extern_line(step, used, mentioned))
         freed = tuple(n for n in host.memory.frees[number] if n in used or not isinstance(step, ExternNode))
         if freed and number + 1 < len(schedule.steps):
             lines.append(Free(freed))
@@ -197,6 +207,23 @@ def build_wrapper(
         {b.name: b.layout for b in graph.buffers if isinstance(b, InputBuffer | ConstantBuffer)},
         tuple(dict.fromkeys(names[item.launch.kernel] for item in host.launches if item is not None)),
     )
+
+
+def _mentioned(host: HostPlan) -> set[Symbol]:
+    """The symbols that anything but their definition needs."""
+    steps = host.schedule.steps
+    buffers = [r for s in steps if isinstance(s, ExternNode) for r in s.results]
+    found = {sym for buffer in buffers for sym in (*symbols_of(buffer), *_layout_symbols(buffer.layout))}
+    for name in host.schedule.buffers:
+        buffer = host.schedule.buffers[name]
+        if not isinstance(buffer, InputBuffer | ConstantBuffer):
+            found |= symbols_of(buffer)
+    found.update(*(o.literal.free_symbols for o in host.graph.outputs if isinstance(o.literal, IntExpr)))
+    return found
+
+
+def _layout_symbols(layout: Layout | OpaqueLayout) -> set[Symbol]:
+    return _symbols_in([layout])
 
 
 def _comment(step: FusedNode | ExternNode) -> str:
@@ -239,9 +266,12 @@ def _used_names(host: HostPlan) -> set[str]:
     return found
 
 
-def _extern_line(step: ExternNode, used: Collection[str]) -> ExternCall:
+def _extern_line(step: ExternNode, used: Collection[str], mentioned: set[Symbol]) -> ExternCall:
     first = step.results[0]
-    results = [r for r in step.results if r.name in used] or [first]
+    defines = _solved([place for result in step.results for place in _defined_places(result)])
+    defines = tuple(binding for binding in defines if binding.symbol in mentioned)
+    telling = {binding.input for binding in defines}
+    results = [r for r in step.results if r.name in used or r.name in telling] or [first]
     out = first.name if first.out_variant is not None else None
     return ExternCall(
         first.call,
@@ -251,7 +281,15 @@ def _extern_line(step: ExternNode, used: Collection[str]) -> ExternCall:
         tuple((r.result_index, r.name, r.layout) for r in results),
         out,
         first.aliases is not None,
+        defines,
     )
+
+
+def _defined_places(result: ExternBuffer) -> list[_Place]:
+    return [
+        _Place(number, result.name, dim or 0, Quantity.VALUE if dim is None else Quantity.SIZE)
+        for number, dim in result.defines
+    ]
 
 
 def _output(output: GraphOutput, host: HostPlan, shared_inputs: Collection[int]) -> OutputValue:
@@ -265,7 +303,10 @@ def _output(output: GraphOutput, host: HostPlan, shared_inputs: Collection[int])
 
 def _size_bindings(inputs: Sequence[InputBuffer]) -> tuple[SizeBinding, ...]:
     """Every symbol of the inputs' numbers, bound by solving one of them for it; plain symbols first."""
-    places = [place for buffer in inputs for place in _places(buffer)]
+    return _solved([place for buffer in inputs for place in _places(buffer)])
+
+
+def _solved(places: list[_Place]) -> tuple[SizeBinding, ...]:
     places.sort(key=lambda place: (place.quantity is Quantity.STRIDE, not isinstance(place.number, Symbol)))
     found: dict[Symbol, SizeBinding] = {}
     missing = {s for place in places for s in place.number.free_symbols}
@@ -310,7 +351,7 @@ def _symbols_in(lines: Iterable[Line | Layout | OpaqueLayout]) -> set[Symbol]:
     found: set[Symbol] = set()
 
     def visit(value: Any) -> None:
-        if isinstance(value, IntExpr | SizeFloat):
+        if isinstance(value, IntExpr | BoolExpr | SizeFloat):
             found.update(value.free_symbols)
         elif isinstance(value, Layout):
             for number in (*value.sizes, *value.strides, value.offset):

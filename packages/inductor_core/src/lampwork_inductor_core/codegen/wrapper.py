@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lampwork_symshape import IntExpr, PythonPrinter, Quantity, Symbol, integer
+from lampwork_symshape import BoolExpr, IntExpr, PythonPrinter, Quantity, Symbol, integer
 
 from ..ir.buffer import BufferView
 from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
@@ -79,6 +79,7 @@ class ExternCall:
     results: tuple[tuple[int | None, str, Layout | OpaqueLayout], ...]
     out: str | None = None  # the planned buffer that an out variant writes
     aliased: bool = False  # the result is a view, by the operator's contract
+    defines: tuple[SizeBinding, ...] = ()  # of the results, whose names stand for inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +328,8 @@ class _Printer:
             return repr(value)
         if isinstance(value, IntExpr):
             return self._number(value)
+        if isinstance(value, BoolExpr):
+            return self.print_number(value)
         if isinstance(value, SizeFloat):
             return self._float(value)
         if isinstance(value, torch.dtype | torch.memory_format | torch.layout):
@@ -370,6 +373,8 @@ class _Printer:
             for position, name, _ in line.results:
                 self._emit(f"{name} = {line.call}[{position}]")
             self._emit(f"del {line.call}")
+        for binding in line.defines:
+            self._emit(f"{self._symbol(binding.symbol)} = {self._bound_value(binding)}")
         for _, name, layout in line.results:
             self.layouts[name] = layout
             if name in self.restride and isinstance(layout, Layout):

@@ -6,16 +6,17 @@ ATen or library operator. Invariant: buffers stand in an order in which each rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from lampwork_symshape import IntExpr
+from lampwork_symshape import BoolExpr, IntExpr, Symbol
 
 from .layout import Layout, OpaqueLayout
-from .loop_body import Load, Node, walk
-from .loops import Loops, Scatter
+from .loop_body import CheckedIndex, IndexValue, Load, Node, walk
+from .loops import Loops, Reduction, Scatter
+from .size_float import SizeFloat
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,10 @@ class BufferView:
 class ExternBuffer:
     """The result of calling an operator that is not generated: `target(*arguments, **keywords)`.
 
-    Arguments are literals, `BufferView`s, and lists of these. `out_variant` (optional) is an overload that writes into
-    a planned allocation through `out=`. Several results: `result_index` selects from the call named `call`; buffers
-    that share `call` come from one call.
+    Arguments are literals, `BufferView`s, and lists of these. `defines`: numbers that nobody knows before the call,
+    each with the dimension of the result whose size it is (None: the result is the number). `out_variant` (optional) is
+    an overload that writes into a planned allocation through `out=`. Several results: `result_index` selects from the
+    call named `call`; buffers that share `call` come from one call.
     """
 
     name: str
@@ -86,6 +88,7 @@ class ExternBuffer:
     result_index: int | None = None
     out_variant: Any = None
     aliases: str | None = None  # the buffer whose memory the result shares, for operators that return views
+    defines: tuple[tuple[IntExpr, int | None], ...] = ()
 
 
 Buffer = InputBuffer | ConstantBuffer | ComputedBuffer | ExternBuffer
@@ -136,6 +139,64 @@ def buffers_read(buffer: Buffer) -> set[str]:
     for root in roots:
         names.update(n.buffer for n in walk(root) if isinstance(n, Load))
     return names
+
+
+def symbols_of(buffer: Buffer) -> frozenset[Symbol]:
+    """The symbols that are needed to compute a buffer, and those of its own loops."""
+    found: set[Symbol] = set()
+    if isinstance(buffer, ExternBuffer):
+        _collect_symbols((buffer.layout, buffer.arguments, buffer.keywords), found)
+        for number, _ in buffer.defines:
+            found -= number.free_symbols
+    elif isinstance(buffer, ComputedBuffer):
+        loops = buffer.loops
+        roots: list[Node] = [loops.body.value]
+        _collect_symbols((buffer.layout, loops.sizes), found)
+        if isinstance(loops, Reduction):
+            _collect_symbols(loops.reduction_sizes, found)
+        if isinstance(loops, Scatter):
+            found |= loops.target.free_symbols
+            roots.extend(n for _, n in loops.indirect)
+        for root in roots:
+            for node in walk(root):
+                number = _number_in(node)
+                if number is not None:
+                    found |= number.free_symbols
+    return frozenset(found)
+
+
+def _number_in(node: Node) -> IntExpr | None:
+    if isinstance(node, Load):
+        return node.index
+    if isinstance(node, IndexValue):
+        return node.expression
+    return node.size if isinstance(node, CheckedIndex) else None
+
+
+def definers(buffers: Iterable[Buffer]) -> dict[Symbol, str]:
+    """The symbols that calls define, each with the buffer that tells its value."""
+    found: dict[Symbol, str] = {}
+    for buffer in buffers:
+        for number, _ in buffer.defines if isinstance(buffer, ExternBuffer) else ():
+            for sym in number.free_symbols:
+                found.setdefault(sym, buffer.name)
+    return found
+
+
+def _collect_symbols(value: Any, found: set[Symbol]) -> None:
+    if isinstance(value, Layout):
+        value = (*value.sizes, *value.strides, value.offset)
+    if isinstance(value, BufferView):
+        _collect_symbols(value.layout, found)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _collect_symbols(item, found)
+    elif isinstance(value, dict):
+        _collect_symbols(list(value.values()), found)
+    elif isinstance(value, slice):
+        _collect_symbols([value.start, value.stop, value.step], found)
+    elif isinstance(value, IntExpr | BoolExpr | SizeFloat):
+        found |= value.free_symbols
 
 
 def _collect(argument: Any, names: set[str]) -> None:

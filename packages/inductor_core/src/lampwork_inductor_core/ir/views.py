@@ -50,6 +50,14 @@ def to_expr(value: int | torch.SymInt | IntExpr) -> IntExpr:
     return integer(value)
 
 
+def raw_expr(value: torch.SymInt) -> IntExpr:
+    """The expression behind a SymInt as it was traced, whatever facts say. Raises UnknownSize if it is not ours."""
+    expression = getattr(value.node, "expr", None)
+    if not isinstance(expression, IntExpr):
+        raise UnknownSize(f"size {value} is of another environment")
+    return expression
+
+
 def to_exprs(values: Sequence[int | torch.SymInt | IntExpr]) -> Indices:
     """`to_expr` of each."""
     return tuple([to_expr(v) for v in values])

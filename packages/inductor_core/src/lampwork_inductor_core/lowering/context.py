@@ -7,6 +7,7 @@ and appends extern calls. Invariant: buffers are appended in an order in which e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -108,6 +109,13 @@ class LoweringContext:
             )
         )
         return OpaqueValue(name, layout) if isinstance(layout, OpaqueLayout) else BufferValue(name, layout)
+
+    def define(self, name: str, numbers: Sequence[tuple[IntExpr, int | None]]) -> None:
+        """Numbers that are known once the call that gave a result has run (see `ExternBuffer`)."""
+        position = next(k for k in reversed(range(len(self.buffers))) if self.buffers[k].name == name)
+        buffer = self.buffers[position]
+        assert isinstance(buffer, ExternBuffer)
+        self.buffers[position] = replace(buffer, defines=tuple(numbers))
 
     def origin(self) -> Origin:
         """The node being lowered."""

@@ -8,18 +8,28 @@ device, and graph outputs have exactly eager's strides.
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.fx
 from lampwork_symshape import IntExpr, Symbol, SymbolicValueError
 
 from ..config import Config
-from ..ir.buffer import Buffer, ExternBuffer, GraphOutput, InputBuffer, LoweredGraph, buffers_read, numbers_of
+from ..ir.buffer import (
+    Buffer,
+    ExternBuffer,
+    GraphOutput,
+    InputBuffer,
+    LoweredGraph,
+    buffers_read,
+    definers,
+    numbers_of,
+    symbols_of,
+)
 from ..ir.layout import OpaqueLayout
 from ..ir.size_float import SizeFloat
 from ..ir.verify import verify
-from ..ir.views import UnknownSize, is_dense, stride_exprs, to_expr, to_exprs
+from ..ir.views import UnknownSize, is_dense, raw_expr, stride_exprs, to_expr, to_exprs
 from ..passes.dead_code import may_raise
 from . import activation, concat, creation, indexing, normalisation, pointwise, reduction, scatter, view
 from .context import LoweringContext, layout_of
@@ -28,6 +38,7 @@ from .library_calls import is_library_call
 from .table import Lowering, LoweringTable, Unsupported
 from .values import BufferValue, ExpressionValue, OpaqueValue, TensorValue
 
+_READ = torch.ops.aten._local_scalar_dense.default  # happens, whatever checks then say that the number is
 _FAMILIES = (pointwise, activation, view, creation, reduction, normalisation, concat, indexing, scatter)
 
 
@@ -131,7 +142,9 @@ class _Lowering:
         meta = node.meta.get("val")
         if isinstance(meta, (bool, int, float)) and not isinstance(node.target, torch._ops.OpOverload):
             return meta
-        if isinstance(meta, torch.SymInt):
+        if isinstance(meta, torch.SymBool) and not isinstance(node.target, torch._ops.OpOverload):
+            return cast("Any", meta.node).expr  # as the trace has it: a check must not be replaced by what it states
+        if isinstance(meta, torch.SymInt) and node.target is not _READ:
             number = self._size(meta)
             if number is not None:
                 return number
@@ -140,7 +153,7 @@ class _Lowering:
             if callable(node.target) and all(isinstance(o, SizeFloat | IntExpr | int | float) for o in operands):
                 return SizeFloat(node.target, tuple(operands))
         if not node.users and may_raise(node):  # called for its checks alone: nothing would evaluate an expression
-            result = call_operator(self.context, node, self.values.__getitem__)
+            result = self._called(node)
             self.checks.update(v.name for v in _flat(result) if isinstance(v, BufferValue | OpaqueValue))
             return self._finish(node, result, meta)
         lowering = self.table.get(node.target)
@@ -151,9 +164,40 @@ class _Lowering:
                 return self._finish(node, result, meta)
             except Unsupported as reason:
                 self.context.notes.append(f"{node.name}: {node.target} is called as it is: {reason}")
-        elif not is_library_call(node.target):
+        elif node.target is not _READ and not is_library_call(node.target):
             self.context.notes.append(f"{node.name}: {node.target} is called as it is: no lowering")
-        return self._finish(node, call_operator(self.context, node, self.values.__getitem__), meta)
+        return self._finish(node, self._called(node), meta)
+
+    def _called(self, node: torch.fx.Node) -> Any:
+        """The result of the operator itself; what it tells of sizes that depend on data is known from then on."""
+        result, meta = call_operator(self.context, node, self.values.__getitem__), node.meta.get("val")
+        several = isinstance(result, (list, tuple)) and isinstance(meta, (list, tuple))
+        for one, of_one in zip(result, meta) if several else ((result, meta),):
+            if isinstance(one, BufferValue | OpaqueValue):
+                self._define(one.name, of_one)
+        if isinstance(meta, torch.SymInt):
+            number = self._size(meta)
+            return result if number is None else number
+        return result
+
+    def _define(self, name: str, meta: Any) -> None:
+        numbers: list[tuple[IntExpr, int | None]] = []
+        if isinstance(meta, torch.SymInt):
+            numbers = [(number, None) for number in self._unbound(meta)]
+        elif isinstance(meta, torch.Tensor):
+            sized = ((size, dim) for dim, size in enumerate(meta.shape) if isinstance(size, torch.SymInt))
+            numbers = [(number, dim) for size, dim in sized for number in self._unbound(size)]
+        if numbers:
+            self.context.define(name, numbers)
+            self.symbols = self._bound_symbols().union(*(number.free_symbols for number, _ in numbers))
+
+    def _unbound(self, number: torch.SymInt) -> list[IntExpr]:
+        """A number, as the trace and as facts have it, where that is made of one symbol that is not known yet."""
+        try:
+            forms = dict.fromkeys((raw_expr(number), to_expr(number)))
+        except UnknownSize:
+            return []
+        return [f for f in forms if len(f.free_symbols) == 1 and not f.free_symbols <= self._bound_symbols()]
 
     def _lowered(self, node: torch.fx.Node, lowering: Lowering) -> Any:
         arguments = [self._map(a) for a in node.args]
@@ -183,6 +227,9 @@ class _Lowering:
             self.symbols = frozenset(s for b in inputs for e in numbers_of(b) for s in e.free_symbols)
         return self.symbols
 
+    def _is_bound(self, value: TensorValue) -> bool:
+        return all(size.free_symbols <= self._bound_symbols() for size in value.sizes)
+
     def _map(self, argument: Any) -> Any:
         if isinstance(argument, torch.fx.Node):
             value = self.values[argument]
@@ -197,6 +244,8 @@ class _Lowering:
 
     def _check(self, node: torch.fx.Node, result: Any, meta: Any) -> None:
         """Hold a lowering's result against the fake tensor. A disagreement is a bug of ours: never a silent one."""
+        if isinstance(result, TensorValue) and not self._is_bound(result):
+            raise Unsupported("the size of the result depends on data")
         own = isinstance(result, ExpressionValue) and result.node == node.name and result.strides is None
         if own and isinstance(meta, torch.Tensor) and not is_dense(result.sizes, stride_exprs(meta.stride())):
             raise Unsupported("eager leaves gaps in the result's memory")
@@ -254,6 +303,8 @@ class _Lowering:
         live = {o.buffer for o in self.outputs if o.buffer is not None}
         called: set[str] = set()  # calls of which a result is kept: further results may go
         kept: list[Buffer] = []
+        definer = definers(self.context.buffers)
+        live.update(definer[s] for o in self.outputs for s in _symbols_of_output(o) if s in definer)
         for buffer in reversed(self.context.buffers):
             if isinstance(buffer, InputBuffer):
                 kept.append(buffer)
@@ -262,6 +313,7 @@ class _Lowering:
             ):
                 kept.append(buffer)
                 live.update(buffers_read(buffer))
+                live.update(definer[s] for s in symbols_of(buffer) if s in definer)
                 if isinstance(buffer, ExternBuffer):
                     called.add(buffer.call)
         kept.reverse()
@@ -274,6 +326,10 @@ def _may_agree(result: TensorValue, meta: torch.Tensor) -> bool:
     if result.dtype != meta.dtype or result.device != meta.device or len(sizes) != result.rank:
         return False
     return all(a == b or a.free_symbols or b.free_symbols for a, b in zip(result.sizes, sizes))
+
+
+def _symbols_of_output(output: GraphOutput) -> frozenset[Symbol]:
+    return output.literal.free_symbols if isinstance(output.literal, IntExpr) else frozenset()
 
 
 def _flat(result: Any) -> list[Any]:

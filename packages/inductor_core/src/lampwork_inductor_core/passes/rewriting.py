@@ -93,13 +93,18 @@ def _with_traced_numbers(target: Any, arguments: tuple[Any, ...]) -> tuple[Any, 
     if not any(isinstance(a, numbers) for a in arguments):
         return arguments
     return tuple(
-        argument.node.hint
-        if isinstance(argument, numbers)
-        and isinstance(parameter.type, torch.TensorType | torch.NumberType)
-        and getattr(argument.node, "hint", None) is not None  # a node need not say that it has one
-        else argument
+        _traced_number(argument) if isinstance(parameter.type, torch.TensorType | torch.NumberType) else argument
         for parameter, argument in zip(target._schema.arguments, arguments)
     )
+
+
+def _traced_number(value: Any) -> Any:
+    """What a symbolic number was in the traced call, or is for any shape: a float of data is 1.0."""
+    if isinstance(value, torch.SymFloat):
+        node: Any = value.node
+        return node.hint if node.has_hint() else 1.0
+    hint = getattr(value.node, "hint", None) if isinstance(value, torch.SymInt) else None
+    return value if hint is None else hint
 
 
 def add_call(
@@ -224,9 +229,12 @@ def may_be_empty(value: torch.Tensor) -> bool:
     return any(to_expr(size).lower in (None, 0) for size in value.shape)
 
 
+_OF_DATA = 64
+
+
 def traced_value(number: Any) -> int:
-    """A size in the traced call."""
-    return number.node.require_hint() if isinstance(number, torch.SymInt) else number
+    """A size in the traced call; a middling one where only the run time knows."""
+    return number.node.require_hint(_OF_DATA) if isinstance(number, torch.SymInt) else number
 
 
 def _is_symbolic(*numbers: Any) -> bool:

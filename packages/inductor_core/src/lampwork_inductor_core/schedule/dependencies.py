@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -18,10 +18,12 @@ from typing import Any, cast
 import torch
 from lampwork_symshape import IntExpr, Symbol, integer
 
-from ..ir.buffer import Buffer, BufferView, ComputedBuffer, ExternBuffer, LoweredGraph
+from ..ir.buffer import Buffer, BufferView, ComputedBuffer, ExternBuffer, LoweredGraph, symbols_of
 from ..ir.layout import Layout
 from ..ir.loop_body import CheckedIndex, IndexValue, Load, Node, index_variable, reduction_variable, substitute, walk
 from ..ir.loops import Reduction, ReductionKind, Scan, Scatter
+
+_CHECK = torch.ops.aten._assert_scalar.default
 
 
 class NodeKind(enum.Enum):
@@ -282,13 +284,20 @@ def keeps_order(node: ExternNode) -> bool:
 
 
 def build_dependencies(nodes: Sequence[ScheduleNode], outputs: frozenset[str]) -> DependencyGraph:
-    """Edges from the accesses, and between calls that keep their order.
+    """Edges from the accesses, from sizes that depend on data, and between calls that keep their order.
 
-    Raises ScheduleError when a node reads what only a later one writes.
+    A check of such sizes comes before whatever mentions them, or reads what has them. Raises ScheduleError when a node
+    reads what only a later one writes.
     """
+    nodes, checks = checks_early(nodes)
     producer: dict[str, int] = {}
     predecessors: list[frozenset[int]] = []
     last_ordered: int | None = None
+    sized_by = {s: r.name for n in nodes if isinstance(n, ExternNode) for r in n.results for s in _defined(r)}
+    tells: dict[str, set[Symbol]] = {}
+    for sym, name in sized_by.items():
+        tells.setdefault(name, set()).add(sym)
+    checked: list[tuple[int, Set[Symbol]]] = []  # the checks so far, and the symbols of data that they are about
     defined_later = {name for node in nodes for name in writes_of(node)}
     for position, node in enumerate(nodes):
         before: set[int] = set()
@@ -301,11 +310,54 @@ def build_dependencies(nodes: Sequence[ScheduleNode], outputs: frozenset[str]) -
             if last_ordered is not None:
                 before.add(last_ordered)
             last_ordered = position
+        if sized_by:
+            of_node = _symbols_of(node)
+            before |= {producer[sized_by[s]] for s in of_node if s in sized_by and sized_by[s] in producer}
+            mentioned = of_node | {s for name in reads_of(node) for s in tells.get(name, ())}
+            before |= {p for p, symbols in checked if not symbols.isdisjoint(mentioned)}
+            if position in checks:
+                checked.append((position, of_node & sized_by.keys()))
         predecessors.append(frozenset(before))
         for name in writes_of(node):
             producer[name] = position
             defined_later.discard(name)
     return DependencyGraph(tuple(nodes), tuple(predecessors), producer, outputs)
+
+
+def _defined(result: ExternBuffer) -> frozenset[Symbol]:
+    return frozenset(s for number, _ in result.defines for s in number.free_symbols)
+
+
+def _symbols_of(node: ScheduleNode) -> frozenset[Symbol]:
+    buffers = node.results if isinstance(node, ExternNode) else (node.buffer,)
+    return frozenset(s for buffer in buffers for s in symbols_of(buffer))
+
+
+def checks_early(nodes: Sequence[ScheduleNode]) -> tuple[Sequence[ScheduleNode], frozenset[int]]:
+    """The nodes with each check of sizes that depend on data right behind the last call that it needs; where they are.
+
+    What is known from a check is used for sizes everywhere, in front of the check as well.
+    """
+    place = {s: k for k, n in enumerate(nodes) if isinstance(n, ExternNode) for r in n.results for s in _defined(r)}
+    behind: dict[int, list[ScheduleNode]] = {}
+    moved: set[int] = set()
+    for position, node in enumerate(nodes) if place else ():
+        if isinstance(node, ExternNode) and node.results[0].target is _CHECK:
+            needed = [place[s] for s in _symbols_of(node) if s in place]
+            if needed and not node.read_buffers:
+                behind.setdefault(max(needed), []).append(node)
+                moved.add(position)
+    if not moved:
+        return nodes, frozenset()
+    ordered: list[ScheduleNode] = []
+    checks: set[int] = set()
+    for position, node in enumerate(nodes):
+        if position not in moved:
+            ordered.append(node)
+        for check in behind.get(position, ()):
+            checks.add(len(ordered))
+            ordered.append(check)
+    return ordered, frozenset(checks)
 
 
 def graph_nodes(graph: LoweredGraph) -> tuple[ScheduleNode, ...]:

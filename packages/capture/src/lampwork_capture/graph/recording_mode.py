@@ -1,0 +1,80 @@
+"""The fake tensor mode of a trace: runs operations on fake tensors and remembers what each graph node dispatched.
+
+Entered by the graph builder around one operation at a time. Invariant: what it says of a node (operators, writes,
+whether it may raise) covers every operator that the node dispatched, nested ones included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..data_sizes import DataSizes, depends_on_data
+from .operator_effects import draws_random, is_composite, may_raise, written_tensors
+from .refused_writes import may_be_refused
+from .total_operators import is_total
+
+
+class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseClass]
+    """Fake tensor mode that remembers which operators one graph node dispatched.
+
+    `find_data`: the symbols for sizes that depend on data, or None where they are not taken.
+    """
+
+    def __init__(self, find_data: Callable[[], DataSizes | None]) -> None:
+        super().__init__(allow_non_fake_inputs=False)
+        self._find_data = find_data
+        self.operators: list[Any] = []
+        self.written: set[int] = set()  # the storages that the node wrote to
+        self.may_raise = False  # whether an operator of the node may raise although it runs on fake tensors
+        self.is_total = True  # whether all that it dispatched raises for no data (`total_operators`)
+        self._running: list[Any] = []  # operators that are being run, the outermost first
+        self.draws_random = False  # whether any operator so far draws random numbers
+
+    @property
+    def takes_data(self) -> bool:
+        """Whether operators whose results have sizes that depend on data run under it."""
+        return self._find_data() is not None
+
+    def forget_data(self) -> None:
+        """Another run over the same fake tensors begins: what is known of data from this one is no fact there."""
+        data = self._find_data()
+        if data is not None:
+            data.forget()
+
+    def take_symbols(self, env: Any) -> None:
+        """Symbolic numbers of this environment are among the arguments from now on."""
+        self.shape_env = env
+        self.static_shapes = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.operators.append(func)
+        self.draws_random = self.draws_random or draws_random(func, args, kwargs or {})
+        written = written_tensors(func, args, kwargs or {})
+        self.written.update(tensor.untyped_storage()._cdata for tensor in written)
+        refused = bool(written) and may_be_refused(func, written, args, kwargs or {})
+        self._running.append(func)
+        try:
+            result = self._sized_by_data(func, args, kwargs or {}) if depends_on_data(func) else NotImplemented
+            if result is NotImplemented:
+                result = super().__torch_dispatch__(func, types, args, kwargs or {})
+        finally:
+            self._running.pop()
+        if not self.may_raise and (refused or may_raise(func, args, result)):
+            # One with a kernel of its own does not run what stands for it on fake tensors
+            self.may_raise = all(map(is_composite, self._running))
+        if self.is_total and not (is_total(func, args, kwargs or {}, result) or is_composite(func)):
+            self.is_total = not all(map(is_composite, self._running))
+        return result
+
+    def _sized_by_data(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        data = self._find_data()
+        if data is None:
+            return NotImplemented
+        if self.shape_env is None:
+            self.take_symbols(data.env)
+        return data.describe(func, args, kwargs)

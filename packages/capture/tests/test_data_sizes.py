@@ -1,0 +1,343 @@
+"""Sizes and numbers that depend on data: one graph for all of them, and a break with a hint where Python needs them."""
+
+from __future__ import annotations
+
+import warnings
+
+import lampwork_capture
+import pytest
+import torch
+import torch.nn.functional as F
+from lampwork_capture.errors import GraphBreakError
+
+X = torch.arange(20.0).view(5, 4).sub(7.5).sin()
+
+
+def n(value):
+    return torch.tensor(value)
+
+
+def bools(*places):
+    return torch.tensor([place in places for place in range(5)])
+
+
+def nonzero(x):
+    return x.nonzero() * 2
+
+
+def nonzero_sum(x):
+    return (x > 0).nonzero().sum(0)
+
+
+def where(x):
+    rows, columns = torch.where(x > 0)
+    return rows + columns
+
+
+def masked_select(x):
+    return torch.masked_select(x, x > 0).sum()
+
+
+def unique(x):
+    return torch.unique(x) + 1
+
+
+def unique_with_counts(x):
+    values, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
+    return values[inverse] + counts.sum()
+
+
+def mask(x, m):
+    return x[m] + 1
+
+
+def mask_twice(x, m):
+    return x[m] * x[m].sum(0) + x[m].mean(0, keepdim=True)
+
+
+def mask_length(x, m):
+    return len(x[m]), x[m].shape[0] * 2, x[m].numel()
+
+
+def mask_linear(x, m):
+    return F.linear(x[m], torch.ones(3, 4))
+
+
+def mask_softmax(x, m):
+    return torch.softmax(x[m], -1)
+
+
+def mask_largest(x, m):
+    return x[m].sort(0).values
+
+
+def mask_parts(x, m):
+    return torch.cat([x[m], x[~m]])
+
+
+def mask_views(x, m):
+    return x[m].view(-1, 2, 2).transpose(1, 2).reshape(-1, 4).flatten()
+
+
+def mask_chunks(x, m):
+    first, second = x[m].chunk(2, dim=1)
+    return first * second
+
+
+def mask_write(x, m):
+    y = x.clone()
+    y[m] = x[m] * 2
+    return y
+
+
+def index_add(x, m):
+    index = m.nonzero().squeeze(1)
+    return x.index_add(0, index, x[index])
+
+
+def smaller_length(x, m):
+    return min(x[m].shape[0], 3), max(2, len(x[m]))
+
+
+def size(k, x):
+    return torch.zeros(k.item()) + 1, torch.full((k.item(), 2), 3.0)
+
+
+def rows_of(k, x):
+    return x.new_ones((k.item(), 4)) @ torch.ones(4, 3)
+
+
+def mean_of_range(k, x):
+    return torch.arange(k.item()).float().mean()
+
+
+def first_rows(k, x):
+    return x[: k.item()] * 2
+
+
+def last_rows(k, x):
+    return x[k.item() :].sum(0), x[:, k.item() :] + 1
+
+
+def one_row(k, x):
+    return x[k.item()] * 2
+
+
+def one_of_each(k, x):
+    i = k.item()
+    return x[:, i], x[..., i], x[None, i], x[i, 1:], x[i, i]
+
+
+def narrow(k, x):
+    return x.narrow(0, 0, k.item()) + 1
+
+
+def pad(k, x):
+    return F.pad(x, (0, 0, 0, k.item()))
+
+
+def repeat(k, x):
+    return x.repeat(k.item(), 1), x[:1].expand(k.item(), 4) + 1
+
+
+def arithmetic(k, x):
+    i = int(k)
+    return x * i + i // 2, i * 3 - 1, abs(i), x / (i + 0.5)
+
+
+def checked(k, x):
+    i = k.item()
+    torch._check(i >= 0)
+    torch._check(i <= x.size(0), lambda: "too many rows")
+    return x[:i].relu()
+
+
+def read_then_written(k, x):
+    k = k.clone()
+    i = k.item()
+    k.add_(1)
+    return torch.zeros(i), k, i
+
+
+def split(k, x):
+    return torch.split(x, k.tolist())
+
+
+def repeat_interleave(k, x):
+    return torch.repeat_interleave(x, k, dim=0)
+
+
+MASKS = [(X, bools(0, 2, 3)), (X, bools(1)), (X, bools()), (X, bools(*range(5)))]
+NUMBERS = [(n(3), X), (n(1), X), (n(2), X)]
+PROGRAMS = [
+    *((f, [(X,), (X.abs(),), (torch.zeros(2, 2),)]) for f in (nonzero, nonzero_sum, where, masked_select)),
+    (unique, [(X,), (torch.ones(3),)]),
+    (unique_with_counts, [(n([1, 2, 2, 3]),), (n([1, 1, 1, 1]),)]),
+    *((f, MASKS) for f in (mask, mask_length, mask_linear, mask_softmax, mask_largest, mask_parts, mask_views)),
+    *((f, MASKS) for f in (mask_twice, mask_chunks, mask_write, index_add, smaller_length)),
+    *((f, NUMBERS) for f in (size, rows_of, mean_of_range, narrow, pad, repeat, arithmetic, checked, one_of_each)),
+    (first_rows, [*NUMBERS, (n(-1), X), (n(0), X), (n(9), X), (n(-9), X)]),
+    (last_rows, [*NUMBERS, (n(-1), X), (n(0), X), (n(9), X), (n(-9), X)]),
+    (one_row, [*NUMBERS, (n(-1), X), (n([[2]]), X), (n(3).to(torch.uint8), X)]),
+    (read_then_written, NUMBERS),
+    (split, [(n([2, 3]), X), (n([1, 4]), X), (n([0, 5]), X)]),
+    (repeat_interleave, [(n([1, 2, 3, 0, 1]), X), (n([0, 0, 0, 0, 1]), X)]),
+]
+
+
+def same(expected, found):
+    if isinstance(expected, (tuple, list)):
+        assert type(expected) is type(found) and len(expected) == len(found)
+        for pair in zip(expected, found):
+            same(*pair)
+    elif isinstance(expected, torch.Tensor):
+        assert expected.dtype == found.dtype and expected.stride() == found.stride()
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    else:
+        assert type(expected) is type(found) and expected == found
+
+
+@pytest.mark.parametrize(("function", "calls"), PROGRAMS, ids=lambda value: getattr(value, "__name__", ""))
+def test_one_graph_for_what_depends_on_data(function, calls):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    optimized = lampwork_capture.optimize(backend, fullgraph=True)(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for call in calls:
+            same(function(*call), optimized(*call))
+    assert len(graphs) == len({tuple((t.shape, t.dtype) for t in call) for call in calls})
+
+
+@pytest.mark.parametrize(
+    ("function", "good", "bad"),
+    [
+        (one_row, (n(3), X), (n(7), X)),
+        (checked, (n(3), X), (n(7), X)),
+        (split, (n([2, 3]), X), (n([2, 2]), X)),
+        (split, (n([2, 3]), X), (n([-1, 6]), X)),
+        (size, (n(3), X), (n(-1), X)),
+        (narrow, (n(3), X), (n(9), X)),
+    ],
+)
+def test_what_eager_refuses_raises_as_in_eager(function, good, bad):
+    optimized = lampwork_capture.optimize("eager", fullgraph=True)(function)
+    optimized(*good)
+    with pytest.raises(Exception) as expected:
+        function(*bad)
+    with pytest.raises(type(expected.value)) as found:
+        optimized(*bad)
+    assert str(found.value) == str(expected.value)
+
+
+def test_what_holds_after_a_check_is_known():
+    def function(k, x):
+        i = k.item()
+        torch._check(i == x.size(0))
+        return x + torch.zeros(i, 1), i == 5
+
+    optimized = lampwork_capture.optimize("eager", fullgraph=True)(function)
+    same(function(n(5), X), optimized(n(5), X))
+    with pytest.raises(RuntimeError):
+        optimized(n(4), X)
+
+
+def branch(k, x):
+    i = k.item()
+    y = x * i
+    if i > 3:
+        y = y + 1
+    return y, i, f"{i}"
+
+
+def empty_or_not(x, m):
+    y = x[m] * 2
+    if y.numel() == 0:
+        return x.sum()
+    return y.sum(0) / len(y)
+
+
+def experts(x, m):
+    chosen = x.argmax(-1)
+    out = torch.zeros_like(x)
+    for expert in range(4):
+        rows = (chosen == expert).nonzero().squeeze(-1)
+        if rows.shape[0] == 0:
+            continue
+        out[rows] = x[rows] * (expert + 1)
+    return out
+
+
+def loop(x, m):
+    total = 0
+    for row in x[m]:
+        total = total + row
+    return total
+
+
+@pytest.mark.parametrize(
+    ("function", "calls"),
+    [(branch, [(n(2), X), (n(5), X), (n(0), X)]), (empty_or_not, MASKS), (experts, MASKS), (loop, MASKS[:2])],
+)
+def test_a_branch_on_it_breaks_and_goes_on(function, calls):
+    optimized = lampwork_capture.optimize("eager")(function)
+    for call in calls:
+        same(function(*call), optimized(*call))
+
+
+def test_a_branch_on_it_says_what_to_change():
+    with pytest.raises(GraphBreakError) as raised:
+        lampwork_capture.optimize("eager", fullgraph=True)(branch)(n(2), X)
+    text = str(raised.value)
+    assert "LW009" in text and "whether u0 >= 4" in text and "`item`" in text and "torch._check" in text
+
+
+def test_numbers_reach_what_is_outside():
+    def function(x, m, found):
+        found["rows"] = x[m].shape[0]
+        found["more"] = [len(x[m]) + 1]
+        return x.sum()
+
+    expected, found = {}, {}
+    function(X, bools(1, 2), expected)
+    lampwork_capture.optimize("eager", fullgraph=True)(function)(X, bools(1, 2), found)
+    assert found == expected == {"rows": 2, "more": [3]}
+
+
+def test_a_backend_that_refuses_such_sizes_gets_the_graphs_around_them():
+    graphs = []
+
+    def backend(graph, inputs):
+        if graph.meta["data_sizes"]:
+            raise NotImplementedError("sizes that depend on data")
+        graphs.append(graph)
+        return graph.forward
+
+    def function(x, m):
+        y = x.exp().sin() * 2 + x.cos()
+        return y[m].sum() + y.sum()
+
+    def lenient():
+        return lampwork_capture.optimize(backend)(function)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LAMPWORK_STRICT", raising=False)
+        same(function(X, bools(0, 2)), lenient()(X, bools(0, 2)))
+    assert graphs
+
+
+def test_size_that_a_mask_and_a_vector_share_by_a_check():
+    def function(x, m, y):
+        return x[m].sum(1) + y
+
+    optimized = lampwork_capture.optimize("eager", fullgraph=True)(function)
+    same(function(X, bools(0, 1), torch.ones(2)), optimized(X, bools(0, 1), torch.ones(2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # eager broadcasts a size of 1, which is no fault of anybody
+        same(function(X, bools(3), torch.ones(2)), optimized(X, bools(3), torch.ones(2)))
+    with pytest.raises(RuntimeError, match="must match"):
+        optimized(X, bools(0, 1, 2), torch.ones(2))

@@ -1,0 +1,64 @@
+"""Sizes and numbers that depend on data, through the whole stack: one compiled graph, its results those of eager."""
+
+from __future__ import annotations
+
+import runpy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lampwork_capture
+import pytest
+import torch
+
+_PROGRAMS = runpy.run_path(str(Path(__file__).parents[2] / "packages/capture/tests/test_data_sizes.py"))["PROGRAMS"]
+
+
+def _same(expected: Any, found: Any) -> None:
+    if isinstance(expected, (tuple, list)):
+        assert len(expected) == len(found)
+        for pair in zip(expected, found):
+            _same(*pair)
+    elif isinstance(expected, torch.Tensor):
+        assert expected.stride() == found.stride() or not expected.numel()
+        torch.testing.assert_close(found, expected, equal_nan=True)
+    else:
+        assert type(expected) is type(found) and expected == found
+
+
+@pytest.mark.parametrize(("function", "calls"), _PROGRAMS, ids=lambda value: getattr(value, "__name__", ""))
+def test_compiled_for_all_data(function: Any, calls: Any) -> None:
+    optimized = lampwork_capture.optimize("lampwork", fullgraph=True)(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for call in calls:
+            _same(function(*call), optimized(*call))
+
+
+def test_checks_come_before_what_relies_on_them() -> None:
+    def function(k: torch.Tensor, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        rows = x[m]
+        total = rows * 2
+        torch._check(rows.shape[0] == 3)
+        torch._check(k.item() == 4)
+        return total.sum(0) + torch.arange(k.item())
+
+    x, three = torch.randn(5, 4), torch.tensor([True, True, False, True, False])
+    optimized = lampwork_capture.optimize("lampwork", fullgraph=True)(function)
+    _same(function(torch.tensor(4), x, three), optimized(torch.tensor(4), x, three))
+    for k, m in ((torch.tensor(4), ~three), (torch.tensor(5), three)):
+        with pytest.raises(RuntimeError):
+            optimized(k, x, m)
+
+
+def test_gradients_flow_through_a_mask() -> None:
+    def function(x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        return x[m].sin().sum()
+
+    m = torch.tensor([True, False, True])
+    results = []
+    for f in (function, lampwork_capture.optimize("lampwork", fullgraph=True)(function)):
+        x = torch.ones(3, 2, requires_grad=True)
+        f(x, m).backward()
+        results.append(x.grad)
+    _same(*results)
