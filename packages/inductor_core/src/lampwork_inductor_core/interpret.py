@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from lampwork_symshape import IntExpr, Kind, Symbol
+from lampwork_symshape import BoolExpr, IntExpr, Kind, Symbol
 from lampwork_symshape.node import postorder
 
 from .ir.buffer import BufferView, ComputedBuffer, ConstantBuffer, ExternBuffer, InputBuffer, LoweredGraph
@@ -278,7 +278,7 @@ def _scatter(
 # ---------------------------------------------------------------------------------------------------------------- calls
 
 
-def _call(buffer: ExternBuffer, values: Mapping[str, Any], calls: dict[str, Any], sizes: Bindings) -> Any:
+def _call(buffer: ExternBuffer, values: Mapping[str, Any], calls: dict[str, Any], sizes: dict[Symbol, Any]) -> Any:
     if buffer.call not in calls:
         arguments = [_argument(a, values, sizes) for a in buffer.arguments]
         keywords = {k: _argument(a, values, sizes) for k, a in buffer.keywords.items()}
@@ -286,6 +286,11 @@ def _call(buffer: ExternBuffer, values: Mapping[str, Any], calls: dict[str, Any]
     result = calls[buffer.call]
     if buffer.result_index is not None:
         result = result[buffer.result_index]
+    for number, dim in buffer.defines:
+        (sym,) = number.free_symbols
+        value = result if dim is None else result.shape[dim]
+        rest = number.substitute({sym: 0})
+        sizes[sym] = (value - int(rest)) // int(number.substitute({sym: 1}) - rest)
     layout = buffer.layout
     if isinstance(layout, Layout) and isinstance(result, torch.Tensor):
         strides = [evaluate(s, sizes) for s in layout.strides]
@@ -306,4 +311,6 @@ def _argument(argument: Any, values: Mapping[str, Any], sizes: Bindings) -> Any:
         return slice(*(_argument(a, values, sizes) for a in (argument.start, argument.stop, argument.step)))
     if isinstance(argument, IntExpr):
         return evaluate(argument, sizes)
+    if isinstance(argument, BoolExpr):
+        return argument.evaluate(sizes)
     return argument

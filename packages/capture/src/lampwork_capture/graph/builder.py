@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.fx
 from lampwork_symshape.dim_policy import LEAST_SIZE
-from lampwork_symshape.scalar_expr import ScalarTerm, applied
+from lampwork_symshape.scalar_expr import ScalarTerm
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -29,13 +29,14 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 from torch.fx.node import map_arg
-from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..data_sizes import DataSizes
 from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import ByIdentity, UserLine
 from ..source import Source, TensorSizeSource
-from .fake_inputs import fake_input, has_plain_layout, symbolic_fake_input
+from .data_numbers import DataNumbers
+from .fake_inputs import check_tensor_kind, fake_input, has_plain_layout, symbolic_fake_input
 from .fake_results import FakeResults, Ran
 from .late_reads import LateRead
 from .operator_effects import is_random, is_users, may_mutate, target_is_users, target_may_raise
@@ -105,11 +106,10 @@ class GraphBuilder:
         self._opened = [OpenGraph()]  # the root graph and all subgraphs so far
         self._open = self._opened[:]  # the root graph and the subgraphs that are being traced, innermost last
         self._results = FakeResults()
-        self._asserted = 0  # of the environment's deferred facts, how many the graph checks
-        self._data: DataSizes | None = None
         self._tensor_of_number: dict[Hashable, torch.fx.Node] = {}
         self.scalars = scalars
         self.sizes = sizes
+        self.data = DataNumbers(scalars, sizes.takes_data)
         self._shared_at_one = SharedAtOne()
         self._node_of_source: dict[Source, torch.fx.Node] = {}  # of input tensors, by the one each came in by
         # by id of the real tensor, which is kept alive, or by the source of a number
@@ -138,15 +138,7 @@ class GraphBuilder:
         return RecordingFakeMode(self._data_sizes)
 
     def _data_sizes(self) -> DataSizes | None:
-        """What makes symbols of sizes that depend on data; None where they may not be symbols."""
-        if self._data is None and self.sizes.takes_data:
-            self._data = DataSizes(self.scalars.env)
-        return None if self.is_in_subgraph else self._data
-
-    @property
-    def has_data_sizes(self) -> bool:
-        """Whether sizes or numbers that depend on data are symbols of the graph."""
-        return self._data is not None and bool(self._data.made)
+        return None if self.is_in_subgraph else self.data.sizes()  # a subgraph takes and gives tensors only
 
     @property
     def graph(self) -> torch.fx.Graph:
@@ -269,43 +261,12 @@ class GraphBuilder:
         self._tensor_of_number[term] = node
         return node
 
-    def _note_data(self, node: torch.fx.Node, result: Any) -> None:
-        """Where the graph finds the numbers of data that an operation came to know."""
-        if self._data is None:
-            return
-        for path, leaf in tree_flatten_with_path(result)[0]:
-            indices = tuple(key.idx for key in path)
-            if isinstance(leaf, torch.SymInt):
-                self.scalars.add_of_data(leaf, OfData(node, indices, None))
-            elif isinstance(leaf, torch.Tensor):
-                for dim, size in enumerate(leaf.shape):
-                    if isinstance(size, torch.SymInt):
-                        self.scalars.add_of_data(size, OfData(node, indices, dim))
-
-    @property
-    def checks_data(self) -> bool:
-        """Whether the graph checks something of the data when it runs."""
-        return self._asserted > 0
-
-    def check_data(self, readable_only: bool = False) -> bool:
-        """Put the checks of what was assumed about data since into the graph; whether there were any.
-
-        `readable_only`: those that wait for numbers of the node to come are left.
-        """
-        facts = self.scalars.env.deferred_facts if self.scalars else ()
-        before = self._asserted
-        while self._asserted < len(facts):
-            fact = facts[self._asserted]
-            if not self.scalars.has_all(fact.condition):
-                if readable_only:
-                    break
-                raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"{fact.condition} cannot be checked in the graph")
-            condition = self.scalars.argument(applied(fact.condition), self, as_it_is=True)
-            text = f"the data does not meet {fact}, which the graph was captured for"
-            node = self._number(self.graph.call_function(require, (condition, text)), None)
+    def check_data(self, *, readable_only: bool = False) -> None:
+        """Put the checks of what was assumed about data since into the graph (see `DataNumbers.pending`)."""
+        for check in self.data.pending(readable_only=readable_only):
+            condition = self.scalars.argument(check.condition, self, as_it_is=True)
+            node = self._number(self.graph.call_function(require, (condition, check.text)), None)
             node.meta[IMPURE] = node.meta[MAY_RAISE] = True
-            self._asserted += 1
-        return self._asserted > before
 
     def add_arithmetic(self, function: Callable[..., Any], args: tuple[Any, ...], symbol: Any) -> torch.fx.Node:
         """The node that computes a number."""
@@ -366,7 +327,7 @@ class GraphBuilder:
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1
         node.meta[EXAMPLE] = result
-        self._note_data(node, result)
+        self.data.note(node, result)
         self.check_data()
         mutates = bool(self.fake_mode.written) or any(may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
@@ -580,38 +541,13 @@ class GraphBuilder:
         position = {node.name: index for index, node in enumerate(self.graph.find_nodes(op="placeholder"))}
         inputs.sort(key=lambda entry: position[entry.name])
         fakes = tuple(_example_of(node) for node in outputs)
-        return TracedGraph(self._open[0].finish(), tuple(inputs), fakes, self.has_data_sizes)
+        return TracedGraph(self._open[0].finish(), tuple(inputs), fakes, bool(self.data))
 
 
 def _remove_dead(graph: torch.fx.Graph) -> None:
     for node in reversed(graph.nodes):
         if node.op in ("call_function", "call_method") and not node.users and not node.meta.get(IMPURE, True):
             graph.erase_node(node)
-
-
-def check_tensor_kind(tensor: torch.Tensor, source: Source) -> None:
-    """Raise GraphBreak(TENSOR_KIND) unless the tensor is a plain strided one that graphs can take."""
-    kind = type(tensor)
-    reason = None
-    if kind not in (torch.Tensor, torch.nn.Parameter):
-        reason = f"of class {kind.__name__}"
-    elif tensor.layout is not torch.strided:
-        reason = f"of layout {tensor.layout}"
-    elif tensor.is_quantized:
-        reason = "quantized"
-    elif _C._functorch.is_functorch_wrapped_tensor(tensor):
-        reason = "wrapped by a torch.func transform"
-    elif tensor.is_nested:
-        reason = "nested"
-    elif any(name is not None for name in getattr(tensor, "names", ())):  # torch 2.13 has no named tensors any more
-        reason = "a named tensor"
-    if reason is not None:
-        raise GraphBreak(BreakId.TENSOR_KIND, f"`{source}` is {reason}")
-
-
-def dispatch_key_bits(tensor: torch.Tensor) -> int:
-    """The raw dispatch key set of a tensor, as TensorMatches compares it."""
-    return torch._C._dispatch_keys(tensor).raw_repr()
 
 
 def _is_fake(tensor: torch.Tensor) -> bool:

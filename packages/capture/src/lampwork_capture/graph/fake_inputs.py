@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from ..graph_break import BreakId, GraphBreak
+from ..source import Source
+
 _C: Any = torch._C
 
 
@@ -73,6 +76,26 @@ def symbolic_fake_input(
         with torch.enable_grad(), mode:
             fake = fake.view_as(fake)
     return fake
+
+
+def check_tensor_kind(tensor: torch.Tensor, source: Source) -> None:
+    """Raise GraphBreak(TENSOR_KIND) unless the tensor is a plain strided one that graphs can take."""
+    kind = type(tensor)
+    reason = None
+    if kind not in (torch.Tensor, torch.nn.Parameter):
+        reason = f"of class {kind.__name__}"
+    elif tensor.layout is not torch.strided:
+        reason = f"of layout {tensor.layout}"
+    elif tensor.is_quantized:
+        reason = "quantized"
+    elif _C._functorch.is_functorch_wrapped_tensor(tensor):
+        reason = "wrapped by a torch.func transform"
+    elif tensor.is_nested:
+        reason = "nested"
+    elif any(name is not None for name in getattr(tensor, "names", ())):  # torch 2.13 has no named tensors any more
+        reason = "a named tensor"
+    if reason is not None:
+        raise GraphBreak(BreakId.TENSOR_KIND, f"`{source}` is {reason}")
 
 
 def _is_plain_leaf(tensor: torch.Tensor) -> bool:

@@ -313,7 +313,7 @@ class Rerun:
 
 def _rerun_of(tracer: FrameTracer) -> Rerun:
     # a size of data that the graph does not take, such as 1, is no error in eager
-    return Rerun(not tracer.may_catch and not tracer.graph.checks_data, tracer.graph.calls_user_code)
+    return Rerun(not tracer.may_catch and not tracer.graph.data.are_checked, tracer.graph.calls_user_code)
 
 
 def run_eagerly(

@@ -268,7 +268,7 @@ class FrameTracer:
         self._note_saved_tensors(result)
         if node.meta.get(MAY_RAISE):
             self._allow_raising(target)
-        if self.graph.checks_data:
+        if self.graph.data.are_checked:
             self.graph.is_rerun = True  # a size that eager takes and the graph does not, such as 1
         if self.graph.late_reads and self.graph.writes_inputs:
             read = next(iter(self.graph.late_reads.values()))

@@ -21,7 +21,7 @@ from torch._library.custom_ops import CustomOpDef
 from torch.nn.attention import SDPBackend
 
 from .. import _native
-from ..graph.builder import IMPURE, dispatch_key_bits
+from ..graph.builder import IMPURE
 from ..graph.subgraph import EXAMPLE
 from ..graph.tensor_sizes import LAYOUT
 from ..graph_break import BreakId, GraphBreak, SkipFrame
@@ -291,7 +291,7 @@ def _wrap_tensor(tracer: Tracer, obj: torch.Tensor, source: Source) -> Value:
             obj.requires_grad,
             tuple(obj.shape) if layout is None else layout.guarded_sizes,
             tuple(obj.stride()) if layout is None else layout.guarded_strides,
-            dispatch_key_bits(obj),
+            torch._C._dispatch_keys(obj).raw_repr(),
         )
     )
     value = TensorValue(node, fake, source, obj)

@@ -253,7 +253,7 @@ def _is_whole(term: ScalarTerm) -> TypeGuard[IntExpr | int]:
 def _undecided(tracer: Tracer, op: Callable[..., Any], terms: Sequence[ScalarTerm]) -> BoolExpr | None:
     """The condition, if only the run of the graph knows whether it holds."""
     whole = [term if isinstance(term, IntExpr) else integer(int(term)) for term in terms if _is_whole(term)]
-    if len(whole) != 2 or not tracer.graph.has_data_sizes:
+    if len(whole) != 2 or not tracer.graph.data:
         return None
     condition: BoolExpr = _COMPARISONS[op](*whole)
     env = tracer.graph.scalars.env

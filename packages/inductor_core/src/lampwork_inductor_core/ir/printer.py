@@ -119,6 +119,8 @@ def _print_extern(buffer: ExternBuffer) -> str:
         else getattr(buffer.target, "__name__", "?")
     )
     where = f"  # {buffer.origin.user_line}" if buffer.origin.user_line else ""
+    known = ", ".join(f"{n} = {'it' if dim is None else f'size {dim}'}" for n, dim in buffer.defines)
+    alias += f" telling {known}" if known else ""
     return f"{buffer.name} = {name}({', '.join(arguments)}){index}{alias}: {print_layout(buffer.layout)}{where}"
 
 

@@ -12,7 +12,17 @@ from collections.abc import Iterable
 import torch
 from lampwork_symshape import IntExpr, Symbol
 
-from .buffer import BufferView, ComputedBuffer, ConstantBuffer, ExternBuffer, InputBuffer, LoweredGraph, buffers_read
+from .buffer import (
+    BufferView,
+    ComputedBuffer,
+    ConstantBuffer,
+    ExternBuffer,
+    InputBuffer,
+    LoweredGraph,
+    buffers_read,
+    definers,
+    symbols_of,
+)
 from .layout import Layout, OpaqueLayout
 from .loop_body import CheckedIndex, Compute, IndexValue, Load, Masked, Node, operands, walk
 from .loops import Pointwise, Reduction, ReductionKind, Scan, Scatter
@@ -31,7 +41,13 @@ class InvalidGraph(AssertionError):
 def verify(graph: LoweredGraph) -> None:
     """Raise InvalidGraph for the first broken invariant."""
     layouts: dict[str, Layout | OpaqueLayout] = {}
+    later = set(definers(graph.buffers))
     for buffer in graph.buffers:
+        unknown = symbols_of(buffer) & later
+        if unknown:
+            raise InvalidGraph(buffer.name, f"mentions {min(s.name for s in unknown)}, which a later call defines")
+        if isinstance(buffer, ExternBuffer):
+            later.difference_update(*(number.free_symbols for number, _ in buffer.defines))
         if buffer.name in layouts:
             raise InvalidGraph(buffer.name, "is defined twice")
         for name in sorted(buffers_read(buffer)):
