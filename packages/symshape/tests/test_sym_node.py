@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lampwork_symshape import DataDependentError, UserFrame, integer, symbol
+from lampwork_symshape import BoolExpr, DataDependentError, UserFrame, integer, symbol
 from lampwork_symshape.contiguity import dense_in_order, is_row_major
-from lampwork_symshape.sym_node import FloatNode, SymNode, TorchShapeEnv, expr_of, sym_int
+from lampwork_symshape.sym_node import FloatNode, SymNode, TorchShapeEnv, choose, expr_of, sym_int
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -129,6 +129,54 @@ def test_unbacked_values(env: TorchShapeEnv) -> None:
     torch._check(u > 4)
     assert bool(u > 3) and env.facts[0].deferred
     assert (u < 3).node.expect_true() is False
+
+
+def test_an_unbacked_number_need_not_be_a_size(env: TorchShapeEnv) -> None:
+    n = sym_int(env.create_unbacked("n.item()"), env)
+    assert n.node.expect_size("", 0) is True and str(env.deferred_facts[0].condition) == "u0 >= 0"
+    assert env.known(as_bool(n >= 0)) is True
+    with pytest.raises(DataDependentError, match=r"the value of u0.*n\.item\(\)"):
+        int(n)
+
+
+def test_floats_of_unbacked_numbers(env: TorchShapeEnv) -> None:
+    symbolic = TorchShapeEnv(symbolic_floats=True)
+    n = sym_int(symbolic.create_unbacked("n.item()", lower=0), symbolic)
+    mean = torch.sym_float(n) * 2.0
+    assert str(mean.node) == "(float(u0) * 2.0)" and not mean.node.has_hint() and not symbolic.deferred_facts
+    assert str((7 / n).node) == "(7 / u0)"
+    assert [str(f.condition) for f in symbolic.deferred_facts] == ["u0 != 0"]
+    with pytest.raises(DataDependentError):
+        float(mean)
+    with pytest.raises(DataDependentError):
+        math.floor(mean)
+
+
+def test_choosing_decides_nothing(env: TorchShapeEnv, sizes: Sizes) -> None:
+    u, (a, _) = env.create_unbacked_symint(), sizes
+    assert str(choose(u >= 5, a, u)) == "s0 if u0 > 4 else u0"
+    assert choose(True, 1, 2) == 1 and choose(False, 1, 2) == 2 and not env.facts
+
+
+def test_what_is_taken_for_granted_is_no_fact(env: TorchShapeEnv, sizes: Sizes) -> None:
+    u, (a, _) = env.create_unbacked_symint(), sizes
+    env.assume(as_bool(u <= a))
+    assert env.known(as_bool(u <= a)) is True and not env.facts and not env.deferred_facts
+
+
+def test_the_owner_names_what_nobody_knows() -> None:
+    class Unknown(Exception):
+        pass
+
+    env = TorchShapeEnv(undecidable=lambda what, symbols, frame: Unknown(what, [s.origin for s in symbols]))
+    n = sym_int(env.create_unbacked("n.item()"), env)
+    with pytest.raises(Unknown) as raised:
+        bool(n == 3)
+    assert raised.value.args == ("whether u0 == 3", ["n.item()"])
+
+
+def as_bool(condition: torch.SymBool) -> BoolExpr:
+    return condition.node.expr
 
 
 def test_torch_layout_questions(env: TorchShapeEnv, sizes: Sizes) -> None:
