@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
 from lampwork_symshape.condition import eq, ge, gt, le, lt, ne
@@ -188,6 +188,16 @@ def number_term(value: Value) -> ScalarTerm | None:
 def is_symbolic(value: Value) -> bool:
     """Whether a value is a number that is not known while tracing."""
     return isinstance(value.realize(), SymScalarValue)
+
+
+def possible_outcomes(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Sequence[bool]:
+    """What a comparison of integers may give in the calls of the graph, both where neither is known; else nothing."""
+    terms = number_term(left), number_term(right)
+    if not all(isinstance(term, IntExpr | int) for term in terms):
+        return ()
+    sides = [term if isinstance(term, IntExpr) else integer(int(cast(int, term))) for term in terms]
+    known = tracer.graph.scalars.env.known(_COMPARISONS[op](*sides))
+    return (False, True) if known is None else (known,)
 
 
 def calculate(tracer: Tracer, function: Callable[..., Any], terms: Sequence[ScalarTerm]) -> Value | None:

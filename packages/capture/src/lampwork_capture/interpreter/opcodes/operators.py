@@ -15,7 +15,7 @@ from ...variables import operators
 from ...variables.sym_scalar import is_symbolic
 from ..dispatch import opcode
 from ..raising_branch import truth_at_jump
-from ..short_circuit import is_false_anyway
+from ..short_circuit import COMPARISONS, is_irrelevant
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
@@ -53,14 +53,6 @@ _BINARY: dict[str, Callable[..., Any]] = {
     "-=": operator.isub,
     "/=": operator.itruediv,
     "^=": operator.ixor,
-}
-_COMPARE: dict[str, Callable[..., Any]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    ">=": operator.ge,
 }
 _NUMBERED: list[tuple[str, str]] = getattr(dis, "_nb_ops", [])  # the arguments of BINARY_OP
 _BY_ARGUMENT: tuple[Callable[..., Any], ...] = tuple(_BINARY[symbol] for _, symbol in _NUMBERED)
@@ -127,10 +119,10 @@ def named_binary_op(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("COMPARE_OP")
 def compare_op(frame: SymbolicFrame, instruction: Instruction) -> None:
     left, right = frame.stack[-2:]
-    if (is_symbolic(left) or is_symbolic(right)) and is_false_anyway(frame):
+    if (is_symbolic(left) or is_symbolic(right)) and is_irrelevant(frame):
         result = frame.tracer.constant(False)
     else:
-        result = operators.binary(frame.tracer, _COMPARE[instruction.value], left, right)
+        result = operators.binary(frame.tracer, COMPARISONS[instruction.value], left, right)
     frame.stack.pop()
     frame.stack[-1] = result
 
