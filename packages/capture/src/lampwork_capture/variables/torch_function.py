@@ -28,7 +28,10 @@ from .base import Tracer, Value, graph_arguments
 from .constant import fold, snapshot
 from .function_override import overridden
 from .registry import handles
+from .sequence import SequenceValue
+from .sym_scalar import SymScalarValue, is_symbolic
 from .tensor import TensorValue
+from .tuple import TupleValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -173,7 +176,6 @@ _STATE_READERS: tuple[Callable[..., Any], ...] = (
     torch.promote_types,
     torch.result_type,
     torch.can_cast,
-    torch.broadcast_shapes,
     _TORCH._utils._get_device_index,
 )
 
@@ -191,6 +193,21 @@ def _fold_handler(function: Callable[..., Any]) -> None:
 def _metadata_argument(value: Value) -> Any:
     value = value.realize()
     return value.fake if isinstance(value, TensorValue) else snapshot(value)
+
+
+@handles(torch.broadcast_shapes)
+def broadcast_shapes(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """Sizes that are symbols stay so."""
+    shapes = [_shape_argument(tracer, arg.realize()) for arg in args]
+    return tracer.constant(fold(tracer, torch.broadcast_shapes, *shapes))
+
+
+def _shape_argument(tracer: Tracer, value: Value) -> Any:
+    if isinstance(value, SymScalarValue):
+        return tracer.graph.scalars.symbol_of(value.term)
+    if isinstance(value, SequenceValue):
+        return tuple(_shape_argument(tracer, item) for item in value.unpack(tracer))
+    return _metadata_argument(value)
 
 
 for _function in (*_STATE_READERS, torch.finfo, torch.iinfo, torch.device):
@@ -280,6 +297,8 @@ def is_tensor_like(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, V
 @handles(torch.Size, like=lambda iterable=(), /: None)
 def make_size(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     items = args[0].realize().unpack(tracer) if args else []
+    if any(map(is_symbolic, items)) and all(item.python_type() is int for item in items):
+        return TupleValue(items, torch.Size)
     return tracer.constant(fold(tracer, torch.Size, [snapshot(item) for item in items]))
 
 
