@@ -306,11 +306,46 @@ def test_a_length_that_does_not_matter_beside_a_mask():
     assert len(graphs) == 1
 
 
-def test_a_length_that_matters_without_a_mask():
-    optimized, graphs = counted(attention, dynamic=True)
+def test_one_query_over_one_key_is_causal_anyway():
+    optimized, graphs = counted(attention, dynamic=True, fullgraph=True)
     for length in (5, 1, 8):
         query = torch.randn(2, 2, length, 4)
-        torch.testing.assert_close(optimized(query, None), attention(query, None))
+        torch.testing.assert_close(optimized(query, None), attention(query, None), rtol=0, atol=0)
+    assert len(graphs) == 1
+
+
+def attention_over_more(query, keys, is_causal=True):
+    is_causal = query.shape[2] > 1 and keys is not None and is_causal
+    return F.scaled_dot_product_attention(query, keys, keys, is_causal=is_causal)
+
+
+def test_one_query_over_more_keys_is_not_causal():
+    optimized, graphs = counted(attention_over_more, dynamic=True)
+    for length in (5, 1, 8):
+        query, keys = torch.randn(2, 2, length, 4), torch.randn(2, 2, 9, 4)
+        torch.testing.assert_close(optimized(query, keys), attention_over_more(query, keys), rtol=0, atol=0)
+    assert len(graphs) == 2
+
+
+def is_long(x, flag=True):
+    long = x.shape[0] > 3 and flag
+    if long and x.shape[0] < 0:
+        return x, None
+    return x + 1, long
+
+
+def uses_of_a_truth_value(x):
+    long = is_long(x)[1]
+    return x * long, {long: 1}, str(long), [not long]
+
+
+@pytest.mark.parametrize("function", [is_long, uses_of_a_truth_value])
+def test_a_truth_value_that_is_needed_is_decided(function):
+    optimized, graphs = counted(function, dynamic=True)
+    for length in (5, 2, 8):
+        found, expected = optimized(torch.ones(length)), function(torch.ones(length))
+        assert found[1:] == expected[1:]
+        torch.testing.assert_close(found[0], expected[0])
     assert len(graphs) == 2
 
 

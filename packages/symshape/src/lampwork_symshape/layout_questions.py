@@ -1,10 +1,10 @@
 """Layout questions: what torch asks about sizes only to describe memory in the best way, where any answer is right.
 
-And one to which one answer is right for all sizes, though another describes some more simply. Asked by `sym_node` before
-an answer by hint becomes a fact. torch sorts dimensions by stride, and expands operands to the shape they are broadcast
-to; for a dimension that turns out to be of size 1 the other answer gives strides that mean nothing, or a view of the
-same elements. Invariant: a function is listed only if its callers compute the same whichever answer they get; one that
-this torch does not have is asked about as any other.
+And one to which one answer is right for all sizes, though another describes some more simply. Asked by `sym_node`
+before an answer by hint becomes a fact. torch sorts dimensions by stride, and expands operands to the shape they are
+broadcast to; for a dimension that turns out to be of size 1 the other answer gives strides that mean nothing, or a view
+of the same elements. Invariant: a function is listed only if its callers compute the same whichever answer they get;
+one that this torch does not have is asked about as any other.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..variables.base import Value
 from ..variables.constant import ConstantValue
 from ..variables.sym_scalar import possible_outcomes
+from ..variables.sym_truth import SymTruthValue
 from .frame import SymbolicFrame, Unread
 
 if TYPE_CHECKING:
@@ -39,11 +40,23 @@ _SKIPPED = frozenset({"TO_BOOL", "PRECALL", "NOP", "CACHE", "PUSH_NULL", "NOT_TA
 _LOADS = frozenset({"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW"})
 
 
-def is_irrelevant(frame: SymbolicFrame) -> bool:
-    """Whether the code behind the comparison at hand comes to one place with one value, whatever that gives."""
+def is_irrelevant(frame: SymbolicFrame, index: int) -> bool:
+    """Whether the code from an instruction on, which takes a truth value, comes to one place and value anyway."""
     ahead = _Ahead(frame)
-    on_false, on_true = (_State(frame.index + 1, outcome) for outcome in (False, True))
+    on_false, on_true = (_State(index, outcome) for outcome in (False, True))
     return ahead.surely_meets(on_true, ahead.way(on_false)) or ahead.surely_meets(on_false, ahead.way(on_true))
+
+
+def stored_outcome(frame: SymbolicFrame) -> tuple[int, bool] | None:
+    """Where what the comparison at hand gives is stored in a local, as all else in its condition is true; and whether
+    its negation is."""
+    ahead = _Ahead(frame)
+    on_false, on_true = (ahead.way(_State(frame.index + 1, outcome)) for outcome in (False, True))
+    for index, top in on_true:
+        is_stored = top is not None and frame.decoded.instructions[index].name == "STORE_FAST"
+        if is_stored and _State(index, not top) in on_false:
+            return index, not top
+    return None
 
 
 class _State(NamedTuple):
@@ -154,6 +167,8 @@ class _Ahead:
             return (is_none != bool(compare.arg),) if compare is not None and compare.name == "IS_OP" else ()
         if following.name == "LOAD_CONST" or following.name in _LOADS:
             return self._comparison(known)
+        if isinstance(known, SymTruthValue):
+            return (False, True)
         if isinstance(known, ConstantValue) and type(known.obj) is bool:
             return (known.obj,)
         return ()

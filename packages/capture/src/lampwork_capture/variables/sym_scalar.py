@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
-from lampwork_symshape.condition import eq, ge, gt, le, lt, ne
+from lampwork_symshape.condition import BoolExpr, eq, ge, gt, le, lt, ne
 from lampwork_symshape.expr import IntExpr, integer, product
 from lampwork_symshape.float_node import compute
 from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied, apply
@@ -190,13 +190,20 @@ def is_symbolic(value: Value) -> bool:
     return isinstance(value.realize(), SymScalarValue)
 
 
-def possible_outcomes(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Sequence[bool]:
-    """What a comparison of integers may give in the calls of the graph, both where neither is known; else nothing."""
+def condition_of(op: Callable[..., Any], left: Value, right: Value) -> BoolExpr | None:
+    """A comparison of integers as a condition; None if it is of anything else."""
     terms = number_term(left), number_term(right)
     if not all(isinstance(term, IntExpr | int) for term in terms):
+        return None
+    return _COMPARISONS[op](*(term if isinstance(term, IntExpr) else integer(int(cast(int, term))) for term in terms))
+
+
+def possible_outcomes(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Sequence[bool]:
+    """What a comparison of integers may give in the calls of the graph, both where neither is known; else nothing."""
+    condition = condition_of(op, left, right)
+    if condition is None:
         return ()
-    sides = [term if isinstance(term, IntExpr) else integer(int(cast(int, term))) for term in terms]
-    known = tracer.graph.scalars.env.known(_COMPARISONS[op](*sides))
+    known = tracer.graph.scalars.env.known(condition)
     return (False, True) if known is None else (known,)
 
 

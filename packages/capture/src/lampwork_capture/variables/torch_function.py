@@ -30,6 +30,7 @@ from .function_override import overridden
 from .registry import handles
 from .sequence import SequenceValue
 from .sym_scalar import SymScalarValue, is_symbolic
+from .sym_truth import causal_for_one
 from .tensor import TensorValue
 from .tuple import TupleValue
 
@@ -128,6 +129,7 @@ class TorchFunctionValue(Value):
         if self.obj is torch.nn.functional.scaled_dot_product_attention:
             for name in ATTENTION_FLAGS:  # they choose its kernel
                 guarded_state(tracer, name)
+            kwargs = causal_for_one(tracer, args, kwargs)
         node_args, node_kwargs = graph_arguments(args, kwargs)
         result = tracer.add_node("call_function", self.obj, node_args, node_kwargs)
         out = kwargs.get("out")
