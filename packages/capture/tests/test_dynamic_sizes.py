@@ -327,6 +327,16 @@ def test_one_query_over_more_keys_is_not_causal():
     assert len(graphs) == 2
 
 
+def test_a_comparison_that_raises_is_not_left_out():
+    def compares(x, other, flag):
+        return x + 1 if x.shape[0] > other and flag else x - 1
+
+    optimized, _ = counted(compares, dynamic=True)
+    assert optimized(torch.zeros(3), 2, False).tolist() == [-1] * 3
+    with pytest.raises(TypeError):
+        optimized(torch.zeros(3), None, False)
+
+
 def is_long(x, flag=True):
     long = x.shape[0] > 3 and flag
     if long and x.shape[0] < 0:

@@ -190,6 +190,11 @@ def is_symbolic(value: Value) -> bool:
     return isinstance(value.realize(), SymScalarValue)
 
 
+def compares_numbers(left: Value, right: Value) -> bool:
+    """Whether a comparison of these runs no code and raises nothing."""
+    return number_term(left) is not None and number_term(right) is not None
+
+
 def condition_of(op: Callable[..., Any], left: Value, right: Value) -> BoolExpr | None:
     """A comparison of integers as a condition; None if it is of anything else."""
     terms = number_term(left), number_term(right)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...variables import operators
 from ...variables.base import Value
-from ...variables.sym_scalar import is_symbolic
+from ...variables.sym_scalar import compares_numbers, is_symbolic
 from ...variables.sym_truth import open_comparison
 from ..dispatch import opcode
 from ..raising_branch import truth_at_jump
@@ -123,7 +123,7 @@ def compare_op(frame: SymbolicFrame, instruction: Instruction) -> None:
     left, right = frame.stack[-2:]
     compare = COMPARISONS[instruction.value]
     result: Value | None = None
-    if is_symbolic(left) or is_symbolic(right):
+    if compares_numbers(left, right) and (is_symbolic(left) or is_symbolic(right)):
         if is_irrelevant(frame, instruction.index + 1):
             result = frame.tracer.constant(False)
         else:
