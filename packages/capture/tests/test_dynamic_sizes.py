@@ -9,6 +9,7 @@ import lampwork_capture
 import pytest
 import torch
 import torch.nn.functional as F
+from lampwork_capture.aot import aot_backend
 from lampwork_capture.errors import SpecializedDimensionError
 
 
@@ -383,6 +384,23 @@ def test_a_length_that_matters_beside_another_one():
 
 
 # Backends
+
+
+@pytest.mark.parametrize("name", ["last_rows", "pooled", "made_sizes"])
+def test_the_operators_below_need_no_more_of_the_sizes(name):
+    compiled = []
+
+    def compiler(graph, inputs, *_, **__):
+        compiled.append(graph)
+        return graph
+
+    function, inputs = PROGRAMS[name]
+    optimized = lampwork_capture.optimize(aot_backend(compiler), dynamic=True, fullgraph=True)(function)
+    for sizes in SWEEP:
+        args = inputs(*sizes)
+        with torch.no_grad():
+            torch.testing.assert_close(optimized(*args), function(*args))
+    assert len(compiled) == 1
 
 
 def test_a_backend_that_knows_numbers_only_gets_graphs_of_one_size(monkeypatch):
