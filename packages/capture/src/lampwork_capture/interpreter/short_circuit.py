@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..variables.base import Value
 from ..variables.constant import ConstantValue
@@ -52,14 +53,15 @@ def stored_outcome(frame: SymbolicFrame) -> tuple[int, bool] | None:
     its negation is."""
     ahead = _Ahead(frame)
     on_false, on_true = (ahead.way(_State(frame.index + 1, outcome)) for outcome in (False, True))
-    for index, top in on_true:
-        is_stored = top is not None and frame.decoded.instructions[index].name == "STORE_FAST"
-        if is_stored and _State(index, not top) in on_false:
-            return index, not top
+    for state in on_true:
+        is_stored = state.top is not None and frame.decoded.instructions[state.index].name == "STORE_FAST"
+        if is_stored and _State(state.index, not state.top) in on_false:
+            return state.index, not state.top
     return None
 
 
-class _State(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _State:
     """Before an instruction. `top`: the truth value that was pushed and is not yet consumed, None: there is none."""
 
     index: int
