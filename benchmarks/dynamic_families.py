@@ -1,6 +1,7 @@
 """Model families over many sizes: how often each is compiled, ours beside torch.compile's, with `backend="eager"`.
 
-    python benchmarks/dynamic_families.py [--families bert,gpt2] [--dynamic automatic|true] [--jobs 2] [--markdown FILE]
+    python benchmarks/dynamic_families.py [--families bert,gpt2] [--dynamic automatic|true] [--ours-only]
+        [--jobs 2] [--markdown FILE]
 
 Each family runs in a process of its own, over the same sizes of batch and sequence (1 among them): eager, then captured
 by Lampwork, then by torch.compile, in eval mode. A family's count is the largest number of captures of any one code
@@ -52,7 +53,7 @@ def _lampwork(model: Any, dynamic: bool | None) -> tuple[Callable[..., Any], Cal
 
     def counts() -> dict[str, Any]:
         captured = [record for record in callback.records if record.graph is not None]
-        by_code = collections.Counter((r.code.co_filename, r.code.co_firstlineno, r.function) for r in captured)
+        by_code = collections.Counter(id(record.code) for record in captured)  # a resume function has one of its own
         causes = [f"{missed.place}: {missed.reasons[0]}" for missed in callback.cache.recompilations if missed.reasons]
         return {"captures": max(by_code.values(), default=0), "graphs": len(captured), "reasons": causes}
 
@@ -75,8 +76,8 @@ def _torch_compile(model: Any, dynamic: bool | None) -> tuple[Callable[..., Any]
     return torch.compile(model, backend="eager", dynamic=dynamic), counts
 
 
-def run_cell(name: str, dynamic: bool | None) -> dict[str, Any]:
-    """Eager and both contestants on one family over all sizes: captures, graphs, worst difference from eager."""
+def run_cell(name: str, dynamic: bool | None, ours_only: bool) -> dict[str, Any]:
+    """Eager and the contestants on one family over all sizes: captures, graphs, worst difference from eager."""
     import logging
     import warnings
 
@@ -95,7 +96,7 @@ def run_cell(name: str, dynamic: bool | None) -> dict[str, Any]:
             expected[batch, length] = _outputs(model, family.inputs(batch, length))
         except Exception:
             result["refused"].append(f"{batch}x{length}")
-    for contestant, make in zip(CONTESTANTS, (_lampwork, _torch_compile)):
+    for contestant, make in zip(CONTESTANTS, (_lampwork,) if ours_only else (_lampwork, _torch_compile)):
         start = time.perf_counter()
         try:
             function, counts = make(family.build(), dynamic)
@@ -110,7 +111,9 @@ def run_cell(name: str, dynamic: bool | None) -> dict[str, Any]:
     return result
 
 
-def _describe(cell: dict[str, Any]) -> list[str]:
+def _describe(cell: dict[str, Any] | None) -> list[str]:
+    if cell is None:
+        return ["", "", "not run"]
     if "error" in cell:
         return ["-", "-", cell["error"][:40]]
     return [str(cell["captures"]), str(cell["graphs"]), f"{cell['difference']:.0e}" if cell["difference"] else "equal"]
@@ -134,26 +137,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", default="", help="names, separated by commas; all when empty")
     parser.add_argument("--dynamic", choices=("automatic", "true"), default="automatic")
+    parser.add_argument("--ours-only", action="store_true", help="leave torch.compile's half out")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--markdown", type=Path, help="write the table there too")
-    parser.add_argument("--cell", nargs=2, metavar=("FAMILY", "DYNAMIC"), help=argparse.SUPPRESS)
+    parser.add_argument("--cell", nargs=2, metavar=("FAMILY", "DYNAMIC[,ours-only]"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
-        name, dynamic = options.cell
-        print(json.dumps(run_cell(name, True if dynamic == "true" else None)))
+        name, how = options.cell
+        dynamic, _, ours_only = how.partition(",")
+        print(json.dumps(run_cell(name, True if dynamic == "true" else None, bool(ours_only))))
         return
     from family_zoo import FAMILIES
 
     names = [n for n in options.families.split(",") if n] or [family.name for family in FAMILIES]
+    how = options.dynamic + (",ours-only" if options.ours_only else "")
     with ThreadPoolExecutor(options.jobs) as pool:
-        cells = list(pool.map(lambda name: cell_process(__file__, name, options.dynamic, CELL_TIMEOUT_S), names))
+        cells = list(pool.map(lambda name: cell_process(__file__, name, how, CELL_TIMEOUT_S), names))
     head = ["family", "kind", "sizes refused"]
     for contestant in ("lampwork", "torch"):
         head += [f"{contestant} {column}" for column in ("captures", "graphs", "result")]
     console = Console(width=160)
     table = Table(*head, title=f"captures over {len(SIZES)} sizes, dynamic={options.dynamic}, results against eager")
     rows = [
-        [c["family"], c["kind"], " ".join(c["refused"]), *_describe(c["lampwork"]), *_describe(c["torch.compile"])]
+        [c["family"], c["kind"], " ".join(c["refused"]), *_describe(c["lampwork"]), *_describe(c.get("torch.compile"))]
         for c in cells
     ]
     for row in rows:

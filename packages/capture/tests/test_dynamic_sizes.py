@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import lampwork_capture
 import pytest
 import torch
 import torch.nn.functional as F
+from lampwork_capture.aot import aot_backend
 from lampwork_capture.errors import SpecializedDimensionError
 
 
@@ -64,6 +68,31 @@ def scaled_by_length(x):
     return x.mean(dim=1, keepdim=True) * x.shape[1] ** 0.5
 
 
+def last_rows(x):
+    return x[:, -7:].flip(1) * 2
+
+
+def made_sizes(x, y):
+    both = torch.broadcast_shapes(x.shape, y.shape)
+    return x.expand(both) + y, torch.zeros(torch.Size([x.size(1), 2]))
+
+
+def whole_patches(x):
+    length = int(math.ceil(x.shape[1] / 4) * 4)
+    return F.pad(x, (0, length - x.shape[1] + 1)), torch.ones(math.floor(x.shape[1] / 3) + 1, int(x.shape[0] / 2) + 1)
+
+
+def pooled(x):
+    return torch.flatten(F.adaptive_avg_pool1d(x.transpose(1, 2), 1), 1)
+
+
+def checked(x, y):
+    for i, j in zip(reversed(x.shape), reversed(y.shape)):
+        if i != 1 and j != 1 and i != j:
+            raise ValueError("cannot be broadcast")
+    return x * y
+
+
 SWEEP = [(2, 16), (3, 20), (1, 16), (4, 4), (5, 28), (1, 8), (2, 12), (3, 40)]
 PROGRAMS = {
     "flattened_rows": (flattened_rows, lambda b, s: (torch.randn(b, s), torch.randn(64, 3))),
@@ -75,6 +104,11 @@ PROGRAMS = {
     "joined": (joined, lambda b, s: (torch.randn(b, s, 2), torch.randn(b, 3, 2))),
     "positions": (positions, lambda b, s: (torch.randn(b, s, 2),)),
     "scaled_by_length": (scaled_by_length, lambda b, s: (torch.randn(b, s, 2),)),
+    "last_rows": (last_rows, lambda b, s: (torch.randn(b, s, 2),)),
+    "made_sizes": (made_sizes, lambda b, s: (torch.randn(b, s), torch.randn(b, s))),
+    "whole_patches": (whole_patches, lambda b, s: (torch.randn(b, s),)),
+    "pooled": (pooled, lambda b, s: (torch.randn(b, s, 4),)),
+    "checked": (checked, lambda b, s: (lambda x: (x, x + 1))(torch.randn(b, s))),
 }
 
 
@@ -156,6 +190,23 @@ def test_a_copy_that_eager_would_not_make_for_a_size_of_one_is_seen():
     assert len(graphs) == 2
 
 
+def test_a_copy_that_eager_would_not_make_of_all_rows_is_seen():
+    def in_place(x, count):
+        last, first = x[:, -7:].contiguous(), x[:, : count.size(0)].reshape(-1)
+        last.add_(1)
+        first.mul_(2)
+        return last.sum() + first.sum()
+
+    optimized, graphs = counted(in_place, dynamic=True)
+    for length, count in ((12, 4), (9, 9), (7, 5), (5, 3), (20, 6)):
+        mine = torch.randn(3, length, 4)
+        theirs = mine.clone()
+        expected = in_place(theirs, torch.ones(count))
+        torch.testing.assert_close(optimized(mine, torch.ones(count)), expected, rtol=0, atol=0)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    assert len(graphs) == 3
+
+
 def test_what_is_returned_shares_memory_as_in_eager():
     def joined_heads(x):
         return x.transpose(1, 2).reshape(x.size(0), -1)
@@ -174,6 +225,21 @@ def test_empty_tensors_are_a_capture_of_their_own():
     for rows in (3, 0, 5, 0):
         torch.testing.assert_close(optimized(torch.ones(rows, 2)), torch.ones(rows, 2).sum(0))
     assert len(graphs) == 2
+
+
+def test_interpolation_raises_for_no_data_and_a_norm_writes_in_training_only():
+    def enlarged(x, mean, var, seen):
+        seen.last = x
+        x = F.interpolate(x[None, None], size=(x.size(1), 9), mode="bilinear", align_corners=False)
+        return F.batch_norm(x.relu(), mean, var)
+
+    optimized, graphs = counted(enlarged, dynamic=True, fullgraph=True)
+    seen, others = SimpleNamespace(), SimpleNamespace()
+    for rows in (4, 7):
+        args = torch.randn(rows, 5), torch.zeros(1), torch.ones(1)
+        torch.testing.assert_close(optimized(*args, seen), enlarged(*args, others))
+        assert seen.last is args[0]
+    assert len(graphs) == 1
 
 
 # Marks
@@ -241,15 +307,100 @@ def test_a_length_that_does_not_matter_beside_a_mask():
     assert len(graphs) == 1
 
 
-def test_a_length_that_matters_without_a_mask():
-    optimized, graphs = counted(attention, dynamic=True)
+def test_one_query_over_one_key_is_causal_anyway():
+    optimized, graphs = counted(attention, dynamic=True, fullgraph=True)
     for length in (5, 1, 8):
         query = torch.randn(2, 2, length, 4)
-        torch.testing.assert_close(optimized(query, None), attention(query, None))
+        torch.testing.assert_close(optimized(query, None), attention(query, None), rtol=0, atol=0)
+    assert len(graphs) == 1
+
+
+def attention_over_more(query, keys, is_causal=True):
+    is_causal = query.shape[2] > 1 and keys is not None and is_causal
+    return F.scaled_dot_product_attention(query, keys, keys, is_causal=is_causal)
+
+
+def test_one_query_over_more_keys_is_not_causal():
+    optimized, graphs = counted(attention_over_more, dynamic=True)
+    for length in (5, 1, 8):
+        query, keys = torch.randn(2, 2, length, 4), torch.randn(2, 2, 9, 4)
+        torch.testing.assert_close(optimized(query, keys), attention_over_more(query, keys), rtol=0, atol=0)
+    assert len(graphs) == 2
+
+
+def test_a_comparison_that_raises_is_not_left_out():
+    def compares(x, other, flag):
+        return x + 1 if x.shape[0] > other and flag else x - 1
+
+    optimized, _ = counted(compares, dynamic=True)
+    assert optimized(torch.zeros(3), 2, False).tolist() == [-1] * 3
+    with pytest.raises(TypeError):
+        optimized(torch.zeros(3), None, False)
+
+
+def is_long(x, flag=True):
+    long = x.shape[0] > 3 and flag
+    if long and x.shape[0] < 0:
+        return x, None
+    return x + 1, long
+
+
+def uses_of_a_truth_value(x):
+    long = is_long(x)[1]
+    return x * long, {long: 1}, str(long), [not long]
+
+
+@pytest.mark.parametrize("function", [is_long, uses_of_a_truth_value])
+def test_a_truth_value_that_is_needed_is_decided(function):
+    optimized, graphs = counted(function, dynamic=True)
+    for length in (5, 2, 8):
+        found, expected = optimized(torch.ones(length)), function(torch.ones(length))
+        assert found[1:] == expected[1:]
+        torch.testing.assert_close(found[0], expected[0])
+    assert len(graphs) == 2
+
+
+def causal_or_not(query, keys, mask):
+    length, known = query.shape[1], keys.shape[1]
+    if (length == 1 or known == length) and (mask is None or mask.dim() == 2):
+        return query + 1
+    return query - 1
+
+
+def test_a_length_that_does_not_matter_beside_an_equal_one():
+    optimized, graphs = counted(causal_or_not, dynamic=True)
+    for length in (5, 1, 8):
+        query = torch.randn(2, length)
+        torch.testing.assert_close(optimized(query, query * 2, None), causal_or_not(query, query * 2, None))
+    assert len(graphs) == 1
+
+
+def test_a_length_that_matters_beside_another_one():
+    optimized, graphs = counted(causal_or_not, dynamic=True)
+    for length in (5, 1, 8):
+        query, keys = torch.randn(2, length), torch.randn(2, 9)
+        torch.testing.assert_close(optimized(query, keys, None), causal_or_not(query, keys, None))
     assert len(graphs) == 2
 
 
 # Backends
+
+
+@pytest.mark.parametrize("name", ["last_rows", "pooled", "made_sizes"])
+def test_the_operators_below_need_no_more_of_the_sizes(name):
+    compiled = []
+
+    def compiler(graph, inputs, *_, **__):
+        compiled.append(graph)
+        return graph
+
+    function, inputs = PROGRAMS[name]
+    optimized = lampwork_capture.optimize(aot_backend(compiler), dynamic=True, fullgraph=True)(function)
+    for sizes in SWEEP:
+        args = inputs(*sizes)
+        with torch.no_grad():
+            torch.testing.assert_close(optimized(*args), function(*args))
+    assert len(compiled) == 1
 
 
 def test_a_backend_that_knows_numbers_only_gets_graphs_of_one_size(monkeypatch):

@@ -130,6 +130,9 @@ SIMPLIFIED: list[tuple[IntExpr, IntExpr | int]] = [
     (minimum(i, j + 4), i),
     (maximum(i, 3, -1), 3),
     (minimum(x, x + 2, minimum(y, x)), minimum(x, y)),
+    (x - maximum(x - 7, 0), minimum(x, 7)),
+    (maximum(x - 7, -y) - x + 3, maximum(-7, -x - y) + 3),
+    (minimum(x, 7) + y - x, y + minimum(7 - x, 0)),
     (where(lt(i, 4), x, y), x),
     (where(lt(x, 4), y, y), y),
 ]

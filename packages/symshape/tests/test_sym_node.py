@@ -119,6 +119,24 @@ def test_floats_specialize(env: TorchShapeEnv, sizes: Sizes) -> None:
     assert [str(f.condition) for f in env.facts] == ["s0 == 5"]
 
 
+def test_rounded_quotients_are_integers() -> None:
+    env = TorchShapeEnv(symbolic_floats=True, find_frame=lambda: None)
+    a, b = (sym_int(env.create_backed(hint, str(hint), lower=0), env) for hint in (7, 3))
+    quotients = (math.floor(a / b), 2), (math.ceil(a / b), 3), (math.ceil(a / 4), 2), (math.trunc(a / 4), 1)
+    for rounded, number in quotients:
+        assert isinstance(rounded, torch.SymInt) and env.hint_of(expr_of(rounded)) == number
+    assert {str(fact.condition) for fact in env.facts} == {"s1 > 0", f"s1 < {2**53}", f"s0 < {2**53}"}
+
+
+def test_the_last_rows_are_a_minimum(env: TorchShapeEnv, sizes: Sizes) -> None:
+    with FakeTensorMode(shape_env=env), enable_python_dispatcher():
+        x = torch.empty(sizes)
+        assert str(tuple(x[-3:].shape)) == "(min(s0, 3), s1)"
+        assert env.facts == ()
+        assert str(tuple(x[-3:-1].shape)) == "(2, s1)"
+    assert [str(fact.condition) for fact in env.facts] == ["s0 > 2"]
+
+
 def test_unbacked_values(env: TorchShapeEnv) -> None:
     u = env.create_unbacked_symint()
     assert not u.node.has_hint()

@@ -119,10 +119,12 @@ class GraphBreak(Exception):
 
 
 class ShapeOfDataBreak(GraphBreak):
-    """The shape of a result depends on the data of a tensor."""
+    """A shape that depends on the data of a tensor cannot be described, or decides what Python does."""
 
-    def __init__(self, cause: str) -> None:
-        super().__init__(BreakId.DATA_DEPENDENT_VALUE, cause)
+    def __init__(
+        self, cause: str, break_id: BreakId = BreakId.DATA_DEPENDENT_VALUE, *, hint: str | None = None
+    ) -> None:
+        super().__init__(break_id, cause, hint=hint)
 
 
 class SkipFrame(Exception):

@@ -206,6 +206,18 @@ def test_associative_scan(length, reverse):
     assert len(found.graphs) == 1 and not found.graph_breaks
 
 
+def test_associative_scan_of_sizes_that_vary():
+    from torch._higher_order_ops.associative_scan import associative_scan
+
+    def function(a, b):
+        return associative_scan(lambda x, y: x + y, a * b, dim=1, combine_mode="generic")
+
+    optimized = capture.optimize("eager", dynamic=True, fullgraph=True)(function)
+    for rows, length in ((2, 5), (3, 5), (2, 8)):
+        arguments = torch.rand(rows, length), torch.rand(rows, length)
+        torch.testing.assert_close(optimized(*arguments), function(*arguments))
+
+
 def test_associative_scan_of_nothing_raises_as_in_eager():
     from torch._higher_order_ops.associative_scan import associative_scan
 

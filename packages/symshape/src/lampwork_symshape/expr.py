@@ -443,6 +443,11 @@ def _normal(constant: int, coefficients: dict[IntExpr, int]) -> IntExpr:
             merged = rules.merge_remainders(terms)
             if merged is not None:
                 return merged + constant
+        if any(isinstance(term, MinMax) for term, _ in terms):
+            drawn = rules.drawn_into_extremum(terms)
+            if drawn is not None:
+                rest, kind, args = drawn
+                return rest + _extremum(Min if kind is Kind.MIN else Max, args) + constant
         terms.sort(key=_order_of)
     return sum_node(constant, tuple(terms))
 

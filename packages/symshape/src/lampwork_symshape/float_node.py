@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from .condition import BoolExpr, boolean, ne
-from .expr import IntExpr, integer
+from .condition import BoolExpr, boolean, ge, le, ne
+from .expr import IntExpr, as_expr, integer
 from .scalar_expr import LARGEST, ScalarExpr, ScalarTerm, apply, is_total
 
 if TYPE_CHECKING:
@@ -117,6 +117,9 @@ def compute(env: TorchShapeEnv, function: Callable[..., Any], terms: list[Scalar
         terms = [env.evaluate_int(term) if isinstance(term, IntExpr) else term for term in terms]
     if not any(isinstance(term, IntExpr) or not isinstance(term, int | float) for term in terms):
         return function(*terms)
+    whole = _rounded_quotient(env, function, terms)
+    if whole is not None:
+        return whole
     expr = apply(function, *terms)
     if env.has_unknown(expr):
         return _compute_unknown(env, expr)
@@ -144,6 +147,27 @@ def _compute_unknown(env: TorchShapeEnv, expr: ScalarExpr) -> ScalarTerm:
     return expr
 
 
+def _rounded_quotient(env: TorchShapeEnv, function: Callable[..., Any], terms: list[ScalarTerm]) -> IntExpr | None:
+    """`floor`, `ceil` or `int` of `n / d` as a division of integers; None if it is something else.
+
+    Of integers of less than 53 bits the quotient, rounded to a float, does not reach the next integer.
+    """
+    quotient = terms[0]
+    if function not in _ROUNDINGS or not isinstance(quotient, ScalarExpr) or quotient.function is not operator.truediv:
+        return None
+    n, d = quotient.operands
+    if not (isinstance(n, IntExpr | int) and isinstance(d, IntExpr | int)):
+        return None
+    n, d = as_expr(n), as_expr(d)
+    exact = (ge(d, 1), le(d, _EXACT), ge(n, -_EXACT), le(n, _EXACT))
+    if not all(map(env.hint_of, exact)):
+        return None
+    for condition in exact:
+        env.evaluate(condition)
+    upwards = function is math.ceil or (function is not math.floor and not env.evaluate(ge(n, 0)))
+    return -(-n // d) if upwards else n // d
+
+
 def number_node(env: TorchShapeEnv, term: ScalarTerm) -> SymNode | FloatNode:
     """The node of a term, for torch."""
     if isinstance(term, bool):
@@ -165,6 +189,8 @@ def term_of(value: object) -> ScalarTerm:
     return expr if isinstance(expr, IntExpr) else cast(Any, value).maybe_as_int()  # torch's own node of a literal
 
 
+_EXACT = (1 << 53) - 1
+_ROUNDINGS: frozenset[Callable[..., Any]] = frozenset({math.floor, math.ceil, math.trunc, int})
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "sub": operator.sub,

@@ -1,20 +1,22 @@
 """Layout questions: what torch asks about sizes only to describe memory in the best way, where any answer is right.
 
-Asked by `sym_node` before an answer by hint becomes a fact. torch sorts dimensions by stride, and expands operands to
-the shape they are broadcast to; for a dimension that turns out to be of size 1 the other answer gives strides that mean
-nothing, or a view of the same elements. Invariant: a function is listed only if its callers compute the same whichever
-answer they get; one that this torch does not have is asked about as any other.
+And one to which one answer is right for all sizes, though another describes some more simply. Asked by `sym_node`
+before an answer by hint becomes a fact. torch sorts dimensions by stride, and expands operands to the shape they are
+broadcast to; for a dimension that turns out to be of size 1 the other answer gives strides that mean nothing, or a view
+of the same elements. Invariant: a function is listed only if its callers compute the same whichever answer they get;
+one that this torch does not have is asked about as any other.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch._prims_common
 import torch._refs
+import torch._subclasses.fake_impls
 
 _ANSWERED_IN = 3  # frames between the function that asks and ours: torch's guard_or_false, and what it shares
 
@@ -31,15 +33,33 @@ def _codes() -> Iterator[CodeType]:
 
 
 _CODES: frozenset[CodeType] = frozenset(_codes())
+# where a slice starts or ends; for an answer that is not known it goes on to the minimum or maximum of both cases
+_SLICE_INDEX: CodeType | None = getattr(
+    getattr(torch._subclasses.fake_impls, "_compute_slice_index", None), "__code__", None
+)
 
 
 def is_layout_question() -> bool:
     """Whether the function of torch that asks the environment's `evaluate_sym_node` right now is one of these."""
-    frame = sys._getframe(2)
-    for _ in range(_ANSWERED_IN):
-        if frame.f_code in _CODES:
-            return True
-        if frame.f_back is None:
-            return False
+    return any(frame.f_code in _CODES for frame in _asking())
+
+
+def asks_for_the_last() -> bool:
+    """Whether it asks if there are as many as `x[-k:]` takes, which are all of them where there are fewer.
+
+    Then a fallback is right for all sizes: the size is a minimum, and never 0. Of slices with an end that is not so."""
+    asking = next((frame for frame in _asking() if frame.f_code is _SLICE_INDEX), None)
+    if asking is None or asking.f_back is None:
+        return False
+    index = asking.f_locals.get("index")
+    return type(index) is int and index < 0 and asking.f_back.f_locals.get("end", 0) in (None, sys.maxsize)
+
+
+def _asking() -> list[FrameType]:
+    """The frames in which the function may run that asks `evaluate_sym_node`, which asks who asks us."""
+    frames: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None and len(frames) < _ANSWERED_IN:
+        frames.append(frame)
         frame = frame.f_back
-    return False
+    return frames

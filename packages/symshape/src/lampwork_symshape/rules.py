@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RuleFunction = Callable[[Any, Any], "IntExpr | int | None"]
 
 _OPERATORS: dict[type[ast.operator], str] = {ast.FloorDiv: "FLOOR_DIV", ast.Mod: "MOD"}
+_OPPOSITE = {Kind.MIN: Kind.MAX, Kind.MAX: Kind.MIN}
 CONSTANT_NAMES = frozenset("cd")
 """Pattern variables that match literals only; every other name matches any expression."""
 
@@ -302,6 +303,26 @@ def merge_remainders(terms: Sequence[tuple[IntExpr, int]]) -> IntExpr | None:
             if positive(b) and a * k is zero + m and len(rest.terms) < len(y.terms):
                 others = _sum(((t, c) for t, c in terms if t is not term and t is not other), zero)
                 return others + ((rest * a + x) % (a * b)) * k
+    return None
+
+
+def drawn_into_extremum(terms: Sequence[tuple[IntExpr, int]]) -> tuple[IntExpr, Kind, list[IntExpr]] | None:
+    """A sum of (term, coefficient) as a sum and the minimum or maximum of sums, one of them a number; else None.
+
+    x - max(x - 7, 0), the length of the last 7 of x, is min(7, x): so its range is seen.
+    """
+    table = dict(terms)
+    for term, k in terms:
+        if term.kind not in _OPPOSITE or abs(k) != 1:
+            continue
+        for arg in cast(Any, term).args:
+            if arg.terms and all(table.get(t) == -k * c for t, c in arg.terms):
+                drawn = {t: -k * c for t, c in arg.terms}
+                zero = term * 0
+                rest = _sum(((t, c) for t, c in terms if t is not term and t not in drawn), zero)
+                part = _sum(drawn.items(), zero)
+                kind = term.kind if k > 0 else _OPPOSITE[term.kind]
+                return rest, kind, [part + each * k for each in cast(Any, term).args]
     return None
 
 

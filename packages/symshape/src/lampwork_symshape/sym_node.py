@@ -26,7 +26,7 @@ from .contiguity import (
 )
 from .expr import IntExpr, Symbol, as_expr, integer, maximum, minimum, product, sum_
 from .float_node import FloatNode, compute, number_node, term_of
-from .layout_questions import is_layout_question
+from .layout_questions import asks_for_the_last, is_layout_question
 from .node import Expr
 from .scalar_expr import ScalarTerm
 from .shape_env import ShapeEnv
@@ -69,7 +69,9 @@ class TorchShapeEnv(ShapeEnv):
         wanted = not_(condition) if fallback_value else condition
         known = self.known(wanted)
         if known is None:
-            known = self.hint_of(wanted) is True and (is_layout_question() or self.evaluate(wanted))
+            known = self.hint_of(wanted) is True and (
+                is_layout_question() or (not asks_for_the_last() and self.evaluate(wanted))
+            )
         return known is not fallback_value
 
     def _maybe_evaluate_static(self, expr: object, **_: object) -> bool | None:

@@ -404,7 +404,8 @@ class _GraphRunner:
             if not self._autocasts or self._autocasts[-1] is not args[0]:
                 raise self._recorder.unsupported("autocast contexts do not nest", target)
             self._autocasts.pop()
-        return target(*args, **kwargs)
+        with self._recorder.questions_of(target):
+            return target(*args, **kwargs)
 
     def _call_module(self, name: str, args: Any, kwargs: Any) -> Any:
         module = self._graph.get_submodule(name)

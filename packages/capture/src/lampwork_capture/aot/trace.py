@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias, cast
 
 import torch
+import torch.nn.functional as F
 from lampwork_symshape import ShapeEnv
 from torch import SymBool, SymFloat, SymInt, Tensor, fx
 from torch._ops import OpOverload
@@ -67,6 +68,7 @@ _QUERIES = frozenset(
 # Operators that choose a library by sizes.
 _CHOOSING = frozenset({aten.convolution, aten._convolution, aten.cudnn_convolution, aten.mkldnn_convolution})
 # Operators (beside pointwise ones) to which sizes of 1 are sizes like others: no dimension goes, nothing is refused.
+_POOLING = frozenset({F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d})
 _RIGHT_FOR_ONE = frozenset(
     {
         aten.view, aten._unsafe_view, aten.reshape, aten._reshape_alias, aten.expand, aten.permute, aten.transpose,
@@ -368,6 +370,12 @@ class AtenRecorder(TorchDispatchMode):
         if op.overloadpacket in _CHOOSING:
             return env.only_equalities()
         return env.as_larger_sizes(is_right_for_one(op))
+
+    def questions_of(self, function: Any) -> AbstractContextManager[None]:
+        """The same for a function of torch that asks before it runs operators, as pooling does."""
+        env = self.fake_mode.shape_env
+        asks = isinstance(env, ShapeEnv) and function in _POOLING
+        return cast(ShapeEnv, env).as_larger_sizes() if asks else nullcontext()
 
     def _create(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> fx.Node:
         node = self.graph.create_node("call_function", target, args, kwargs)

@@ -15,7 +15,7 @@ _C: Any = torch._C
 
 # Operators of ATen that raise for some data of their inputs: indices out of range, singular matrices, bad distributions
 _RAISING = frozenset(
-    {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put", "gather", "take",
+    {"index", "index_put", "index_put_", "_index_put_impl_", "gather", "take",
      "take_along_dim", "put", "put_", "scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce",
      "scatter_reduce_", "index_select", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill",
      "index_fill_", "index_reduce", "index_reduce_", "masked_scatter", "masked_scatter_", "embedding",
@@ -28,11 +28,14 @@ _RAISING = frozenset(
      "nanquantile", "max_unpool2d", "max_unpool3d", "segment_reduce", "searchsorted", "tensor_split",
      "_standard_gamma", "_sample_dirichlet", "local_scalar_dense", "is_nonzero", "combinations"}
 )  # fmt: skip
+# Used where the indices were computed to be in range, as by interpolation; a program that asks for it itself may err
+_UNSAFE = frozenset({"_unsafe_index", "_unsafe_index_put"})
 # They write to running statistics, of which their schemas say nothing: some in training only
 _WRITING_STATISTICS = frozenset(
     {"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "batch_norm_update_stats",
      "batch_norm_gather_stats", "batch_norm_gather_stats_with_counts"}
 )  # fmt: skip
+_STATISTICS = ("running_mean", "running_var")
 _PUTS = frozenset({"index_put", "index_put_", "_index_put_impl_", "_unsafe_index_put"})
 _LINALG_OF_ANY_DATA = frozenset(
     {"linalg_vector_norm", "linalg_cross", "linalg_vecdot", "linalg_diagonal", "linalg_multi_dot", "linalg_vander"}
@@ -55,16 +58,19 @@ def written_tensors(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any
     if not operator._schema.is_mutable and name not in _WRITING_STATISTICS:
         return []
     found: list[Any] = []
-    given = {
+    given: dict[str, Any] = {
         argument.name: args[position] if position < len(args) else kwargs.get(argument.name)
         for position, argument in enumerate(operator._schema.arguments)
     }
+    trains = given.get("training", True)
     for argument in operator._schema.arguments:
+        if argument.name in _STATISTICS and not trains:
+            continue
         if argument.alias_info is not None and argument.alias_info.is_write:
             tensors = given[argument.name]
             found += tensors if isinstance(tensors, (list, tuple)) else (tensors,)
-    if name in _WRITING_STATISTICS and given.get("training", True):
-        found += (given["running_mean"], given["running_var"])
+    if name in _WRITING_STATISTICS and trains:
+        found += (given[statistic] for statistic in _STATISTICS)
     return [tensor for tensor in found if isinstance(tensor, torch.Tensor)]
 
 
@@ -110,7 +116,8 @@ def target_may_raise(op: str, target: Any) -> bool:
     if op == "call_method":
         return target in _RAISING
     if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        return False  # judged by what is dispatched
+        packet = target.overloadpacket if isinstance(target, torch._ops.OpOverload) else target
+        return packet.__name__ in _UNSAFE  # others are judged by what is dispatched
     return target_is_users(op, target) or getattr(target, "__name__", "") in _RAISING
 
 

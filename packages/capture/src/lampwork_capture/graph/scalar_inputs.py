@@ -23,7 +23,7 @@ from lampwork_symshape.shape_guard import Quantity, SizeSource, SymbolBinding, s
 from lampwork_symshape.shape_symbol import ShapeSymbol, UserFrame
 from lampwork_symshape.sym_node import TorchShapeEnv, choose, expr_of, term_of_symbol
 
-from ..graph_break import BreakId, GraphBreak
+from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import ByIdentity, ConstantIs, Guard, IntegerWithin, ScalarIs, TypeIs, UserLine
 from ..guards.scalar_program import DEEPEST, EQUAL, MOST_NUMBERS, program_of
 from ..source import Source, TensorSizeSource, TensorStrideSource
@@ -297,9 +297,10 @@ def _guards_of_binding(binding: SymbolBinding, sources: list[OfTensor]) -> Itera
 def _undecidable(what: str, unknown: Sequence[ShapeSymbol], frame: UserFrame | None) -> Exception:
     """The break where Python needs what depends on data."""
     names = ", ".join(f"{found.symbol} is {found.origin}" for found in unknown)
+    cause = f"{what} is known when the graph runs: {names}"
     if what.startswith("whether"):
-        return GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, f"{what} is known when the graph runs: {names}", hint=_STATE)
-    return GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"{what} is known when the graph runs: {names}")
+        return ShapeOfDataBreak(cause, BreakId.DATA_DEPENDENT_BRANCH, hint=_STATE)
+    return ShapeOfDataBreak(cause)
 
 
 def _line(frame: UserFrame | None) -> UserLine | None:

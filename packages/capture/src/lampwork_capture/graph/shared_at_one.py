@@ -1,8 +1,9 @@
-"""Memory that is shared for sizes of 1 alone: `x.transpose(1, 2).contiguous()` copies, but not where a size is 1.
+"""Memory that is shared for some sizes alone: `x.transpose(1, 2).contiguous()` copies, but not where a size is 1.
 
-A trace for larger sizes sees the copy, and the graph copies always. That shows only if a write to the one would be seen
-in the other, or if both leave the graph; then sizes of 1 are ruled out by a fact. Told of each operation by the graph
-builder. Invariant: for sizes that the facts allow nobody can tell the copy from what eager does.
+Nor does `x[:, -4:].contiguous()` where it takes all. A trace for other sizes sees the copy, and the graph copies
+always. That shows only if a write to the one would be seen in the other, or if both leave the graph; then sizes of 1,
+and those that leave no gap, are ruled out by facts. Told of each operation by the graph builder. Invariant: for sizes
+that the facts allow nobody can tell the copy from what eager does.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lampwork_symshape.condition import ge
-from lampwork_symshape.expr import Symbol
+from lampwork_symshape.condition import eq, ge
+from lampwork_symshape.expr import IntExpr
 from lampwork_symshape.sym_node import TorchShapeEnv, expr_of
 
 _COPIES_IF_NEEDED: frozenset[str | Callable[..., Any]] = frozenset(
@@ -23,11 +24,12 @@ _COPIES_IF_NEEDED: frozenset[str | Callable[..., Any]] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """The storages of what was copied and of the copy, and the sizes that may be 1."""
+    """The storages of what was copied and of the copy, and how the former lay there."""
 
     original: int
     copied: int
-    sizes: frozenset[Symbol]
+    sizes: tuple[IntExpr, ...]
+    strides: tuple[IntExpr, ...]
 
 
 class SharedAtOne:
@@ -40,16 +42,11 @@ class SharedAtOne:
         """An operation was recorded."""
         if target not in _COPIES_IF_NEEDED or not args or not isinstance(args[0], torch.Tensor):
             return
-        original, copied = _storage(args[0]), _storage(result)
-        sizes = frozenset(
-            symbol
-            for size in args[0].shape
-            if isinstance(size, torch.SymInt)
-            for symbol in expr_of(size).free_symbols
-            if symbol.lower is None or symbol.lower < 2
-        )
-        if original != copied and sizes:
-            self._copies.append(_Copy(original, copied, sizes))
+        source: torch.Tensor = args[0]
+        original, copied = _storage(source), _storage(result)
+        if original != copied and any(isinstance(n, torch.SymInt) for n in (*source.shape, *source.stride())):
+            sizes, strides = (tuple(map(expr_of, numbers)) for numbers in (source.shape, source.stride()))
+            self._copies.append(_Copy(original, copied, sizes, strides))
 
     def written(self, storages: Collection[int], env: Callable[[], TorchShapeEnv]) -> None:
         """Memory was written to."""
@@ -65,8 +62,13 @@ class SharedAtOne:
 
 
 def _rule_out(copy: _Copy, env: TorchShapeEnv) -> None:
-    for symbol in copy.sizes:
-        env.evaluate(ge(symbol, 2))
+    for size in copy.sizes:
+        if env.hint_of(ge(size, 2)):
+            env.evaluate(ge(size, 2))
+    for stride, inner, step in zip(copy.strides, copy.sizes[1:], copy.strides[1:]):
+        adjoining = eq(stride, inner * step)
+        if not env.hint_of(adjoining):
+            env.evaluate(adjoining)
 
 
 def _storage(tensor: torch.Tensor) -> int:

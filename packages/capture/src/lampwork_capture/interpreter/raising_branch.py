@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..variables.base import Value
+from ..variables.sym_truth import SymTruthValue
 from ..variables.tensor import TensorValue
+from .short_circuit import is_irrelevant
 
 if TYPE_CHECKING:
     from .frame import SymbolicFrame
@@ -24,6 +26,8 @@ _LEAVES = ("RETURN", "YIELD", "SEND", "FOR_ITER", "RERAISE", "WITH", "BEFORE_WIT
 def truth_at_jump(frame: SymbolicFrame, jump: Instruction, value: Value) -> bool:
     """`bool(value)`, tested by a conditional jump; a branch on data is decided if one arm only raises."""
     value = value.realize()
+    if isinstance(value, SymTruthValue) and is_irrelevant(frame, jump.index):
+        return False
     if isinstance(value, TensorValue) and value.fake.numel() == 1:
         decoded = frame.decoded
         raises = {

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
-from lampwork_symshape.condition import BoolExpr, eq, ge, gt, le, lt, ne
+from lampwork_symshape.condition import BoolExpr, eq, ge, gt, le, lt, ne, not_
 from lampwork_symshape.expr import IntExpr, integer, maximum, minimum, product
 from lampwork_symshape.float_node import compute
 from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied, apply
@@ -24,6 +24,8 @@ from ..source import Source
 from . import operators
 from .base import Tracer, Value
 from .constant import ConstantValue, fold
+from .sym_emit import emit_term
+from .sym_truth import SymTruthValue
 
 if TYPE_CHECKING:
     from ..graph.builder import GraphBuilder
@@ -144,57 +146,7 @@ class SymScalarValue(Value):
         if self._known is not None:
             self._known.reconstruct(emitter)
         else:
-            _emit(self.graph, applied(self.term), emitter)
-
-
-class DataConditionValue(Value):
-    """A comparison that only the run of the graph decides, as numbers that depend on data take part."""
-
-    kind = "a condition on data"
-    __slots__ = ("condition", "graph")
-
-    def __init__(self, graph: GraphBuilder, condition: BoolExpr) -> None:
-        super().__init__()
-        self.graph = graph
-        self.condition = condition
-
-    def __repr__(self) -> str:
-        return f"DataConditionValue({self.condition})"
-
-    def python_type(self) -> type:
-        return bool
-
-    def truth(self, tracer: Tracer) -> bool:
-        return self.graph.scalars.env.evaluate(self.condition)  # known by a later fact, or a break
-
-    def require(self) -> None:
-        """State that it holds: the graph checks it. Raises ContradictionError if it cannot hold."""
-        self.graph.scalars.env.require(self.condition)
-        self.graph.check_data()
-
-    def as_graph_argument(self) -> Any:
-        return self.graph.number_argument(applied(self.condition))
-
-    def reconstruct(self, emitter: ValueEmitter) -> None:
-        _emit(self.graph, applied(self.condition), emitter)
-
-
-def _emit(graph: GraphBuilder, term: ScalarTerm, emitter: ValueEmitter) -> None:
-    if isinstance(term, ScalarExpr):
-        emitter.begin_call(term.function)
-        for operand in term.operands:
-            _emit(graph, operand, emitter)
-        emitter.call(len(term.operands))
-    elif isinstance(term, IntExpr | FloatSymbol):
-        symbol: Any = term
-        if graph.scalars.is_of_data(symbol):
-            emitter.begin_call(torch.Tensor.item)
-            emitter.load_graph_output(graph.number_as_tensor(symbol))
-            emitter.call(1)
-        else:
-            emitter.load_sourced(graph.scalars.source_of(symbol))
-    else:
-        emitter.load_constant(term)
+            emit_term(self.graph, applied(self.term), emitter)
 
 
 def symbolic_number(tracer: Tracer, symbol: torch.SymInt | torch.SymFloat | torch.SymBool) -> Value:
@@ -227,12 +179,44 @@ def is_symbolic(value: Value) -> bool:
     return isinstance(value.realize(), SymScalarValue)
 
 
+def compares_numbers(left: Value, right: Value) -> bool:
+    """Whether a comparison of these runs no code and raises nothing."""
+    return number_term(left) is not None and number_term(right) is not None
+
+
+def condition_of(op: Callable[..., Any], left: Value, right: Value) -> BoolExpr | None:
+    """A comparison of integers as a condition; None if it is of anything else."""
+    terms = number_term(left), number_term(right)
+    if not all(isinstance(term, IntExpr | int) for term in terms):
+        return None
+    return _COMPARISONS[op](*(term if isinstance(term, IntExpr) else integer(int(cast(int, term))) for term in terms))
+
+
+def possible_outcomes(tracer: Tracer, op: Callable[..., Any], left: Value, right: Value) -> Sequence[bool]:
+    """What a comparison of integers may give in the calls of the graph, both where neither is known; else nothing."""
+    condition = condition_of(op, left, right)
+    if condition is None:
+        return ()
+    known = tracer.graph.scalars.env.known(condition)
+    return (False, True) if known is None else (known,)
+
+
+def open_comparison(
+    tracer: Tracer, op: Callable[..., Any], left: Value, right: Value, *, negated: bool
+) -> SymTruthValue | None:
+    """What a comparison of integers gives, or its negation, not decided; None if it is no such thing, or known."""
+    condition = condition_of(op, left, right)
+    if condition is None or tracer.graph.scalars.env.known(condition) is not None:
+        return None
+    return SymTruthValue(tracer.graph, not_(condition) if negated else condition)
+
+
 def calculate(tracer: Tracer, function: Callable[..., Any], terms: Sequence[ScalarTerm]) -> Value | None:
     """`function(*terms)` of a pure function of numbers; None where it needs the numbers themselves."""
     if function in _COMPARISONS:
         undecided = _undecided(tracer, function, terms)
         if undecided is not None:
-            return DataConditionValue(tracer.graph, undecided)
+            return SymTruthValue(tracer.graph, undecided)
         return tracer.constant(_compare(tracer, function, terms[0], terms[1]))
     whole = [term if isinstance(term, IntExpr) else integer(int(term)) for term in terms if _is_whole(term)]
     if len(whole) == len(terms):

@@ -29,8 +29,11 @@ from .base import Tracer, Value, graph_arguments
 from .constant import fold, snapshot
 from .function_override import overridden
 from .registry import handles
-from .sym_scalar import DataConditionValue
+from .sequence import SequenceValue
+from .sym_scalar import SymScalarValue, is_symbolic
+from .sym_truth import SymTruthValue, causal_for_one
 from .tensor import TensorValue
+from .tuple import TupleValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -127,6 +130,7 @@ class TorchFunctionValue(Value):
         if self.obj is torch.nn.functional.scaled_dot_product_attention:
             for name in ATTENTION_FLAGS:  # they choose its kernel
                 guarded_state(tracer, name)
+            kwargs = causal_for_one(tracer, args, kwargs)
         node_args, node_kwargs = graph_arguments(args, kwargs)
         result = tracer.add_node("call_function", self.obj, node_args, node_kwargs)
         out = kwargs.get("out")
@@ -175,7 +179,6 @@ _STATE_READERS: tuple[Callable[..., Any], ...] = (
     torch.promote_types,
     torch.result_type,
     torch.can_cast,
-    torch.broadcast_shapes,
     _TORCH._utils._get_device_index,
 )
 
@@ -193,6 +196,21 @@ def _fold_handler(function: Callable[..., Any]) -> None:
 def _metadata_argument(value: Value) -> Any:
     value = value.realize()
     return value.fake if isinstance(value, TensorValue) else snapshot(value)
+
+
+@handles(torch.broadcast_shapes)
+def broadcast_shapes(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """Sizes that are symbols stay so."""
+    shapes = [_shape_argument(tracer, arg.realize()) for arg in args]
+    return tracer.constant(fold(tracer, torch.broadcast_shapes, *shapes))
+
+
+def _shape_argument(tracer: Tracer, value: Value) -> Any:
+    if isinstance(value, SymScalarValue):
+        return tracer.graph.scalars.symbol_of(value.term)
+    if isinstance(value, SequenceValue):
+        return tuple(_shape_argument(tracer, item) for item in value.unpack(tracer))
+    return _metadata_argument(value)
 
 
 for _function in (*_STATE_READERS, torch.finfo, torch.iinfo, torch.device):
@@ -282,6 +300,8 @@ def is_tensor_like(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, V
 @handles(torch.Size, like=lambda iterable=(), /: None)
 def make_size(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     items = args[0].realize().unpack(tracer) if args else []
+    if any(map(is_symbolic, items)) and all(item.python_type() is int for item in items):
+        return TupleValue(items, torch.Size)
     return tracer.constant(fold(tracer, torch.Size, [snapshot(item) for item in items]))
 
 
@@ -306,7 +326,7 @@ def check_condition(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, 
     condition = args[0].realize()
     if isinstance(condition, TensorValue):
         raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, "an assertion on tensor data")
-    if isinstance(condition, DataConditionValue):
+    if isinstance(condition, SymTruthValue):
         try:
             condition.require()
         except ContradictionError as error:

@@ -149,9 +149,9 @@ def scan(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
     mode = named.pop("combine_mode", None)
     if mode is None or snapshot(mode.realize()) != "generic":
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, '`associative_scan` in the mode "pointwise"')
-    sizes = {value.fake.shape for value in _tensors_of(tracer, named["xs"])}
+    shapes = [value.fake.shape for value in _tensors_of(tracer, named["xs"])]
     dim = snapshot(named["dim"].realize())
-    if len(sizes) != 1 or not all(0 <= dim < len(size) and size[dim] for size in sizes):
+    if not shapes or not (0 <= dim < len(shapes[0]) and shapes[0][dim]) or any(s != shapes[0] for s in shapes):
         raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`associative_scan` of tensors whose shapes do not fit")
     named.setdefault("reverse", tracer.constant(False))
     return tracer.call(tracer.constant(traced_associative_scan), [], named)

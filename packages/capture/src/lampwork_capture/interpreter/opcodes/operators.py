@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...variables import operators
-from ...variables.sym_scalar import is_symbolic
+from ...variables.base import Value
+from ...variables.sym_scalar import compares_numbers, is_symbolic
+from ...variables.sym_scalar import open_comparison
 from ..dispatch import opcode
 from ..raising_branch import truth_at_jump
-from ..short_circuit import is_false_anyway
+from ..short_circuit import COMPARISONS, is_irrelevant, stored_outcome
 
 if TYPE_CHECKING:
     from ..frame import SymbolicFrame
@@ -53,14 +55,6 @@ _BINARY: dict[str, Callable[..., Any]] = {
     "-=": operator.isub,
     "/=": operator.itruediv,
     "^=": operator.ixor,
-}
-_COMPARE: dict[str, Callable[..., Any]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    ">=": operator.ge,
 }
 _NUMBERED: list[tuple[str, str]] = getattr(dis, "_nb_ops", [])  # the arguments of BINARY_OP
 _BY_ARGUMENT: tuple[Callable[..., Any], ...] = tuple(_BINARY[symbol] for _, symbol in _NUMBERED)
@@ -127,10 +121,18 @@ def named_binary_op(frame: SymbolicFrame, instruction: Instruction) -> None:
 @opcode("COMPARE_OP")
 def compare_op(frame: SymbolicFrame, instruction: Instruction) -> None:
     left, right = frame.stack[-2:]
-    if (is_symbolic(left) or is_symbolic(right)) and is_false_anyway(frame):
-        result = frame.tracer.constant(False)
-    else:
-        result = operators.binary(frame.tracer, _COMPARE[instruction.value], left, right)
+    compare = COMPARISONS[instruction.value]
+    result: Value | None = None
+    if compares_numbers(left, right) and (is_symbolic(left) or is_symbolic(right)):
+        if is_irrelevant(frame, instruction.index + 1):
+            result = frame.tracer.constant(False)
+        else:
+            stored = stored_outcome(frame)
+            if stored is not None:
+                result = open_comparison(frame.tracer, compare, left, right, negated=stored[1])
+                frame.pc = frame.pc if result is None else stored[0]
+    if result is None:
+        result = operators.binary(frame.tracer, compare, left, right)
     frame.stack.pop()
     frame.stack[-1] = result
 
