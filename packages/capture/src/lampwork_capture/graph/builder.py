@@ -55,6 +55,7 @@ from .refused_writes import may_be_refused
 from .scalar_inputs import OfTensor, ScalarInputs
 from .shared_at_one import SharedAtOne
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
+from .symbolic_runs import SYMBOLIC_RUNS
 from .tensor_sizes import LAYOUT, RIGHT_FOR_ONE, TensorSizes
 from .total_operators import is_total
 from .unheard_warnings import unheard_warnings
@@ -126,6 +127,7 @@ class _RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCl
         """Symbolic numbers of this environment are among the arguments from now on."""
         self.shape_env = env
         self.static_shapes = False
+        self.cache_enabled = False  # its key asks about layouts, and no result with symbolic sizes is kept by it
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -402,7 +404,7 @@ class GraphBuilder:
         args, kwargs = without_value(self.scalars.env, target, args, kwargs)
         try:
             with enable_python_dispatcher():  # decompositions that take symbolic integers
-                result, operators = self._run_fake(op, target, args, kwargs)
+                result, operators = self._run_fake(op, SYMBOLIC_RUNS.get(target, target), args, kwargs)
         except (EagerWouldRaise, GraphBreak):
             args, kwargs = tree_map_only(_NUMBERS, self.scalars.settle, (args, kwargs))
             result, operators = self._run_fake(op, target, args, kwargs)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from lampwork_symshape.condition import eq, ge, gt, le, lt, ne
-from lampwork_symshape.expr import IntExpr, integer, product
+from lampwork_symshape.expr import IntExpr, integer, maximum, minimum, product
 from lampwork_symshape.float_node import compute
 from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied, apply
 from lampwork_symshape.sym_node import term_of_symbol
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SYMBOLIC_TYPES: frozenset[type] = frozenset({torch.SymInt, torch.SymFloat, torch.SymBool})
 _WORD = 1 << 63
+_MOST_COMPARED = 4  # of `max` and `min`: the expression grows with each
 _COMPARISONS: dict[Callable[..., Any], Callable[..., Any]] = {
     operator.eq: eq, operator.ne: ne, operator.lt: lt, operator.le: le, operator.gt: gt, operator.ge: ge,
 }  # fmt: skip
@@ -265,6 +266,26 @@ def convert_number(tracer: Tracer, kind: Callable[..., Any], value: Value) -> Va
         return value
     made = compute_number(tracer, kind, [value])
     return made if made is not None else tracer.constant(fold(tracer, kind, value.as_constant()))
+
+
+def extreme_of_integers(tracer: Tracer, function: Callable[..., Any], items: Sequence[Value]) -> Value | None:
+    """`max` or `min` of a few ints, some of them symbolic, with no fact about which it is; None for anything else."""
+    if not 1 < len(items) <= _MOST_COMPARED or any(item.python_type() is not int for item in items):
+        return None
+    terms = [number_term(item) for item in items]
+    if not any(isinstance(term, IntExpr) for term in terms):
+        return None
+    env = tracer.graph.scalars.env
+    best, *others = (term if isinstance(term, IntExpr) else integer(term) for term in terms if _is_whole(term))
+    if len(others) != len(items) - 1:
+        return None
+    for other in others:
+        larger = env.known(ge(other, best))
+        if larger is None:
+            best = maximum(best, other) if function is max else minimum(best, other)
+        elif larger == (function is max):
+            best = other
+    return _value_of(tracer, best)
 
 
 def compute_number(tracer: Tracer, function: Callable[..., Any], args: Sequence[Value]) -> Value | None:
