@@ -52,7 +52,8 @@ def _build(name: str, steps: int) -> Any:
             vocab_size=VOCABULARY, n_embd=64, n_layer=3, n_head=4, n_positions=longest, initializer_range=0.3, **ends
         )
         return transformers.GPT2LMHeadModel(config).eval()
-    config = transformers.LlamaConfig(
+    kind = {"llama": "Llama", "mistral": "Mistral"}[name]
+    config = getattr(transformers, f"{kind}Config")(
         vocab_size=VOCABULARY,
         hidden_size=64,
         intermediate_size=96,
@@ -62,8 +63,9 @@ def _build(name: str, steps: int) -> Any:
         max_position_embeddings=longest,
         initializer_range=0.3,
         **ends,
+        **({"sliding_window": steps // 2} if name == "mistral" else {}),
     )
-    return transformers.LlamaForCausalLM(config).eval()
+    return getattr(transformers, f"{kind}ForCausalLM")(config).eval()
 
 
 def decode(model: Callable[..., Any], config: Any, cache: str, style: str, steps: int) -> tuple[Any, Any]:

@@ -51,6 +51,7 @@ from .operator_effects import (
     target_may_raise,
     written_tensors,
 )
+from .python_dtypes import with_torch_dtypes
 from .refused_writes import may_be_refused
 from .scalar_inputs import OfTensor, ScalarInputs
 from .shared_at_one import SharedAtOne
@@ -334,6 +335,7 @@ class GraphBuilder:
 
         Raises EagerWouldRaise where the operation itself is in error, GraphBreak where it cannot run on fake tensors.
         """
+        args, kwargs = with_torch_dtypes(op, target, args, kwargs)
         if len(self._open) > 1:
             args = map_arg(tuple(args), self._local)
             kwargs = map_arg(dict(kwargs), self._local)
