@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -114,3 +116,13 @@ SIMPLIFIED: list[tuple[IntExpr, IntExpr, list[BoolExpr]]] = [
 def test_is_simplified(before: IntExpr, after: IntExpr, facts: list[BoolExpr]) -> None:
     assert before is not after
     assert simplify(before, facts) is after
+
+
+def test_a_question_asked_again_is_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = symbol("a", 1), symbol("b", 1)
+    known, goal = Facts([le(a + b, a * b + a * a)]), ne(a, 1)
+    assert prove(goal, known) is Truth.UNKNOWN
+    with monkeypatch.context() as patched:
+        patched.setattr(import_module("lampwork_symshape.prove"), "_at_most_zero", None)
+        assert prove(goal, known) is Truth.UNKNOWN
+    assert prove(goal, known.with_facts([goal])) is Truth.TRUE

@@ -47,6 +47,7 @@ _TORCH_INLINED = (
     "overrides.py",
     "_functorch/functional_call.py",
     "nn/utils/parametriz",
+    "nn/utils/rnn.py",
     "nn/attention/",
     "autograd/grad_mode.py",
     "amp/autocast_mode.py",

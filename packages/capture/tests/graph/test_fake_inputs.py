@@ -85,4 +85,4 @@ def test_a_write_through_a_view_of_an_input_is_a_write_to_the_input():
     builder.add_input(tensor, LocalSource("x"))
     row = builder.add_input(tensor[1], LocalSource("y"))
     builder.add_node("call_method", "add_", (row, 1), {})
-    assert builder.writes_inputs
+    assert builder.input_writes

@@ -89,11 +89,28 @@ def make_distribution():
 
 
 def make_write_before():
+    counter = torch.zeros(())
+
     def function(x):
         x.add_(1)
+        counter.add_(1)
         if x.sum() < 0:
             raise KeyError(3)
-        return x * 2
+        return x * 2 + counter
+
+    return function
+
+
+def make_write_of_much_before():
+    """To more memory than a copy is kept of in case that the graph raises."""
+
+    much = torch.zeros(1 << 15)
+
+    def function(x):
+        much.add_(1)
+        if x.sum() < 0:
+            raise KeyError(3)
+        return x * 2 + much[0]
 
     return function
 
@@ -109,8 +126,17 @@ def make_both_arms_go_on():
     return function
 
 
-WHOLE = [make_message, make_assertion, make_or, make_caught, make_inlined, make_loop, make_distribution]
-BROKEN = [make_write_before, make_both_arms_go_on]
+WHOLE = [
+    make_message,
+    make_assertion,
+    make_or,
+    make_caught,
+    make_inlined,
+    make_loop,
+    make_distribution,
+    make_write_before,
+]
+BROKEN = [make_write_of_much_before, make_both_arms_go_on]
 
 
 def outcomes(call):

@@ -53,12 +53,14 @@ class Bounded:
 class Facts:
     """Conditions known to hold, prepared for many questions. Immutable; `with_facts` gives a larger one."""
 
-    __slots__ = ("_by_term", "_strongest", "_unequal", "conditions", "equal")
+    __slots__ = ("_by_term", "_strongest", "_unequal", "conditions", "decided", "equal")
 
     conditions: dict[BoolExpr, None]
     """The facts, conjunctions split, in order."""
     equal: dict[Symbol, IntExpr]
     """What symbols are equated to; no key occurs in a value."""
+    decided: dict[BoolExpr, bool]
+    """Whether these facts prove a condition, as `holds` found: each layer of a model asks the same."""
 
     def __init__(self, conditions: Iterable[BoolExpr] = ()) -> None:
         self.conditions = {}
@@ -66,6 +68,7 @@ class Facts:
         self._by_term: dict[IntExpr, tuple[tuple[Bounded, int], ...]] = {}
         self._strongest: dict[tuple[tuple[IntExpr, int], ...], int] = {}
         self._unequal: set[Bounded] = set()  # sums that are not zero, in both signs
+        self.decided = {}
         for condition in conditions:
             self._add(condition)
 
@@ -161,6 +164,13 @@ def holds(condition: BoolExpr, facts: Facts) -> bool:
         return condition.value
     if condition in facts.conditions:
         return True
+    found = facts.decided.get(condition)
+    if found is None:
+        found = facts.decided[condition] = _follows(condition, facts)
+    return found
+
+
+def _follows(condition: BoolExpr, facts: Facts) -> bool:
     if isinstance(condition, Connective):
         decide = all if condition.kind is Kind.AND else any
         return decide(holds(arg, facts) for arg in condition.args)

@@ -38,19 +38,24 @@ from ..source import Source, TensorSizeSource
 from .data_numbers import DataNumbers
 from .fake_inputs import check_tensor_kind, fake_input, has_plain_layout, symbolic_fake_input
 from .fake_results import FakeResults, Ran
+from .input_writes import InputWrites
+from .kernels import have_kernels
 from .late_reads import LateRead
 from .operator_effects import is_random, is_users, may_mutate, target_is_users, target_may_raise
+from .python_dtypes import with_torch_dtypes
 from .recording_mode import RecordingFakeMode
 from .runtime_assert import require
 from .scalar_inputs import OfData, OfTensor, ScalarInputs
 from .shared_at_one import SharedAtOne
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
+from .symbolic_runs import SYMBOLIC_RUNS
 from .tensor_sizes import LAYOUT, RIGHT_FOR_ONE, TensorSizes
 from .unheard_warnings import unheard_warnings
 from .value_free import without_value
 
 IMPURE = "lampwork_impure"
 MAY_RAISE = "lampwork_may_raise"
+HAS_KERNELS = "lampwork_has_kernels"  # of one that may raise: it surely is implemented for its tensors
 _C: Any = torch._C
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _FAKE_LOGGER = logging.getLogger("torch._subclasses.fake_tensor")
@@ -118,7 +123,7 @@ class GraphBuilder:
         self._names: set[str] = set()
         self._operations = 0
         self._input_storages: set[int] = set()
-        self.writes_inputs = False  # whether an operation so far wrote to memory that existed before the frame
+        self.input_writes = InputWrites()  # to memory that existed before the frame
         self.calls_user_code = False  # whether running it calls code of the user's, which may do anything
         self.ran_user_code = False  # whether tracing it did, on fake tensors: what that changes is not undone
         self.calls_hooks = False  # whether hooks on saved tensors run with it
@@ -317,6 +322,7 @@ class GraphBuilder:
 
         Raises EagerWouldRaise where the operation itself is in error, GraphBreak where it cannot run on fake tensors.
         """
+        args, kwargs = with_torch_dtypes(op, target, args, kwargs)
         if len(self._open) > 1:
             args = map_arg(tuple(args), self._local)
             kwargs = map_arg(dict(kwargs), self._local)
@@ -334,11 +340,14 @@ class GraphBuilder:
         if self.sizes:
             self._shared_at_one.written(self.fake_mode.written, lambda: self.scalars.env)
             self._shared_at_one.note(target, fake_args, result)
-        self.writes_inputs |= not self.fake_mode.written.isdisjoint(self._input_storages)
+        written = self.fake_mode.written & self._input_storages
+        if written:
+            self.input_writes.note(written, operators, self.inputs)
         node.meta["lampwork_operators"] = len(operators)
         self.calls_user_code |= target_is_users(op, target) or any(map(is_users, operators))
         raises = target_may_raise(op, target) or self.fake_mode.may_raise
         node.meta[MAY_RAISE] = raises
+        node.meta[HAS_KERNELS] = raises and have_kernels(operators, tree_leaves((fake_args, fake_kwargs)))
         in_place = op == "call_method" and str(target).endswith("_") and not str(target).endswith("__")
         node.meta[IMPURE] = (
             raises
@@ -387,7 +396,7 @@ class GraphBuilder:
         args, kwargs = without_value(self.scalars.env, target, args, kwargs)
         try:
             with enable_python_dispatcher():  # decompositions that take symbolic integers
-                result, operators = self._run_fake(op, target, args, kwargs)
+                result, operators = self._run_fake(op, SYMBOLIC_RUNS.get(target, target), args, kwargs)
         except (EagerWouldRaise, GraphBreak):
             args, kwargs = tree_map_only(_NUMBERS, self.scalars.settle, (args, kwargs))
             result, operators = self._run_fake(op, target, args, kwargs)
@@ -484,13 +493,15 @@ class GraphBuilder:
         where it gets out of the frame, their second run is told of (`interpreter.output.run_eagerly`)."""
         if self.calls_hooks or (self.calls_user_code and self.is_handled):
             return "a call of code of the user's"
-        return "a write to a tensor" if self.writes_inputs else ""
+        return "a write to a tensor" if self.input_writes.for_good else ""
 
     @property
     def can_rerun(self) -> bool:
         """Whether the frame can run again, as plain Python, when the graph raises: any operation may, for arguments
         that its fake implementation takes. Known ones (`is_rerun`) keep a graph from what cannot be repeated."""
-        return self.is_rerun or not (self.cannot_repeat or self.calls_user_code or self.fake_mode.draws_random)
+        return self.is_rerun or not (
+            self.cannot_repeat or self.input_writes or self.calls_user_code or self.fake_mode.draws_random
+        )
 
     def check_outputs(self, outputs: Sequence[torch.fx.Node]) -> None:
         """Raise GraphBreak if one of them is of a subgraph: a tensor that got out of a function that torch runs."""

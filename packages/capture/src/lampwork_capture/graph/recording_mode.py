@@ -48,6 +48,7 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         """Symbolic numbers of this environment are among the arguments from now on."""
         self.shape_env = env
         self.static_shapes = False
+        self.cache_enabled = False  # its key asks about layouts, and no result with symbolic sizes is kept by it
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

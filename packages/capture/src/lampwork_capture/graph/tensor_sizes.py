@@ -26,8 +26,10 @@ from ..varying import Varying, strides_behind
 from .scalar_inputs import ScalarInputs
 
 RIGHT_FOR_ONE: frozenset[Callable[..., Any]] = frozenset(
-    {F.scaled_dot_product_attention, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d}
-)
+    {F.scaled_dot_product_attention, torch.adaptive_avg_pool1d, torch.adaptive_max_pool1d,
+     F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, F.adaptive_max_pool1d,
+     F.adaptive_max_pool2d, F.adaptive_max_pool3d}
+)  # fmt: skip
 """Operations that ask whether a size is 1 to choose among ways that compute the same."""
 
 

@@ -42,7 +42,34 @@ def undoes_only(frame: SymbolicFrame, entry: HandlerEntry) -> bool:
         if isinstance(leave, MethodValue):  # a function mode is no more than a place on a stack
             return getattr(leave.function.realize(), "function", None) is TorchFunctionMode.__exit__
         return isinstance(leave, ContextMethodValue)
-    return _reraises_only(frame, first)
+    return _resets_only(frame, first) is not None
+
+
+def objects_reset(frame: SymbolicFrame, entry: HandlerEntry) -> list[object]:
+    """The context variables that a handler, which `undoes_only`, brings back to what they were before the frame."""
+    first = entry.target
+    if PY311:
+        if frame.decoded.instructions[first].name != "PUSH_EXC_INFO":
+            return []
+        first += 1
+    reset = _resets_only(frame, first) or []
+    return [obj for obj in reset if not getattr(obj, "compiling", False)]
+
+
+def is_for_missing_kernels(frame: SymbolicFrame, entry: HandlerEntry) -> bool:
+    """Whether a handler lets every exception pass but NotImplementedError: `except NotImplementedError: ...`."""
+    instructions = frame.decoded.instructions
+    names = ("PUSH_EXC_INFO", "LOAD_GLOBAL", "CHECK_EXC_MATCH") if PY311 else ("DUP_TOP", "LOAD_GLOBAL")
+    found = instructions[entry.target : entry.target + len(names) + 1]
+    if tuple(instruction.name for instruction in found[: len(names)]) != names:
+        return False
+    load, jump = found[1], found[-1]
+    if not jump.name.endswith(("IF_FALSE", "IF_NOT_EXC_MATCH")) or load.value != "NotImplementedError":
+        return False
+    if instructions[jump.target].name != "RERAISE":
+        return False
+    kind = frame.scope.load(frame.tracer, "NotImplementedError")  # guarded: it is that class in later calls
+    return kind.is_constant() and kind.as_constant() is NotImplementedError
 
 
 def _is_context_variable(obj: Any) -> bool:
@@ -51,15 +78,17 @@ def _is_context_variable(obj: Any) -> bool:
     return cls is ContextVar or (cls.__name__ == "CompileableContextVar" and cls.__module__.startswith("transformers."))
 
 
-def _reraises_only(frame: SymbolicFrame, index: int) -> bool:
-    """Follow a `finally` from `index` to its RERAISE, over tests for None and resets of context variables."""
+def _resets_only(frame: SymbolicFrame, index: int) -> list[object] | None:
+    """Follow a `finally` from `index` to its RERAISE, over tests for None and resets of context variables: of which
+    ones; None if it does more."""
     stack: list[Any] = []
+    reset: list[object] = []
     for _ in range(_LONGEST):
         instruction = frame.decoded.instructions[index]
         index += 1
         name = instruction.name
         if name == "RERAISE":
-            return True
+            return reset
         if name in _SILENT:
             continue
         if name == "LOAD_CONST":
@@ -67,15 +96,15 @@ def _reraises_only(frame: SymbolicFrame, index: int) -> bool:
         elif name == "IS_OP" and len(stack) >= 2:
             right, left = stack.pop(), stack.pop()
             if not all(isinstance(value, Value) and value.is_constant() for value in (left, right)):
-                return False
+                return None
             if right.as_constant() is not None:
-                return False
+                return None
             same = left.as_constant() is None
             stack.append(frame.tracer.constant(same != bool(instruction.arg)))
         elif name in ("POP_JUMP_IF_FALSE", "POP_JUMP_IF_TRUE") and stack:
             value = stack.pop()
             if not isinstance(value, Value) or not value.is_constant() or type(value.as_constant()) is not bool:
-                return False
+                return None
             if value.as_constant() == (name == "POP_JUMP_IF_TRUE"):
                 index = instruction.target
         elif name == "LOAD_FAST":
@@ -86,18 +115,19 @@ def _reraises_only(frame: SymbolicFrame, index: int) -> bool:
         elif name.endswith(("IF_NONE", "IF_NOT_NONE")) and stack:
             value = stack.pop()
             if not isinstance(value, Value) or not value.is_constant():
-                return False
+                return None
             if (value.as_constant() is None) == name.endswith("IF_NONE"):
                 index = instruction.target
         elif name in ("LOAD_METHOD", "LOAD_ATTR") and instruction.value == "reset" and len(stack) == 1:
             if not _is_context_variable(stack[0]):
-                return False
+                return None
         elif name in _CALLS and instruction.arg == 1 and len(stack) == 2 and _is_context_variable(stack[0]):
             token = stack.pop()
             if not isinstance(token, Value) or token.source is not None:
-                return False
+                return None
+            reset.append(stack[0])
         elif name == "POP_TOP" and len(stack) == 1:
             stack.clear()
         else:
-            return False
-    return False
+            return None
+    return None

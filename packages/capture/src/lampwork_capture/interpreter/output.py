@@ -248,7 +248,8 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
             if tracer.graph.late_reads:
                 compiled = checking_late_reads(compiled, tuple(tracer.graph.late_reads.values()))
             if tracer.graph.can_rerun:
-                compiled = or_rerun(compiled, draws_random=tracer.graph.fake_mode.draws_random)
+                written = tracer.graph.input_writes.positions(traced.inputs)
+                compiled = or_rerun(compiled, draws_random=tracer.graph.fake_mode.draws_random, written=written)
             handed = handed_by_check(tracer, traced, body.preloads)
             head.plan(source for source in body.preloads if source not in handed.extras)
             if handed.inputs:

@@ -8,7 +8,7 @@ the frame needs no replay, it is built in its final state; replay keeps aliasing
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -224,6 +224,13 @@ class SideEffects:
     def is_empty(self) -> bool:
         """Whether there is nothing to replay."""
         return not self._order and not self._actions
+
+    def is_only_about(self, objects: Sequence[object]) -> bool:
+        """Whether replay writes to attributes of these objects and to nothing else."""
+        if self._actions or any(kind != "attributes" for kind, _ in self._order):
+            return False
+        owners = [getattr(self._owners[key], "obj", self) for _, key in self._order]
+        return all(any(owner is obj for obj in objects) for owner in owners)
 
     def written_objects(self) -> list[Value]:
         """The objects that replay will write to."""

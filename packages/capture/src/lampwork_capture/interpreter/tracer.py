@@ -7,7 +7,7 @@ torch's grad mode and the like are, during the trace, what the traced program wo
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CellType, CodeType
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from ..bytecode.version import PY311
-from ..graph.builder import MAY_RAISE, EagerWouldRaise, GraphBuilder
+from ..graph.builder import HAS_KERNELS, MAY_RAISE, EagerWouldRaise, GraphBuilder
 from ..graph.late_reads import LateRead
 from ..graph.scalar_inputs import ScalarInputs
 from ..graph.tensor_sizes import SymbolicSizes, TensorSizes
@@ -45,7 +45,8 @@ from . import opcodes
 from .dispatch import Signal
 from .dropped_objects import DroppedObjects
 from .frame import FramePlace, StopPlace, SymbolicFrame, Unread
-from .handlers import undoes_only
+from .handlers import is_for_missing_kernels, objects_reset, undoes_only
+from .instructions import HandlerEntry
 from .refusal import GENERATOR, NOT_PLAIN, looks_at_its_frame
 from .scope import GlobalScope
 from .side_effects import SideEffects
@@ -267,14 +268,14 @@ class FrameTracer:
             ) from error
         self._note_saved_tensors(result)
         if node.meta.get(MAY_RAISE):
-            self._allow_raising(target)
+            self._allow_raising(target, node.meta[HAS_KERNELS])
         if self.graph.data.are_checked:
             self.graph.is_rerun = True  # a size that eager takes and the graph does not, such as 1
-        if self.graph.late_reads and self.graph.writes_inputs:
+        if self.graph.late_reads and self.graph.input_writes:
             read = next(iter(self.graph.late_reads.values()))
             cause = f"a `backward` that reads `{read.name}`, in a graph that writes to its inputs"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
-        if self.graph.arrays > 1 and self.graph.writes_inputs:
+        if self.graph.arrays > 1 and self.graph.input_writes:
             cause = "a write to an input, in a graph that reads arrays of NumPy, which may share memory"
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
         if self.graph.is_rerun and self.graph.cannot_repeat:
@@ -283,16 +284,16 @@ class FrameTracer:
             raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
         return builder.wrap_result(self, node, result)
 
-    def _allow_raising(self, target: Any) -> None:
+    def _allow_raising(self, target: Any, has_kernels: bool) -> None:
         """An operation that raises for some data: where the program sees when, the frame is rerun without the graph."""
         name = getattr(target, "__name__", target)
-        if self.is_handled():
+        if self.is_handled(has_kernels):
             self.graph.is_handled = True
             if self.graph.cannot_repeat:
                 cause = f"`{name}` may raise inside a `try` or `with`, in a graph with {self.graph.cannot_repeat}"
                 raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, cause)
             self.graph.is_rerun = True
-        elif not self.side_effects.is_empty():
+        elif self._has_visible_effects():
             if self.graph.cannot_repeat:
                 cause = f"`{name}` may raise behind side effects, in a graph with {self.graph.cannot_repeat}"
                 raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, cause)
@@ -305,20 +306,32 @@ class FrameTracer:
         if any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in tree_leaves(result)):
             self.graph.calls_hooks |= guarded_state(self, SAVED_TENSOR_HOOKS)
 
-    def is_handled(self) -> bool:
+    def is_handled(self, has_kernels: bool = False) -> bool:
         """Whether the program would see an exception raised here: a handler that does more than restore torch's state
-        covers the instruction in an open frame."""
+        covers the instruction in an open frame. `has_kernels`: the exception is no NotImplementedError."""
         if PROTECTED_MARK in self.code.co_varnames:
             return True
+        return any(
+            not (undoes_only(frame, entry) or (has_kernels and is_for_missing_kernels(frame, entry)))
+            for frame, entry in self._open_handlers()
+        )
+
+    def _open_handlers(self) -> Iterator[tuple[SymbolicFrame, HandlerEntry]]:
+        """The handlers that an exception raised here goes through if none stops it, the innermost first."""
         frame: SymbolicFrame | None = self.frame
         while frame is not None:
             entry = frame.decoded.handler_at(frame.index)
             while entry is not None:
-                if not undoes_only(frame, entry):
-                    return True
+                yield frame, entry
                 entry = frame.decoded.handler_at(entry.target)
             frame = frame.parent
-        return False
+
+    def _has_visible_effects(self) -> bool:
+        """Whether something is to be replayed that the handlers on the way of an exception do not undo."""
+        if self.side_effects.is_empty():
+            return False
+        undone = [obj for frame, entry in self._open_handlers() for obj in objects_reset(frame, entry)]
+        return not self.side_effects.is_only_about(undone)
 
     def raise_observed(self, exception_type: type[BaseException], *args: Any) -> NoReturn:
         values = [arg if isinstance(arg, Value) else self.constant(arg) for arg in args]

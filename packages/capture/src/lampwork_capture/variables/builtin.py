@@ -34,7 +34,7 @@ from .list import is_descending, sort_order
 from .registry import handler_of, handles
 from .set import set_contents
 from .stand_in import refuse
-from .sym_scalar import compute_number, extreme_of_data, is_symbolic
+from .sym_scalar import compute_number, extreme_of_integers, is_symbolic
 from .tensor import TensorValue, is_users
 from .user_object import ObjectValue
 
@@ -409,25 +409,26 @@ def sum_(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> 
     return total.realize()
 
 
-def _extreme(op: Callable[..., Any], name: str) -> Callable[..., Value]:
+def _extreme(op: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Value]:
+    name = function.__name__
+
     def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         items = [arg.realize() for arg in args] if len(args) > 1 else _items_in_any_order(tracer, args[0], kwargs)
         if not items:
             if "default" in kwargs:
                 return kwargs["default"]
-            fold(tracer, getattr(builtins, name), ())
+            fold(tracer, function, ())
         key = kwargs.get("key")
         if key is not None and key.is_constant() and key.as_constant() is None:
             key = None
         if key is None and len(items) > 1 and any(isinstance(item, TensorValue) for item in items):
             raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, f"`{name}` of tensors depends on their data")
+        symbolic = extreme_of_integers(tracer, function, items) if key is None else None
+        if symbolic is not None:
+            return symbolic
         best = items[0]
         best_key = best if key is None else tracer.call(key, [best])
         for item in items[1:]:
-            of_data = extreme_of_data(tracer, name, best, item) if key is None else None
-            if of_data is not None:
-                best = best_key = of_data
-                continue
             item_key = item if key is None else tracer.call(key, [item])
             if operators.binary(tracer, op, item_key, best_key).truth(tracer):
                 best, best_key = item, item_key
@@ -436,8 +437,8 @@ def _extreme(op: Callable[..., Any], name: str) -> Callable[..., Value]:
     return handler
 
 
-handles(max)(_extreme(operator.gt, "max"))
-handles(min)(_extreme(operator.lt, "min"))
+handles(max)(_extreme(operator.gt, max))
+handles(min)(_extreme(operator.lt, min))
 
 
 @handles(sorted)

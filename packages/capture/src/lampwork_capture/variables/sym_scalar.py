@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SYMBOLIC_TYPES: frozenset[type] = frozenset({torch.SymInt, torch.SymFloat, torch.SymBool})
 _WORD = 1 << 63
+_MOST_COMPARED = 4  # of `max` and `min`: the expression grows with each
 _COMPARISONS: dict[Callable[..., Any], Callable[..., Any]] = {
     operator.eq: eq, operator.ne: ne, operator.lt: lt, operator.le: le, operator.gt: gt, operator.ge: ge,
 }  # fmt: skip
@@ -244,17 +245,6 @@ def _undecided(tracer: Tracer, op: Callable[..., Any], terms: Sequence[ScalarTer
     return condition if env.hint_of(condition) is None and env.known(condition) is None else None
 
 
-def extreme_of_data(tracer: Tracer, name: str, left: Value, right: Value) -> Value | None:
-    """`min` or `max` of two integers, if only the run of the graph knows which it is."""
-    terms = [number_term(left), number_term(right)]
-    if any(term is None or type(term) is bool for term in terms):
-        return None
-    if _undecided(tracer, operator.lt, [term for term in terms if term is not None]) is None:
-        return None
-    first, second = (term if isinstance(term, IntExpr) else integer(cast(int, term)) for term in terms)
-    return _value_of(tracer, minimum(first, second) if name == "min" else maximum(first, second))
-
-
 def _compare(tracer: Tracer, op: Callable[..., Any], left: ScalarTerm, right: ScalarTerm) -> bool:
     env = tracer.graph.scalars.env
     if _is_whole(left) and _is_whole(right):
@@ -312,6 +302,26 @@ def convert_number(tracer: Tracer, kind: Callable[..., Any], value: Value) -> Va
         return value
     made = compute_number(tracer, kind, [value])
     return made if made is not None else tracer.constant(fold(tracer, kind, value.as_constant()))
+
+
+def extreme_of_integers(tracer: Tracer, function: Callable[..., Any], items: Sequence[Value]) -> Value | None:
+    """`max` or `min` of a few ints, some of them symbolic, with no fact about which it is; None for anything else."""
+    if not 1 < len(items) <= _MOST_COMPARED or any(item.python_type() is not int for item in items):
+        return None
+    terms = [number_term(item) for item in items]
+    if not any(isinstance(term, IntExpr) for term in terms):
+        return None
+    env = tracer.graph.scalars.env
+    best, *others = (term if isinstance(term, IntExpr) else integer(term) for term in terms if _is_whole(term))
+    if len(others) != len(items) - 1:
+        return None
+    for other in others:
+        larger = env.known(ge(other, best))
+        if larger is None:
+            best = maximum(best, other) if function is max else minimum(best, other)
+        elif larger == (function is max):
+            best = other
+    return _value_of(tracer, best)
 
 
 def compute_number(tracer: Tracer, function: Callable[..., Any], args: Sequence[Value]) -> Value | None:

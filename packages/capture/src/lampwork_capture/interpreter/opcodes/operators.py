@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...variables import operators
 from ...variables.base import Value
-from ...variables.sym_scalar import compares_numbers, is_symbolic
-from ...variables.sym_scalar import open_comparison
+from ...variables.sym_scalar import compares_numbers, is_symbolic, open_comparison
 from ..dispatch import opcode
 from ..raising_branch import truth_at_jump
 from ..short_circuit import COMPARISONS, is_irrelevant, stored_outcome

@@ -1,0 +1,96 @@
+"""Symbolic runs: what is run on fake tensors in place of operations that read sizes as C numbers.
+
+torch implements these for tensors of one size each, or asks what only the values of the result depend on; either would
+specialize a symbolic size. Others that take symbolic sizes tell shape, dtype and strides of the result, and that is all
+that a fake one has. The graph keeps the operation of the program. Invariant: what stands in gives a result that differs
+in nothing but values, and raises wherever the operation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils._pytree import tree_map_only
+
+
+def _max_pool1d(
+    x: torch.Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Pooling of an image that has one row."""
+    kernel = _of_row(kernel_size, 1)
+    step = kernel if stride is None or stride == [] else _of_row(stride, 1)
+    pooled = F.max_pool2d(
+        x.unsqueeze(-2), kernel, step, _of_row(padding, 0), _of_row(dilation, 1), ceil_mode, return_indices
+    )
+    if return_indices:
+        return tuple(part.squeeze(-2) for part in pooled)
+    has_own_kernel = x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled())
+    return pooled.squeeze(-2).contiguous() if has_own_kernel else pooled.squeeze(-2)
+
+
+def _of_row(number: int | Sequence[int], of_rows: int) -> tuple[int, int]:
+    return (of_rows, number if isinstance(number, int) else number[0])
+
+
+def _interpolate(
+    x: torch.Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:
+    """With the corners not aligned, which asks of no size whether it is 1."""
+    if align_corners and mode in _ALIGNED:
+        align_corners = False
+    return F.interpolate(x, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+
+
+def _pad_sequence(
+    sequences: Sequence[torch.Tensor],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> Any:
+    lengths = [sequence.shape[0] for sequence in sequences]
+    if len(lengths) > _MOST_COMPARED or padding_side not in ("left", "right"):
+        return torch._C._nn.pad_sequence(list(sequences), batch_first, padding_value, padding_side)
+    longest: Any = lengths[0]
+    for length in lengths[1:]:
+        longest = torch.sym_max(longest, length)
+    padded = sequences[0].new_full((len(lengths), longest, *sequences[0].shape[1:]), padding_value)
+    for row, sequence, length in zip(padded.unbind(0), sequences, lengths):
+        row.narrow(0, longest - length if padding_side == "left" else 0, length).copy_(sequence)
+    return padded if batch_first else padded.transpose(0, 1).contiguous()
+
+
+def _tensor(data: Any, **kwargs: Any) -> Any:
+    """Of numbers that are all alike: the tensor that is made of them must not be known to hold these."""
+    if kwargs.get("dtype") not in _HOLDING_ANY:
+        return torch.tensor(data, **kwargs)  # it may refuse a number
+    made = torch.tensor(tree_map_only(tuple(_PLAIN), lambda number: _PLAIN[type(number)], data), **kwargs)
+    return torch.empty_like(made, requires_grad=made.requires_grad)
+
+
+_PLAIN: Mapping[type, Any] = {torch.SymInt: 1, torch.SymFloat: 1.0, torch.SymBool: True}
+_HOLDING_ANY = (None, torch.int64, torch.float32, torch.float64)
+_ALIGNED = frozenset({"linear", "bilinear", "bicubic", "trilinear"})
+_MOST_COMPARED = 4
+
+SYMBOLIC_RUNS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    F.max_pool1d: _max_pool1d,
+    torch.max_pool1d: _max_pool1d,
+    F.interpolate: _interpolate,
+    torch._C._nn.pad_sequence: _pad_sequence,
+    torch.tensor: _tensor,
+}
