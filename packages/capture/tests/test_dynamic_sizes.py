@@ -428,3 +428,20 @@ def test_symbolic_inputs_are_shown_as_symbols():
 
     lampwork_capture.optimize(backend, dynamic=True)(halves)(torch.ones(2, 3, 8))
     assert shown == [["s0", "s1", "s2"]]
+
+
+def test_writes_to_what_has_a_gradient_function():
+    def function(x, i):
+        x.index_add_(0, i, x[:2] * 2)
+        return x.sin()
+
+    optimized, graphs = counted(function, fullgraph=True)
+    for size in (3, 5, 7):
+        results = []
+        for f in (function, optimized):
+            x = torch.ones(size, 2, requires_grad=True)
+            y = x * 2
+            f(y, torch.tensor([0, 1])).sum().backward()
+            results.append((y, x.grad))
+        torch.testing.assert_close(*results)
+    assert len(graphs) == 2

@@ -45,7 +45,7 @@ def has_plain_layout(tensor: torch.Tensor) -> bool:
     return (
         not (tensor.is_conj() or tensor.is_neg())
         and tensor.device.type != "meta"
-        and tensor.grad is None
+        and (not tensor.is_leaf or tensor.grad is None)  # of others torch warns who asks
         and _C._functorch.peek_interpreter_stack() is None
     )
 
@@ -74,7 +74,9 @@ def symbolic_fake_input(
     fake: Any = FakeTensor(mode, meta, tensor.device)
     if tensor.requires_grad and not tensor.is_leaf:
         with torch.enable_grad(), mode:
-            fake = fake.view_as(fake)
+            made = fake.clone()
+            made.data = fake.detach()  # not a view, which autograd lets nobody write to
+        return made
     return fake
 
 
