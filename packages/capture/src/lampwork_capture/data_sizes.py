@@ -130,7 +130,8 @@ def _slice(data: DataSizes, x: FakeTensor, dim: int = 0, start: Any = None, end:
     """A slice with bounds that only the run time knows, clamped as the kernel clamps them."""
     if not any(_is_unknown(data, bound) for bound in (start, end)) or x.dim() == 0 or not -x.dim() <= dim < x.dim():
         return NotImplemented
-    sizes, strides = list(x.shape), list(x.stride())
+    sizes: list[Any] = list(x.shape)
+    strides = list(x.stride())
     size = expr_of(sizes[dim])
     first = integer(0) if start is None else _clamped(data, expr_of(start), size)
     last = size if end is None else _clamped(data, expr_of(end), size)

@@ -259,8 +259,8 @@ class GraphBuilder:
         known = self._tensor_of_number.get(term)
         if known is not None:
             return known
-        arguments, options = (self.number_argument(term),), {"dtype": torch.int64}
-        node = self.graph.call_function(torch.scalar_tensor, arguments, options)
+        options: dict[str, Any] = {"dtype": torch.int64}
+        node = self.graph.call_function(torch.scalar_tensor, (self.number_argument(term),), options)
         node.meta.update({EXAMPLE: torch.empty((), dtype=torch.int64, device="meta"), IMPURE: False})
         node.meta.update(lampwork_mutates=False, lampwork_operators=1)
         self._tensor_of_number[term] = node

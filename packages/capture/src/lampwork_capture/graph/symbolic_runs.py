@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_map_only
 
+_NN: Any = vars(torch._C)["_nn"]
+
 
 def _max_pool1d(
     x: torch.Tensor,
@@ -28,7 +30,7 @@ def _max_pool1d(
     """Pooling of an image that has one row."""
     kernel = _of_row(kernel_size, 1)
     step = kernel if stride is None or stride == [] else _of_row(stride, 1)
-    pooled = F.max_pool2d(
+    pooled: Any = F.max_pool2d(
         x.unsqueeze(-2), kernel, step, _of_row(padding, 0), _of_row(dilation, 1), ceil_mode, return_indices
     )
     if return_indices:
@@ -64,7 +66,7 @@ def _pad_sequence(
 ) -> Any:
     lengths = [sequence.shape[0] for sequence in sequences]
     if len(lengths) > _MOST_COMPARED or padding_side not in ("left", "right"):
-        return torch._C._nn.pad_sequence(list(sequences), batch_first, padding_value, padding_side)
+        return _NN.pad_sequence(list(sequences), batch_first, padding_value, padding_side)
     longest: Any = lengths[0]
     for length in lengths[1:]:
         longest = torch.sym_max(longest, length)
@@ -91,6 +93,6 @@ SYMBOLIC_RUNS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.max_pool1d: _max_pool1d,
     torch.max_pool1d: _max_pool1d,
     F.interpolate: _interpolate,
-    torch._C._nn.pad_sequence: _pad_sequence,
+    _NN.pad_sequence: _pad_sequence,
     torch.tensor: _tensor,
 }

@@ -287,6 +287,10 @@ class Tracer(Protocol):
         """A new tuple."""
         ...
 
+    def make_list(self, items: Sequence[Value]) -> Value:
+        """A new list."""
+        ...
+
     def make_dict(self, pairs: Sequence[tuple[Value, Value]]) -> Value:
         """A new dict."""
         ...

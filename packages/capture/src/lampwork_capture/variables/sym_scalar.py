@@ -308,7 +308,7 @@ def extreme_of_integers(tracer: Tracer, function: Callable[..., Any], items: Seq
     """`max` or `min` of a few ints, some of them symbolic, with no fact about which it is; None for anything else."""
     if not 1 < len(items) <= _MOST_COMPARED or any(item.python_type() is not int for item in items):
         return None
-    terms = [number_term(item) for item in items]
+    terms = [term for term in map(number_term, items) if term is not None]
     if not any(isinstance(term, IntExpr) for term in terms):
         return None
     env = tracer.graph.scalars.env

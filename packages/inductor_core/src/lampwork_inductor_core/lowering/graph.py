@@ -172,7 +172,8 @@ class _Lowering:
         """The result of the operator itself; what it tells of sizes that depend on data is known from then on."""
         result, meta = call_operator(self.context, node, self.values.__getitem__), node.meta.get("val")
         several = isinstance(result, (list, tuple)) and isinstance(meta, (list, tuple))
-        for one, of_one in zip(result, meta) if several else ((result, meta),):
+        pairs = zip(result, cast("Any", meta)) if several else ((result, meta),)
+        for one, of_one in pairs:
             if isinstance(one, BufferValue | OpaqueValue):
                 self._define(one.name, of_one)
         if isinstance(meta, torch.SymInt):
