@@ -53,8 +53,14 @@ def known_equal(a: Sequence[Any], b: Sequence[Any]) -> bool:
 
 
 def equal_strides(sizes: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> bool:
-    """Whether strides agree where they matter; what is not known becomes a fact."""
-    return all(known(x == y) or bool(size == 1) or bool(x == y) for size, x, y in zip(sizes, a, b))
+    """Whether strides agree where they matter. That they do is a fact where it is not known; that they do not, as in
+    the traced call, is none: whoever is told so makes them equal."""
+    for size, x, y in zip(sizes, a, b):
+        if x is y or known(x == y) or known(size == 1):
+            continue
+        if traced(x) != traced(y) or not bool(x == y):
+            return False
+    return True
 
 
 def is_contiguous(t: Tensor) -> bool:

@@ -221,10 +221,12 @@ def is_dense(t: Tensor) -> bool:
         return True
     expected = 1
     for dim in order:
-        if sizes[dim] != 1:
+        if not known(strides[dim] == expected):
+            if known(sizes[dim] == 1):
+                continue
             if strides[dim] != expected:
                 return False
-            expected = expected * sizes[dim]
+        expected = expected * sizes[dim]
     return True
 
 
