@@ -58,8 +58,9 @@ class Trivial(torch.nn.Module):
         return self.result
 
 
-def ours(target: Any) -> tuple[Any, Watching]:
-    callback = Watching(nothing, "nothing", config_from_environment(), shared_policy(), keep_records=False)
+def ours(target: Any, dynamic: bool | None = None) -> tuple[Any, Watching]:
+    config = config_from_environment(dynamic=dynamic)
+    callback = Watching(nothing, "nothing", config, shared_policy(), keep_records=False)
     return with_callback(target, callback), callback
 
 

@@ -1,4 +1,5 @@
-"""Shapes that depend on data, one after the other: small graphs in between are not made."""
+"""Shapes that depend on data, one after the other: in one graph, or, where the backend refuses them, without small
+graphs in between."""
 
 from __future__ import annotations
 
@@ -35,12 +36,28 @@ def far_apart(x):
 
 @pytest.mark.parametrize(
     ("function", "graphs", "breaks"),
-    [(around, 2, 2), (in_loop, 1, 1), (far_apart, 3, 2)],
+    [(around, 1, 0), (in_loop, 3, 2), (far_apart, 1, 0)],
     ids=lambda v: getattr(v, "__name__", ""),
 )
 def test_graphs(function, graphs, breaks):
     found = capture.capture(function, torch.arange(5.0))
     assert (len(found.graphs), len(found.graph_breaks)) == (graphs, breaks), found.graph_breaks
+
+
+@pytest.mark.parametrize(("function", "graphs"), [(around, 2), (in_loop, 1), (far_apart, 3)])
+def test_graphs_where_they_are_refused(function, graphs, monkeypatch):
+    monkeypatch.delenv("LAMPWORK_STRICT", raising=False)
+    made = []
+
+    def backend(graph, inputs):
+        if graph.meta["data_sizes"]:
+            raise NotImplementedError("sizes that depend on data")
+        made.append(graph)
+        return graph.forward
+
+    x = torch.arange(5.0)
+    assert torch.equal(capture.optimize(backend)(function)(x), function(x))
+    assert len(made) == graphs
 
 
 @pytest.mark.parametrize("function", [around, in_loop, far_apart])

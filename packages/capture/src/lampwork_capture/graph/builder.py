@@ -31,7 +31,6 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..data_sizes import DataSizes
 from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import ByIdentity, UserLine
 from ..source import Source, TensorSizeSource
@@ -140,10 +139,7 @@ class GraphBuilder:
     @functools.cached_property
     def fake_mode(self) -> RecordingFakeMode:
         """What operations run under. Making it reads the source of every running frame, for torch's messages."""
-        return RecordingFakeMode(self._data_sizes)
-
-    def _data_sizes(self) -> DataSizes | None:
-        return None if self.is_in_subgraph else self.data.sizes()  # a subgraph takes and gives tensors only
+        return RecordingFakeMode()
 
     @property
     def graph(self) -> torch.fx.Graph:
@@ -433,6 +429,7 @@ class GraphBuilder:
 
     def _run_fake(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         self.fake_mode.operators = operators = []
+        self.fake_mode.data = None if self.is_in_subgraph else self.data.sizes()  # a subgraph takes tensors only
         self.fake_mode.written = set()
         self.fake_mode.may_raise, self.fake_mode.is_total = False, True
         self.ran_user_code |= target_is_users(op, target)

@@ -6,7 +6,7 @@ whether it may raise) covers every operator that the node dispatched, nested one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -20,12 +20,12 @@ from .total_operators import is_total
 class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseClass]
     """Fake tensor mode that remembers which operators one graph node dispatched.
 
-    `find_data`: the symbols for sizes that depend on data, or None where they are not taken.
+    It outlives the trace with the graph's fake tensors, so it knows nothing of who traces.
     """
 
-    def __init__(self, find_data: Callable[[], DataSizes | None]) -> None:
+    def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=False)
-        self._find_data = find_data
+        self.data: DataSizes | None = None  # makes symbols of sizes that depend on data, where they are taken
         self.operators: list[Any] = []
         self.written: set[int] = set()  # the storages that the node wrote to
         self.may_raise = False  # whether an operator of the node may raise although it runs on fake tensors
@@ -36,13 +36,12 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
     @property
     def takes_data(self) -> bool:
         """Whether operators whose results have sizes that depend on data run under it."""
-        return self._find_data() is not None
+        return self.data is not None
 
     def forget_data(self) -> None:
         """Another run over the same fake tensors begins: what is known of data from this one is no fact there."""
-        data = self._find_data()
-        if data is not None:
-            data.forget()
+        if self.data is not None:
+            self.data.forget()
 
     def take_symbols(self, env: Any) -> None:
         """Symbolic numbers of this environment are among the arguments from now on."""
@@ -73,9 +72,8 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         return result
 
     def _sized_by_data(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        data = self._find_data()
-        if data is None:
+        if self.data is None:
             return NotImplemented
         if self.shape_env is None:
-            self.take_symbols(data.env)
-        return data.describe(func, args, kwargs)
+            self.take_symbols(self.data.env)
+        return self.data.describe(func, args, kwargs)
