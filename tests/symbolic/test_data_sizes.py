@@ -62,3 +62,18 @@ def test_gradients_flow_through_a_mask() -> None:
         f(x, m).backward()
         results.append(x.grad)
     _same(*results)
+
+
+@pytest.mark.parametrize("name", ["max", "min", "amax", "argmax"])
+def test_an_extremum_of_nothing_raises_as_in_eager(name: str) -> None:
+    def function(x: torch.Tensor, m: torch.Tensor) -> Any:
+        return getattr(x[m], name)(0)
+
+    x, some = torch.randn(3, 2), torch.tensor([True, False, True])
+    optimized = lampwork_capture.optimize("lampwork", fullgraph=True)(function)
+    _same(function(x, some), optimized(x, some))
+    with pytest.raises(IndexError) as expected:
+        function(x, some & False)
+    with pytest.raises(IndexError) as found:
+        optimized(x, some & False)
+    assert str(found.value) == str(expected.value)

@@ -341,3 +341,85 @@ def test_size_that_a_mask_and_a_vector_share_by_a_check():
         same(function(X, bools(3), torch.ones(2)), optimized(X, bools(3), torch.ones(2)))
     with pytest.raises(RuntimeError, match="must match"):
         optimized(X, bools(0, 1, 2), torch.ones(2))
+
+
+def written_through_data(k, x):
+    k = k.clone()
+    i = k.item()
+    k.data.add_(1)
+    rows = x[k > 2]
+    return i, k.item(), rows
+
+
+def copy_that_takes_all(k, x):
+    y = x * 2
+    part = y[:, : k.item()].contiguous()
+    y.add_(1)
+    return part
+
+
+def copy_that_is_written(k, x):
+    y = x * 2
+    part = y[k.item() :].t().flatten()
+    part.mul_(3)
+    return y, part
+
+
+def input_that_leaves(k, x):
+    return x[:, : k.item()].contiguous()
+
+
+@pytest.mark.parametrize("function", [copy_that_takes_all, copy_that_is_written, input_that_leaves])
+def test_memory_that_eager_shares_for_some_data(function):
+    optimized = lampwork_capture.optimize("eager")(function)
+    for number in (2, 4, 9, -1, 0, 3):
+        x = X.clone()
+        expected, found = function(n(number), x), optimized(n(number), x)
+        same(expected, found)
+        if function is input_that_leaves:
+            shares = [r.numel() and r.data_ptr() == x.data_ptr() for r in (expected, found)]
+            assert shares[0] == shares[1]
+
+
+def test_a_write_through_data_is_seen():
+    optimized = lampwork_capture.optimize("eager")(written_through_data)
+    for values in ([3], [1], [2]):
+        k = n(values)
+        same(written_through_data(k, X[:1]), optimized(k, X[:1]))
+
+
+def caught(m, k, x):
+    x.add_(1)
+    try:
+        torch._check(int(m.sum()) == k.item())
+    except RuntimeError:
+        return "caught"
+    return x
+
+
+def last_of_all(m, k, x):
+    x.add_(1)
+    torch._check(k.item() < 3, lambda: "too many")
+    return x
+
+
+def behind_random_numbers(m, k, x):
+    y = F.dropout(x, 0.5) + torch.rand(2, 1)
+    torch._check(k.item() < 3)
+    return y
+
+
+@pytest.mark.parametrize("function", [caught, last_of_all, behind_random_numbers])
+@pytest.mark.parametrize("rows", [2, 4096])
+def test_a_check_at_the_end_fails_as_in_eager(function, rows):
+    optimized = lampwork_capture.optimize("eager")(function)
+    for number in (2, 9, 1):
+        outcomes = []
+        for f in (function, optimized):
+            x = torch.ones(rows, 8)
+            torch.manual_seed(1)
+            try:
+                outcomes.append((f(bools(1, 2), n(number), x), x))
+            except RuntimeError as error:
+                outcomes.append((str(error), x))
+        same(*outcomes)

@@ -29,6 +29,7 @@ class DataSizes:
         self.made: list[Symbol] = []
         """Every symbol made here, in order."""
         self._known: dict[tuple[Any, ...], tuple[Any, int, Any]] = {}  # kept alive: ids stay valid
+        self._writes: dict[int, int] = {}  # how often each storage was written to
 
     def describe(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """What an operator gives, or NotImplemented if its result does not depend on data in a way that is known."""
@@ -53,13 +54,15 @@ class DataSizes:
 
     def once(self, tensor: torch.Tensor, question: str, answer: Callable[[], Any]) -> Any:
         """The answer to a question about the data of a tensor, the same until something writes to it."""
-        if tensor.is_inference():
-            return answer()  # it does not tell when something writes to it
         key = (id(tensor), question)
-        known = self._known.get(key)
-        if known is None or known[1] != tensor._version:
-            known = self._known[key] = (tensor, tensor._version, answer())
+        known, writes = self._known.get(key), self._writes.get(tensor.untyped_storage()._cdata, 0)
+        if known is None or known[1] != writes:
+            known = self._known[key] = (tensor, writes, answer())
         return known[2]
+
+    def note_write(self, storage: int) -> None:
+        """Something wrote to the memory of a storage (its address): what is known of its data is not known any more."""
+        self._writes[storage] = self._writes.get(storage, 0) + 1
 
     def forget(self) -> None:
         """Another run over the same tensors begins, whose checks are still to come: it gets symbols of its own."""

@@ -263,11 +263,18 @@ class GraphBuilder:
         return node
 
     def check_data(self, *, readable_only: bool = False) -> None:
-        """Put the checks of what was assumed about data since into the graph (see `DataNumbers.pending`)."""
+        """Put the checks of what was assumed about data since into the graph (see `DataNumbers.pending`).
+
+        Where one fails, eager may do without error what the graph cannot, so the frame runs again. Raises GraphBreak if
+        it cannot.
+        """
         for check in self.data.pending(readable_only=readable_only):
             condition = self.scalars.argument(check.condition, self, as_it_is=True)
             node = self._number(self.graph.call_function(require, (condition, check.text)), None)
             node.meta[IMPURE] = node.meta[MAY_RAISE] = True
+            self.is_rerun = True
+            if self.cannot_repeat:
+                raise GraphBreak(BreakId.SIDE_EFFECT_ORDER, f"a check of data behind {self.cannot_repeat}")
 
     def add_arithmetic(self, function: Callable[..., Any], args: tuple[Any, ...], symbol: Any) -> torch.fx.Node:
         """The node that computes a number."""
@@ -333,7 +340,7 @@ class GraphBuilder:
         self.check_data()
         mutates = bool(self.fake_mode.written) or any(may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
-        if self.sizes:
+        if self.sizes or self.data:
             self._shared_at_one.written(self.fake_mode.written, lambda: self.scalars.env)
             self._shared_at_one.note(target, fake_args, result)
         written = self.fake_mode.written & self._input_storages
@@ -535,9 +542,10 @@ class GraphBuilder:
 
     def freeze(self, outputs: Sequence[torch.fx.Node]) -> TracedGraph:
         """End the graph: outputs in order (a node may stand twice), dead code removed, unused inputs dropped."""
-        if self.sizes:
+        if self.sizes or self.data:
             storages = {fake.untyped_storage()._cdata for fake in map(_example_of, outputs) if _is_tensor(fake)}
             self._shared_at_one.left(storages, self._input_storages, lambda: self.scalars.env)
+        self.check_data()
         self.graph.output(tuple(outputs))
         _remove_dead(self.graph)
         inputs: list[GraphInput] = []

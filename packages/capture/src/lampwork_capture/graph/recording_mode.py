@@ -55,7 +55,11 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         self.operators.append(func)
         self.draws_random = self.draws_random or draws_random(func, args, kwargs or {})
         written = written_tensors(func, args, kwargs or {})
-        self.written.update(tensor.untyped_storage()._cdata for tensor in written)
+        for tensor in written:
+            storage = tensor.untyped_storage()._cdata
+            self.written.add(storage)
+            if self.data is not None:
+                self.data.note_write(storage)
         refused = bool(written) and may_be_refused(func, written, args, kwargs or {})
         self._running.append(func)
         try:

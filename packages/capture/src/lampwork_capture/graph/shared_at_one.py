@@ -3,7 +3,7 @@
 Nor does `x[:, -4:].contiguous()` where it takes all. A trace for other sizes sees the copy, and the graph copies
 always. That shows only if a write to the one would be seen in the other, or if both leave the graph; then sizes of 1,
 and those that leave no gap, are ruled out by facts. Told of each operation by the graph builder. Invariant: for sizes
-that the facts allow nobody can tell the copy from what eager does.
+that the facts allow nobody can tell the copy from what eager does; of sizes that depend on data the graph checks it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lampwork_symshape.condition import eq, ge
+from lampwork_symshape import ContradictionError
+from lampwork_symshape.condition import BoolExpr, eq, ge, ne
 from lampwork_symshape.expr import IntExpr
 from lampwork_symshape.sym_node import TorchShapeEnv, expr_of
+
+from ..graph_break import BreakId, GraphBreak
 
 _COPIES_IF_NEEDED: frozenset[str | Callable[..., Any]] = frozenset(
     {"contiguous", "reshape", "reshape_as", "flatten", "ravel", "unflatten", torch.reshape, torch.flatten, torch.ravel}
@@ -63,12 +66,21 @@ class SharedAtOne:
 
 def _rule_out(copy: _Copy, env: TorchShapeEnv) -> None:
     for size in copy.sizes:
-        if env.hint_of(ge(size, 2)):
-            env.evaluate(ge(size, 2))
+        if env.hint_of(ge(size, 2)) is not False:
+            _assume(env, ge(size, 2))
     for stride, inner, step in zip(copy.strides, copy.sizes[1:], copy.strides[1:]):
-        adjoining = eq(stride, inner * step)
-        if not env.hint_of(adjoining):
-            env.evaluate(adjoining)
+        if not env.hint_of(eq(stride, inner * step)):
+            _assume(env, ne(stride, inner * step))
+
+
+def _assume(env: TorchShapeEnv, condition: BoolExpr) -> None:
+    """Make a fact of it; where it depends on data, the graph checks it."""
+    try:
+        env.require(condition)
+    except ContradictionError as error:
+        raise GraphBreak(
+            BreakId.SIDE_EFFECT_ORDER, f"memory that eager shares and the graph does not: {error}"
+        ) from error
 
 
 def _storage(tensor: torch.Tensor) -> int:

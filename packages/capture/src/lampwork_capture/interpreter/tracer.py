@@ -269,8 +269,6 @@ class FrameTracer:
         self._note_saved_tensors(result)
         if node.meta.get(MAY_RAISE):
             self._allow_raising(target, node.meta[HAS_KERNELS])
-        if self.graph.data.are_checked:
-            self.graph.is_rerun = True  # a size that eager takes and the graph does not, such as 1
         if self.graph.late_reads and self.graph.input_writes:
             read = next(iter(self.graph.late_reads.values()))
             cause = f"a `backward` that reads `{read.name}`, in a graph that writes to its inputs"

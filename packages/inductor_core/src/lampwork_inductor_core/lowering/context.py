@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.fx
-from lampwork_symshape import IntExpr
+from lampwork_symshape import IntExpr, Symbol
 
 from ..config import Config
 from ..ir.buffer import Buffer, BufferView, ComputedBuffer, ConstantBuffer, ExternBuffer, InputBuffer, Origin
@@ -53,6 +53,7 @@ class LoweringContext:
         self.fx_node: torch.fx.Node | None = None
         self.meta: Any = None
         self._counter = 0
+        self._of_data: set[Symbol] = set()  # the symbols that calls define
 
     # ------------------------------------------------------------------------------------------------------- buffers
 
@@ -116,6 +117,13 @@ class LoweringContext:
         buffer = self.buffers[position]
         assert isinstance(buffer, ExternBuffer)
         self.buffers[position] = replace(buffer, defines=tuple(numbers))
+        self._of_data.update(*(number.free_symbols for number, _ in numbers))
+
+    def may_be_zero(self, size: IntExpr) -> bool:
+        """Whether a size is 0, or depends on data and may be: where there is nothing to choose from, eager raises."""
+        if size.is_constant:
+            return int(size) == 0
+        return not self._of_data.isdisjoint(size.free_symbols) and (size.lower is None or size.lower < 1)
 
     def origin(self) -> Origin:
         """The node being lowered."""

@@ -173,7 +173,7 @@ def _extremum(
 ) -> TensorValue:
     _check(value)
     axes = normal_dims(dims, value.rank)
-    if any(value.sizes[d] == 0 for d in axes):
+    if any(context.may_be_zero(value.sizes[d]) for d in axes):
         raise Unsupported("an extremum of nothing")
     return reduce_over(context, value, axes, keepdim, kind, value.dtype, None, position)
 
@@ -234,7 +234,7 @@ def _position(
     result: int | None,
 ) -> TensorValue:
     _check(value)
-    if any(value.sizes[d] == 0 for d in dims):
+    if any(context.may_be_zero(value.sizes[d]) for d in dims):
         raise Unsupported("an extremum of nothing")
     return reduce_over(context, value, dims, keepdim, kind, torch.int64, None, result)
 
