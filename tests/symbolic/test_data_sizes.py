@@ -77,3 +77,13 @@ def test_an_extremum_of_nothing_raises_as_in_eager(name: str) -> None:
     with pytest.raises(IndexError) as found:
         optimized(x, some & False)
     assert str(found.value) == str(expected.value)
+
+
+def test_a_tensor_of_a_number_holds_all_of_it() -> None:
+    def function(k: torch.Tensor, x: torch.Tensor, i: int) -> Any:
+        return torch.tensor(k.item()) * 2, torch.tensor([[k.item(), 3]]), torch.tensor(i) + 1, x + i
+
+    optimized = lampwork_capture.optimize("lampwork", fullgraph=True)(function)
+    for number in (3, 2**40, -(2**50)):
+        arguments = (torch.tensor(number), torch.ones(2), number)
+        _same(function(*arguments), optimized(*arguments))

@@ -22,12 +22,11 @@ from torch.overrides import TorchFunctionMode
 
 from ..graph.runtime_assert import require
 from ..graph_backend import DATA_SIZES
-from . import torch_layer
+from . import hidden_writes, tensors_of_numbers, torch_layer
 from .analysis import WrappedInput, analyse
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import UnsupportedForAot
 from .fold import fold
-from .hidden_writes import REPLACEMENTS
 from .layouts import LayoutKeeper
 from .metadata import FunctionalGraph, InputSpec
 from .overlap import overlapping_write
@@ -35,6 +34,7 @@ from .settings import Settings
 from .trace import AtenRecorder, DecompositionTable
 from .verify import verify
 
+_REPLACEMENTS = {**hidden_writes.REPLACEMENTS, **tensors_of_numbers.REPLACEMENTS}
 _PLACEHOLDER_META = ("source", "user_line", "stack_trace", "tensor_meta")
 _NODE_META = ("user_line", "stack_trace", "nn_module_stack", "source_fn_stack")
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer, FakeTensor)
@@ -301,7 +301,7 @@ class _ReplaceHiddenWrites(TorchFunctionMode):
     """While a module of the captured graph runs: functions that write behind their schema are replaced."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return REPLACEMENTS.get(func, func)(*args, **(kwargs or {}))
+        return hidden_writes.REPLACEMENTS.get(func, func)(*args, **(kwargs or {}))
 
 
 class _GraphRunner:
@@ -385,7 +385,7 @@ class _GraphRunner:
         return self._held[id(value)] if isinstance(value, Tensor) else value
 
     def _call(self, target: Any, args: Any, kwargs: Any) -> Any:
-        replacement = REPLACEMENTS.get(target)
+        replacement = _REPLACEMENTS.get(target)
         if replacement is not None:
             return replacement(*args, **kwargs)
         if target is require:

@@ -143,9 +143,21 @@ def _apply(mutation: InputMutation, target: Tensor, results: Sequence[Any]) -> N
     shape = mutation.metadata
     if shape is not None:
         numbers: Any = shape.at(results)
+        _make_room(target, numbers)
         target.as_strided_(numbers.size, numbers.stride, target.storage_offset() + numbers.offset)
     if mutation.result is not None:
         target.copy_(results[mutation.result])
+
+
+def _make_room(target: Tensor, numbers: Any) -> None:
+    """Let the memory of a tensor hold other sizes, as eager's `resize_` and `out=` do."""
+    if 0 in numbers.size:
+        return
+    last = sum((size - 1) * stride for size, stride in zip(numbers.size, numbers.stride))
+    needed = (target.storage_offset() + numbers.offset + last + 1) * target.itemsize
+    storage = target.untyped_storage()
+    if storage.nbytes() < needed:
+        storage.resize_(needed)
 
 
 Builder: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any]
