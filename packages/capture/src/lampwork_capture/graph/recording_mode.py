@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..data_sizes import DataSizes, depends_on_data
 from .operator_effects import draws_random, is_composite, may_raise, written_tensors
+from .quick_fakes import is_quick, quick_fake
 from .refused_writes import may_be_refused
 from .total_operators import is_total
 
@@ -63,7 +64,7 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         refused = bool(written) and may_be_refused(func, written, args, kwargs or {})
         self._running.append(func)
         try:
-            result = self._sized_by_data(func, args, kwargs or {}) if depends_on_data(func) else NotImplemented
+            result = self._described(func, args, kwargs or {})
             if result is NotImplemented:
                 result = super().__torch_dispatch__(func, types, args, kwargs or {})
         finally:
@@ -74,6 +75,12 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         if self.is_total and not (is_total(func, args, kwargs or {}, result) or is_composite(func)):
             self.is_total = not all(map(is_composite, self._running))
         return result
+
+    def _described(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """What our own rules know of an operator, or NotImplemented."""
+        if self.shape_env is not None and is_quick(func):
+            return quick_fake(func, args, kwargs)
+        return self._sized_by_data(func, args, kwargs) if depends_on_data(func) else NotImplemented
 
     def _sized_by_data(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if self.data is None:
