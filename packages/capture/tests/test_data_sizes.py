@@ -95,6 +95,22 @@ def index_add(x, m):
     return x.index_add(0, index, x[index])
 
 
+def slice_update(k, x):
+    y = x.clone()
+    i = k.item()
+    y[:i] += 1
+    y[i - 1] *= 2
+    return y
+
+
+def mask_rolled(x, m):
+    return x[m].roll(1, 0), x[m].flip(0)
+
+
+def mask_attention(x, m):
+    return F.scaled_dot_product_attention(x[m][None, None], x[None, None], x[None, None])
+
+
 def smaller_length(x, m):
     return min(x[m].shape[0], 3), max(2, len(x[m]))
 
@@ -174,8 +190,12 @@ PROGRAMS = [
     (unique, [(X,), (torch.ones(3),)]),
     (unique_with_counts, [(n([1, 2, 2, 3]),), (n([1, 1, 1, 1]),)]),
     *((f, MASKS) for f in (mask, mask_length, mask_linear, mask_softmax, mask_largest, mask_parts, mask_views)),
-    *((f, MASKS) for f in (mask_twice, mask_chunks, mask_write, index_add, smaller_length)),
-    *((f, NUMBERS) for f in (size, rows_of, mean_of_range, narrow, pad, repeat, arithmetic, checked, one_of_each)),
+    *((f, MASKS) for f in (mask_twice, mask_chunks, mask_write, index_add, smaller_length, mask_rolled)),
+    (mask_attention, MASKS),
+    *(
+        (f, NUMBERS)
+        for f in (slice_update, size, rows_of, mean_of_range, narrow, pad, repeat, arithmetic, checked, one_of_each)
+    ),
     (first_rows, [*NUMBERS, (n(-1), X), (n(0), X), (n(9), X), (n(-9), X)]),
     (last_rows, [*NUMBERS, (n(-1), X), (n(0), X), (n(9), X), (n(-9), X)]),
     (one_row, [*NUMBERS, (n(-1), X), (n([[2]]), X), (n(3).to(torch.uint8), X)]),

@@ -235,3 +235,14 @@ def test_contiguity_of_symbols_needs_no_fact() -> None:
 def test_foreign_sizes_are_refused() -> None:
     with pytest.raises(TypeError, match="does not come from"):
         expr_of(torch.SymInt(object()))
+
+
+def test_unknown_sizes_are_many_where_that_is_allowed(env: TorchShapeEnv) -> None:
+    u = env.create_unbacked_symint()
+    with env.unknown_as_many():
+        assert bool(u != 0) and not bool(u == 1) and not bool(u * 4 == 0)
+        with pytest.raises(DataDependentError):
+            bool(u == 2)
+    assert [str(f.condition) for f in env.deferred_facts] == ["u0 != 0", "u0 != 1"]
+    with pytest.raises(DataDependentError):
+        bool(env.create_unbacked_symint() == 0)

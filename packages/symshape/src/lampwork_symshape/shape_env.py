@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from .condition import Boolean, BoolExpr, as_condition, eq, not_
+from .condition import Boolean, BoolExpr, Relation, as_condition, eq, ge, not_
 from .dim_policy import DimDecision
 from .expr import IntExpr, Symbol, as_expr, integer, symbol
 from .kind import Kind
@@ -93,6 +93,17 @@ def _no_frame() -> UserFrame | None:
     return None
 
 
+def _as_many(condition: BoolExpr) -> BoolExpr | None:
+    """What a condition about one size, or its negation, says of sizes from 2 on; None if it does not hold for all."""
+    if not isinstance(condition, Relation) or len(condition.difference.terms) != 1:
+        return None
+    size, factor = condition.difference.terms[0]
+    if abs(factor) != 1 or size.lower is None or size.lower < 0:
+        return None
+    many = Facts([ge(size, 2)])
+    return next((found for found in (condition, not_(condition)) if holds(found, many)), None)
+
+
 class ShapeEnv:
     """Symbols, hints and facts of one capture.
 
@@ -121,6 +132,7 @@ class ShapeEnv:
         self._suppressed = 0
         self._only_equalities = 0
         self._as_larger = False
+        self._unknown_as_many = False
         self._larger_facts: tuple[int, Facts] = (0, Facts())
         self._counts = {SymbolKind.BACKED: 0, SymbolKind.UNBACKED: 0}
         self._floats: dict[FloatSymbol, float] = {}
@@ -234,7 +246,11 @@ class ShapeEnv:
             return known
         value = self.hint_of(condition)
         if value is None:
-            raise self.undecidable(f"whether {condition}", condition, frame)
+            assumed = _as_many(condition) if self._unknown_as_many else None
+            if assumed is None:
+                raise self.undecidable(f"whether {condition}", condition, frame)
+            self._record(assumed, frame)
+            return assumed is condition
         holding = condition if value else not_(condition)
         if not (self._as_larger and self._holds_from_two(holding)):
             self._record(holding, frame)
@@ -332,6 +348,16 @@ class ShapeEnv:
             yield
         finally:
             self._only_equalities -= 1
+
+    @contextmanager
+    def unknown_as_many(self) -> Generator[None]:
+        """Within this context a size that only the run time knows is neither 0 nor 1 where that is asked: a fact, which
+        is checked at run time."""
+        before, self._unknown_as_many = self._unknown_as_many, True
+        try:
+            yield
+        finally:
+            self._unknown_as_many = before
 
     @contextmanager
     def as_larger_sizes(self, applies: bool = True) -> Generator[None]:

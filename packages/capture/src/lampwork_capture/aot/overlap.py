@@ -13,6 +13,7 @@ from typing import Any
 from torch import SymInt, Tensor
 
 from . import torch_layer
+from .known_sizes import known_equal
 
 _IN_PLACE = frozenset(
     {
@@ -63,8 +64,8 @@ def overlap_in_part(a: Tensor, b: Tensor) -> bool:
     if a.dtype != b.dtype:
         return True
     left, right = _numbers(a), _numbers(b)
-    if left is None or right is None:
-        return True
+    if left is None or right is None:  # of data: the same view is all that can be told
+        return not known_equal(*((t.storage_offset(), *t.shape, *t.stride()) for t in (a, b)))
     if left == right or 0 in left[1] or 0 in right[1]:
         return False
     # A common element: sum(i * stride of a) - sum(j * stride of b) = difference of the offsets.

@@ -443,7 +443,8 @@ class GraphBuilder:
         self.scalars.operation = _target_name(target)
         _FAKE_LOGGER.disabled = True  # it logs what it raises; we report that ourselves
         try:
-            with self.fake_mode, unheard_warnings(), self._as_larger_sizes(target):
+            many = self.scalars.env.unknown_as_many() if self.data else nullcontext()
+            with self.fake_mode, unheard_warnings(), self._as_larger_sizes(target), many:
                 if op == "call_function":
                     result = target(*args, **kwargs)
                 else:
