@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import logging
 import operator
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from ..graph_break import BreakId, GraphBreak, ShapeOfDataBreak
 from ..guards.facts import ByIdentity, UserLine
 from ..source import Source, TensorSizeSource
 from .data_numbers import DataNumbers
-from .fake_inputs import check_tensor_kind, fake_input, has_plain_layout, symbolic_fake_input
+from .fake_inputs import check_tensor_kind, fake_input, has_plain_layout, name_of_input, symbolic_fake_input
 from .fake_results import FakeResults, Ran
 from .input_writes import InputWrites
 from .kernels import have_kernels
@@ -214,7 +213,7 @@ class GraphBuilder:
         return node
 
     def _add_placeholder(self, key: Hashable, source: Source, example: Any, fake: Any) -> torch.fx.Node:
-        node = self._open[0].placeholder(self._input_name(source), fake)
+        node = self._open[0].placeholder(name_of_input(source, self._names), fake)
         node.meta["lampwork_source"] = source
         self._inputs[key] = (node, GraphInput(node.name, source, example, fake))
         return node
@@ -286,19 +285,6 @@ class GraphBuilder:
         node.meta["lampwork_operators"] = 0
         node.meta[IMPURE] = False
         return node
-
-    def _input_name(self, source: Source) -> str:
-        name = re.sub(r"\W+", "_", str(source).replace("._modules['", ".").replace("._parameters['", ".")).strip("_")
-        short = name.lower()
-        while len(short) > 60 and "_" in short:
-            short = short.partition("_")[2]
-        short = short.lstrip("_0123456789")[-60:] or "arg"
-        unique, count = short, 0
-        while unique in self._names:
-            count += 1
-            unique = f"{short}_{count}"
-        self._names.add(unique)
-        return unique
 
     @property
     def inputs(self) -> tuple[GraphInput, ...]:

@@ -7,6 +7,7 @@ tensors do, whichever of both ways each of them took.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,3 +114,18 @@ def _is_plain_leaf(tensor: torch.Tensor) -> bool:
         and tensor.device.type != "meta"
         and _C._functorch.peek_interpreter_stack() is None  # inside a transform only torch knows what belongs to it
     )
+
+
+def name_of_input(source: Source, taken: set[str]) -> str:
+    """A name for the placeholder of what a source denotes, short and not taken; it is from then on."""
+    name = re.sub(r"\W+", "_", str(source).replace("._modules['", ".").replace("._parameters['", ".")).strip("_")
+    short = name.lower()
+    while len(short) > 60 and "_" in short:
+        short = short.partition("_")[2]
+    short = short.lstrip("_0123456789")[-60:] or "arg"
+    unique, count = short, 0
+    while unique in taken:
+        count += 1
+        unique = f"{short}_{count}"
+    taken.add(unique)
+    return unique

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
@@ -26,6 +26,7 @@ from .base import Tracer, Value
 from .constant import ConstantValue, fold
 from .sym_emit import emit_term
 from .sym_truth import SymTruthValue
+from .undecided import UndecidedValue
 
 if TYPE_CHECKING:
     from ..graph.builder import GraphBuilder
@@ -48,17 +49,15 @@ _UNARY: dict[str, Callable[..., Any]] = {
 _NUMBERS = (int, float, bool)
 
 
-class SymScalarValue(Value):
+class SymScalarValue(UndecidedValue):
     """A symbolic int or float: the expression, and the graph whose inputs it is made of."""
 
     kind = "a symbolic number"
-    __slots__ = ("_known", "graph", "term")
+    __slots__ = ("term",)
 
     def __init__(self, graph: GraphBuilder, term: ScalarTerm, source: Source | None = None) -> None:
-        super().__init__(source)
-        self.graph = graph
+        super().__init__(graph, source)
         self.term = term
-        self._known: ConstantValue | None = None
 
     def __repr__(self) -> str:
         return f"SymScalarValue({self.term})"
@@ -66,21 +65,8 @@ class SymScalarValue(Value):
     def python_type(self) -> type:
         return int if isinstance(self.term, IntExpr) else float
 
-    def realize(self) -> Value:
-        return self if self._known is None else self._known
-
-    def settled(self) -> ConstantValue:
-        """The constant that it is in this call, guarded."""
-        if self._known is None:
-            self._known = ConstantValue(self.graph.scalars.env.decide_scalar(self.term), self.source)
-        return self._known
-
-    def as_constant(self) -> Any:
-        return self.settled().obj
-
-    def snapshot(self) -> Any:
-        """The number it is in this call."""
-        return self.as_constant()
+    def decide(self) -> Any:
+        return self.graph.scalars.env.decide_scalar(self.term)
 
     def as_graph_argument(self) -> Any:
         return self.graph.number_argument(self.term) if self._known is None else self._known.obj
@@ -88,32 +74,6 @@ class SymScalarValue(Value):
     def truth(self, tracer: Tracer) -> bool:
         zero = 0 if isinstance(self.term, IntExpr) else 0.0
         return _compare(tracer, operator.ne, self.term, zero)
-
-    def hash_key(self, tracer: Tracer) -> Hashable:
-        return self.as_constant()
-
-    def unpack(self, tracer: Tracer) -> list[Value]:
-        return self.settled().unpack(tracer)
-
-    def iterate(self, tracer: Tracer) -> Value:
-        return self.settled().iterate(tracer)
-
-    def contains(self, tracer: Tracer, item: Value) -> bool | None:
-        return self.settled().contains(tracer, item)
-
-    def length(self, tracer: Tracer) -> int | None:
-        return self.settled().length(tracer)
-
-    def get_attribute(self, tracer: Tracer, name: str) -> Value:
-        if name == "__class__":
-            return tracer.constant(self.python_type())
-        return self.settled().get_attribute(tracer, name)
-
-    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        self.settled().set_attribute(tracer, name, value)
-
-    def get_item(self, tracer: Tracer, key: Value) -> Value:
-        return self.settled().get_item(tracer, key)
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
         if op not in operators.BINARY_METHODS:

@@ -8,7 +8,7 @@ Invariants: it stands for an exact bool; once that was needed it is a constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lampwork_symshape.condition import BoolExpr, eq, ge, ne
@@ -17,26 +17,24 @@ from lampwork_symshape.sym_node import expr_of
 
 from . import operators
 from .base import Tracer, Value
-from .constant import ConstantValue
 from .sym_emit import emit_term
 from .tensor import TensorValue
+from .undecided import UndecidedValue
 
 if TYPE_CHECKING:
     from ..graph.builder import GraphBuilder
     from ..interpreter.reconstruct import ValueEmitter
 
 
-class SymTruthValue(Value):
+class SymTruthValue(UndecidedValue):
     """A bool that is not decided yet: its condition, and the graph whose inputs that is about."""
 
     kind = "a symbolic truth value"
-    __slots__ = ("_known", "condition", "graph")
+    __slots__ = ("condition",)
 
     def __init__(self, graph: GraphBuilder, condition: BoolExpr) -> None:
-        super().__init__(None)
-        self.graph = graph
+        super().__init__(graph)
         self.condition = condition
-        self._known: ConstantValue | None = None
 
     def __repr__(self) -> str:
         return f"SymTruthValue({self.condition})"
@@ -49,24 +47,11 @@ class SymTruthValue(Value):
     def python_type(self) -> type:
         return bool
 
-    def realize(self) -> Value:
-        return self if self._known is None else self._known
-
-    def settled(self) -> ConstantValue:
-        """The constant that it is in this call, guarded."""
-        if self._known is None:
-            self._known = ConstantValue(self.graph.scalars.env.evaluate(self.condition))
-        return self._known
+    def decide(self) -> bool:
+        return self.graph.scalars.env.evaluate(self.condition)
 
     def is_constant(self) -> bool:
         return not self._is_of_data and self.settled().is_constant()
-
-    def as_constant(self) -> bool:
-        return self.settled().obj
-
-    def snapshot(self) -> bool:
-        """The bool it is in this call."""
-        return self.as_constant()
 
     def as_graph_argument(self) -> Any:
         return self.graph.number_argument(applied(self.condition)) if self._is_of_data else self.as_constant()
@@ -85,30 +70,6 @@ class SymTruthValue(Value):
 
     def truth(self, tracer: Tracer) -> bool:
         return self.as_constant()
-
-    def hash_key(self, tracer: Tracer) -> Hashable:
-        return self.settled().hash_key(tracer)
-
-    def unpack(self, tracer: Tracer) -> list[Value]:
-        return self.settled().unpack(tracer)
-
-    def iterate(self, tracer: Tracer) -> Value:
-        return self.settled().iterate(tracer)
-
-    def contains(self, tracer: Tracer, item: Value) -> bool | None:
-        return self.settled().contains(tracer, item)
-
-    def length(self, tracer: Tracer) -> int | None:
-        return self.settled().length(tracer)
-
-    def get_attribute(self, tracer: Tracer, name: str) -> Value:
-        return self.settled().get_attribute(tracer, name)
-
-    def set_attribute(self, tracer: Tracer, name: str, value: Value) -> None:
-        self.settled().set_attribute(tracer, name, value)
-
-    def get_item(self, tracer: Tracer, key: Value) -> Value:
-        return self.settled().get_item(tracer, key)
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
         left, right = (other, self.settled()) if reflected else (self.settled(), other)
