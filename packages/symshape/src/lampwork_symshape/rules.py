@@ -280,8 +280,8 @@ def _mod_cancel(x: IntExpr, y: IntExpr) -> IntExpr | None:
 def merge_remainders(terms: Sequence[tuple[IntExpr, int]]) -> IntExpr | None:
     """Recombine a quotient and its remainder in a sum of (term, coefficient); None when nothing matches.
 
-    k*a*(x // a) + k*(x % a) is k*x, and for positive a and b, k*a*((w + x // a) % b) + k*(x % a) is
-    k*((a*w + x) % (a*b)).
+    k*a*(x // a) + k*(x % a) is k*x, k*(x % a) - k*x is -k*a*(x // a), and for positive a and b,
+    k*a*((w + x // a) % b) + k*(x % a) is k*((a*w + x) % (a*b)).
     """
     table = dict(terms)
     for term, k in terms:
@@ -295,6 +295,9 @@ def merge_remainders(terms: Sequence[tuple[IntExpr, int]]) -> IntExpr | None:
             used = {term, *(t for t, _ in whole.terms)}
             rest = _sum(((t, c) for t, c in terms if t not in used), zero)
             return rest + (x - whole.constant) * k
+        if x.terms and all(t is not term and table.get(t) == -k * c for t, c in x.terms):
+            used = {term, *(t for t, _ in x.terms)}
+            return _sum(((t, c) for t, c in terms if t not in used), zero) - whole * k + x.constant * k
         for other, m in terms:
             if other.kind is not Kind.MOD or other is term or not positive(a):
                 continue

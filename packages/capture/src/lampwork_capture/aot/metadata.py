@@ -222,7 +222,7 @@ def is_dense(t: Tensor) -> bool:
     expected = 1
     for dim in order:
         if not known(strides[dim] == expected):
-            if known(sizes[dim] == 1):
+            if known(sizes[dim] == 1) or (traced(sizes[dim]) == 1 and bool(sizes[dim] == 1)):
                 continue
             if strides[dim] != expected:
                 return False

@@ -89,10 +89,15 @@ _HOLDING_ANY = (None, torch.int64, torch.float32, torch.float64)
 _ALIGNED = frozenset({"linear", "bilinear", "bicubic", "trilinear"})
 _MOST_COMPARED = 4
 
-SYMBOLIC_RUNS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+EXACT_FORMS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.max_pool1d: _max_pool1d,
     torch.max_pool1d: _max_pool1d,
-    F.interpolate: _interpolate,
     _NN.pad_sequence: _pad_sequence,
+}
+"""Those that give the values of the operation, too."""
+
+SYMBOLIC_RUNS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    **EXACT_FORMS,
+    F.interpolate: _interpolate,
     torch.tensor: _tensor,
 }
