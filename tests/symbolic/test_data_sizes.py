@@ -87,3 +87,13 @@ def test_a_tensor_of_a_number_holds_all_of_it() -> None:
     for number in (3, 2**40, -(2**50)):
         arguments = (torch.tensor(number), torch.ones(2), number)
         _same(function(*arguments), optimized(*arguments))
+
+
+def test_a_bound_that_may_be_negative_counts_from_the_end() -> None:
+    def function(x: torch.Tensor) -> Any:
+        return x[x.shape[0] - 5 :] * 2, x[: x.shape[0] - 6] + 1
+
+    optimized = lampwork_capture.optimize("lampwork", dynamic=True)(function)
+    for size in (8, 9, 7, 3, 1, 5):
+        x = torch.randn(size, 2)
+        _same(function(x), optimized(x))

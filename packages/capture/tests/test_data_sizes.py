@@ -148,6 +148,23 @@ def narrow(k, x):
     return x.narrow(0, 0, k.item()) + 1
 
 
+def bounds_around(k, x):
+    i = k.item()
+    return x[i:] * 2, x[-i:] + 1, x[i - 2 :] + 1, x[2 - i :] - 1, x[: i - 2] * 3, x[:-i] + 2
+
+
+def mask_bounds(x, m):
+    i = x[m].shape[0]
+    return x[i - 2 :] * 2, x[2 - i :] + 1, x[: i - 3] * 2
+
+
+def mask_views_in_place(x, m):
+    y, k, z = x[m], x[m].nonzero(), x[~m]
+    y.unsqueeze_(0)
+    k.t_()
+    return torch.zeros(y.shape[1]), y.shape, k.shape, y.shape[1] + z.shape[0]
+
+
 def pad(k, x):
     return F.pad(x, (0, 0, 0, k.item()))
 
@@ -190,6 +207,10 @@ PROGRAMS = [
     (unique, [(X,), (torch.ones(3),)]),
     (unique_with_counts, [(n([1, 2, 2, 3]),), (n([1, 1, 1, 1]),)]),
     *((f, MASKS) for f in (mask, mask_length, mask_linear, mask_softmax, mask_largest, mask_parts, mask_views)),
+    *((f, MASKS) for f in (mask_bounds, mask_views_in_place)),
+    *((f, [*NUMBERS, (n(-2), X), (n(0), X), (n(7), X)]) for f in (bounds_around,)),
+    (bounds_around, [(n(i).to(torch.int32), X) for i in (3, -2, 0, 9)]),
+    (bounds_around, [(n(i).to(torch.int8), X) for i in (1, -7, 2)]),
     *((f, MASKS) for f in (mask_twice, mask_chunks, mask_write, index_add, smaller_length, mask_rolled)),
     (mask_attention, MASKS),
     *(
@@ -443,3 +464,51 @@ def test_a_check_at_the_end_fails_as_in_eager(function, rows):
             except RuntimeError as error:
                 outcomes.append((str(error), x))
         same(*outcomes)
+
+
+def test_checks_are_about_the_sizes_that_there_were():
+    def function(x, m):
+        y, z = x[m], x[~m]
+        y.unsqueeze_(0)
+        z.unsqueeze_(0)
+        return y + z
+
+    optimized = lampwork_capture.optimize("eager", fullgraph=True)(function)
+    x = X[:4]
+    same(function(x, bools(0, 1)[:4]), optimized(x, bools(0, 1)[:4]))
+    same(function(x, bools(0)[:4]), optimized(x, bools(0)[:4]))
+    with pytest.raises(RuntimeError, match="must match"):
+        optimized(torch.ones(5, 4), bools(0, 1))
+
+
+def test_identity_of_what_a_comparison_gives():
+    def function(k):
+        flag = k.item() > 2
+        return flag is True, flag is not False, flag is None
+
+    optimized = lampwork_capture.optimize("eager")(function)
+    for number in (1, 5):
+        assert optimized(n(number)) == function(n(number))
+
+
+def test_counts_of_unique_alone():
+    def function(x):
+        return torch._unique2(x, True, False, True)
+
+    same(function(n([1, 2, 2])), lampwork_capture.optimize("eager", fullgraph=True)(function)(n([1, 2, 2])))
+
+
+def test_undoing_writes_copies_no_more_than_what_is_written():
+    def function(c, x, m):
+        c += 1
+        return x[m] + x[~m]
+
+    optimized = lampwork_capture.optimize("eager", fullgraph=True)(function)
+    x = X[:4]
+    for memory in (torch.zeros(4), torch.zeros(1000), torch.zeros(100)):
+        c = memory[:4]
+        same(function(c.clone(), x, bools(0, 1)[:4]), optimized(c, x, bools(0, 1)[:4]))
+        assert c.tolist() == [1.0] * 4
+        with pytest.raises(RuntimeError):
+            optimized(c, x, torch.ones(4, dtype=torch.bool))
+        assert c.tolist() == [2.0] * 4 and memory.sum() == 8

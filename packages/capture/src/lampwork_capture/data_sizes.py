@@ -19,6 +19,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 aten: Any = torch.ops.aten
 _MOST = 2**63 - 1
+# A symbolic integer has 64 bits, with sign
+WHOLE_DTYPES = frozenset({torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.int64})
 
 
 class DataSizes:
@@ -50,7 +52,7 @@ class DataSizes:
     def number(self, dtype: torch.dtype) -> torch.SymInt | int:
         """An integer that is read from a tensor."""
         limits = torch.iinfo(dtype)
-        return self.env.sym_int(self._make("item", limits.min, min(limits.max, _MOST)))
+        return self.env.sym_int(self._make("item", limits.min, limits.max))
 
     def once(self, tensor: torch.Tensor, question: str, answer: Callable[[], Any]) -> Any:
         """The answer to a question about the data of a tensor, the same until something writes to it."""
@@ -103,7 +105,7 @@ def _unique(
     data: DataSizes, x: FakeTensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     found = data.once(x, "unique", lambda: data.size(_count(x.shape), "unique"))
-    inverse = x.new_empty(x.shape if return_inverse or return_counts else (0,), dtype=torch.int64)
+    inverse = x.new_empty(x.shape if return_inverse else (0,), dtype=torch.int64)
     return x.new_empty((found,)), inverse, x.new_empty((found if return_counts else 0,), dtype=torch.int64)
 
 
@@ -124,7 +126,7 @@ def _repeat_interleave(data: DataSizes, repeats: FakeTensor, output_size: Any = 
 
 
 def _item(data: DataSizes, x: FakeTensor) -> Any:
-    if x.dtype.is_floating_point or x.dtype.is_complex or x.dtype is torch.bool or x.constant is not None:
+    if x.dtype not in WHOLE_DTYPES or x.constant is not None:
         return NotImplemented
     return data.once(x, "item", lambda: data.number(x.dtype))
 

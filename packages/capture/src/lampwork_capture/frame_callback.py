@@ -75,7 +75,11 @@ class FrameCallback:
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self.idle_breaks = IdleBreaks()
+        self._refused_data: weakref.WeakSet[CodeType] = (
+            weakref.WeakSet()
+        )  # whose graphs with sizes of data were refused
         self._refused_symbols = False  # whether the backend failed with a graph of symbolic sizes
+        self._told_of_data = False
         self._warned: set[tuple[str, int, str]] = set()
         self._races: weakref.WeakKeyDictionary[CodeType, int] = weakref.WeakKeyDictionary()
 
@@ -175,10 +179,15 @@ class FrameCallback:
                 varying,
                 self.idle_breaks,
                 wanted,
-                data_sizes,
+                data_sizes and code not in self._refused_data,
             )
-        except DataSizesRefused:
-            return self._captured(view, compile_graph, attempt, data_sizes=False)
+        except DataSizesRefused as refused:
+            self._refused_data.add(code)
+            self._warn_of_data(refused)
+            try:
+                return self._captured(view, compile_graph, attempt, data_sizes=False)
+            except GraphBreakError as error:
+                raise error from refused
         except SymbolsRefused as refused:
             self._refused_symbols = True
             self._warn_of_symbols(refused)
@@ -191,6 +200,17 @@ class FrameCallback:
             CaptureWarning,
             stacklevel=2,
         )
+
+    def _warn_of_data(self, refused: DataSizesRefused) -> None:
+        """Once: a backend that refuses one such graph is likely to refuse others."""
+        if not self._told_of_data:
+            self._told_of_data = True
+            warnings.warn(
+                f"the backend `{self.backend_name}` cannot compile a graph with sizes that depend on data ({refused}): "
+                "such graphs are broken there.",
+                CaptureWarning,
+                stacklevel=2,
+            )
 
     def _may_have_lost_race(self, code: CodeType) -> bool:
         """Whether guards that do not hold where they were made may be the work of another thread; each time counts."""

@@ -120,7 +120,7 @@ class GraphBuilder:
         self._node_of_fake: dict[int, torch.fx.Node] = {}
         self._names: set[str] = set()
         self._operations = 0
-        self._input_storages: set[int] = set()
+        self._inputs_of: dict[int, list[GraphInput]] = {}  # by storage of the fake
         self.input_writes = InputWrites()  # to memory that existed before the frame
         self.calls_user_code = False  # whether running it calls code of the user's, which may do anything
         self.ran_user_code = False  # whether tracing it did, on fake tensors: what that changes is not undone
@@ -209,7 +209,7 @@ class GraphBuilder:
         node.meta[LAYOUT] = layout
         self._node_of_source[source] = node
         self._node_of_fake[id(fake)] = node
-        self._input_storages.add(fake.untyped_storage()._cdata)
+        self._inputs_of.setdefault(fake.untyped_storage()._cdata, []).append(self._inputs[id(tensor)][1])
         return node
 
     def _add_placeholder(self, key: Hashable, source: Source, example: Any, fake: Any) -> torch.fx.Node:
@@ -322,16 +322,18 @@ class GraphBuilder:
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1
         node.meta[EXAMPLE] = result
-        self.data.note(node, result)
+        for symbol in self.data.note(node, result):
+            self.scalars.argument(symbol, self, as_it_is=True)
         self.check_data()
         mutates = bool(self.fake_mode.written) or any(may_mutate(operator) for operator in operators)
         node.meta["lampwork_mutates"] = mutates
         if self.sizes or self.data:
             self._shared_at_one.written(self.fake_mode.written, lambda: self.scalars.env)
             self._shared_at_one.note(target, fake_args, result)
-        written = self.fake_mode.written & self._input_storages
+        written = self.fake_mode.written & self._inputs_of.keys()
         if written:
-            self.input_writes.note(written, operators, self.inputs)
+            entries = [entry for storage in written for entry in self._inputs_of[storage]]
+            self.input_writes.note(written, operators, entries)
         node.meta["lampwork_operators"] = len(operators)
         self.calls_user_code |= target_is_users(op, target) or any(map(is_users, operators))
         raises = target_may_raise(op, target) or self.fake_mode.may_raise
@@ -531,7 +533,7 @@ class GraphBuilder:
         """End the graph: outputs in order (a node may stand twice), dead code removed, unused inputs dropped."""
         if self.sizes or self.data:
             storages = {fake.untyped_storage()._cdata for fake in map(_example_of, outputs) if _is_tensor(fake)}
-            self._shared_at_one.left(storages, self._input_storages, lambda: self.scalars.env)
+            self._shared_at_one.left(storages, self._inputs_of, lambda: self.scalars.env)
         self.check_data()
         self.graph.output(tuple(outputs))
         _remove_dead(self.graph)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from lampwork_symshape.expr import Symbol
 from lampwork_symshape.scalar_expr import ScalarTerm, applied
 from lampwork_symshape.shape_env import Fact
 
@@ -53,17 +54,18 @@ class DataNumbers:
         """Whether the graph checks something of the data when it runs."""
         return self._checked > 0
 
-    def note(self, node: torch.fx.Node, result: Any) -> None:
-        """An operation gave this: the numbers in it that are symbols can be read there."""
-        if not self:
-            return
-        for path, leaf in _leaves(result):
+    def note(self, node: torch.fx.Node, result: Any) -> Iterator[Symbol]:
+        """An operation gave this: the numbers in it that are symbols can be read there, now: it may change its sizes.
+
+        Gives those that were not known.
+        """
+        for path, leaf in _leaves(result) if self else ():
             if isinstance(leaf, torch.SymInt):
-                self._scalars.add_of_data(leaf, OfData(node, path, None))
+                yield from self._scalars.add_of_data(leaf, OfData(node, path, None))
             elif isinstance(leaf, torch.Tensor):
                 for dim, size in enumerate(leaf.shape):
                     if isinstance(size, torch.SymInt):
-                        self._scalars.add_of_data(size, OfData(node, path, dim))
+                        yield from self._scalars.add_of_data(size, OfData(node, path, dim))
 
     def pending(self, *, readable_only: bool) -> Iterator[DataCheck]:
         """What was assumed and is not checked yet; each counts as checked once it was given.

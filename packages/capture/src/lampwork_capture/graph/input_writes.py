@@ -3,7 +3,7 @@
 A frame whose graph raises may run again as plain Python (`graph/rerun.py`) if memory is as it was. Counters, running
 statistics and the like are small: a copy of their memory, taken before the graph runs, brings them back. Told of each
 operation by the graph builder. Invariant: a write that is not `for_good` is undone by bringing back the bytes of the
-storages of the inputs at `positions`.
+inputs at `positions`, from the first to the last element of each.
 """
 
 from __future__ import annotations

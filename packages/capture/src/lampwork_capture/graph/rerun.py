@@ -28,18 +28,26 @@ def or_rerun(compiled: Callable[..., Any], *, draws_random: bool, written: Seque
 
     def call_with_state(*inputs: Any) -> Any:
         states = _random_states() if draws_random else []
-        storages = [inputs[position].untyped_storage() for position in written]
-        copies = [storage.clone() for storage in storages]
+        spans = [_span(inputs[position]) for position in written]
+        copies = [span.clone() for span in spans]
         try:
             return compiled(*inputs)
         except Exception:
             for generator, state in states:
                 generator.set_state(state)
-            for storage, copy in zip(storages, copies):
-                storage.copy_(copy)
+            for span, copy in zip(spans, copies):
+                span.copy_(copy)
             return RERUN
 
     return call_with_state
+
+
+def _span(tensor: torch.Tensor) -> torch.Tensor:
+    """The memory from the first to the last element of a tensor: its sizes and strides are guarded, its storage's are
+    not. Writes to it are seen by no version counter of the program's."""
+    data = tensor.data
+    last = sum((size - 1) * stride for size, stride in zip(data.shape, data.stride())) if data.numel() else -1
+    return data.as_strided((last + 1,), (1,))
 
 
 def _random_states() -> list[tuple[torch.Generator, torch.Tensor]]:

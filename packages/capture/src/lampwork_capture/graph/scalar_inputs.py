@@ -154,11 +154,12 @@ class ScalarInputs:
         self._value_of[made] = actual
         return made
 
-    def add_of_data(self, number: torch.SymInt, source: OfData) -> None:
-        """Where the graph finds a number that depends on data, if it is not known yet and is one symbol."""
+    def add_of_data(self, number: torch.SymInt, source: OfData) -> Iterator[Symbol]:
+        """Where the graph finds a number that depends on data, if it is not known yet and is one symbol: gives that."""
         expr = expr_of(number)
-        if isinstance(expr, Symbol) and expr not in self._source_of:
-            self._of_data.setdefault(expr, source)
+        if isinstance(expr, Symbol) and expr not in self._source_of and expr not in self._of_data:
+            self._of_data[expr] = source
+            yield expr
 
     def is_backed(self, number: torch.SymInt) -> bool:
         """Whether a symbolic number is known before the graph runs."""

@@ -68,7 +68,7 @@ UNARY_METHODS: dict[Callable[..., Any], str] = {
     operator.invert: "__invert__",
     operator.abs: "__abs__",
 }
-_NUMBER = "a symbolic number"
+_NUMBER, _TRUTH = "a symbolic number", "a symbolic truth value"
 _DEEP = "the text of containers nested deeply: eager may raise"
 _REPEATED = (str, bytes, bytearray, list, tuple, collections.deque)  # by `*`
 _DEEPEST = 60  # containers in containers that are looked through
@@ -202,6 +202,10 @@ def is_same(tracer: Tracer, left: Value, right: Value) -> bool:
         if left.python_type() is not right.python_type():
             return False
         left, right = (tracer.constant(v.as_constant()) if v.kind == _NUMBER else v for v in (left, right))
+    if _TRUTH in (left.kind, right.kind):
+        if left.python_type() is not right.python_type():
+            return False
+        left, right = (tracer.constant(v.as_constant()) if v.kind == _TRUTH else v for v in (left, right))
     if left.is_constant() and right.is_constant():
         mine, other = left.as_constant(), right.as_constant()
         if type(left) is ConstantValue and type(right) is ConstantValue:

@@ -17,6 +17,7 @@ import torch.fx
 from lampwork_symshape.contiguity import is_row_major
 from lampwork_symshape.sym_node import expr_of
 
+from ..data_sizes import WHOLE_DTYPES
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AllDistinct, AttributePresent, ByIdentity, IdentityIs
 from ..interpreter.side_effects import emit_attribute_write
@@ -287,9 +288,12 @@ class TensorValue(Value):
 
     def _has_numbers_of_data(self, tracer: Tracer, most: int = _MOST_NUMBERS) -> bool:
         """Whether the integers that it holds, at most so many, can be symbols."""
-        kind, graph = self.fake.dtype, tracer.graph
-        is_whole = not (kind.is_floating_point or kind.is_complex or kind is torch.bool)
-        if not is_whole or not all(type(size) is int for size in self.fake.shape) or self.fake.numel() > most:
+        graph = tracer.graph
+        if (
+            self.fake.dtype not in WHOLE_DTYPES
+            or not all(type(size) is int for size in self.fake.shape)
+            or self.fake.numel() > most
+        ):
             return False
         return graph.sizes.takes_data and not graph.is_in_subgraph and not tracer.function_modes
 

@@ -279,9 +279,6 @@ def slice_bounds(
     return first, maximum(ceil_div(last - first, step), 0)
 
 
-_NO_BOUND = 1 << 31  # a difference that may be so large is no statement about how far from the end an index is
-
-
 def clamped(bound: Any, size: IntExpr, default: IntExpr) -> IntExpr:
     """A bound of a slice as an index in [0, size]."""
     if bound is None:
@@ -292,9 +289,7 @@ def clamped(bound: Any, size: IntExpr, default: IntExpr) -> IntExpr:
     if index.lower is None or index.lower < 0:
         if index.upper is not None and index.upper < 0:
             return maximum(index + size, 0)
-        beyond = (index - size).upper
-        if index.is_constant or beyond is None or beyond >= _NO_BOUND:
-            index = where(lt(index, 0), maximum(index + size, 0), index)
+        index = where(lt(index, 0), maximum(index + size, 0), index)
     return index if holds_at_most(index, size) else minimum(index, size)
 
 
