@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lampwork_symshape import BoolExpr, DataDependentError, UserFrame, integer, symbol
+from lampwork_symshape import BoolExpr, DataDependentError, UserFrame, integer, layout_questions, symbol
 from lampwork_symshape.contiguity import dense_in_order, is_row_major
 from lampwork_symshape.sym_node import FloatNode, SymNode, TorchShapeEnv, choose, expr_of, sym_int
 from torch._dispatch.python import enable_python_dispatcher
@@ -235,6 +235,10 @@ def test_contiguity_of_symbols_needs_no_fact() -> None:
 def test_foreign_sizes_are_refused() -> None:
     with pytest.raises(TypeError, match="does not come from"):
         expr_of(torch.SymInt(object()))
+
+
+def test_this_torch_has_the_functions_whose_questions_are_known() -> None:
+    assert layout_questions._SLICE_INDEX is not None and layout_questions._CODES
 
 
 def test_unknown_sizes_are_many_where_that_is_allowed(env: TorchShapeEnv) -> None:

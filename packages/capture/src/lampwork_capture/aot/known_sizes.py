@@ -2,7 +2,8 @@
 
 A fact that this stage makes is checked at every call of the compiled graph and excludes the calls where it does not
 hold, so it asks what is known first, and orders dimensions by the traced call's numbers: an order is only a choice,
-which every user of these functions confirms by what it asks afterwards. Invariant: nothing here records a fact.
+which every user of these functions confirms by what it asks afterwards. Invariant: nothing here records a fact but
+`equal_strides`, whose True may be one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Python's number classes as dtypes: `torch.zeros(3, dtype=int)`, `x.to(float)`.
 
 torch takes them, but the text of a graph module has no name for a class; so the graph gets the dtype that torch takes a
-class for. Invariant: no class is left among the arguments of a node.
+class for. Invariant: none of these classes is left among the arguments of a node; any other is left as it is.
 """
 
 from __future__ import annotations

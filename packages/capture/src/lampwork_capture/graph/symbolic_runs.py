@@ -40,6 +40,8 @@ def _max_pool1d(
 
 
 def _of_row(number: int | Sequence[int], of_rows: int) -> tuple[int, int]:
+    if not isinstance(number, int) and len(number) != 1:
+        raise ValueError(f"a pooling of one dimension takes one number, not {number}")
     return (of_rows, number if isinstance(number, int) else number[0])
 
 

@@ -46,7 +46,8 @@ def undoes_only(frame: SymbolicFrame, entry: HandlerEntry) -> bool:
 
 
 def objects_reset(frame: SymbolicFrame, entry: HandlerEntry) -> list[object]:
-    """The context variables that a handler, which `undoes_only`, brings back to what they were before the frame."""
+    """The context variables that a handler, which `undoes_only`, brings back to what they were before they
+    were set in the `try`."""
     first = entry.target
     if PY311:
         if frame.decoded.instructions[first].name != "PUSH_EXC_INFO":
