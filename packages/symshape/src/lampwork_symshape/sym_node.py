@@ -128,6 +128,18 @@ def choose(condition: bool | torch.SymBool, if_true: int | torch.SymInt, if_fals
     return node.shape_env.sym_int(where(node._bool, expr_of(if_true), expr_of(if_false)))
 
 
+def traced_number(value: Any) -> Any:
+    """What a symbolic number was in the traced call, where it takes part as a value; anything else is itself.
+
+    An integer that only the run time knows stays as it is; such a float is 1.0: no result looks different for it.
+    """
+    node: Any = getattr(value, "node", None)
+    if isinstance(value, torch.SymFloat):
+        return node.hint if node.has_hint() else 1.0
+    hint = getattr(node, "hint", None) if isinstance(value, torch.SymInt) else None  # a node need not have one
+    return value if hint is None else hint
+
+
 def term_of_symbol(value: torch.SymInt | torch.SymFloat | torch.SymBool) -> ScalarTerm:
     """The expression behind a symbolic number of ours; a condition is decided. Raises TypeError for another's."""
     node: object = value.node

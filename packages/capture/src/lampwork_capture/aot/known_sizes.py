@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import SymBool, SymFloat, SymInt, Tensor
+from torch import SymBool, SymInt, Tensor
 
 
 def known(condition: bool | SymBool | Any) -> bool:
@@ -29,18 +29,6 @@ def traced(number: Any) -> int:
         return int(number)
     hint = getattr(number.node, "hint", None)
     return hint if type(hint) is int else 2**62
-
-
-def traced_number(value: Any) -> Any:
-    """What a symbolic number that takes part as a value was in the traced call; anything else is itself.
-
-    A float that only the run time knows is 1.0: no result looks different for it.
-    """
-    if isinstance(value, SymFloat):
-        node: Any = value.node
-        return node.hint if node.has_hint() else 1.0
-    hint = getattr(value.node, "hint", None) if isinstance(value, SymInt) else None  # a node need not have one
-    return value if hint is None else hint
 
 
 def by_stride(sizes: Sequence[Any], strides: Sequence[Any]) -> list[int]:

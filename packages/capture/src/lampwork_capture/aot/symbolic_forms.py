@@ -11,19 +11,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import SymBool, SymFloat, SymInt, Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch import SymInt, Tensor
+from torch.utils._pytree import tree_leaves
 
-from ..graph.symbolic_runs import EXACT_FORMS
-
-_PLAIN: Mapping[type, Any] = {SymInt: 1, SymFloat: 1.0, SymBool: True}
+from ..graph.symbolic_runs import EXACT_FORMS, PLAIN, with_plain_numbers
 
 
 def tensor(data: Any, **options: Any) -> Tensor:
     """`torch.tensor(data, **options)`; nested lists may hold symbolic numbers."""
-    if not any(type(leaf) in _PLAIN for leaf in tree_leaves(data)):
+    if not any(type(leaf) in PLAIN for leaf in tree_leaves(data)):
         return torch.tensor(data, **options)
-    alike = torch.tensor(tree_map_only(tuple(_PLAIN), lambda number: _PLAIN[type(number)], data), **options)
+    alike = torch.tensor(with_plain_numbers(data), **options)
 
     def build(part: Any) -> Tensor:
         if isinstance(part, (list, tuple)):

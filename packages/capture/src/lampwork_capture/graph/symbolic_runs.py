@@ -78,15 +78,20 @@ def _pad_sequence(
     return padded if batch_first else padded.transpose(0, 1).contiguous()
 
 
+def with_plain_numbers(data: Any) -> Any:
+    """Nested lists with a plain number of its kind for each symbolic one."""
+    return tree_map_only(tuple(PLAIN), lambda number: PLAIN[type(number)], data)
+
+
 def _tensor(data: Any, **kwargs: Any) -> Any:
     """Of numbers that are all alike: the tensor that is made of them must not be known to hold these."""
     if kwargs.get("dtype") not in _HOLDING_ANY:
         return torch.tensor(data, **kwargs)  # it may refuse a number
-    made = torch.tensor(tree_map_only(tuple(_PLAIN), lambda number: _PLAIN[type(number)], data), **kwargs)
+    made = torch.tensor(with_plain_numbers(data), **kwargs)
     return torch.empty_like(made, requires_grad=made.requires_grad)
 
 
-_PLAIN: Mapping[type, Any] = {torch.SymInt: 1, torch.SymFloat: 1.0, torch.SymBool: True}
+PLAIN: Mapping[type, Any] = {torch.SymInt: 1, torch.SymFloat: 1.0, torch.SymBool: True}
 _HOLDING_ANY = (None, torch.int64, torch.float32, torch.float64)
 _ALIGNED = frozenset({"linear", "bilinear", "bicubic", "trilinear"})
 _MOST_COMPARED = 4

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.fx
 from lampwork_symshape import ShapeEnv
+from lampwork_symshape.sym_node import traced_number
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -93,18 +94,9 @@ def _with_traced_numbers(target: Any, arguments: tuple[Any, ...]) -> tuple[Any, 
     if not any(isinstance(a, numbers) for a in arguments):
         return arguments
     return tuple(
-        _traced_number(argument) if isinstance(parameter.type, torch.TensorType | torch.NumberType) else argument
+        traced_number(argument) if isinstance(parameter.type, torch.TensorType | torch.NumberType) else argument
         for parameter, argument in zip(target._schema.arguments, arguments)
     )
-
-
-def _traced_number(value: Any) -> Any:
-    """What a symbolic number was in the traced call, or is for any shape: a float of data is 1.0."""
-    if isinstance(value, torch.SymFloat):
-        node: Any = value.node
-        return node.hint if node.has_hint() else 1.0
-    hint = getattr(value.node, "hint", None) if isinstance(value, torch.SymInt) else None
-    return value if hint is None else hint
 
 
 def add_call(
