@@ -38,6 +38,7 @@ _MOST_STEPS = 24
 _ASKS = frozenset({"is_compiling", "is_dynamo_compiling", "is_torchdynamo_compiling"})
 _ON_THE_WAY = frozenset({"torch", "compiler", "_dynamo", "torch._dynamo", "dynamo", "external_utils", "Exception"})
 _SKIPPED = frozenset({"TO_BOOL", "PRECALL", "NOP", "CACHE", "PUSH_NULL", "NOT_TAKEN"})
+_JUMPS = frozenset({"JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_ABSOLUTE"})
 _LOADS = frozenset({"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW"})
 
 
@@ -110,9 +111,13 @@ class _Ahead:
         return () if after is None else (after,)
 
     def _state(self, index: int, top: bool | None) -> _State:
-        """With nothing that is skipped in front, so that equal places are equal."""
+        """With nothing that is skipped in front, and no jump, so that equal places are equal."""
         self._at = index
-        self._peek()
+        for _ in range(_MOST_STEPS):  # a loop may be nothing but a jump to itself
+            ahead = self._peek()
+            if ahead is None or ahead.name not in _JUMPS:
+                break
+            self._at = ahead.target
         return _State(self._at, top)
 
     def _peek(self) -> Instruction | None:
