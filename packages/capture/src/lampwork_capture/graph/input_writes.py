@@ -32,7 +32,7 @@ class InputWrites:
         return bool(self._written)
 
     def note(self, storages: Collection[int], operators: Iterable[Any], inputs: Iterable[_Input]) -> None:
-        """Some operators wrote to these storages, of the fakes of some of these inputs."""
+        """Some operators wrote to these storages, which are those of the fakes of these inputs."""
         self._written.update(storages)
         if self.for_good:
             return
@@ -40,9 +40,8 @@ class InputWrites:
         if any(torch.Tag.inplace_view in getattr(operator, "tags", ()) for operator in operators):
             self.for_good = True
         for entry in inputs:
-            if _storage_of(entry) in storages:
-                size = entry.fake.untyped_storage().nbytes()
-                self.for_good |= type(size) is not int or size > _LARGEST or entry.fake.requires_grad
+            size = entry.fake.untyped_storage().nbytes()
+            self.for_good |= type(size) is not int or size > _LARGEST or entry.fake.requires_grad
 
     def positions(self, inputs: Sequence[_Input]) -> tuple[int, ...]:
         """Which inputs of the finished graph were written to."""

@@ -210,20 +210,18 @@ def build_wrapper(
 
 
 def _mentioned(host: HostPlan) -> set[Symbol]:
-    """The symbols that anything but their definition needs."""
+    """The symbols that anything but their definition needs, where calls define any."""
     steps = host.schedule.steps
     buffers = [r for s in steps if isinstance(s, ExternNode) for r in s.results]
-    found = {sym for buffer in buffers for sym in (*symbols_of(buffer), *_layout_symbols(buffer.layout))}
+    if not any(buffer.defines for buffer in buffers):
+        return set()
+    found = {sym for buffer in buffers for sym in (*symbols_of(buffer), *_symbols_in([buffer.layout]))}
     for name in host.schedule.buffers:
         buffer = host.schedule.buffers[name]
         if not isinstance(buffer, InputBuffer | ConstantBuffer):
             found |= symbols_of(buffer)
     found.update(*(o.literal.free_symbols for o in host.graph.outputs if isinstance(o.literal, IntExpr)))
     return found
-
-
-def _layout_symbols(layout: Layout | OpaqueLayout) -> set[Symbol]:
-    return _symbols_in([layout])
 
 
 def _comment(step: FusedNode | ExternNode) -> str:

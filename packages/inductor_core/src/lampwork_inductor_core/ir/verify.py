@@ -43,7 +43,7 @@ def verify(graph: LoweredGraph) -> None:
     layouts: dict[str, Layout | OpaqueLayout] = {}
     later = set(definers(graph.buffers))
     for buffer in graph.buffers:
-        unknown = symbols_of(buffer) & later
+        unknown = symbols_of(buffer) & later if later else ()
         if unknown:
             raise InvalidGraph(buffer.name, f"mentions {min(s.name for s in unknown)}, which a later call defines")
         if isinstance(buffer, ExternBuffer):

@@ -314,7 +314,8 @@ class _Lowering:
             ):
                 kept.append(buffer)
                 live.update(buffers_read(buffer))
-                live.update(definer[s] for s in symbols_of(buffer) if s in definer)
+                if definer:
+                    live.update(definer[s] for s in symbols_of(buffer) if s in definer)
                 if isinstance(buffer, ExternBuffer):
                     called.add(buffer.call)
         kept.reverse()
