@@ -75,9 +75,8 @@ class FrameCallback:
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self.idle_breaks = IdleBreaks()
-        self._refused_data: weakref.WeakSet[CodeType] = (
-            weakref.WeakSet()
-        )  # whose graphs with sizes of data were refused
+        # by id, as code may hold constants that cannot be hashed: whose graphs with sizes of data were refused
+        self._refused_data: dict[int, weakref.ref[CodeType]] = {}
         self._refused_symbols = False  # whether the backend failed with a graph of symbolic sizes
         self._told_of_data = False
         self._warned: set[tuple[str, int, str]] = set()
@@ -179,10 +178,10 @@ class FrameCallback:
                 varying,
                 self.idle_breaks,
                 wanted,
-                data_sizes and code not in self._refused_data,
+                data_sizes and not self._has_refused_data(code),
             )
         except DataSizesRefused as refused:
-            self._refused_data.add(code)
+            self._refused_data[id(code)] = weakref.ref(code)
             self._warn_of_data(refused)
             try:
                 return self._captured(view, compile_graph, attempt, data_sizes=False)
@@ -200,6 +199,11 @@ class FrameCallback:
             CaptureWarning,
             stacklevel=2,
         )
+
+    def _has_refused_data(self, code: CodeType) -> bool:
+        """Whether the backend refused a graph of this code for its sizes of data."""
+        known = self._refused_data.get(id(code))
+        return known is not None and known() is code
 
     def _warn_of_data(self, refused: DataSizesRefused) -> None:
         """Once: a backend that refuses one such graph is likely to refuse others."""
