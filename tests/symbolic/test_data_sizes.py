@@ -97,3 +97,16 @@ def test_a_bound_that_may_be_negative_counts_from_the_end() -> None:
     for size in (8, 9, 7, 3, 1, 5):
         x = torch.randn(size, 2)
         _same(function(x), optimized(x))
+
+
+def test_data_that_do_not_meet_a_check_break_the_graph_after_a_few_calls():
+    def function(x, m):
+        return x[m] + x[:3]  # of one row, eager repeats it
+
+    optimized = torch.compile(function, backend="lampwork")
+    x = torch.randn(5, 4)
+    masks = [torch.arange(5) < rows for rows in (3, 1, 1, 1, 1, 3)]
+    with pytest.warns(lampwork_capture.CaptureWarning, match="captured anew") as told:
+        for m in masks:
+            torch.testing.assert_close(optimized(x, m), function(x, m))
+    assert len(told) == 1

@@ -512,3 +512,58 @@ def test_undoing_writes_copies_no_more_than_what_is_written():
         with pytest.raises(RuntimeError):
             optimized(c, x, torch.ones(4, dtype=torch.bool))
         assert c.tolist() == [2.0] * 4 and memory.sum() == 8
+
+
+def added_to(x, m):
+    return x[m] + X[:3]  # of one row, eager repeats it
+
+
+def test_data_that_do_not_meet_a_check_are_told_of_and_broken_at():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    optimized = lampwork_capture.optimize(backend)(added_to)
+    same(added_to(X, bools(0, 1, 2)), optimized(X, bools(0, 1, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            same(added_to(X, bools(0)), optimized(X, bools(0)))
+    with pytest.warns(lampwork_capture.CaptureWarning, match="u0.*captured anew, with a graph break"):
+        same(added_to(X, bools(0)), optimized(X, bools(0)))
+    assert len(graphs) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for rows in ([0], [0, 1, 2], [4], [1]):
+            same(added_to(X, bools(*rows)), optimized(X, bools(*rows)))
+    assert len(graphs) > 1
+
+
+def test_rare_data_that_do_not_meet_a_check_keep_the_graph():
+    optimized = lampwork_capture.optimize("eager")(added_to)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for call in range(100):
+            rows = [call % 5] if call % 20 == 19 else [0, 1, call % 3 + 2]
+            same(added_to(X, bools(*rows)), optimized(X, bools(*rows)))
+
+
+def test_errors_of_the_program_are_no_reason_to_break():
+    optimized = lampwork_capture.optimize("eager")(checked)
+    optimized(n(3), X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(10):
+            with pytest.raises(RuntimeError):
+                optimized(n(7), X)
+
+
+def test_under_fullgraph_they_are_told_of_alone():
+    optimized = lampwork_capture.optimize("eager", fullgraph=True)(added_to)
+    optimized(X, bools(0, 1, 2))
+    with pytest.warns(lampwork_capture.CaptureWarning, match="is an error under `fullgraph=True`") as told:
+        for _ in range(9):
+            same(added_to(X, bools(3)), optimized(X, bools(3)))
+    assert len(told) == 1

@@ -8,17 +8,16 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from types import CodeType
-from typing import Any
 
 from .bytecode.version import places_of_call, qualified_name
 from .captured_frame import CapturedFrame
 from .code_cache import GuardsDoNotHoldError
 from .config import CaptureConfig
 from .errors import GraphBreakError
-from .graph.builder import EagerWouldRaise, TracedGraph
+from .graph.builder import EagerWouldRaise
 from .graph.tensor_sizes import AssumedOtherSizes, SymbolicSizes
 from .graph.unheard_warnings import ready_for_unheard
 from .graph_break import BreakId, BreakRecord, GraphBreak, ShapeOfDataBreak, SkipFrame
@@ -33,6 +32,7 @@ from .interpreter.host_only import outermost_host_only
 from .interpreter.instructions import DecodedCode
 from .interpreter.loop_body import try_loop_body
 from .interpreter.output import (
+    CompileGraph,
     Continuation,
     FrameState,
     code_of_eager,
@@ -55,9 +55,6 @@ from .source import FrameScope
 from .variables.base import ObservedException, Value
 from .variables.builder import final_facts
 from .varying import NOTHING_VARIES, Varying
-
-CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
-
 
 _FEW_OPERATIONS = 4  # between two shapes that depend on data: not worth a graph for each shape
 

@@ -24,9 +24,10 @@ from .captured_frame import CapturedFrame
 from .code_cache import CodeCache, GuardsDoNotHoldError, fits_another, scope_of
 from .config import CaptureConfig
 from .conversion_lock import CONVERSIONS, Flight
-from .convert_frame import Attempt, CompileGraph, convert
+from .convert_frame import Attempt, convert
 from .errors import REPORT, BackendError, CaptureError, CaptureWarning, GraphBreakError, SpecializedDimensionError
 from .graph.builder import TracedGraph
+from .graph.failed_checks import FEW_CALLS, FailedChecks
 from .graph.subgraph import EXAMPLE
 from .graph.tensor_sizes import SymbolicSizes
 from .graph_backend import DATA_SIZES, GraphBackend
@@ -35,6 +36,7 @@ from .graph_state import restoring_state
 from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
 from .guards.global_state import modes_now, observed_by_modes
 from .idle_breaks import IdleBreaks
+from .interpreter.output import Compiled, CompileGraph
 from .number_variants import with_number_variants
 from .recompilation import Recompilation
 from .skip_policy import SkipPolicy, called_function, counts_objects, is_disabled, runs_natively
@@ -75,7 +77,7 @@ class FrameCallback:
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self.idle_breaks = IdleBreaks()
-        # by id, as code may hold constants that cannot be hashed: whose graphs with sizes of data were refused
+        # by id, as code may hold constants that cannot be hashed: what is broken where sizes depend on data
         self._refused_data: dict[int, weakref.ref[CodeType]] = {}
         self._refused_symbols = False  # whether the backend failed with a graph of symbolic sizes
         self._told_of_data = False
@@ -181,7 +183,7 @@ class FrameCallback:
                 data_sizes and not self._has_refused_data(code),
             )
         except DataSizesRefused as refused:
-            self._refused_data[id(code)] = weakref.ref(code)
+            self._refuse_data(code)
             self._warn_of_data(refused)
             try:
                 return self._captured(view, compile_graph, attempt, data_sizes=False)
@@ -200,8 +202,31 @@ class FrameCallback:
             stacklevel=2,
         )
 
+    def _refuse_data(self, code: CodeType) -> None:
+        """From now on this code is broken where sizes depend on data."""
+        self._refused_data[id(code)] = weakref.ref(code)
+
+    def _break_at_data(self, reference: weakref.ref[CodeType], problem: str) -> None:
+        """The data of many calls do not meet what a graph of this code takes for granted, and ran as plain Python."""
+        code = reference()
+        if code is None:
+            return
+        follows = "such calls run as plain Python, as a break is an error under `fullgraph=True`"
+        if not self.config.fullgraph:
+            follows = "it is captured anew, with a graph break where that depends on data"
+            self._refuse_data(code)
+            _native.reset(code)
+        name = qualified_name(code)
+        warnings.warn(
+            f"{problem}: {FEW_CALLS} or more calls of `{name}` ({code.co_filename}:{code.co_firstlineno}) ran as plain "
+            f"Python. {follows[0].upper()}{follows[1:]}. To keep one graph, do not rely on it: pad the data, or choose "
+            "between the cases outside the compiled function.",
+            CaptureWarning,
+            stacklevel=2,
+        )
+
     def _has_refused_data(self, code: CodeType) -> bool:
-        """Whether the backend refused a graph of this code for its sizes of data."""
+        """Whether graphs of this code with sizes of data were refused, by the backend or by the data."""
         known = self._refused_data.get(id(code))
         return known is not None and known() is code
 
@@ -247,7 +272,7 @@ class FrameCallback:
 
     # Compiling graphs
 
-    def compile_graph(self, view: Any, attempt: Attempt, traced: TracedGraph) -> Callable[..., Any]:
+    def compile_graph(self, view: Any, attempt: Attempt, traced: TracedGraph) -> Compiled:
         """Give a finished graph to the backend, outside the lock; capture is off inside what it returns."""
         annotate(traced)
         # What is symbolic is shown as torch.compile shows it: as such, with the value of this call as hint
@@ -263,7 +288,9 @@ class FrameCallback:
                 raise SymbolsRefused(f"{type(error).__name__}: {error}") from error
             line = next((n.meta["user_line"] for n in traced.module.graph.nodes if "user_line" in n.meta), None)
             raise BackendError(self.backend_name, error, line) from error
-        return _native.OptimizedCallable(restoring_state(traced.module, compiled))
+        checks = FailedChecks.around(traced.module, compiled, partial(self._break_at_data, weakref.ref(view.code)))
+        call = _native.OptimizedCallable(restoring_state(traced.module, checks or compiled))
+        return Compiled(call, checks)
 
     def _flight(self, view: Any, attempt: Attempt) -> Flight | None:
         """What other threads see of this conversion while its graph is compiled."""

@@ -49,11 +49,6 @@ class DataNumbers:
         """Whether there are any."""
         return self._sizes is not None and bool(self._sizes.made)
 
-    @property
-    def are_checked(self) -> bool:
-        """Whether the graph checks something of the data when it runs."""
-        return self._checked > 0
-
     def note(self, node: torch.fx.Node, result: Any) -> Iterator[Symbol]:
         """An operation gave this: the numbers in it that are symbols can be read there, now: it may change its sizes.
 

@@ -23,6 +23,7 @@ from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..errors import REPORT, CaptureWarning
 from ..graph.builder import TracedGraph
+from ..graph.failed_checks import FailedChecks
 from ..graph.late_reads import checking_late_reads
 from ..graph.rerun import RERUN, or_rerun
 from ..graph_break import BreakId, GraphBreak
@@ -38,7 +39,16 @@ from .resume import argument_names
 from .scope import GlobalScope
 from .tracer import FrameTracer
 
-CompileGraph = Callable[[TracedGraph], Callable[..., Any]]
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a backend made of a graph, and who counts the calls whose data fail its checks (None: it has none)."""
+
+    call: Callable[..., Any]
+    checks: FailedChecks | None = None
+
+
+CompileGraph = Callable[[TracedGraph], Compiled]
 
 _TWICE = "The call ran again as plain Python, so operators and functions of yours in the graph may have run twice."
 
@@ -242,7 +252,8 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
         else:
             tracer.graph.sizes.check_assumed()
             tracer.graph.sizes.check_marks()
-            compiled = compile_graph(traced)
+            made = compile_graph(traced)
+            compiled = made.call
             tracer.graph.sizes.check_assumed()
             tracer.graph.sizes.check_marks()
             if tracer.graph.late_reads:
@@ -257,7 +268,7 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
             else:
                 _emit_call(head, compiled, traced)
             if tracer.graph.can_rerun:
-                _emit_rerun(head, tracer.code, _rerun_of(tracer))
+                _emit_rerun(head, tracer.code, _rerun_of(tracer, made.checks))
             if nodes:
                 head.unpack_sequence(len(nodes))
                 for name in outputs.values():
@@ -310,11 +321,11 @@ class Rerun:
 
     must_raise: bool = False  # its graph raised what the program handles nowhere: if plain Python does not, it is wrong
     repeats_user_code: bool = False  # operators or functions of the user's in the graph may have run before
+    checks: FailedChecks | None = None  # the graph checks data: what fails is no error in eager, such as a size of 1
 
 
-def _rerun_of(tracer: FrameTracer) -> Rerun:
-    # a size of data that the graph does not take, such as 1, is no error in eager
-    return Rerun(not tracer.may_catch and not tracer.graph.data.are_checked, tracer.graph.calls_user_code)
+def _rerun_of(tracer: FrameTracer, checks: FailedChecks | None) -> Rerun:
+    return Rerun(not tracer.may_catch and checks is None, tracer.graph.calls_user_code, checks)
 
 
 def run_eagerly(
@@ -342,6 +353,8 @@ def run_eagerly(
         if rerun.repeats_user_code:
             warnings.warn(f"The compiled graph of {place} raised. {_TWICE}", CaptureWarning, stacklevel=2)
         raise
+    if rerun.checks is not None:
+        rerun.checks.ran_eagerly()
     if rerun.must_raise or rerun.repeats_user_code:
         more_of_it = _TWICE if rerun.repeats_user_code else REPORT
         message = f"The compiled graph of {place} raised where plain Python does not; the call ran eagerly."
