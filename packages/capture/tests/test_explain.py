@@ -28,6 +28,7 @@ GOLDEN = """\
 4 graphs, 10 operations, 3 graph breaks, 0 frames run as plain Python (0 of them without tensor work)
 ├── study (FILE:20)
 │   ├── graph 0: 3 operations, 1 tensor as inputs; N guards
+│   │   └── for x of 3
 │   ├── graph break LW009 (branch on tensor data): the truth of a tensor depends on its data
 │   │   ├── File "FILE", line 22, in study
 │   │   ├── cost: 2 graphs instead of one, N instructions in plain Python, N guards checked to go on
@@ -41,10 +42,13 @@ GOLDEN = """\
 │       │   └── hint: Remove the call of `graph_break()`.
 │       ├── study, behind the break (FILE:20)
 │       │   └── graph 1: 2 operations, 1 tensor as inputs; N guards
+│       │       └── for __lampwork_next_arguments[0] of 3
 │       └── study, behind the break (FILE:20)
 │           └── graph 3: 2 operations, 1 tensor and 1 number (n) as inputs; N guards
+│               └── for __lampwork_next_arguments[0] of 3
 ├── study (FILE:20)
 │   ├── graph 2: 3 operations, 1 tensor and 1 number (n) as inputs; N guards
+│   │   └── for x of 3
 │   └── graph break LW009 (branch on tensor data): the truth of a tensor depends on its data
 │       ├── File "FILE", line 22, in study
 │       ├── cost: 2 graphs instead of one, N instructions in plain Python, N guards checked to go on
@@ -104,3 +108,36 @@ def test_frames_without_news_are_left_out():
 
     report = lampwork_capture.explain(f)(X).report
     assert [frame.function.rpartition(".")[2] for frame in report.frames] == ["f"]
+
+
+def scaled(x, w):
+    y = x.view(-1, 8) @ w
+    if x.size(0) % 2 == 0:
+        y = y + 1
+    return y if x.size(1) == 16 else y * 2
+
+
+def test_what_sizes_a_graph_takes_and_which_became_numbers():
+    explanation = lampwork_capture.explain(scaled, dynamic=True)(torch.ones(4, 16), torch.ones(8, 2))
+    (frame,) = explanation.report.frames
+    x, w, *relations = frame.graph.accepted
+    assert (x, w) == ("x of (1 or more) x 16", "w of 8 x (1 or more)")
+    assert any(text.startswith("(x.size(0) % 2) == 0, needed at File") for text in relations)
+    inner, columns = sorted(frame.graph.specialized, key=lambda size: not size.operation)
+    assert (inner.dimension, inner.value, inner.operation) == ("w.size(0)", 8, "matmul")
+    assert inner.user_line.text == "y = x.view(-1, 8) @ w" and "`w.size(0)`" in inner.hint
+    assert (columns.dimension, columns.value, columns.operation) == ("x.size(1)", 16, "")
+    assert columns.user_line.text.startswith("return y if x.size(1) == 16") and "torch.where" in columns.hint
+    text = str(explanation)
+    assert "for one size only: w.size(0) became 8, in `matmul`" in text
+    assert text.count("in scaled: return y if x.size(1) == 16") == 1
+
+
+def test_a_recompilation_names_the_operation_that_fixed_a_size():
+    def function(x):
+        return x.view(4, -1) + 1
+
+    explain = lampwork_capture.explain(function, dynamic=True)
+    explain(torch.ones(4, 3))
+    (again,) = explain(torch.ones(8, 3)).report.recompilations
+    assert again.failed[0].operation == "view" and "[guard needed by `view` at " in again.failed[0].words

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .graph_break import BreakRecord
 from .guards.facts import UserLine
+from .specialized_size import SpecializedSize
 
 REPORT = "Please report it with this message; set LAMPWORK_STRICT=1 to see the whole error."
 
@@ -47,14 +48,12 @@ class BackendError(CaptureError):
 class SpecializedDimensionError(CaptureError):
     """A dimension that was marked dynamic, in a program that works for one size of it only."""
 
-    def __init__(self, dimension: str, problem: str, operation: str, user_line: UserLine | None) -> None:
-        doing = f", in `{operation}`" if operation else ""
+    def __init__(self, found: SpecializedSize) -> None:
+        shown = "" if found.user_line is None or not found.user_line.text else f": `{found.user_line.text}`"
         super().__init__(
-            f"`{dimension}` is marked as dynamic, but {problem}{doing}",
-            user_line,
-            "Compute with `x.size(dim)` in place of a number, and keep sizes out of Python's own control flow, indices "
-            "and text; or mark it with the bounds that hold (`mark_dynamic(x, dim, min=..., max=...)`), or not at all.",
+            f"`{found.dimension}` is marked as dynamic, but {found.fate}{shown}", found.user_line, found.hint
         )
+        self.found = found
 
 
 class ChangedBeforeBackwardError(CaptureError):

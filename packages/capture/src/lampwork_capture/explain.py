@@ -90,13 +90,17 @@ def capture(function: Any, *args: Any, **kwargs: Any) -> Capture:
     return _captured(function, _recording("eager"), args, kwargs)
 
 
-def explain(function: Any, *, backend: str | GraphBackend = "eager") -> Callable[..., Explanation]:
+def explain(
+    function: Any, *, backend: str | GraphBackend = "eager", dynamic: bool | None = None
+) -> Callable[..., Explanation]:
     """`explain(f)(*args)` calls `f` once and explains what was captured; graphs are compiled by `backend`.
+
+    `dynamic`: which sizes are symbolic, as `optimize` has it.
 
     Called again, what `explain(f)` gave goes on with the captures that there are and explains all of them: why a call
     was captured anew stands under the recompilations.
     """
-    callback = _recording(backend)
+    callback = _recording(backend, dynamic)
 
     def run(*args: Any, **kwargs: Any) -> Explanation:
         return Explanation(_captured(function, callback, args, kwargs))
@@ -104,9 +108,9 @@ def explain(function: Any, *, backend: str | GraphBackend = "eager") -> Callable
     return run
 
 
-def _recording(backend: str | GraphBackend) -> FrameCallback:
+def _recording(backend: str | GraphBackend, dynamic: bool | None = None) -> FrameCallback:
     name, compiler = resolve_backend(backend)
-    return FrameCallback(compiler, name, config_from_environment(), shared_policy())
+    return FrameCallback(compiler, name, config_from_environment(dynamic=dynamic), shared_policy())
 
 
 def _captured(function: Any, callback: FrameCallback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:

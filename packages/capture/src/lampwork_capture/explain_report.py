@@ -15,15 +15,16 @@ from typing import Any
 from .captured_frame import CapturedFrame
 from .graph_break import BreakId, BreakRecord
 from .recompilation import FailedGuard, Recompilation
-from .size_words import sizes_in_words
+from .size_words import accepted_sizes, specialized_sizes
+from .specialized_size import SpecializedSize
 
 
 @dataclass(frozen=True, slots=True)
 class GraphReport:
     """One graph: its number in the order of capture, and where its inputs come from (`numbers`: ints and floats).
 
-    `accepted`: what sizes that are symbolic may be, in words; `specialized`: the sizes that were to be symbolic, and
-    became one number because of a line.
+    `accepted`: the sizes of tensors from outside that it takes, and what must hold of them, in words; `specialized`:
+    the sizes that were to be symbolic, and became one number because of a line.
     """
 
     number: int
@@ -32,7 +33,7 @@ class GraphReport:
     numbers: tuple[str, ...]
     guards: int
     accepted: tuple[str, ...] = ()
-    specialized: tuple[str, ...] = ()
+    specialized: tuple[SpecializedSize, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,8 @@ class _Forest:
             tuple(str(entry.source) for entry in inputs if not entry.is_number),
             tuple(str(entry.source) for entry in inputs if entry.is_number),
             len(record.guards),
-            *sizes_in_words(record.guards),
+            accepted_sizes(record.guards),
+            specialized_sizes(record.guards),
         )
 
     def _cost(self, index: int, record: CapturedFrame) -> BreakCost | None:

@@ -56,8 +56,11 @@ def _add_frame(tree: Tree, frame: FrameReport) -> None:
         graph = branch.add(Text(_graph(frame.graph), style="green"))
         for text in frame.graph.accepted:
             graph.add(Text(f"for {text}"))
-        for text in frame.graph.specialized:
-            graph.add(Text(f"for one size only: {text}", style="yellow"))
+        for size in frame.graph.specialized:
+            branch_of_size = graph.add(Text(f"for one size only: {size.words}", style="yellow"))
+            for line in size.lines:
+                branch_of_size.add(Text(line, style="dim"))
+            branch_of_size.add(Text(f"hint: {size.hint}", style="yellow"))
     elif not frame.is_plain:
         branch.add(Text("no graph", style="dim"))
     if frame.graph_break is not None:
@@ -111,6 +114,7 @@ def _rows(again: RecompilationReport) -> Sequence[Text]:
         else:
             text = f"{guard.kind} of `{guard.source}`: {guard.words}"
         if guard.user_line is not None:
-            text += f" [needed at {guard.user_line.filename}:{guard.user_line.line}]"
+            by = f" by `{guard.operation}`" if guard.operation else ""
+            text += f" [needed{by} at {guard.user_line.filename}:{guard.user_line.line}]"
         rows.append(Text(text))
     return rows

@@ -37,6 +37,7 @@ class FailedGuard:
     words: str
     hint: str
     user_line: UserLine | None
+    operation: str = ""  # on tensors, that needed it; empty: Python itself
 
     @property
     def cause(self) -> tuple[str, str]:
@@ -84,6 +85,7 @@ def _failed(failure: Failure) -> FailedGuard:
         str(failure),
         _hint(fact),
         failure.guard.user_line,
+        failure.guard.operation,
     )
 
 

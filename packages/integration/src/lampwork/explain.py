@@ -47,7 +47,7 @@ class Explanation:
 
 
 def explain(
-    model: Any, *, mode: str | None = None, options: Mapping[str, Any] | None = None
+    model: Any, *, dynamic: bool | None = None, mode: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Callable[..., Explanation]:
     """`explain(model)(*args)` calls `model` once, compiled, and explains what happened. Arguments as `compile`'s.
 
@@ -56,7 +56,7 @@ def explain(
     compiled: list[CompiledGraph] = []
     backend = backend_of(core_options(mode, options, keep_artifacts=True), compiled.append, strict=False)
 
-    explained = lampwork_capture.explain(model, backend=backend)
+    explained = lampwork_capture.explain(model, backend=backend, dynamic=dynamic)
 
     def run(*args: Any, **kwargs: Any) -> Explanation:
         found = explained(*args, **kwargs)

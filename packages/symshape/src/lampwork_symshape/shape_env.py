@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from .condition import Boolean, BoolExpr, Relation, as_condition, eq, ge, not_
+from .condition import And, Boolean, BoolExpr, Relation, as_condition, eq, ge, not_
 from .dim_policy import DimDecision
 from .expr import IntExpr, Symbol, as_expr, integer, symbol
 from .kind import Kind
@@ -402,6 +402,11 @@ class ShapeEnv:
         if self._suppressed or (self._only_equalities and condition.kind is not Kind.EQ):
             return
         frame = frame or self._find_frame()
+        if isinstance(condition, And):  # each by itself, so that it shows which of them specializes
+            for part in condition.args:
+                if self.known(part) is None:
+                    self._record(part, frame)
+            return
         deferred = any(s not in self._hints for s in condition.free_symbols)
         self._facts.append(Fact(condition, frame, deferred))
         if deferred:

@@ -268,15 +268,15 @@ class ScalarInputs:
 
     def _guards_of(self, term: ScalarTerm | BoolExpr, expected: Any, frame: UserFrame | None) -> Iterator[Guard]:
         """That a term is what it is in this call; where that is too long to check, that its numbers are."""
-        line = _line(frame)
+        line, operation = _line(frame), "" if frame is None else frame.text
         program, symbols = program_of(term)
         alone = isinstance(term, FloatSymbol) or self._is_value(term)
         if alone or len(symbols) > MOST_NUMBERS or program.depth > DEEPEST:
             for symbol in symbols:
-                yield Guard(ConstantIs(self._source_of[symbol], ByIdentity(self._value_of[symbol])), line)
+                yield Guard(ConstantIs(self._source_of[symbol], ByIdentity(self._value_of[symbol])), line, operation)
             return
         first, *others = (self._source_of[symbol] for symbol in symbols)
-        yield Guard(ScalarIs(first, tuple(others), program, ByIdentity(expected)), line)
+        yield Guard(ScalarIs(first, tuple(others), program, ByIdentity(expected)), line, operation)
 
     def _is_value(self, term: ScalarTerm | BoolExpr) -> bool:
         """Whether it says of one integer that it is the value of this call."""

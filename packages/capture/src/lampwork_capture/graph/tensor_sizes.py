@@ -22,6 +22,7 @@ from ..dimension_marks import Mark, marks_of
 from ..errors import SpecializedDimensionError
 from ..guards.facts import DynamicSize, Stride, UserLine
 from ..source import ArrayTensorSource, Source, TensorSizeSource, TensorStrideSource, is_module_state
+from ..specialized_size import SpecializedSize
 from ..varying import Varying, strides_behind
 from .scalar_inputs import ScalarInputs
 
@@ -162,7 +163,7 @@ class TensorSizes:
             if source is not None:
                 line = None if frame is None else UserLine(frame.filename, frame.line, frame.function)
                 operation = "" if frame is None else frame.text
-                raise SpecializedDimensionError(str(source), f"only {found.value} works", operation, line)
+                raise SpecializedDimensionError(SpecializedSize(str(source), found.value, operation, line))
 
     def _dimension(self, source: Source, dim: int, size: int, marks: Mapping[int, Mark]) -> _Dimension:
         of_dim = TensorSizeSource(source, dim)

@@ -8,6 +8,7 @@ side effect on the user's program.
 from __future__ import annotations
 
 import enum
+import linecache
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -25,6 +26,11 @@ class UserLine:
     filename: str
     line: int
     function: str
+
+    @property
+    def text(self) -> str:
+        """What stands there; empty where the source is not at hand."""
+        return linecache.getline(self.filename, self.line).strip()
 
     def __str__(self) -> str:
         return f'File "{self.filename}", line {self.line}, in {self.function}'
@@ -219,10 +225,11 @@ GLOBAL_STATE = _GlobalState()
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A fact with the user's line that made it necessary."""
+    """A fact with the user's line that made it necessary, and the operation on tensors that did (empty: Python)."""
 
     fact: Fact
     user_line: UserLine | None = None
+    operation: str = ""
 
 
 class GuardSetBuilder:

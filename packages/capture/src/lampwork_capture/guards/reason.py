@@ -98,7 +98,10 @@ class Failure:
 
     def __str__(self) -> str:
         line = self.guard.user_line
-        return self.words if line is None else f"{self.words}  [guard needed at {line.filename}:{line.line}]"
+        if line is None:
+            return self.words
+        by = f" by `{self.guard.operation}`" if self.guard.operation else ""
+        return f"{self.words}  [guard needed{by} at {line.filename}:{line.line}]"
 
 
 def weakened(guards: GuardSet) -> GuardSet:
