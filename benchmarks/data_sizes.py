@@ -11,12 +11,15 @@ differs from eager's, or not one graph for each kind (sizes and dtypes) of input
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("LAMPWORK_REMEMBER", "0")  # each run compiles as the first one does
 
 import lampwork_capture
 import torch

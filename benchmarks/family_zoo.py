@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("LAMPWORK_REMEMBER", "0")  # each run compiles as the first one does
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch

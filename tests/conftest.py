@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("LAMPWORK_STRICT", "1")
 os.environ.setdefault("LAMPWORK_VERIFY", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["LAMPWORK_REMEMBER"] = "0"  # what a test captures depends on nothing that ran before
 
 import lampwork_capture
 import pytest

@@ -72,7 +72,7 @@ class CodeCache:
     def _note_numbers(self, code: CodeType, entries: Sequence[_native.CacheEntry], scope: FrameScope) -> None:
         """Remember which numbers differ from those that the entries were made for."""
         if not entries:
-            self.varying.forget(code)
+            self.varying.begin(code)
             return
         payloads = [entry.payload for entry in entries if isinstance(entry.payload, EntryPayload)]
         made = [(payload.number, payload.guards) for payload in payloads]

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class CaptureConfig:
     interpreter itself ask for it.
     `dynamic`: which sizes of input tensors are symbolic: those that are marked, and (None) those that varied, or (True)
     all. `verify`: what a short cut of the guards says is checked, and the process ends if it is wrong
-    (`LAMPWORK_VERIFY=1`).
+    (`LAMPWORK_VERIFY=1`). `memory`: the folder that tells later processes what varied (`LAMPWORK_REMEMBER=0`: none).
     """
 
     fullgraph: bool = False
@@ -29,10 +32,27 @@ class CaptureConfig:
     convert_without_tensor_work: bool = False
     verify: bool = False
     dynamic: bool | None = None
+    memory: Path | None = None
 
 
 def config_from_environment(*, fullgraph: bool = False, dynamic: bool | None = None) -> CaptureConfig:
     """The defaults, with what the environment says."""
-    strict, verify = (os.environ.get(name, "") not in ("", "0") for name in ("LAMPWORK_STRICT", "LAMPWORK_VERIFY"))
     limit = int(os.environ.get("LAMPWORK_RECOMPILE_LIMIT", "8"))
-    return CaptureConfig(fullgraph=fullgraph, strict=strict, recompile_limit=limit, verify=verify, dynamic=dynamic)
+    return CaptureConfig(
+        fullgraph=fullgraph,
+        strict=_is_on("LAMPWORK_STRICT"),
+        recompile_limit=limit,
+        verify=_is_on("LAMPWORK_VERIFY"),
+        dynamic=dynamic,
+        memory=_cache_directory() / "varied" if _is_on("LAMPWORK_REMEMBER", default="1") else None,
+    )
+
+
+def _is_on(variable: str, default: str = "") -> bool:
+    return os.environ.get(variable, default) not in ("", "0")
+
+
+def _cache_directory() -> Path:
+    """Where Lampwork keeps what later processes use: `LAMPWORK_CACHE_DIR`, or the user's cache folder."""
+    chosen = os.environ.get("LAMPWORK_CACHE_DIR")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("lampwork", appauthor=False))

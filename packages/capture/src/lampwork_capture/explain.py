@@ -6,7 +6,7 @@ Invariant: both are views of the `CapturedFrame` records; nothing is captured fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -110,7 +110,10 @@ def explain(
 
 def _recording(backend: str | GraphBackend, dynamic: bool | None = None) -> FrameCallback:
     name, compiler = resolve_backend(backend)
-    return FrameCallback(compiler, name, config_from_environment(dynamic=dynamic), shared_policy())
+    config = replace(
+        config_from_environment(dynamic=dynamic), memory=None
+    )  # what is shown depends on this process alone
+    return FrameCallback(compiler, name, config, shared_policy())
 
 
 def _captured(function: Any, callback: FrameCallback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Capture:

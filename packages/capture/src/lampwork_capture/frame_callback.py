@@ -39,8 +39,10 @@ from .idle_breaks import IdleBreaks
 from .interpreter.output import Compiled, CompileGraph
 from .number_variants import with_number_variants
 from .recompilation import Recompilation
+from .size_memory import SizeMemory
 from .skip_policy import SkipPolicy, called_function, counts_objects, is_disabled, runs_natively
 from .source import is_module_state
+from .varying import VaryingNumbers
 
 _LOST_RACES = 8  # conversions of one code object in a row that other threads may spoil before it counts as a failure
 
@@ -73,7 +75,8 @@ class FrameCallback:
         self.backend_name = name
         self.config = config
         self.policy = policy
-        self.cache = CodeCache(limit=config.recompile_limit, verify=config.verify)
+        memory = None if config.memory is None else SizeMemory(config.memory)
+        self.cache = CodeCache(limit=config.recompile_limit, verify=config.verify, varying=VaryingNumbers(memory))
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self.idle_breaks = IdleBreaks()

@@ -1,8 +1,8 @@
 """Varying numbers: what changed between the calls of a code object: ints, floats, and the sizes and strides of tensors.
 
 The frame callback notes them when no cache entry fits; the next trace of that code takes them as inputs. Invariants: a
-history that was handed out never changes; only `note` and `forget` write, and a reader sees the old one or the new one;
-nothing is kept of a code object that is gone.
+history that was handed out never changes; only `note` and `begin` write, and a reader sees the old one or the new one;
+nothing is kept of a code object that is gone, but on disk (`size_memory`).
 """
 
 from __future__ import annotations
@@ -16,41 +16,60 @@ import torch
 
 from .guards.exact import same_constant
 from .guards.facts import ConstantIs, DynamicSize, GuardSet, StrideBehind, TensorMatches, TypeIs
+from .size_memory import History, Number, SizeMemory
 from .source import FrameScope, Source, TensorSizeSource, TensorStrideSource, is_module_state
-
-Number = int | float
 
 _REMEMBERED = 16  # calls whose numbers are compared; enough to tell apart what is equal by chance
 
 
 @dataclass(frozen=True, slots=True)
 class Varying:
-    """The numbers of one code object that varied: by source, what they were in the calls that were noted."""
+    """The numbers of one code object that varied: by source, what they were in the calls that were noted.
+
+    `remembered`: the same of earlier processes, by the words of the source; their calls are numbered below 0.
+    """
 
     values: Mapping[Source, Mapping[int, Number]] = field(default_factory=dict[Source, Mapping[int, Number]])
+    remembered: History = field(default_factory=dict[str, Mapping[int, Number]])
+
+    def __bool__(self) -> bool:
+        return bool(self.values or self.remembered)
 
     def __contains__(self, source: object) -> bool:
-        return source in self.values
+        return source in self.values or (bool(self.remembered) and str(source) in self.remembered)
 
     def have_varied_alike(self, first: Source, second: Source) -> bool:
         """Whether two numbers changed and were equal in each call in which both were noted."""
-        one, other = self.values.get(first, {}), self.values.get(second, {})
+        one, other = self._history(first), self._history(second)
         common = one.keys() & other.keys()
         return len(common) >= 2 and all(one[call] == other[call] for call in common)
 
     def earlier_values(self, source: Source) -> Iterator[Number]:
         """What a number was, the latest first."""
-        known = self.values.get(source, {})
+        known = self._history(source)
         return (known[call] for call in sorted(known, reverse=True))
+
+    def all_by_words(self) -> History:
+        """All of it, by the words of the sources."""
+        names = dict.fromkeys((*self.remembered, *map(str, self.values)))
+        found = {words: dict(self.remembered.get(words, {})) for words in names}
+        for source, known in self.values.items():
+            found[str(source)].update(known)
+        return found
+
+    def _history(self, source: Source) -> Mapping[int, Number]:
+        known = self.values.get(source, {})
+        return {**self.remembered.get(str(source), {}), **known} if self.remembered else known
 
 
 NOTHING_VARIES = Varying()
 
 
 class VaryingNumbers:
-    """The histories of code objects."""
+    """The histories of code objects. `memory`: where those of other processes are kept; None: nowhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: SizeMemory | None = None) -> None:
+        self._memory = memory
         self._of: dict[int, tuple[weakref.ref[CodeType], Varying]] = {}
 
     def of(self, code: CodeType) -> Varying:
@@ -60,7 +79,8 @@ class VaryingNumbers:
 
     def note(self, code: CodeType, entries: Iterable[tuple[int, GuardSet]], call: int, scope: FrameScope) -> None:
         """Note what differs in this call from those that entries were made for, by the number of each call."""
-        before = self.of(code).values
+        known_before = self.of(code)
+        before = known_before.values
         values = {source: dict(known) for source, known in before.items()}
         readable: set[Source] = set()
         for made, guards in entries:
@@ -77,16 +97,30 @@ class VaryingNumbers:
         for known in values.values():
             for old_call in sorted(known)[:-_REMEMBERED]:
                 del known[old_call]
+        self._set(code, Varying(values, known_before.remembered))
+
+    def begin(self, code: CodeType) -> None:
+        """The code object is captured anew: what was noted is forgotten, what is remembered on disk counts."""
+        remembered = {} if self._memory is None else self._memory.recall(code)
+        if remembered:
+            self._set(code, Varying(remembered=remembered), keep=False)
+        else:
+            self._of.pop(id(code), None)
+
+    def _set(self, code: CodeType, varying: Varying, *, keep: bool = True) -> None:
         key = id(code)
 
         def forget(_: object, known: dict[int, tuple[weakref.ref[CodeType], Varying]] = self._of) -> None:
             known.pop(key, None)
 
-        self._of[key] = (weakref.ref(code, forget), Varying(values))
+        self._of[key] = (weakref.ref(code, forget), varying)
+        if keep and self._memory is not None:
+            self._memory.keep(code, _latest(varying.all_by_words()))
 
-    def forget(self, code: CodeType) -> None:
-        """The code object is captured anew."""
-        self._of.pop(id(code), None)
+
+def _latest(history: History) -> History:
+    """The last calls of each number."""
+    return {words: {call: known[call] for call in sorted(known)[-_REMEMBERED:]} for words, known in history.items()}
 
 
 def _number_at(source: Source, scope: FrameScope) -> Number | None:

@@ -130,7 +130,7 @@ class TensorSizes:
         marks = marks_of(tensor)
         if not marks and (is_module_state(source) or wanted is SymbolicSizes.MARKED):
             return None
-        if not marks and wanted is SymbolicSizes.VARYING and not self._varying.values:
+        if not marks and wanted is SymbolicSizes.VARYING and not self._varying:
             return None
         dimensions = [self._dimension(source, dim, size, marks) for dim, size in enumerate(tensor.shape)]
         varied = frozenset(dim for dim, found in enumerate(dimensions) if found.source in self._varying)
