@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from . import _native, own_builtins
+from .bytecode.code_map import CodeMap
 from .bytecode.version import qualified_name
 from .captured_frame import CapturedFrame
 from .code_cache import CodeCache, GuardsDoNotHoldError, fits_another, scope_of
@@ -80,12 +81,11 @@ class FrameCallback:
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self.idle_breaks = IdleBreaks()
-        # by id, as code may hold constants that cannot be hashed: what is broken where sizes depend on data
-        self._refused_data: dict[int, weakref.ref[CodeType]] = {}
+        self._refused_data: CodeMap[bool] = CodeMap()  # what is broken where sizes depend on data
         self._refused_symbols = False  # whether the backend failed with a graph of symbolic sizes
         self._told_of_data = False
         self._warned: set[tuple[str, int, str]] = set()
-        self._races: weakref.WeakKeyDictionary[CodeType, int] = weakref.WeakKeyDictionary()
+        self._races: CodeMap[int] = CodeMap()
 
     def __call__(self, view: Any, entries: tuple[Any, ...]) -> Any:
         """A CacheEntry for the frame, or a marker of what to do instead."""
@@ -156,7 +156,7 @@ class FrameCallback:
             record = BreakRecord(BreakId.INTERNAL_ERROR, str(error), BreakId.INTERNAL_ERROR.hint, line)
             self._warn_once(code, str(problem))
         else:
-            self._races.pop(code, None)
+            self._races.discard(code)
             self._keep(
                 dataclasses.replace(captured, guards=entry.payload.guards, graph=_without_examples(captured.graph))
             )
@@ -207,7 +207,7 @@ class FrameCallback:
 
     def _refuse_data(self, code: CodeType) -> None:
         """From now on this code is broken where sizes depend on data."""
-        self._refused_data[id(code)] = weakref.ref(code)
+        self._refused_data[code] = True
 
     def _break_at_data(self, reference: weakref.ref[CodeType], problem: str) -> None:
         """The data of many calls do not meet what a graph of this code takes for granted, and ran as plain Python."""
@@ -230,8 +230,7 @@ class FrameCallback:
 
     def _has_refused_data(self, code: CodeType) -> bool:
         """Whether graphs of this code with sizes of data were refused, by the backend or by the data."""
-        known = self._refused_data.get(id(code))
-        return known is not None and known() is code
+        return code in self._refused_data
 
     def _warn_of_data(self, refused: DataSizesRefused) -> None:
         """Once: a backend that refuses one such graph is likely to refuse others."""

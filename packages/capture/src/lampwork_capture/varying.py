@@ -7,13 +7,13 @@ nothing is kept of a code object that is gone, but on disk (`size_memory`).
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import CodeType
 
 import torch
 
+from .bytecode.code_map import CodeMap
 from .guards.exact import same_constant
 from .guards.facts import ConstantIs, DynamicSize, GuardSet, StrideBehind, TensorMatches, TypeIs
 from .size_memory import History, Number, SizeMemory
@@ -70,12 +70,11 @@ class VaryingNumbers:
 
     def __init__(self, memory: SizeMemory | None = None) -> None:
         self._memory = memory
-        self._of: dict[int, tuple[weakref.ref[CodeType], Varying]] = {}
+        self._of: CodeMap[Varying] = CodeMap()
 
     def of(self, code: CodeType) -> Varying:
         """What is known to vary of a code object."""
-        known = self._of.get(id(code))
-        return known[1] if known is not None and known[0]() is code else NOTHING_VARIES
+        return self._of.get(code, NOTHING_VARIES)
 
     def note(self, code: CodeType, entries: Iterable[tuple[int, GuardSet]], call: int, scope: FrameScope) -> None:
         """Note what differs in this call from those that entries were made for, by the number of each call."""
@@ -97,25 +96,17 @@ class VaryingNumbers:
         for known in values.values():
             for old_call in sorted(known)[:-_REMEMBERED]:
                 del known[old_call]
-        self._set(code, Varying(values, known_before.remembered))
+        self._of[code] = found = Varying(values, known_before.remembered)
+        if self._memory is not None:
+            self._memory.keep(code, _latest(found.all_by_words()))
 
     def begin(self, code: CodeType) -> None:
         """The code object is captured anew: what was noted is forgotten, what is remembered on disk counts."""
         remembered = {} if self._memory is None else self._memory.recall(code)
         if remembered:
-            self._set(code, Varying(remembered=remembered), keep=False)
+            self._of[code] = Varying(remembered=remembered)
         else:
-            self._of.pop(id(code), None)
-
-    def _set(self, code: CodeType, varying: Varying, *, keep: bool = True) -> None:
-        key = id(code)
-
-        def forget(_: object, known: dict[int, tuple[weakref.ref[CodeType], Varying]] = self._of) -> None:
-            known.pop(key, None)
-
-        self._of[key] = (weakref.ref(code, forget), varying)
-        if keep and self._memory is not None:
-            self._memory.keep(code, _latest(varying.all_by_words()))
+            self._of.discard(code)
 
 
 def _latest(history: History) -> History:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import CodeType
@@ -19,6 +18,7 @@ from bytecode import Bytecode, CompilerFlags, ConcreteBytecode, Instr, Label
 from bytecode.instr import UNSET
 
 from . import version
+from .code_map import CodeMap
 from .emitter import Instruction
 from .line_table import line_table
 from .null_check import check_nulls
@@ -71,20 +71,14 @@ def argument_slots(code: CodeType) -> int:
     return code.co_argcount + code.co_kwonlyargcount + stars
 
 
-_listings: dict[int, tuple[weakref.ref[CodeType], EditableCode]] = {}
+_listings: CodeMap[EditableCode] = CodeMap()
 
 
 def disassemble(code: CodeType) -> EditableCode:
     """An editable copy of a code object; reading the code is done once while it lives, its instructions are shared."""
-    key = id(code)
-    known = _listings.get(key)
-    if known is None or known[0]() is not code:
-
-        def forget(_: object, listings: dict[int, Any] = _listings) -> None:
-            listings.pop(key, None)  # bound early: at exit the module may be empty already
-
-        known = _listings[key] = (weakref.ref(code, forget), _disassemble(code))
-    listing = known[1]
+    listing = _listings.get(code, None)
+    if listing is None:
+        listing = _listings[code] = _disassemble(code)
     return dataclasses.replace(
         listing,
         argument_names=list(listing.argument_names),

@@ -6,7 +6,6 @@ the original; the cells of the original are the same cells in every copy.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Collection, Sequence
 from types import CodeType
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from bytecode.instr import CellVar, FreeVar, Instr, Label
 
 from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, prologue_end
+from ..bytecode.code_map import CodeMap
 from ..bytecode.emitter import OWN_PREFIX, Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..bytecode.liveness import Liveness
@@ -57,42 +57,29 @@ class CodeCopy:
         return self.liveness.before(self.positions[index])
 
 
-_copies: dict[int, tuple[weakref.ref[CodeType], CodeCopy]] = {}
+_copies: CodeMap[CodeCopy] = CodeMap()
 
 
 def copy_of(code: CodeType) -> CodeCopy:
     """The `CodeCopy` of a code object, made once while it lives."""
-    key = id(code)
-    known = _copies.get(key)
-    if known is not None and known[0]() is code:
-        return known[1]
-    copy = CodeCopy(code)
-
-    def forget(_: object, copies: dict[int, tuple[weakref.ref[CodeType], CodeCopy]] = _copies) -> None:
-        copies.pop(key, None)  # bound early: at exit the module may be empty already
-
-    _copies[key] = (weakref.ref(code, forget), copy)
+    copy = _copies.get(code, None)
+    if copy is None:
+        copy = _copies[code] = CodeCopy(code)
     return copy
 
 
 _LONGEST_REST = 50_000  # instructions that the resume functions of one function may have between them, about
-_resumed: dict[int, tuple[weakref.ref[CodeType], int]] = {}
+_resumed: CodeMap[int] = CodeMap()
 
 
 def times_resumed(code: CodeType) -> int:
     """How many resumes a code object is away from the function that the user wrote."""
-    known = _resumed.get(id(code))
-    return known[1] if known is not None and known[0]() is code else 0
+    return _resumed.get(code, 0)
 
 
 def note_resume(code: CodeType, original: CodeType) -> None:
     """`code` goes on with what `original` leaves."""
-    key = id(code)
-
-    def forget(_: object, known: dict[int, tuple[weakref.ref[CodeType], int]] = _resumed) -> None:
-        known.pop(key, None)
-
-    _resumed[key] = (weakref.ref(code, forget), times_resumed(original) + 1)
+    _resumed[code] = times_resumed(original) + 1
 
 
 def is_resumed_too_often(code: CodeType) -> bool:

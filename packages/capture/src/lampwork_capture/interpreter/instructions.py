@@ -8,7 +8,6 @@ decoded code is immutable and shared by every trace of the same code object.
 from __future__ import annotations
 
 import dis
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from types import CodeType
 from typing import Any
 
 from ..bytecode.block_stack import BLOCK_SETUPS, HANDLER_PUSHES, Block, Blocks, block_stacks, covering
+from ..bytecode.code_map import CodeMap
 from ..bytecode.version import PY311, PY313, PYTHON, local_names, qualified_name, split_raw
 from ..guards.facts import UserLine
 from .dispatch import handler_for
@@ -189,17 +189,14 @@ class DecodedCode:
         return after
 
 
-_decoded: dict[int, tuple[weakref.ref[CodeType], DecodedCode]] = {}
+_decoded: CodeMap[DecodedCode] = CodeMap()
 
 
 def decode(code: CodeType) -> DecodedCode:
     """The decoded form of `code`, made once while the code object lives."""
-    key = id(code)
-    known = _decoded.get(key)
-    if known is not None and known[0]() is code:
-        return known[1]
-    decoded = DecodedCode(code)
-    _decoded[key] = (weakref.ref(code, lambda _, key=key: _decoded.pop(key, None) and None), decoded)
+    decoded = _decoded.get(code, None)
+    if decoded is None:
+        decoded = _decoded[code] = DecodedCode(code)
     return decoded
 
 
