@@ -447,3 +447,31 @@ def test_writes_to_what_has_a_gradient_function():
             results.append((y, x.grad))
         torch.testing.assert_close(*results)
     assert len(graphs) == 2
+
+
+def rows_softmax(x):
+    return x.softmax(-1) + 1
+
+
+def columns_first(x):
+    return x.t().contiguous().view(-1), x.sum(0)
+
+
+def largest_row(x):
+    return x.amax(0)
+
+
+@pytest.mark.parametrize("function", [rows_softmax, columns_first, largest_row])
+def test_a_dimension_that_is_marked_from_0_on_may_be_empty(function):
+    optimized = lampwork_capture.optimize("eager")(function)
+    for size in (0, 3, 5, 0, 1, 4, 0, 2):
+        x = torch.randn(size, 6)
+        lampwork_capture.mark_dynamic(x, 0, min=0)
+        try:
+            expected = function(x)
+        except IndexError as error:
+            with pytest.raises(IndexError) as found:
+                optimized(x)
+            assert str(found.value) == str(error)
+        else:
+            torch.testing.assert_close(optimized(x), expected, rtol=0, atol=0)

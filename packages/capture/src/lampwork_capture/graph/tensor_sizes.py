@@ -49,7 +49,9 @@ class SymbolicSizes(enum.Enum):
 
 
 LAYOUT = "lampwork_layout"  # of a placeholder: the SymbolicLayout of a tensor, or None
-_MADE_UP = 2  # the least size that no rule about 1 applies to: what a marked dimension of size 1 is traced with
+_MADE_UP = (
+    2  # the least size that no rule about 0 or 1 applies to: what a marked dimension of such a size is traced with
+)
 
 
 _POLICY: Mapping[SymbolicSizes, bool | None] = {
@@ -96,7 +98,7 @@ class TensorSizes:
 
     `as_given`: traced with the sizes of this call only. A dimension that is 1 in this call, and was not before, is
     otherwise traced with what it was before, as 1 stands for what is repeated; whether the graph is right for 1 is told
-    by what was assumed.
+    by what was assumed. The same goes for 0, where a mark allows it.
     """
 
     def __init__(
@@ -169,7 +171,7 @@ class TensorSizes:
         of_dim = TensorSizeSource(source, dim)
         mark = marks.get(dim)
         hint = size
-        if size == 1 and not self._as_given:
+        if size <= 1 and not self._as_given:
             earlier = (int(value) for value in self._varying.earlier_values(of_dim) if value > 1)
             made_up = _MADE_UP if mark is not None and mark.must_hold else size
             hint = next(earlier, made_up)
@@ -182,6 +184,8 @@ class TensorSizes:
             return dimension.size
         if decision.upper is not None and dimension.hint > decision.upper:
             return dimension.size
+        if self._as_given and dimension.size <= 1:
+            return dimension.size  # tried as a symbol before, and the program does another thing there
         shared = self._shared(dimension, decision)
         symbol = self._scalars.add_size(
             dimension.source, dimension.size, dimension.hint, decision.lower, decision.upper, shared
