@@ -82,6 +82,10 @@ def whole_patches(x):
     return F.pad(x, (0, length - x.shape[1] + 1)), torch.ones(math.floor(x.shape[1] / 3) + 1, int(x.shape[0] / 2) + 1)
 
 
+def parts_of_the_length(x):
+    return x[:, : int(x.shape[1] * 0.75) + 1], F.pad(x, (0, math.ceil(1.5 * x.shape[1]))), math.floor(x.shape[0] / 2.0)
+
+
 def pooled(x):
     return torch.flatten(F.adaptive_avg_pool1d(x.transpose(1, 2), 1), 1)
 
@@ -107,6 +111,7 @@ PROGRAMS = {
     "last_rows": (last_rows, lambda b, s: (torch.randn(b, s, 2),)),
     "made_sizes": (made_sizes, lambda b, s: (torch.randn(b, s), torch.randn(b, s))),
     "whole_patches": (whole_patches, lambda b, s: (torch.randn(b, s),)),
+    "parts_of_the_length": (parts_of_the_length, lambda b, s: (torch.randn(b, s),)),
     "pooled": (pooled, lambda b, s: (torch.randn(b, s, 4),)),
     "checked": (checked, lambda b, s: (lambda x: (x, x + 1))(torch.randn(b, s))),
 }
@@ -121,6 +126,17 @@ def test_one_capture_for_all_sizes(name, dynamic):
         args = inputs(*sizes)
         torch.testing.assert_close(optimized(*args), function(*args), rtol=0, atol=0)
     assert len(graphs) == (1 if dynamic else 2)
+
+
+def test_a_rounded_float_that_is_other_for_a_size_of_one():
+    def scaled(x):
+        return x.repeat(1, int(x.shape[0] * 1.7) + 1)
+
+    optimized, graphs = counted(scaled)
+    for length in (4, 5, 1, 7, 1):
+        x = torch.randn(length, 2)
+        torch.testing.assert_close(optimized(x), scaled(x), rtol=0, atol=0)
+    assert len(graphs) == 4
 
 
 def test_static_sizes_are_captured_each():

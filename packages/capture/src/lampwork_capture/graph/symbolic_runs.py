@@ -72,10 +72,19 @@ def _pad_sequence(
     longest: Any = lengths[0]
     for length in lengths[1:]:
         longest = torch.sym_max(longest, length)
-    padded = sequences[0].new_full((len(lengths), longest, *sequences[0].shape[1:]), padding_value)
-    for row, sequence, length in zip(padded.unbind(0), sequences, lengths):
-        row.narrow(0, longest - length if padding_side == "left" else 0, length).copy_(sequence)
-    return padded if batch_first else padded.transpose(0, 1).contiguous()
+    first = sequences[0]
+    inner = (0, 0) * (first.dim() - 1)
+    rows: list[torch.Tensor] = []
+    for sequence, length in zip(sequences, lengths):
+        row = sequence.to(dtype=first.dtype, device=first.device)  # rows are copied into memory like the first
+        if row.shape[1:] != first.shape[1:]:
+            row = row.expand(length, *first.shape[1:])
+        # padded by more than needed: of what is cut off, the length is plainly that of the longest
+        if padding_side == "left":
+            rows.append(F.pad(row, (*inner, longest, 0), value=padding_value)[length:])
+        else:
+            rows.append(F.pad(row, (*inner, 0, longest), value=padding_value)[:longest])
+    return torch.stack(rows, 0 if batch_first else 1)
 
 
 def with_plain_numbers(data: Any) -> Any:
