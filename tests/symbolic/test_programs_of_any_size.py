@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lampwork_capture
 import pytest
 import torch
 import torch.nn.functional as F
@@ -107,6 +108,19 @@ def test_outputs_that_are_all_of_their_memory_for_some_sizes() -> None:
         strides = [[part.stride() for part in function(torch.ones(b, n, 3))] for function in (optimized, _part)]
         assert n == 1 or strides[0] == strides[1]
     assert len(callback.cache.recompilations) == 1  # with gradients, and without
+
+
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
+@pytest.mark.parametrize("name", ["summed_into", "joined_into", "reduced_into"])
+def test_an_input_is_given_other_sizes(name: str) -> None:
+    program = _VARYING[name]
+    optimized = lampwork_capture.optimize("lampwork", fullgraph=True, dynamic=True)(program)
+    for b, n in ((2, 3), (4, 3), (5, 6), (4, 2)):
+        mine, theirs = (torch.ones((1,) if name == "reduced_into" else (3, n + 1)) for _ in range(2))
+        x = torch.randn(b, n)
+        torch.testing.assert_close(optimized(x, mine), program(x, theirs))
+        torch.testing.assert_close(mine, theirs)
+        assert mine.stride() == theirs.stride()
 
 
 @pytest.mark.parametrize("dynamic", [None, True])

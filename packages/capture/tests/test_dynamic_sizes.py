@@ -258,6 +258,61 @@ def test_interpolation_raises_for_no_data_and_a_norm_writes_in_training_only():
     assert len(graphs) == 1
 
 
+# Inputs whose sizes the graph changes
+
+
+def summed_into(x, o):
+    torch.add(x, 1, out=o)
+    return o * 2, torch.zeros(x.shape[0])
+
+
+def joined_into(x, o):
+    rows = o.shape[0]
+    return torch.cat([x, x], out=o), torch.ones(rows)  # as many as it had
+
+
+def reduced_into(x, o):
+    before = o.sum()
+    torch.sum(x, 0, out=o)
+    return before + x.sum()
+
+
+@pytest.mark.parametrize("backend", [lambda graph, inputs: graph.forward, aot_backend(lambda graph, inputs: graph)])
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("function", [summed_into, joined_into, reduced_into])
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
+def test_an_input_that_is_given_other_sizes(function, dynamic, backend):
+    graphs = []
+
+    def counting(graph, inputs):
+        graphs.append([tuple(map(str, given.shape)) for given in inputs])
+        return backend(graph, inputs)
+
+    optimized = lampwork_capture.optimize(counting, dynamic=dynamic, fullgraph=True)(function)
+    for b, n in ((2, 3), (4, 3), (5, 6), (3, 2), (9, 2)):
+        x, shape = torch.randn(b, n), (1,) if function is reduced_into else (2, 3) if dynamic is None else (3, n + 1)
+        mine, theirs = torch.ones(shape), torch.ones(shape)
+        torch.testing.assert_close(optimized(x, mine), function(x, theirs), rtol=0, atol=0)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+        assert mine.stride() == theirs.stride()
+    assert len(graphs) <= 4
+
+
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
+def test_an_input_that_grows_over_another_one():
+    def grows(x, o, other):
+        torch.add(x, 1, out=o)
+        return other * 2
+
+    optimized = lampwork_capture.optimize(aot_backend(lambda graph, inputs: graph), dynamic=True)(grows)
+    for length in (4, 6, 3):
+        x = torch.randn(length)
+        mine, theirs = torch.zeros(8), torch.zeros(8)
+        results = [f(x, memory[:2], memory[2:5]) for f, memory in ((optimized, mine), (grows, theirs))]
+        torch.testing.assert_close(*results)
+        torch.testing.assert_close(mine, theirs)
+
+
 # Marks
 
 
