@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import SymInt, Tensor
 from torch.utils._pytree import tree_leaves
 
-from ..graph.symbolic_runs import EXACT_FORMS, PLAIN, with_plain_numbers
+from ..graph.symbolic_runs import EXACT_FORMS, PLAIN, is_linspace_of_floats, with_plain_numbers
 from .aligned_resize import interpolate
 
 
@@ -33,6 +33,18 @@ def tensor(data: Any, **options: Any) -> Tensor:
         return torch.full((), part, dtype=alike.dtype, device=alike.device)
 
     made = build(data)
+    return made.requires_grad_() if options.get("requires_grad") else made
+
+
+def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:
+    """`torch.linspace`, which counts its second half from the end."""
+    if not is_linspace_of_floats(start, end, steps, options):
+        return torch.linspace(start, end, steps, **options)
+    places = torch.arange(steps, device=options.get("device"))
+    step = (end - start) / torch.sym_max(steps - 1, 1)
+    behind = places >= torch.sym_max(steps // 2, 1)
+    numbers = places.to(options.get("dtype") or torch.get_default_dtype())
+    made = torch.where(behind, end - step * ((steps - 1) - numbers), start + step * numbers)
     return made.requires_grad_() if options.get("requires_grad") else made
 
 
@@ -60,6 +72,7 @@ def _for_symbolic_sizes(function: Callable[..., Any], form: Callable[..., Any]) 
 
 REPLACEMENTS: Mapping[Any, Callable[..., Any]] = {
     torch.tensor: tensor,
+    torch.linspace: linspace,
     F.one_hot: one_hot,
     F.interpolate: _for_symbolic_sizes(F.interpolate, interpolate),
     **{function: _for_symbolic_sizes(function, form) for function, form in EXACT_FORMS.items()},

@@ -87,6 +87,22 @@ def _pad_sequence(
     return torch.stack(rows, 0 if batch_first else 1)
 
 
+def _linspace(start: Any, end: Any, steps: Any, **kwargs: Any) -> Any:
+    """As many floats as only a symbol tells, which torch takes as a C number."""
+    if not is_linspace_of_floats(start, end, steps, kwargs):
+        return torch.linspace(start, end, steps, **kwargs)
+    return torch.empty(steps, **kwargs)
+
+
+def is_linspace_of_floats(start: Any, end: Any, steps: Any, options: Mapping[str, Any]) -> bool:
+    """Whether `torch.linspace` gives a symbolic number of floats of a dtype that it computes in."""
+    if not isinstance(steps, torch.SymInt) or options.get("out") is not None:
+        return False
+    dtype = options.get("dtype") or torch.get_default_dtype()
+    numbers = (int, float, torch.SymInt, torch.SymFloat)
+    return dtype in (torch.float32, torch.float64) and all(isinstance(number, numbers) for number in (start, end))
+
+
 def with_plain_numbers(data: Any) -> Any:
     """Nested lists with a plain number of its kind for each symbolic one."""
     return tree_map_only(tuple(PLAIN), lambda number: PLAIN[type(number)], data)
@@ -116,4 +132,5 @@ SYMBOLIC_RUNS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     **EXACT_FORMS,
     F.interpolate: _interpolate,
     torch.tensor: _tensor,
+    torch.linspace: _linspace,
 }
