@@ -258,6 +258,43 @@ def test_interpolation_raises_for_no_data_and_a_norm_writes_in_training_only():
     assert len(graphs) == 1
 
 
+def is_row(x):
+    return x.t().is_contiguous()
+
+
+def is_row_of_more(x):
+    y = x + 1  # which nothing uses
+    return y.t().is_contiguous()
+
+
+def is_copied(x):
+    y = (x + 1).t()
+    z = y.contiguous()
+    return z is y, z is not y, z, id(z) == id(y)
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("function", [is_row, is_row_of_more, is_copied])
+@pytest.mark.parametrize(
+    "sweep", [[(2, 3), (1, 3), (2, 1), (4, 5)], [(2, 3), (3, 3), (1, 3), (1, 1)], [(5, 2), (4, 2), (3, 1), (1, 2)]]
+)
+def test_layouts_that_are_others_for_a_size_of_one(function, sweep, dynamic):
+    optimized, _ = counted(function, dynamic=dynamic)
+    for sizes in sweep:
+        x = torch.randn(sizes)
+        assert_same(function(x), optimized(x))
+
+
+def assert_same(expected, found):
+    if isinstance(expected, tuple):
+        for pair in zip(expected, found, strict=True):
+            assert_same(*pair)
+    elif isinstance(expected, torch.Tensor):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    else:
+        assert found is expected
+
+
 # Inputs whose sizes the graph changes
 
 

@@ -301,6 +301,10 @@ class GraphBuilder:
         """Whether an operation recorded so far may write to memory that existed before the frame."""
         return any(node.meta.get("lampwork_mutates", False) for opened in self._open for node in opened.nodes)
 
+    def tell_apart(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        """The program relies on two fakes of the trace being those of two tensors."""
+        self._shared_at_one.compared(a, b, lambda: self.scalars.env)
+
     # Operations
 
     def add_node(
