@@ -200,7 +200,44 @@ def repeat_interleave(k, x):
     return torch.repeat_interleave(x, k, dim=0)
 
 
+def unique_rows(x):
+    values, inverse, counts = torch.unique(x, dim=0, return_inverse=True, return_counts=True)
+    return values, values[inverse] * 2, counts.sum()
+
+
+def unique_columns(x):
+    return torch.unique(x, dim=-1).t() + 1, torch.unique_consecutive(x, dim=0)
+
+
+def counts_of_values(k, x):
+    return torch.bincount(k, minlength=3) + 1, torch.bincount(k, k * 0.5), torch.bincount(k, minlength=len(x))
+
+
+def counts_of_at_least(k, x):
+    return torch.bincount(torch.arange(4), minlength=k.item()) * 2
+
+
+def made_of(k, x):
+    i = k.item()
+    return torch.eye(i) * 2, torch.eye(i, 3), torch.linspace(0, 1, i) + 1, torch.linspace(i, -2, 5, dtype=torch.float64)
+
+
+def powers(k, x):
+    i = k.item()
+    return x.abs() ** i, torch.pow(x, i), i**x, (x * 4).long() ** i
+
+
+def checked_in_many_ways(k, x):
+    i = k.item()
+    torch._check_index(i < 5, lambda: f"{i} is too large")
+    torch._check_value(i > 0, lambda: "nothing")
+    torch._check_type(i != 4)
+    torch._check_not_implemented(x.shape[0] > 1)
+    return x[:i] * 2, i < 5, x[i - 1]
+
+
 MASKS = [(X, bools(0, 2, 3)), (X, bools(1)), (X, bools()), (X, bools(*range(5)))]
+ROWS = n([[1, 2], [1, 2], [3, 4], [0, 1]])
 NUMBERS = [(n(3), X), (n(1), X), (n(2), X)]
 PROGRAMS = [
     *((f, [(X,), (X.abs(),), (torch.zeros(2, 2),)]) for f in (nonzero, nonzero_sum, where, masked_select)),
@@ -222,6 +259,11 @@ PROGRAMS = [
     (one_row, [*NUMBERS, (n(-1), X), (n([[2]]), X), (n(3).to(torch.uint8), X)]),
     (read_then_written, NUMBERS),
     (split, [(n([2, 3]), X), (n([1, 4]), X), (n([0, 5]), X)]),
+    (unique_rows, [(ROWS,), (ROWS[:1].expand(4, 2).clone(),), (ROWS.flip(0),)]),
+    (unique_columns, [(ROWS,), (ROWS[:, :1].expand(4, 2).clone(),), (ROWS[:1].expand(4, 2).clone(),)]),
+    (counts_of_values, [(n([1, 2, 2]), X), (n([0, 7, 1]), X), (n([0, 0, 0]), X)]),
+    (counts_of_at_least, [*NUMBERS, (n(9), X), (n(0), X)]),
+    *((f, NUMBERS) for f in (made_of, powers, checked_in_many_ways)),
     (repeat_interleave, [(n([1, 2, 3, 0, 1]), X), (n([0, 0, 0, 0, 1]), X)]),
 ]
 
@@ -263,6 +305,13 @@ def test_one_graph_for_what_depends_on_data(function, calls):
         (split, (n([2, 3]), X), (n([-1, 6]), X)),
         (size, (n(3), X), (n(-1), X)),
         (narrow, (n(3), X), (n(9), X)),
+        (made_of, (n(3), X), (n(-1), X)),
+        (powers, (n(3), X), (n(-1), X)),
+        (counts_of_values, (n([1, 2]), X), (n([1, -2]), X)),
+        (counts_of_at_least, (n(3), X), (n(-1), X)),
+        (checked_in_many_ways, (n(3), X), (n(5), X)),
+        (checked_in_many_ways, (n(3), X), (n(4), X)),
+        (checked_in_many_ways, (n(3), X), (n(0), X)),
     ],
 )
 def test_what_eager_refuses_raises_as_in_eager(function, good, bad):
@@ -273,6 +322,22 @@ def test_what_eager_refuses_raises_as_in_eager(function, good, bad):
     with pytest.raises(type(expected.value)) as found:
         optimized(*bad)
     assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.skipif(not hasattr(torch, "_check_is_size"), reason="this torch has no such check")
+@pytest.mark.filterwarnings("ignore:_check_is_size will be removed")
+def test_a_number_that_is_said_to_be_a_size():
+    def function(k, x):
+        i = k.item()
+        torch._check_is_size(i, max=4)
+        return torch.zeros(i), x[:i], i >= 0, i <= 4
+
+    optimized = lampwork_capture.optimize("eager", fullgraph=True)(function)
+    for number in (3, 0, 4):
+        same(function(n(number), X), optimized(n(number), X))
+    for number in (-1, 5):
+        with pytest.raises(RuntimeError):
+            optimized(n(number), X)
 
 
 def test_what_holds_after_a_check_is_known():

@@ -82,6 +82,10 @@ def whole_patches(x):
     return F.pad(x, (0, length - x.shape[1] + 1)), torch.ones(math.floor(x.shape[1] / 3) + 1, int(x.shape[0] / 2) + 1)
 
 
+def parts_of_the_length(x):
+    return x[:, : int(x.shape[1] * 0.75) + 1], F.pad(x, (0, math.ceil(1.5 * x.shape[1]))), math.floor(x.shape[0] / 2.0)
+
+
 def pooled(x):
     return torch.flatten(F.adaptive_avg_pool1d(x.transpose(1, 2), 1), 1)
 
@@ -107,6 +111,7 @@ PROGRAMS = {
     "last_rows": (last_rows, lambda b, s: (torch.randn(b, s, 2),)),
     "made_sizes": (made_sizes, lambda b, s: (torch.randn(b, s), torch.randn(b, s))),
     "whole_patches": (whole_patches, lambda b, s: (torch.randn(b, s),)),
+    "parts_of_the_length": (parts_of_the_length, lambda b, s: (torch.randn(b, s),)),
     "pooled": (pooled, lambda b, s: (torch.randn(b, s, 4),)),
     "checked": (checked, lambda b, s: (lambda x: (x, x + 1))(torch.randn(b, s))),
 }
@@ -121,6 +126,17 @@ def test_one_capture_for_all_sizes(name, dynamic):
         args = inputs(*sizes)
         torch.testing.assert_close(optimized(*args), function(*args), rtol=0, atol=0)
     assert len(graphs) == (1 if dynamic else 2)
+
+
+def test_a_rounded_float_that_is_other_for_a_size_of_one():
+    def scaled(x):
+        return x.repeat(1, int(x.shape[0] * 1.7) + 1)
+
+    optimized, graphs = counted(scaled)
+    for length in (4, 5, 1, 7, 1):
+        x = torch.randn(length, 2)
+        torch.testing.assert_close(optimized(x), scaled(x), rtol=0, atol=0)
+    assert len(graphs) == 4
 
 
 def test_static_sizes_are_captured_each():
@@ -240,6 +256,98 @@ def test_interpolation_raises_for_no_data_and_a_norm_writes_in_training_only():
         torch.testing.assert_close(optimized(*args, seen), enlarged(*args, others))
         assert seen.last is args[0]
     assert len(graphs) == 1
+
+
+def is_row(x):
+    return x.t().is_contiguous()
+
+
+def is_row_of_more(x):
+    y = x + 1  # which nothing uses
+    return y.t().is_contiguous()
+
+
+def is_copied(x):
+    y = (x + 1).t()
+    z = y.contiguous()
+    return z is y, z is not y, z, id(z) == id(y)
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("function", [is_row, is_row_of_more, is_copied])
+@pytest.mark.parametrize(
+    "sweep", [[(2, 3), (1, 3), (2, 1), (4, 5)], [(2, 3), (3, 3), (1, 3), (1, 1)], [(5, 2), (4, 2), (3, 1), (1, 2)]]
+)
+def test_layouts_that_are_others_for_a_size_of_one(function, sweep, dynamic):
+    optimized, _ = counted(function, dynamic=dynamic)
+    for sizes in sweep:
+        x = torch.randn(sizes)
+        assert_same(function(x), optimized(x))
+
+
+def assert_same(expected, found):
+    if isinstance(expected, tuple):
+        for pair in zip(expected, found, strict=True):
+            assert_same(*pair)
+    elif isinstance(expected, torch.Tensor):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    else:
+        assert found is expected
+
+
+# Inputs whose sizes the graph changes
+
+
+def summed_into(x, o):
+    torch.add(x, 1, out=o)
+    return o * 2, torch.zeros(x.shape[0])
+
+
+def joined_into(x, o):
+    rows = o.shape[0]
+    return torch.cat([x, x], out=o), torch.ones(rows)  # as many as it had
+
+
+def reduced_into(x, o):
+    before = o.sum()
+    torch.sum(x, 0, out=o)
+    return before + x.sum()
+
+
+@pytest.mark.parametrize("backend", [lambda graph, inputs: graph.forward, aot_backend(lambda graph, inputs: graph)])
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("function", [summed_into, joined_into, reduced_into])
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
+def test_an_input_that_is_given_other_sizes(function, dynamic, backend):
+    graphs = []
+
+    def counting(graph, inputs):
+        graphs.append([tuple(map(str, given.shape)) for given in inputs])
+        return backend(graph, inputs)
+
+    optimized = lampwork_capture.optimize(counting, dynamic=dynamic, fullgraph=True)(function)
+    for b, n in ((2, 3), (4, 3), (5, 6), (3, 2), (9, 2)):
+        x, shape = torch.randn(b, n), (1,) if function is reduced_into else (2, 3) if dynamic is None else (3, n + 1)
+        mine, theirs = torch.ones(shape), torch.ones(shape)
+        torch.testing.assert_close(optimized(x, mine), function(x, theirs), rtol=0, atol=0)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+        assert mine.stride() == theirs.stride()
+    assert len(graphs) <= 4
+
+
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
+def test_an_input_that_grows_over_another_one():
+    def grows(x, o, other):
+        torch.add(x, 1, out=o)
+        return other * 2
+
+    optimized = lampwork_capture.optimize(aot_backend(lambda graph, inputs: graph), dynamic=True)(grows)
+    for length in (4, 6, 3):
+        x = torch.randn(length)
+        mine, theirs = torch.zeros(8), torch.zeros(8)
+        results = [f(x, memory[:2], memory[2:5]) for f, memory in ((optimized, mine), (grows, theirs))]
+        torch.testing.assert_close(*results)
+        torch.testing.assert_close(mine, theirs)
 
 
 # Marks

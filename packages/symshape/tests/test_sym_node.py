@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -126,6 +127,38 @@ def test_rounded_quotients_are_integers() -> None:
     for rounded, number in quotients:
         assert isinstance(rounded, torch.SymInt) and env.hint_of(expr_of(rounded)) == number
     assert {str(fact.condition) for fact in env.facts} == {"s1 > 0", f"s1 < {2**53}", f"s0 < {2**53}"}
+
+
+@pytest.mark.parametrize("factor", [1.5, 0.25, 2.0, -0.75, 3.0])
+@pytest.mark.parametrize("rounded", [math.floor, math.ceil, math.trunc])
+def test_rounded_products_with_exact_factors_are_integers(factor: float, rounded: Callable[[Any], Any]) -> None:
+    env = TorchShapeEnv(symbolic_floats=True, find_frame=lambda: None)
+    n = env.create_backed(7, "n", lower=0)
+    size = sym_int(n, env)
+    for number, value in (
+        (rounded(size * factor), lambda k: rounded(k * factor)),
+        (rounded(factor * torch.sym_float(size)), lambda k: rounded(factor * k)),
+        (rounded(size / factor), lambda k: rounded(k / factor)) if factor in (2.0, 3.0) else (size, lambda k: k),
+    ):
+        assert isinstance(number, torch.SymInt)
+        for k in range(12):
+            assert expr_of(number).evaluate({n: k}) == value(k)
+    assert not env.specializations
+    assert all(fact.value is float for fact in env.scalar_facts), "only that conversions raise nothing"
+
+
+@pytest.mark.parametrize("factor", [1.7, math.inf, math.nan, 2.0**60])
+def test_rounded_products_that_are_not_exact_are_decided(factor: float) -> None:
+    env = TorchShapeEnv(symbolic_floats=True, find_frame=lambda: None)
+    size = sym_int(env.create_backed(7, "n", lower=1), env)
+    try:
+        expected: object = math.floor(7 * factor)
+    except (OverflowError, ValueError) as error:
+        with pytest.raises(type(error)):
+            math.floor(size * factor)
+        return
+    assert math.floor(size * factor) == expected
+    assert env.scalar_facts
 
 
 def test_the_last_rows_are_a_minimum(env: TorchShapeEnv, sizes: Sizes) -> None:

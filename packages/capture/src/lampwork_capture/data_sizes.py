@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 aten: Any = torch.ops.aten
 _MOST = 2**63 - 1
+_SOME_POWER = 3  # of which torch makes nothing simpler
 # A symbolic integer has 64 bits, with sign
 WHOLE_DTYPES = frozenset({torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.int64})
 
@@ -38,13 +39,13 @@ class DataSizes:
         rule = _RULES.get(func)
         return NotImplemented if rule is None else rule(self, *args, **kwargs)
 
-    def size(self, most: int | torch.SymInt, origin: str) -> torch.SymInt | int:
-        """A size that only the run time knows, at most `most`."""
+    def size(self, most: int | torch.SymInt, origin: str, *, least: int = 0) -> torch.SymInt | int:
+        """A size that only the run time knows, from `least` to `most`."""
         bound = expr_of(most)
         upper = bound.constant_value if bound.is_constant else None
         if upper == 0:
             return 0
-        made = self._make(origin, 0, upper)
+        made = self._make(origin, least, upper)
         if upper is None:
             self.env.assume(le(made, bound))
         return self.env.sym_int(made)
@@ -112,11 +113,48 @@ def _unique(
 def _unique_consecutive(
     data: DataSizes, x: FakeTensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
-    if dim is not None:
-        return NotImplemented  # the layout of the result depends on the kernel
+    if dim is not None and not (dim == 0 and x.dim() == 1):
+        return _unique_rows(data, x, dim, "unique_consecutive")
     found = data.size(_count(x.shape), "unique_consecutive")
     inverse = x.new_empty(x.shape if return_inverse else (0,), dtype=torch.int64)
     return x.new_empty((found,)), inverse, x.new_empty((found if return_counts else 0,), dtype=torch.int64)
+
+
+def _unique_dim(
+    data: DataSizes,
+    x: FakeTensor,
+    dim: int,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+) -> Any:
+    return _unique_rows(data, x, dim, "unique")
+
+
+def _unique_rows(data: DataSizes, x: FakeTensor, dim: int, origin: str) -> Any:
+    """Slices along a dimension that are told apart: the CPU's kernel stacks them, and moves that dimension back.
+
+    It gives the places and counts whether they are asked for or not. A GPU's kernel lays all of them out otherwise.
+    """
+    if x.fake_device.type != "cpu" or not -x.dim() <= dim < x.dim():
+        return NotImplemented
+    sizes = list(x.shape)
+    length = sizes.pop(dim)
+    if not all(data.env.known(ge(expr_of(size), 1)) for size in (length, *sizes)):
+        return NotImplemented  # which the kernel refuses, or treats in its own way
+    found = data.size(length, origin, least=1)
+    inverse, counts = (x.new_empty((count,), dtype=torch.int64) for count in (length, found))
+    return x.new_empty((found, *sizes)).movedim(0, dim), inverse, counts
+
+
+def _bincount(data: DataSizes, x: FakeTensor, weights: FakeTensor | None = None, minlength: Any = 0) -> Any:
+    least = expr_of(minlength)
+    data.env.require(ge(least, 0))
+    made = data.size(_MOST, "bincount", least=least.constant_value if least.is_constant else 0)
+    data.env.assume(ge(expr_of(made), least))
+    if weights is None:
+        return x.new_empty((made,), dtype=torch.int64)
+    return x.new_empty((made,), dtype=torch.float32 if weights.dtype == torch.float32 else torch.float64)
 
 
 def _repeat_interleave(data: DataSizes, repeats: FakeTensor, output_size: Any = None) -> Any:
@@ -159,6 +197,19 @@ def _select(data: DataSizes, x: FakeTensor, dim: int, index: Any) -> Any:
     return x.as_strided(sizes, strides, x.storage_offset() + data.env.sym_int(from_start) * stride)
 
 
+def _power(data: DataSizes, x: FakeTensor, exponent: Any) -> Any:
+    """A power by a number that only the run time knows: no result looks different for it."""
+    if not _is_unknown(data, exponent):
+        return NotImplemented
+    if not (x.is_floating_point() or x.is_complex()):
+        data.env.require(ge(expr_of(exponent), 0))  # integers have no other powers
+    return aten.pow.Tensor_Scalar(x, _SOME_POWER)
+
+
+def _power_of_number(data: DataSizes, base: Any, exponent: FakeTensor) -> Any:
+    return aten.pow.Scalar(_SOME_POWER, exponent) if _is_unknown(data, base) else NotImplemented
+
+
 def _is_unknown(data: DataSizes, bound: Any) -> bool:
     return isinstance(bound, torch.SymInt) and data.env.hint_of(expr_of(bound)) is None
 
@@ -179,10 +230,14 @@ _RULES: dict[Any, Callable[..., Any]] = {
     aten.masked_select.default: _masked_select,
     aten._unique2.default: _unique,
     aten.unique_consecutive.default: _unique_consecutive,
+    aten.unique_dim.default: _unique_dim,
+    aten.bincount.default: _bincount,
     aten.repeat_interleave.Tensor: _repeat_interleave,
     aten._local_scalar_dense.default: _item,
     aten.slice.Tensor: _slice,
     aten.select.int: _select,
+    aten.pow.Tensor_Scalar: _power,
+    aten.pow.Scalar: _power_of_number,
 }
 
 

@@ -148,17 +148,14 @@ def _compute_unknown(env: TorchShapeEnv, expr: ScalarExpr) -> ScalarTerm:
 
 
 def _rounded_quotient(env: TorchShapeEnv, function: Callable[..., Any], terms: list[ScalarTerm]) -> IntExpr | None:
-    """`floor`, `ceil` or `int` of `n / d` as a division of integers; None if it is something else.
+    """`floor`, `ceil` or `int` of `n / d` or `n * 1.5` as a division of integers; None if it is something else.
 
     Of integers of less than 53 bits the quotient, rounded to a float, does not reach the next integer.
     """
-    quotient = terms[0]
-    if function not in _ROUNDINGS or not isinstance(quotient, ScalarExpr) or quotient.function is not operator.truediv:
+    quotient = _quotient(terms[0]) if function in _ROUNDINGS else None
+    if quotient is None:
         return None
-    n, d = quotient.operands
-    if not (isinstance(n, IntExpr | int) and isinstance(d, IntExpr | int)):
-        return None
-    n, d = as_expr(n), as_expr(d)
+    n, d = quotient
     exact = (ge(d, 1), le(d, _EXACT), ge(n, -_EXACT), le(n, _EXACT))
     if not all(map(env.hint_of, exact)):
         return None
@@ -166,6 +163,32 @@ def _rounded_quotient(env: TorchShapeEnv, function: Callable[..., Any], terms: l
         env.evaluate(condition)
     upwards = function is math.ceil or (function is not math.floor and not env.evaluate(ge(n, 0)))
     return -(-n // d) if upwards else n // d
+
+
+def _quotient(term: ScalarTerm) -> tuple[IntExpr, IntExpr] | None:
+    """The integers that a float is the quotient of: `n / d`, `n / 3.0`, or `n * 1.5`, whose factor is 3 / 2 exactly."""
+    if not isinstance(term, ScalarExpr) or term.function not in (operator.truediv, operator.mul):
+        return None
+    a, b = (_as_integer(operand) for operand in term.operands)
+    if a is None or b is None:
+        return None
+    if term.function is operator.truediv:
+        return None if isinstance(a, float) or isinstance(b, float) else (as_expr(a), as_expr(b))
+    if isinstance(a, float):
+        a, b = b, a
+    if isinstance(a, float) or (isinstance(b, float) and not math.isfinite(b)):
+        return None
+    numerator, denominator = b.as_integer_ratio() if isinstance(b, float) else (b, 1)
+    return as_expr(a) * numerator, as_expr(denominator)
+
+
+def _as_integer(term: ScalarTerm) -> IntExpr | int | float | None:
+    """The integer that a number is, as such or as a float; another float literal; None for anything else."""
+    if isinstance(term, ScalarExpr) and term.function is float:
+        term = term.operands[0]
+    if isinstance(term, float) and term.is_integer():
+        return int(term)
+    return term if isinstance(term, IntExpr | int | float) else None
 
 
 def number_node(env: TorchShapeEnv, term: ScalarTerm) -> SymNode | FloatNode:

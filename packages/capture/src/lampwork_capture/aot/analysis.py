@@ -18,6 +18,7 @@ from torch._ops import OpOverload
 
 from . import torch_layer
 from .errors import UnsupportedForAot
+from .known_sizes import known
 from .layouts import laid_out, synchronise
 from .metadata import (
     GraphSignature,
@@ -27,6 +28,7 @@ from .metadata import (
     OutputSpec,
     ResultNumber,
     is_dense,
+    is_known_dense,
     overlaps_itself,
     view_between,
 )
@@ -253,24 +255,25 @@ class _Analysis:
         value = torch_layer.from_functional(output)
         node = self.recorder.node_of(value)
         root = value_root(node)
+        base: Tensor = root.meta["val"]
+        # What is all of its memory for some sizes only is a view of it for all: its sizes are no facts.
         whole = (
-            value.storage_offset() == 0
-            and is_dense(value)
-            and value.numel() == root.meta["val"].numel()
-            and value.dtype == root.meta["val"].dtype
+            known(value.storage_offset() == 0)
+            and known(value.numel() == base.numel())
+            and (is_dense(value) if node is root else is_known_dense(value))
+            and value.dtype == base.dtype
             and not (value.is_conj() or value.is_neg())
         )
         if whole and not shared:
             self.results.append(self._owned(node, root))
             return OutputSpec(OutputKind.COMPUTED, len(self.results) - 1)
-        known = bases.get(storage)
-        if known is None:
-            base = root.meta["val"]
+        owner = bases.get(storage)
+        if owner is None:
             if not is_dense(base):
                 raise UnsupportedForAot("outputs view memory with gaps")
             self.results.append(self._owned(root, root))
-            known = bases[storage] = (len(self.results) - 1, base)
-        return OutputSpec(OutputKind.ALIAS_OF_RESULT, known[0], view_between(known[1], value, self._number))
+            owner = bases[storage] = (len(self.results) - 1, base)
+        return OutputSpec(OutputKind.ALIAS_OF_RESULT, owner[0], view_between(owner[1], value, self._number))
 
     def _owned(self, node: fx.Node, root: fx.Node) -> fx.Node:
         """`node`, or a copy of it when its memory is an input's, a constant's or another output's."""

@@ -81,8 +81,6 @@ def compile_inference(
     if functional.signature.outputs_require_grad:
         return graph.forward
     signature = functional.signature
-    if any(m.metadata is not None and not m.metadata.is_constant for m in signature.mutations):
-        raise UnsupportedForAot("an input is given another size or other strides, which are symbolic")
     switches = sets_grad_mode(graph)
     static = [i for i in signature.static_inputs if not signature.inputs[i].lifted]
     with torch.no_grad():

@@ -204,22 +204,16 @@ def _flagged(view: Tensor, spec: ViewSpec) -> Tensor:
 
 
 def is_dense(t: Tensor) -> bool:
-    """Whether `t` fills a block of memory without gaps or overlaps."""
+    """Whether `t` fills a block of memory without gaps or overlaps; may become a fact about its sizes."""
+    if is_known_dense(t):
+        return True
     sizes, strides = t.shape, t.stride()
     order = by_stride(sizes, strides)
-    expected: Any = 1
-    for dim in order:
-        if not known(sizes[dim] == 1) and not known(strides[dim] == expected):
-            break
-        # torch counts an empty dimension as one element
-        expected = expected * (sizes[dim] if known(sizes[dim] >= 1) else torch.sym_max(sizes[dim], 1))
-    else:
-        return True
     if not _was_dense(t, order):
         return False
     if t.numel() == 0:
         return True
-    expected = 1
+    expected: Any = 1
     for dim in order:
         if not known(strides[dim] == expected):
             if known(sizes[dim] == 1) or (traced(sizes[dim]) == 1 and bool(sizes[dim] == 1)):
@@ -227,6 +221,20 @@ def is_dense(t: Tensor) -> bool:
             if strides[dim] != expected:
                 return False
         expected = expected * sizes[dim]
+    return True
+
+
+def is_known_dense(t: Tensor) -> bool:
+    """Whether `t` certainly does so, whatever its sizes are."""
+    sizes, strides = t.shape, t.stride()
+    if any(type(size) is int and size == 0 for size in sizes):
+        return True
+    expected: Any = 1
+    for dim in by_stride(sizes, strides):
+        if not known(sizes[dim] == 1) and not known(strides[dim] == expected):
+            return False
+        # torch counts an empty dimension as one element
+        expected = expected * (sizes[dim] if known(sizes[dim] >= 1) else torch.sym_max(sizes[dim], 1))
     return True
 
 

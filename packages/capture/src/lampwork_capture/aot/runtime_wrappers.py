@@ -193,11 +193,12 @@ def _unless_overlapping(run: GraphCallable, eager: GraphCallable, functional: Fu
     signature, lifted = functional.signature, functional.lifted
     tensors = tuple(i for i, spec in enumerate(signature.inputs) if spec.is_tensor)
     written = frozenset(signature.mutated_inputs)
+    resized = written.intersection(signature.metadata_mutated_inputs)  # may come to reach further
 
     def call(*args: Any) -> Any:
         inputs = (*args, *lifted) if lifted else args
         addresses = [torch_layer.storage_address(inputs[i]) for i in tensors]
-        if len(set(addresses)) != len(addresses) and _written_overlap(inputs, tensors, addresses, written):
+        if len(set(addresses)) != len(addresses) and _written_overlap(inputs, tensors, addresses, written, resized):
             return pytree.tree_flatten(eager(*args))[0]
         return run(*args)
 
@@ -222,13 +223,19 @@ def _unless_moved(run: GraphCallable, eager: GraphCallable, functional: Function
 
 
 def _written_overlap(
-    inputs: Sequence[Tensor], tensors: Sequence[int], addresses: Sequence[int], written: frozenset[int]
+    inputs: Sequence[Tensor],
+    tensors: Sequence[int],
+    addresses: Sequence[int],
+    written: frozenset[int],
+    resized: frozenset[int],
 ) -> bool:
     groups: dict[int, list[int]] = {}
     for index, address in zip(tensors, addresses):
         groups.setdefault(address, []).append(index)
     for group in groups.values():
         for a, b in itertools.combinations(group, 2):
+            if a in resized or b in resized:
+                return True
             if (a in written or b in written) and _overlap(inputs[a], inputs[b]):
                 return True
     return False

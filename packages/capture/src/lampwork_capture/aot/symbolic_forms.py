@@ -1,8 +1,8 @@
 """Symbolic forms: what a graph calls in place of functions of torch that read sizes, or numbers, as C numbers.
 
 Called by the graph runner. torch itself would compute `torch.tensor` of symbolic numbers from those of the trace, and
-ask for the sizes that pooling and padding have in it. Invariant: same results as the original, for the sizes and
-numbers of each call; without symbolic ones the original is called.
+ask for the sizes that pooling and padding have in it; `one_hot` reads its argument. Invariant: same results as the
+original, for the sizes and numbers of each call.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import SymInt, Tensor
 from torch.utils._pytree import tree_leaves
 
-from ..graph.symbolic_runs import EXACT_FORMS, PLAIN, with_plain_numbers
+from ..graph.symbolic_runs import EXACT_FORMS, PLAIN, is_linspace_of_floats, with_plain_numbers
+from .aligned_resize import interpolate
 
 
 def tensor(data: Any, **options: Any) -> Tensor:
@@ -34,12 +36,35 @@ def tensor(data: Any, **options: Any) -> Tensor:
     return made.requires_grad_() if options.get("requires_grad") else made
 
 
+def linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:
+    """`torch.linspace`, which counts its second half from the end."""
+    if not is_linspace_of_floats(start, end, steps, options):
+        return torch.linspace(start, end, steps, **options)
+    places = torch.arange(steps, device=options.get("device"))
+    step = (end - start) / torch.sym_max(steps - 1, 1)
+    behind = places >= torch.sym_max(steps // 2, 1)
+    numbers = places.to(options.get("dtype") or torch.get_default_dtype())
+    made = torch.where(behind, end - step * ((steps - 1) - numbers), start + step * numbers)
+    return made.requires_grad_() if options.get("requires_grad") else made
+
+
+def one_hot(classes: Tensor, num_classes: int = -1) -> Tensor:
+    """`F.one_hot`, which on a CPU reads the classes in order to check them: here the graph checks them."""
+    if num_classes < 0 or classes.dtype is not torch.int64:
+        return F.one_hot(classes, num_classes)
+    check = torch.ops.aten._assert_async.msg
+    check((classes >= 0).all(), "Class values must be non-negative.")
+    check((classes < num_classes).all(), "Class values must be smaller than num_classes.")
+    return (classes.unsqueeze(-1) == torch.arange(num_classes, device=classes.device)).to(torch.int64)
+
+
 def _for_symbolic_sizes(function: Callable[..., Any], form: Callable[..., Any]) -> Callable[..., Any]:
-    """`form` where a tensor among the arguments has a symbolic size, else `function`."""
+    """`form` where a size among the arguments, or of a tensor there, is symbolic, else `function`."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        symbolic = any(isinstance(size, SymInt) for tensor in tensors for size in tensor.shape)
+        leaves = tree_leaves((args, kwargs))
+        numbers = [number for leaf in leaves for number in (leaf.shape if isinstance(leaf, Tensor) else (leaf,))]
+        symbolic = any(isinstance(number, SymInt) for number in numbers)
         return (form if symbolic else function)(*args, **kwargs)
 
     return call
@@ -47,5 +72,8 @@ def _for_symbolic_sizes(function: Callable[..., Any], form: Callable[..., Any]) 
 
 REPLACEMENTS: Mapping[Any, Callable[..., Any]] = {
     torch.tensor: tensor,
+    torch.linspace: linspace,
+    F.one_hot: one_hot,
+    F.interpolate: _for_symbolic_sizes(F.interpolate, interpolate),
     **{function: _for_symbolic_sizes(function, form) for function, form in EXACT_FORMS.items()},
 }

@@ -8,6 +8,7 @@ node that mutates, draws random numbers, changes torch's state or may raise when
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import operator
@@ -47,7 +48,7 @@ from .scalar_inputs import OfData, OfTensor, ScalarInputs
 from .shared_at_one import SharedAtOne
 from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
 from .symbolic_runs import SYMBOLIC_RUNS
-from .tensor_sizes import LAYOUT, RIGHT_FOR_ONE, TensorSizes
+from .tensor_sizes import LAYOUT, RIGHT_FOR_ONE, TensorSizes, arriving
 from .unheard_warnings import unheard_warnings
 from .value_free import without_value
 
@@ -234,10 +235,14 @@ class GraphBuilder:
         return self._add_placeholder(source, source, value, symbol)
 
     def add_number_of_tensor(self, source: OfTensor, symbol: Any) -> torch.fx.Node:
-        """The node that reads a size or stride of an input tensor."""
+        """The node that reads a size or stride of an input tensor, as it arrives: the graph may change it."""
         tensor = self._local(self._node_of_source[source.base])
         method = "size" if isinstance(source, TensorSizeSource) else "stride"
-        return self._number(self.graph.call_method(method, (tensor, source.dim)), symbol)
+        if self.is_in_subgraph and str(getattr(_example_of(tensor), method)(source.dim)) != str(symbol):
+            raise GraphBreak(BreakId.NOT_A_GRAPH_ARGUMENT, f"`{source}` is read after an operation that changed it")
+        with self._open[-1].at_start():
+            node = self.graph.call_method(method, (tensor, source.dim))
+        return self._number(node, symbol)
 
     def add_number_of_data(self, source: OfData, symbol: Any) -> torch.fx.Node:
         """The node that reads a size that depends on data, or what `item()` gave."""
@@ -295,6 +300,10 @@ class GraphBuilder:
     def mutates_inputs(self) -> bool:
         """Whether an operation recorded so far may write to memory that existed before the frame."""
         return any(node.meta.get("lampwork_mutates", False) for opened in self._open for node in opened.nodes)
+
+    def tell_apart(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        """The program relies on two fakes of the trace being those of two tensors."""
+        self._shared_at_one.compared(a, b, lambda: self.scalars.env)
 
     # Operations
 
@@ -540,13 +549,22 @@ class GraphBuilder:
         inputs: list[GraphInput] = []
         for node, entry in self._inputs.values():
             if node.users:
-                inputs.append(entry)
+                inputs.append(self._as_it_arrives(node, entry))
             else:
                 self.graph.erase_node(node)
         position = {node.name: index for index, node in enumerate(self.graph.find_nodes(op="placeholder"))}
         inputs.sort(key=lambda entry: position[entry.name])
         fakes = tuple(_example_of(node) for node in outputs)
         return TracedGraph(self._open[0].finish(), tuple(inputs), fakes, bool(self.data))
+
+    def _as_it_arrives(self, node: torch.fx.Node, entry: GraphInput) -> GraphInput:
+        """An input, its fake with the layout that it has in front of the graph, where an operation changed that."""
+        changed = None if entry.is_number else arriving(entry.fake, entry.example, node.meta.get(LAYOUT), self.scalars)
+        if changed is None:
+            return entry
+        with self.fake_mode:
+            node.meta[EXAMPLE] = torch.empty_strided(**changed)
+        return dataclasses.replace(entry, fake=node.meta[EXAMPLE])
 
 
 def _remove_dead(graph: torch.fx.Graph) -> None:

@@ -18,7 +18,7 @@ import torch.fx
 from lampwork_symshape.condition import BoolExpr, eq
 from lampwork_symshape.expr import IntExpr, Symbol
 from lampwork_symshape.kind import Kind
-from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarTerm, applied, select
+from lampwork_symshape.scalar_expr import FloatSymbol, ScalarExpr, ScalarFact, ScalarTerm, applied, evaluate, select
 from lampwork_symshape.shape_guard import Quantity, SizeSource, SymbolBinding, shape_guards
 from lampwork_symshape.shape_symbol import ShapeSymbol, UserFrame
 from lampwork_symshape.sym_node import TorchShapeEnv, choose, expr_of, term_of_symbol
@@ -188,6 +188,10 @@ class ScalarInputs:
         for fact in self.env.facts:
             if not fact.deferred and not fact.condition.evaluate(values):
                 return str(fact)
+        floats = {s: float(value) for s, value in self._value_of.items() if isinstance(s, FloatSymbol)}
+        for fact in self.env.scalar_facts:
+            if not _still_gives(fact, values, floats):
+                return str(fact.expr)
         return None
 
     def source_of(self, symbol: NumberSymbol) -> Source:
@@ -283,6 +287,15 @@ class ScalarInputs:
         if not isinstance(term, BoolExpr) or term.kind is not Kind.EQ:
             return False
         return any(term is eq(symbol, int(self._value_of[symbol])) for symbol in term.free_symbols)
+
+
+def _still_gives(fact: ScalarFact, ints: Mapping[Symbol, int], floats: Mapping[FloatSymbol, float]) -> bool:
+    """Whether a number is what it was taken for, with these values of the symbols."""
+    try:
+        found = evaluate(fact.expr, ints, floats)
+    except (ArithmeticError, ValueError):
+        return False
+    return type(found) is type(fact.value) and repr(found) == repr(fact.value)  # 0.0 is not -0.0
 
 
 def _guards_of_binding(binding: SymbolBinding, sources: list[OfTensor]) -> Iterator[Guard]:

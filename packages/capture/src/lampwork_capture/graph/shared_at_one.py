@@ -1,9 +1,10 @@
 """Memory that is shared for some sizes alone: `x.transpose(1, 2).contiguous()` copies, but not where a size is 1.
 
 Nor does `x[:, -4:].contiguous()` where it takes all. A trace for other sizes sees the copy, and the graph copies
-always. That shows only if a write to the one would be seen in the other, or if both leave the graph; then sizes of 1,
-and those that leave no gap, are ruled out by facts. Told of each operation by the graph builder. Invariant: for sizes
-that the facts allow nobody can tell the copy from what eager does; of sizes that depend on data the graph checks it.
+always. That shows only if a write to the one would be seen in the other, if both leave the graph, or if the program
+asks whether they are one; then sizes of 1, and those that leave no gap, are ruled out by facts. Told of each operation
+by the graph builder. Invariant: for sizes that the facts allow nobody can tell the copy from what eager does; of sizes
+that depend on data the graph checks it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,13 @@ class SharedAtOne:
         """Memory was written to."""
         for copy in self._copies:
             if copy.original in storages or copy.copied in storages:
+                _rule_out(copy, env())
+
+    def compared(self, a: torch.Tensor, b: torch.Tensor, env: Callable[[], TorchShapeEnv]) -> None:
+        """The program asks whether two tensors are one object."""
+        pair = {_storage(a), _storage(b)} if self._copies else ()
+        for copy in self._copies:
+            if pair == {copy.original, copy.copied}:
                 _rule_out(copy, env())
 
     def left(self, outputs: Collection[int], inputs: Collection[int], env: Callable[[], TorchShapeEnv]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -46,11 +47,15 @@ class OpenGraph:
 
     def placeholder(self, name: str, example: Any) -> torch.fx.Node:
         """A new placeholder behind those that are there."""
-        with self.graph.inserting_after(self._last_placeholder or self.graph._root):  # the root: at the very start
+        with self.at_start():
             node = self.graph.placeholder(name)
         self._last_placeholder = node
         node.meta[EXAMPLE] = example
         return node
+
+    def at_start(self) -> AbstractContextManager[Any]:
+        """While it is open, nodes are put right behind the placeholders: they see inputs as these arrive."""
+        return self.graph.inserting_after(self._last_placeholder or self.graph._root)
 
     def capture(self, outer: torch.fx.Node) -> torch.fx.Node:
         """The node that stands here for a node of the graph below."""

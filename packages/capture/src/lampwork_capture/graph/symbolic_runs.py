@@ -72,10 +72,35 @@ def _pad_sequence(
     longest: Any = lengths[0]
     for length in lengths[1:]:
         longest = torch.sym_max(longest, length)
-    padded = sequences[0].new_full((len(lengths), longest, *sequences[0].shape[1:]), padding_value)
-    for row, sequence, length in zip(padded.unbind(0), sequences, lengths):
-        row.narrow(0, longest - length if padding_side == "left" else 0, length).copy_(sequence)
-    return padded if batch_first else padded.transpose(0, 1).contiguous()
+    first = sequences[0]
+    inner = (0, 0) * (first.dim() - 1)
+    rows: list[torch.Tensor] = []
+    for sequence, length in zip(sequences, lengths):
+        row = sequence.to(dtype=first.dtype, device=first.device)  # rows are copied into memory like the first
+        if row.shape[1:] != first.shape[1:]:
+            row = row.expand(length, *first.shape[1:])
+        # padded by more than needed: of what is cut off, the length is plainly that of the longest
+        if padding_side == "left":
+            rows.append(F.pad(row, (*inner, longest, 0), value=padding_value)[length:])
+        else:
+            rows.append(F.pad(row, (*inner, 0, longest), value=padding_value)[:longest])
+    return torch.stack(rows, 0 if batch_first else 1)
+
+
+def _linspace(start: Any, end: Any, steps: Any, **kwargs: Any) -> Any:
+    """As many floats as only a symbol tells, which torch takes as a C number."""
+    if not is_linspace_of_floats(start, end, steps, kwargs):
+        return torch.linspace(start, end, steps, **kwargs)
+    return torch.empty(steps, **kwargs)
+
+
+def is_linspace_of_floats(start: Any, end: Any, steps: Any, options: Mapping[str, Any]) -> bool:
+    """Whether `torch.linspace` gives a symbolic number of floats of a dtype that it computes in."""
+    if not isinstance(steps, torch.SymInt) or options.get("out") is not None:
+        return False
+    dtype = options.get("dtype") or torch.get_default_dtype()
+    numbers = (int, float, torch.SymInt, torch.SymFloat)
+    return dtype in (torch.float32, torch.float64) and all(isinstance(number, numbers) for number in (start, end))
 
 
 def with_plain_numbers(data: Any) -> Any:
@@ -107,4 +132,5 @@ SYMBOLIC_RUNS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     **EXACT_FORMS,
     F.interpolate: _interpolate,
     torch.tensor: _tensor,
+    torch.linspace: _linspace,
 }

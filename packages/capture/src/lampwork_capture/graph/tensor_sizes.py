@@ -16,7 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lampwork_symshape.dim_policy import DimDecision, decide_dims
-from lampwork_symshape.expr import IntExpr, Symbol
+from lampwork_symshape.expr import IntExpr, Symbol, as_expr
+from lampwork_symshape.sym_node import expr_of
 
 from ..dimension_marks import Mark, marks_of
 from ..errors import SpecializedDimensionError
@@ -69,6 +70,23 @@ class SymbolicLayout:
     strides: tuple[IntExpr | int, ...]
     guarded_sizes: tuple[int | DynamicSize, ...]
     guarded_strides: tuple[Stride, ...]
+
+
+def arriving(fake: Any, example: Any, layout: SymbolicLayout | None, scalars: ScalarInputs) -> dict[str, Any] | None:
+    """What `torch.empty_strided` takes for the fake of an input tensor as it arrives, if operations on the fake changed
+    its sizes or strides; None if they did not, or if all of both are numbers, which the tensor itself tells."""
+    if layout is not None:
+        found, wanted = (*fake.shape, *fake.stride()), (*layout.sizes, *layout.strides)
+        known = scalars.env.simplified
+        if len(found) == len(wanted) and all(known(expr_of(a)) is known(as_expr(b)) for a, b in zip(found, wanted)):
+            return None
+        sizes, strides = ([scalars.symbol_of(number) for number in part] for part in (layout.sizes, layout.strides))
+    elif getattr(fake, "_has_symbolic_sizes_strides", False):
+        sizes, strides = example.shape, example.stride()
+    else:
+        return None
+    options = {"dtype": fake.dtype, "device": fake.device, "requires_grad": fake.requires_grad}
+    return {"size": sizes, "stride": strides, **options}
 
 
 @dataclass(frozen=True, slots=True)

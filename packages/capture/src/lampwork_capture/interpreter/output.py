@@ -281,6 +281,7 @@ def emit_prefix(tracer: FrameTracer, body: ValueEmitter, compile_graph: CompileG
         if source not in handed.extras:
             head.load_source(source)
             head.emit("STORE_FAST", name)
+    tracer.graph.sizes.check_assumed()  # a frame may have guards about sizes and no graph
     return Prefix([*head.instructions, *body.instructions], traced, handed)
 
 

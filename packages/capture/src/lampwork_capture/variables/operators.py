@@ -12,7 +12,7 @@ import operator
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -68,7 +68,7 @@ UNARY_METHODS: dict[Callable[..., Any], str] = {
     operator.invert: "__invert__",
     operator.abs: "__abs__",
 }
-_NUMBER, _TRUTH = "a symbolic number", "a symbolic truth value"
+_NUMBER, _TRUTH, _TENSOR = "a symbolic number", "a symbolic truth value", "a tensor"
 _DEEP = "the text of containers nested deeply: eager may raise"
 _REPEATED = (str, bytes, bytearray, list, tuple, collections.deque)  # by `*`
 _DEEPEST = 60  # containers in containers that are looked through
@@ -226,6 +226,8 @@ def is_same(tracer: Tracer, left: Value, right: Value) -> bool:
         return True
     if left.source is not None and right.source is not None and left.source != right.source:
         tracer.guard(AllDistinct(left.source, (right.source,)))
+    if left.kind == right.kind == _TENSOR:
+        tracer.graph.tell_apart(cast(Any, left).fake, cast(Any, right).fake)
     return False
 
 

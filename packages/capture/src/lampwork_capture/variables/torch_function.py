@@ -28,6 +28,7 @@ from .array import ArrayValue, tensor_from_array
 from .base import Tracer, Value, graph_arguments
 from .constant import fold, snapshot
 from .function_override import overridden
+from .operators import binary
 from .registry import handles
 from .sequence import SequenceValue
 from .sym_scalar import SymScalarValue, is_symbolic
@@ -47,6 +48,7 @@ _NOT_IN_GRAPH = frozenset(
      "cond", "while_loop", "get_device", "is_vulkan_available", "parse_ir", "_sync", "_unsafe_view",
      "fork", "wait", "import_ir_module", "sparse_coo_tensor", "sparse_compressed_tensor", "sparse_csr_tensor"}
 )  # fmt: skip
+_ERRORS_OF_CHECKS = ("index", "value", "type", "not_implemented")
 _PYTHON_FUNCTIONAL_EXCLUDED = frozenset({"boolean_dispatch", "handle_torch_function", "has_torch_function"})
 
 
@@ -321,9 +323,21 @@ def make_legacy_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[st
     raise GraphBreak(BreakId.CALL_NOT_MODELLED, "`torch.Tensor(...)`", hint="Use `torch.tensor` or `torch.empty`.")
 
 
-@handles(torch._assert, torch._check)
+@handles(torch._assert)
+def assert_condition(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    return _state(tracer, args[0].realize())
+
+
+@handles(torch._check, *(getattr(_TORCH, f"_check_{what}") for what in _ERRORS_OF_CHECKS))
 def check_condition(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     condition = args[0].realize()
+    if not isinstance(condition, TensorValue) and condition.python_type() is not bool:
+        raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a check of something that is no bool: eager raises")
+    return _state(tracer, condition)
+
+
+def _state(tracer: Tracer, condition: Value) -> Value:
+    """Rely on a condition that the program states. What it raises where that does not hold, eager raises."""
     if isinstance(condition, TensorValue):
         raise GraphBreak(BreakId.DATA_DEPENDENT_BRANCH, "an assertion on tensor data")
     if isinstance(condition, SymTruthValue):
@@ -335,6 +349,18 @@ def check_condition(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, 
     if condition.truth(tracer):
         return tracer.constant(None)
     raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "an assertion that fails: eager raises")
+
+
+def _check_is_size(i: int, message: Any = None, *, max: int | None = None) -> None: ...
+
+
+@handles(*filter(None, [getattr(_TORCH, "_check_is_size", None)]), like=_check_is_size)
+def check_is_size(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    most = kwargs.get("max")
+    _state(tracer, binary(tracer, operator.ge, args[0], tracer.constant(0)))
+    if most is not None and not tracer.is_none(most):
+        _state(tracer, binary(tracer, operator.le, args[0], most))
+    return tracer.constant(None)
 
 
 @handles(torch.backends.mha.get_fastpath_enabled)
