@@ -19,6 +19,7 @@ from lampwork_inductor_core.backend import Verdict
 from lampwork_inductor_core.codegen.kernel import inline_locals
 from lampwork_inductor_core.codegen.scheduled_kernel import (
     BufferArgument,
+    FloatArgument,
     KernelSource,
     ScheduledKernel,
     SizeArgument,
@@ -115,6 +116,7 @@ def launch_spec(source: KernelSource) -> LaunchSpec:
         config.stages,
         bool(source.launch["checked"]),
         _program_count(outer, symbols, config.x_block),
+        tuple(a.name for a in source.arguments if isinstance(a, FloatArgument)),
     )
 
 

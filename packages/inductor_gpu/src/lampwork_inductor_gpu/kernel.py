@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import torch
 from lampwork_inductor_core.codegen.scheduled_kernel import (
     BufferArgument,
     Forwarded,
@@ -19,12 +20,14 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
     OuterSegment,
     ScheduledKernel,
     Segment,
+    SizeArgument,
     Stage,
 )
 from lampwork_inductor_core.ir.loop_body import (
     CheckedIndex,
     Compute,
     Constant,
+    FloatValue,
     IndexValue,
     Load,
     Masked,
@@ -357,6 +360,10 @@ class TritonKernelWriter:
             else:
                 text, _ = self._index(node.expression, (), scope)
                 self.line(f"{name} = ({text}).to({typed})")
+        elif isinstance(node, FloatValue):
+            wide = node.dtype if node.dtype == torch.float64 else torch.float32  # halves are rounded by way of float32
+            text = f"tl.full([], {node.expression}, {TRITON_TYPES[wide]})"
+            self.line(f"{name} = {text if node.dtype == wide else f'{text}.to({TRITON_TYPES[node.dtype]})'}")
         elif isinstance(node, Compute):
             if not is_generated(node.op):
                 raise NotGenerated(f"scalar operation {node.op} has no Triton text")
@@ -518,7 +525,7 @@ def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:
     """The Triton source of one kernel. Raises NotGenerated for what has no Triton text."""
     writer = TritonKernelWriter(kernel, config)
     body = writer.write()
-    parameters = [a.name if isinstance(a, BufferArgument) else a.symbol.name for a in kernel.arguments]
+    parameters = [a.symbol.name if isinstance(a, SizeArgument) else a.name for a in kernel.arguments]
     parameters.append("X_BLOCK: tl.constexpr")
     if writer.reducing:
         parameters.append("R_BLOCK: tl.constexpr")

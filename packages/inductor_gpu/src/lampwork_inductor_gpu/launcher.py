@@ -1,7 +1,7 @@
 """Launching compiled Triton kernels from the wrapper.
 
-At the end of the path, on every call: tensors and sizes in, one launch. A launch goes straight to the compiled kernel's
-own `run`, never through `JITFunction`, which costs three times as much. Invariant: imports nothing of the compiler;
+At the end of the path, on every call: tensors and numbers in, one launch. A launch goes straight to the compiled
+kernel's own `run`, never through `JITFunction`, which costs three times as much. Invariant: imports nothing of the compiler;
 what a launch needs was decided when the text was written.
 """
 
@@ -36,8 +36,8 @@ POINTER_TYPES: dict[torch.dtype, str] = {
 class LaunchSpec:
     """How to compile and launch one kernel.
 
-    `pointer_types` and `size_count` describe the arguments in order; `constants` are the constexpr parameters (block
-    sizes); `program_count` gives the grid from the size arguments' values.
+    `pointer_types`, `size_names` and `float_names` describe the arguments in order; `constants` are the constexpr
+    parameters (block sizes); `program_count` gives the grid from the size arguments' values.
     """
 
     pointer_types: tuple[str, ...]
@@ -47,12 +47,18 @@ class LaunchSpec:
     stages: int
     checked: bool  # the kernel asserts that indices are in bounds
     program_count: Callable[[Sequence[int]], int]
+    float_names: tuple[str, ...] = ()
+
+    def sizes(self, arguments: Sequence[Any]) -> Sequence[int]:
+        """The sizes among the arguments of a launch."""
+        first = len(self.pointer_types)
+        return arguments[first : first + len(self.size_names)]
 
 
 def compile_kernel(function: Any, spec: LaunchSpec, target: GPUTarget | None, *, aligned: bool) -> Any:
     """Compile a `@triton.jit` function for a target (None: the current device). Needs no GPU when a target is given."""
     names = list(function.arg_names)
-    types = [*spec.pointer_types, *("i64" for _ in spec.size_names)]
+    types = [*spec.pointer_types, *("i64" for _ in spec.size_names), *("fp64" for _ in spec.float_names)]
     signature = {name: types[i] if i < len(types) else "constexpr" for i, name in enumerate(names)}
     constants = {(names.index(name),): value for name, value in spec.constants.items()}
     pointers = range(len(spec.pointer_types)) if aligned else ()
@@ -65,16 +71,15 @@ def compile_kernel(function: Any, spec: LaunchSpec, target: GPUTarget | None, *,
 
 @dataclass(slots=True)
 class Launcher:
-    """A kernel as the wrapper calls it: `launcher(*tensors, *sizes)`, on the current stream of the tensors' device."""
+    """A kernel as the wrapper calls it: `launcher(*tensors, *sizes, *floats)`, on the tensors' current stream."""
 
     function: Any
     spec: LaunchSpec
     _compiled: dict[tuple[int, bool], Any] = field(default_factory=dict)
 
     def __call__(self, *arguments: Any) -> None:
-        pointers = len(self.spec.pointer_types)
-        tensors, sizes = arguments[:pointers], arguments[pointers:]
-        programs = self.spec.program_count(sizes)
+        tensors = arguments[: len(self.spec.pointer_types)]
+        programs = self.spec.program_count(self.spec.sizes(arguments))
         if programs == 0:
             return
         aligned = all(t.data_ptr() % _ALIGNMENT == 0 for t in tensors)
@@ -100,6 +105,6 @@ class InterpretedLauncher:
     spec: LaunchSpec
 
     def __call__(self, *arguments: Any) -> None:
-        programs = self.spec.program_count(arguments[len(self.spec.pointer_types) :])
+        programs = self.spec.program_count(self.spec.sizes(arguments))
         if programs:
             self.function[(programs,)](*arguments, **self.spec.constants)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from torch import SymInt, Tensor, fx, nn
+from torch import SymFloat, SymInt, Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -168,7 +168,7 @@ def _with_offset(spec: InputSpec, value: Any) -> InputSpec:
 
 def _fake_input(node: fx.Node, example: Any, fake_mode: FakeTensorMode) -> Any:
     captured = _captured_value(node)
-    if isinstance(captured, SymInt):
+    if isinstance(captured, SymInt | SymFloat):
         return captured
     if not isinstance(example, Tensor):
         return example
