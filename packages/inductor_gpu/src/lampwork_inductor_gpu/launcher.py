@@ -1,8 +1,8 @@
 """Launching compiled Triton kernels from the wrapper.
 
 At the end of the path, on every call: tensors and numbers in, one launch. A launch goes straight to the compiled
-kernel's own `run`, never through `JITFunction`, which costs three times as much. Invariant: imports nothing of the compiler;
-what a launch needs was decided when the text was written.
+kernel's own `run`, never through `JITFunction`, which costs three times as much. Invariant: imports nothing of the
+compiler; what a launch needs was decided when the text was written.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from ..graph.runtime_assert import require
 from ..graph_backend import DATA_SIZES
 from . import hidden_writes, symbolic_forms, torch_layer
 from .analysis import WrappedInput, analyse
+from .c_floats import with_stand_ins
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import UnsupportedForAot
 from .fold import fold
@@ -385,6 +386,18 @@ class _GraphRunner:
         return self._held[id(value)] if isinstance(value, Tensor) else value
 
     def _call(self, target: Any, args: Any, kwargs: Any) -> Any:
+        args, kwargs, stand_ins = with_stand_ins(target, args, kwargs)
+        if stand_ins is None:
+            return self._call_plain(target, args, kwargs)
+        self._recorder.stand_ins = stand_ins
+        try:
+            result = self._call_plain(target, args, kwargs)
+        finally:
+            self._recorder.stand_ins = None
+        stand_ins.check()
+        return result
+
+    def _call_plain(self, target: Any, args: Any, kwargs: Any) -> Any:
         replacement = _REPLACEMENTS.get(target)
         if replacement is not None:
             return replacement(*args, **kwargs)
