@@ -17,6 +17,8 @@ import triton.compiler
 from triton.backends.compiler import GPUTarget
 
 _ALIGNMENT = 16  # bytes: what a 128-bit access needs
+_DIVISOR = 16  # of a size: rows of so many elements start aligned, and a mask that ends there is one for whole accesses
+_MOST_VARIANTS = 16  # of one kernel on one device: which of its sizes are divided
 
 POINTER_TYPES: dict[torch.dtype, str] = {
     torch.bool: "*i1",
@@ -55,14 +57,25 @@ class LaunchSpec:
         return arguments[first : first + len(self.size_names)]
 
 
-def compile_kernel(function: Any, spec: LaunchSpec, target: GPUTarget | None, *, aligned: bool) -> Any:
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What machine code is made for, beside the kernel: whether all pointers are aligned to 16 bytes, and which sizes
+    are multiples of 16. Without either an access is one element wide, at a fraction of the card's bandwidth."""
+
+    aligned: bool
+    divided: tuple[bool, ...]  # for each size argument
+
+
+def compile_kernel(function: Any, spec: LaunchSpec, target: GPUTarget | None, variant: Variant) -> Any:
     """Compile a `@triton.jit` function for a target (None: the current device). Needs no GPU when a target is given."""
     names = list(function.arg_names)
     types = [*spec.pointer_types, *("i64" for _ in spec.size_names), *("fp64" for _ in spec.float_names)]
     signature = {name: types[i] if i < len(types) else "constexpr" for i, name in enumerate(names)}
     constants = {(names.index(name),): value for name, value in spec.constants.items()}
-    pointers = range(len(spec.pointer_types)) if aligned else ()
-    attributes = {(i,): [["tt.divisibility", _ALIGNMENT]] for i in pointers}
+    pointers = len(spec.pointer_types)
+    attributes = {(i,): [["tt.divisibility", _ALIGNMENT]] for i in range(pointers) if variant.aligned}
+    divided = (pointers + i for i, is_so in enumerate(variant.divided) if is_so)
+    attributes |= {(i,): [["tt.divisibility", _DIVISOR]] for i in divided}
     # Triton leaves assertions out unless it is asked for debug code.
     options = {"num_warps": spec.warps, "num_stages": spec.stages, "debug": spec.checked, "sanitize_overflow": False}
     source = triton.compiler.ASTSource(function, signature, constants, attributes)
@@ -75,26 +88,38 @@ class Launcher:
 
     function: Any
     spec: LaunchSpec
-    _compiled: dict[tuple[int, bool], Any] = field(default_factory=dict)
+    _compiled: dict[tuple[int, bool, tuple[bool, ...]], Any] = field(default_factory=dict)
 
     def __call__(self, *arguments: Any) -> None:
         tensors = arguments[: len(self.spec.pointer_types)]
-        programs = self.spec.program_count(self.spec.sizes(arguments))
+        sizes = self.spec.sizes(arguments)
+        programs = self.spec.program_count(sizes)
         if programs == 0:
             return
         aligned = all(t.data_ptr() % _ALIGNMENT == 0 for t in tensors)
+        divided = tuple(size % _DIVISOR == 0 for size in sizes)
         device = tensors[0].device.index
-        kernel = self._compiled.get((device, aligned))
+        kernel = self._compiled.get((device, aligned, divided))
         with torch.cuda.device(device):
             if kernel is None:
-                kernel = compile_kernel(self.function, self.spec, None, aligned=aligned)
-                self._compiled[device, aligned] = kernel
+                kernel = self._compile(device, Variant(aligned, divided))
             stream = torch.cuda.current_stream(device).cuda_stream
             constants = self.spec.constants.values()
             kernel.run(
                 programs, 1, 1, stream, kernel.function, kernel.packed_metadata, None, None, None,
                 *arguments, *constants,
             )  # fmt: skip
+
+    def _compile(self, device: int, variant: Variant) -> Any:
+        """The machine code for a variant, on the current device; that for any sizes once there are many."""
+        asked = (device, variant.aligned, variant.divided)
+        if sum(known == device for known, _, _ in self._compiled) >= _MOST_VARIANTS:
+            variant = Variant(variant.aligned, (False,) * len(variant.divided))
+        key = (device, variant.aligned, variant.divided)
+        if key not in self._compiled:
+            self._compiled[key] = compile_kernel(self.function, self.spec, None, variant)
+        self._compiled[asked] = self._compiled[key]
+        return self._compiled[asked]
 
 
 @dataclass(slots=True)
