@@ -16,11 +16,11 @@ from lampwork_inductor_gpu.launcher import Variant, compile_kernel
 from lampwork_inductor_gpu.ops import is_generated
 from lampwork_symshape import symbol
 from triton.backends.compiler import GPUTarget
-from triton_kernels import pointwise, row_reduction, row_scan, row_softmax
+from triton_kernels import pointwise, row_reduction, row_scan, row_softmax, scaled_rows
 
 PERSISTENT = LaunchConfig(KernelShape.PERSISTENT, 1, 64, 4)
 LOOPED = LaunchConfig(KernelShape.LOOPED, 1, 256, 4)
-COLUMNS = symbol("s0", 1)
+ROWS, COLUMNS = symbol("s0", 1), symbol("s1", 1)
 POINTWISE = LaunchConfig(KernelShape.POINTWISE, 256, 1, 4)
 
 
@@ -48,6 +48,7 @@ KERNELS = [
     (row_reduction(ReductionKind.MAX, 10, 50, torch.bfloat16, torch.float32, torch.bfloat16), PERSISTENT),
     (row_reduction(ReductionKind.ALL, 10, 50, torch.bool, torch.bool, torch.bool), PERSISTENT),
     (row_softmax(100, COLUMNS), LaunchConfig(KernelShape.LOOPED, 1, 1024, 8)),
+    (scaled_rows(ROWS, COLUMNS), LaunchConfig(KernelShape.POINTWISE, 1024, 1, 8)),
 ]
 
 
@@ -62,7 +63,8 @@ if __name__ == "__main__":
         source = write_kernel(kernel, config)
         function = getattr(import_source(source), source.name)
         spec = launch_spec(source)
-        for divided in product((False, True), repeat=len(spec.size_names)):
-            compiled = compile_kernel(function, spec, GPUTarget("cuda", 90, 32), Variant(True, divided))
-            name = "_".join((source.name, *(("any", "divided")[is_so] for is_so in divided)))
-            print(name, len(compiled.asm["cubin"]), widest_access(compiled.asm["ptx"]))
+        for divided, narrow in product((False, True), (False, True)) if spec.size_names else [(False, False)]:
+            variant = Variant(True, (divided,) * len(spec.size_names), narrow)
+            compiled = compile_kernel(function, spec, GPUTarget("cuda", 90, 32), variant)
+            words = [word for word, holds in (("divided", divided), ("narrow", narrow)) if holds]
+            print("_".join((source.name, *words)), len(compiled.asm["cubin"]), widest_access(compiled.asm["ptx"]))

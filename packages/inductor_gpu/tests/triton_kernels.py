@@ -92,6 +92,27 @@ def row_softmax(rows: int, columns: Symbol | int) -> ScheduledKernel:
     )
 
 
+def scaled_rows(rows: Symbol | int, columns: Symbol | int) -> ScheduledKernel:
+    """`out0[i, j] = in0[i, j] * in1[j]`, over the flattened space."""
+    f = torch.float32
+    i, j = index_variable(0, rows), index_variable(1, columns)
+    at = i * columns + j
+    value = ops.mul(ops.load("in0", at, f), ops.load("in1", as_expr(j), f))
+    count = as_expr(rows) * columns
+    return ScheduledKernel(
+        "scaled_rows",
+        (Dimension(i, as_expr(rows)), Dimension(j, as_expr(columns))),
+        (),
+        (OuterSegment((Stage(value, store=Store("out0", at)),)),),
+        (
+            argument("in0", f, count),
+            argument("in1", f, columns),
+            argument("out0", f, count),
+            *(SizeArgument(size.name, size) for size in (rows, columns) if isinstance(size, Symbol)),
+        ),
+    )
+
+
 def row_scan(kind: ScanKind, rows: int, columns: int) -> ScheduledKernel:
     """`out0[i, r] = combine of in0[i, 0..r]`."""
     f = torch.float32
