@@ -1,5 +1,9 @@
 """Compile generated kernels to machine code for compute capability 9.0, with no GPU. Run by test_cubin in a process of
-its own, since Triton's interpreter is off here. Prints one line a kernel: its name and the bytes of its cubin."""
+its own, since Triton's interpreter is off here. Prints one line a kernel: its name, the bytes of its cubin, and the
+bits of its widest access."""
+
+import re
+from itertools import product
 
 import torch
 from lampwork_inductor_core.ir.loop_body import ops
@@ -8,13 +12,15 @@ from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS
 from lampwork_inductor_gpu.backend import import_source, launch_spec
 from lampwork_inductor_gpu.heuristics import KernelShape, LaunchConfig
 from lampwork_inductor_gpu.kernel import write_kernel
-from lampwork_inductor_gpu.launcher import compile_kernel
+from lampwork_inductor_gpu.launcher import Variant, compile_kernel
 from lampwork_inductor_gpu.ops import is_generated
+from lampwork_symshape import symbol
 from triton.backends.compiler import GPUTarget
-from triton_kernels import pointwise, row_reduction, row_scan, row_softmax
+from triton_kernels import pointwise, row_reduction, row_scan, row_softmax, scaled_rows
 
 PERSISTENT = LaunchConfig(KernelShape.PERSISTENT, 1, 64, 4)
 LOOPED = LaunchConfig(KernelShape.LOOPED, 1, 256, 4)
+ROWS, COLUMNS = symbol("s0", 1), symbol("s1", 1)
 POINTWISE = LaunchConfig(KernelShape.POINTWISE, 256, 1, 4)
 
 
@@ -41,11 +47,24 @@ KERNELS = [
     (row_reduction(ReductionKind.ARGMAX, 10, 5000, torch.float32, torch.float32, torch.int64), LOOPED),
     (row_reduction(ReductionKind.MAX, 10, 50, torch.bfloat16, torch.float32, torch.bfloat16), PERSISTENT),
     (row_reduction(ReductionKind.ALL, 10, 50, torch.bool, torch.bool, torch.bool), PERSISTENT),
+    (row_softmax(100, COLUMNS), LaunchConfig(KernelShape.LOOPED, 1, 1024, 8)),
+    (scaled_rows(ROWS, COLUMNS), LaunchConfig(KernelShape.POINTWISE, 1024, 1, 8)),
 ]
+
+
+def widest_access(ptx: str) -> int:
+    """The bits of the widest load from or store to the card's memory."""
+    found = re.findall(r"(?:ld|st)\.global\S*?(?:\.v(\d))?\.[bfsu](\d+)", ptx)
+    return max((int(count or 1) * int(bits) for count, bits in found), default=0)
+
 
 if __name__ == "__main__":
     for kernel, config in KERNELS:
         source = write_kernel(kernel, config)
         function = getattr(import_source(source), source.name)
-        compiled = compile_kernel(function, launch_spec(source), GPUTarget("cuda", 90, 32), aligned=True)
-        print(source.name, len(compiled.asm["cubin"]))
+        spec = launch_spec(source)
+        for divided, narrow in product((False, True), (False, True)) if spec.size_names else [(False, False)]:
+            variant = Variant(True, (divided,) * len(spec.size_names), narrow)
+            compiled = compile_kernel(function, spec, GPUTarget("cuda", 90, 32), variant)
+            words = [word for word, holds in (("divided", divided), ("narrow", narrow)) if holds]
+            print("_".join((source.name, *words)), len(compiled.asm["cubin"]), widest_access(compiled.asm["ptx"]))

@@ -14,6 +14,7 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
     OuterSegment,
     Prefix,
     ScheduledKernel,
+    SizeArgument,
     Stage,
     Store,
     forwarded,
@@ -24,12 +25,12 @@ from lampwork_inductor_gpu.backend import import_source, launch_spec
 from lampwork_inductor_gpu.heuristics import LaunchConfig
 from lampwork_inductor_gpu.kernel import write_kernel
 from lampwork_inductor_gpu.launcher import InterpretedLauncher
-from lampwork_symshape import integer
+from lampwork_symshape import IntExpr, Symbol, as_expr, integer
 
 
-def argument(name: str, dtype: torch.dtype, count: int) -> BufferArgument:
+def argument(name: str, dtype: torch.dtype, count: IntExpr | int) -> BufferArgument:
     role = {"i": ArgumentRole.READ, "o": ArgumentRole.WRITE}[name[0]] if not name.startswith("inout") else None
-    return BufferArgument(name, dtype, role or ArgumentRole.READ_WRITE, integer(count))
+    return BufferArgument(name, dtype, role or ArgumentRole.READ_WRITE, as_expr(count))
 
 
 def run(kernel: ScheduledKernel, config: LaunchConfig, tensors: Sequence[torch.Tensor]) -> str:
@@ -72,9 +73,10 @@ def row_reduction(
     )
 
 
-def row_softmax(rows: int, columns: int) -> ScheduledKernel:
+def row_softmax(rows: int, columns: Symbol | int) -> ScheduledKernel:
     """Three passes over a row, as the schedule makes them."""
     f = torch.float32
+    sizes = (SizeArgument(columns.name, columns),) if isinstance(columns, Symbol) else ()
     i, r = index_variable(0, rows), reduction_variable(0, columns)
     x = ops.load("in0", i * columns + r, f)
     largest = Stage(x, accumulate=Accumulate(ReductionKind.MAX, f, f), comment="amax: softmax, model.py:3")
@@ -84,9 +86,30 @@ def row_softmax(rows: int, columns: int) -> ScheduledKernel:
     return ScheduledKernel(
         "softmax",
         (Dimension(i, integer(rows)),),
-        (Dimension(r, integer(columns)),),
+        (Dimension(r, as_expr(columns)),),
         (InnerLoop((largest,)), InnerLoop((total,)), InnerLoop((quotient,))),
-        (argument("in0", f, rows * columns), argument("out0", f, rows * columns)),
+        (argument("in0", f, rows * columns), argument("out0", f, rows * columns), *sizes),
+    )
+
+
+def scaled_rows(rows: Symbol | int, columns: Symbol | int) -> ScheduledKernel:
+    """`out0[i, j] = in0[i, j] * in1[j]`, over the flattened space."""
+    f = torch.float32
+    i, j = index_variable(0, rows), index_variable(1, columns)
+    at = i * columns + j
+    value = ops.mul(ops.load("in0", at, f), ops.load("in1", as_expr(j), f))
+    count = as_expr(rows) * columns
+    return ScheduledKernel(
+        "scaled_rows",
+        (Dimension(i, as_expr(rows)), Dimension(j, as_expr(columns))),
+        (),
+        (OuterSegment((Stage(value, store=Store("out0", at)),)),),
+        (
+            argument("in0", f, count),
+            argument("in1", f, columns),
+            argument("out0", f, count),
+            *(SizeArgument(size.name, size) for size in (rows, columns) if isinstance(size, Symbol)),
+        ),
     )
 
 

@@ -31,19 +31,19 @@ class NumberVariantsWarning(UserWarning):
 
 
 def with_number_variants(
-    backend: GraphBackend, limit: int = DEFAULT_LIMIT, *, symbolic_integers: bool = False
+    backend: GraphBackend, limit: int = DEFAULT_LIMIT, *, symbolic_numbers: bool = False
 ) -> GraphBackend:
     """`backend` for graphs that may have numbers as inputs: it is only given graphs of tensors.
 
-    At most `limit` variants are compiled for one graph. `symbolic_integers`: the backend takes integers as symbols
-    (SymInt examples); a graph all of whose numbers are such is given to it as it is, and only if it refuses
-    (GraphRefused) are variants made.
+    At most `limit` variants are compiled for one graph. `symbolic_numbers`: the backend takes numbers as symbols
+    (placeholders whose `example_value` is a SymInt or SymFloat); a graph all of whose numbers are such is given to it
+    as it is, and only if it refuses (GraphRefused) are variants made.
     """
 
     def compile_variants(graph: torch.fx.GraphModule, example_inputs: list[Any]) -> Callable[..., Any]:
         if not any(is_number(example) for example in example_inputs):
             return backend(graph, example_inputs)
-        if symbolic_integers and not any(is_number(e) and not isinstance(e, torch.SymInt) for e in example_inputs):
+        if symbolic_numbers and _are_symbolic(graph, example_inputs):
             try:
                 return backend(graph, example_inputs)
             except GraphRefused:
@@ -53,6 +53,16 @@ def with_number_variants(
         return variants
 
     return compile_variants
+
+
+def _are_symbolic(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> bool:
+    """Whether all numbers among a graph's inputs are symbols of the capture."""
+    nodes = graph.graph.find_nodes(op="placeholder")
+    return all(
+        isinstance(node.meta.get("example_value"), torch.SymInt | torch.SymFloat)
+        for node, example in zip(nodes, example_inputs)
+        if is_number(example)
+    )
 
 
 def is_number(example: Any) -> bool:

@@ -14,8 +14,20 @@ from lampwork_symshape import BoolExpr, IntExpr, Kind, Symbol
 from lampwork_symshape.node import postorder
 
 from .ir.buffer import BufferView, ComputedBuffer, ConstantBuffer, ExternBuffer, InputBuffer, LoweredGraph
+from .ir.float_expr import FloatExpr
 from .ir.layout import Layout, OpaqueLayout
-from .ir.loop_body import CheckedIndex, Compute, Constant, IndexValue, Load, LoopBody, Masked, Node, operands
+from .ir.loop_body import (
+    CheckedIndex,
+    Compute,
+    Constant,
+    FloatValue,
+    IndexValue,
+    Load,
+    LoopBody,
+    Masked,
+    Node,
+    operands,
+)
 from .ir.loops import Pointwise, Reduction, ReductionKind, Scan, ScanKind, Scatter, ScatterMode
 from .ir.scalar_ops import SCALAR_OPS, DtypeRule
 
@@ -162,6 +174,9 @@ class _Evaluator:
         if isinstance(node, IndexValue):
             value = evaluate(node.expression, self.bindings)
             return torch.as_tensor(value, dtype=node.dtype, device=self.device)
+        if isinstance(node, FloatValue):
+            value = node.expression.evaluate(lambda number: int(evaluate(number, self.bindings)), self.values)
+            return torch.tensor(value, dtype=node.dtype, device=self.device)
         if isinstance(node, Load):
             return self._load(node, masked)
         if isinstance(node, CheckedIndex):
@@ -313,4 +328,6 @@ def _argument(argument: Any, values: Mapping[str, Any], sizes: Bindings) -> Any:
         return evaluate(argument, sizes)
     if isinstance(argument, BoolExpr):
         return argument.evaluate(sizes)
+    if isinstance(argument, FloatExpr):
+        return argument.evaluate(lambda number: int(evaluate(number, sizes)), values)
     return argument

@@ -1,8 +1,8 @@
 """Binding: built kernels as Python callables that cost well under a microsecond to call.
 
 A library exports one table of CPython methods, generated with its kernels: each takes tensors (or raw addresses) and
-then integers, and calls the kernel. No Python.h is needed, only names of the stable ABI. Invariant: a kernel that
-reported a failure raises what eager raises.
+then integers and floats, and calls the kernel. No Python.h is needed, only names of the stable ABI. Invariant: a
+kernel that reported a failure raises what eager raises.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lampwork_inductor_core.codegen.scheduled_kernel import ArgumentRole, BufferArgument, KernelSource
+from lampwork_inductor_core.codegen.scheduled_kernel import ArgumentRole, BufferArgument, KernelSource, SizeArgument
 
 from .ops import storage_type
 
@@ -42,7 +42,8 @@ def _function_text(source: KernelSource) -> str:
             reads.append(f"  void* const p{position} = address(given[{position}], &bad);\n")
             calls.append(f"({const}{storage_type(argument.dtype)}*)p{position}")
         else:
-            reads.append(f"  const int64_t p{position} = integer(given[{position}], &bad);\n")
+            cpp, read = ("int64_t", "integer") if isinstance(argument, SizeArgument) else ("double", "floating")
+            reads.append(f"  const {cpp} p{position} = {read}(given[{position}], &bad);\n")
             calls.append(f"p{position}")
     status = bool(source.launch["status"])
     if status:

@@ -17,6 +17,7 @@ from lampwork_inductor_core.ir.loop_body import (
     CheckedIndex,
     Compute,
     Constant,
+    FloatValue,
     IndexValue,
     Load,
     Masked,
@@ -167,6 +168,8 @@ class BodyWriter:
             return self._load(node)
         if isinstance(node, IndexValue):
             return self._index_value(node)
+        if isinstance(node, FloatValue):
+            return convert(str(node.expression), torch.float64, node.dtype), False, "number"
         assert isinstance(node, CheckedIndex), type(node)
         return self._checked(node)
 

@@ -21,6 +21,7 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
     KernelSource,
     OuterSegment,
     ScheduledKernel,
+    SizeArgument,
     Stage,
 )
 from lampwork_inductor_core.ir.loop_body import Load, ops
@@ -89,8 +90,10 @@ def _parameters(kernel: ScheduledKernel) -> list[str]:
         if isinstance(argument, BufferArgument):
             const = "const " if argument.role is ArgumentRole.READ else ""
             result.append(f"{const}{storage_type(argument.dtype)}* __restrict {argument.name}")
-        else:
+        elif isinstance(argument, SizeArgument):
             result.append(f"const int64_t {argument.symbol.name}")
+        else:
+            result.append(f"const double {argument.name}")
     return result
 
 

@@ -19,6 +19,7 @@ from lampwork_inductor_core.backend import Verdict
 from lampwork_inductor_core.codegen.kernel import inline_locals
 from lampwork_inductor_core.codegen.scheduled_kernel import (
     BufferArgument,
+    FloatArgument,
     KernelSource,
     ScheduledKernel,
     SizeArgument,
@@ -30,6 +31,7 @@ from lampwork_symshape import IntExpr, Symbol
 from .device import DeviceProperties, properties_of
 from .device_functions import INTERPRETED
 from .heuristics import KernelShape, LaunchConfig, choose
+from .index_width import IndexReach, IndexWidth
 from .kernel import write_kernel
 from .launcher import POINTER_TYPES, InterpretedLauncher, Launcher, LaunchSpec
 
@@ -102,20 +104,29 @@ def launch_spec(source: KernelSource) -> LaunchSpec:
     """How to compile and launch a generated kernel."""
     config = source.launch["config"]
     outer = source.launch["outer_size"]
-    assert isinstance(config, LaunchConfig) and isinstance(outer, IntExpr)
+    reach = source.launch["reach"]
+    assert isinstance(config, LaunchConfig) and isinstance(outer, IntExpr) and isinstance(reach, IndexReach)
     symbols = tuple(a.symbol for a in source.arguments if isinstance(a, SizeArgument))
     constants = {"X_BLOCK": config.x_block}
     if config.shape is not KernelShape.POINTWISE:
         constants["R_BLOCK"] = config.r_block
     return LaunchSpec(
-        tuple(POINTER_TYPES[a.dtype] for a in source.arguments if isinstance(a, BufferArgument)),
-        tuple(s.name for s in symbols),
-        constants,
-        config.warps,
-        config.stages,
-        bool(source.launch["checked"]),
-        _program_count(outer, symbols, config.x_block),
+        pointer_types=tuple(POINTER_TYPES[a.dtype] for a in source.arguments if isinstance(a, BufferArgument)),
+        size_names=tuple(s.name for s in symbols),
+        float_names=tuple(a.name for a in source.arguments if isinstance(a, FloatArgument)),
+        constants=constants,
+        warps=config.warps,
+        stages=config.stages,
+        checked=bool(source.launch["checked"]),
+        program_count=_program_count(outer, symbols, config.x_block),
+        fits_narrow=_fits(reach, symbols),
     )
+
+
+def _fits(reach: IndexReach, symbols: Sequence[Symbol]) -> Callable[[Sequence[int]], bool] | None:
+    if reach.width is not IndexWidth.BY_SIZES:
+        return None
+    return lambda sizes: reach.fits(dict(zip(symbols, sizes)))
 
 
 def _program_count(outer: IntExpr, symbols: Sequence[Symbol], block: int) -> Callable[[Sequence[int]], int]:

@@ -17,7 +17,7 @@ from .device import DeviceProperties
 PERSISTENT_LIMIT = 8192  # inner points that one program holds at once
 _POINTWISE_BLOCK = 1024
 _LOOPED_BLOCK = 2048
-_UNKNOWN_SIZE = 4096  # what a symbolic size is taken for
+_UNKNOWN_SIZE = 1 << 20  # what a symbolic size is taken for: small kernels cost a launch, whatever their blocks
 
 
 class KernelShape(enum.Enum):

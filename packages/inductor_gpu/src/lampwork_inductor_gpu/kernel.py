@@ -11,36 +11,38 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import torch
 from lampwork_inductor_core.codegen.scheduled_kernel import (
-    BufferArgument,
     Forwarded,
     InnerLoop,
     KernelSource,
     OuterSegment,
     ScheduledKernel,
     Segment,
+    SizeArgument,
     Stage,
 )
 from lampwork_inductor_core.ir.loop_body import (
     CheckedIndex,
     Compute,
     Constant,
+    FloatValue,
     IndexValue,
     Load,
     Masked,
     Node,
     operands,
-    walk,
 )
 from lampwork_inductor_core.ir.loops import ReductionKind, ScatterMode
-from lampwork_symshape import Expr, IntExpr, Kind, Symbol
+from lampwork_symshape import IntExpr, Symbol
 
 from .heuristics import KernelShape, LaunchConfig
+from .index_width import IndexReach, IndexWidth
 from .indexing import FlatSpace, TritonPrinter, flatten
 from .ops import TRITON_TYPES, format_op, is_generated, literal
 from .reduction import COMBINE, SCAN_AS_REDUCTION, SCAN_COMBINE, block_reduction, carrier, converted, identity
 
-_INT32_LIMIT = 2**31 - 1
+_CASTS = {IndexWidth.NARROW: "", IndexWidth.WIDE: ".to(tl.int64)", IndexWidth.BY_SIZES: ".to(INDEX)"}
 _HEADER = """import triton
 import triton.language as tl
 from lampwork_inductor_gpu.device_functions import {functions}
@@ -92,29 +94,6 @@ class _Lanes:
     r: bool
 
 
-def _needs_int64(kernel: ScheduledKernel) -> bool:
-    """Whether a buffer, or a value that is computed from an index, reaches beyond 32 bits."""
-    buffers = (a.element_count for a in kernel.arguments if isinstance(a, BufferArgument))
-    if any(not count.is_constant or int(count) > _INT32_LIMIT for count in buffers):
-        return True
-    values = (n.expression for stage in kernel.stages() for n in walk(stage.value) if isinstance(n, IndexValue))
-    return any(_magnitude(value) > _INT32_LIMIT for value in values)
-
-
-def _magnitude(expression: Expr) -> float:
-    """A bound of every partial sum and product in an index expression; infinite where a range is open."""
-    if not isinstance(expression, IntExpr):
-        return max((_magnitude(child) for child in expression.children), default=0.0)
-    span = expression.value_range
-    if span.lower is None or span.upper is None:
-        return float("inf")
-    own = max(abs(span.lower), abs(span.upper))
-    if expression.kind is Kind.ADD:  # a sum's parts may be larger than the sum
-        parts = (abs(coefficient) * _magnitude(term) for term, coefficient in expression.terms)
-        return sum(parts) + abs(expression.constant)
-    return max([float(own), *(_magnitude(child) for child in expression.children)])
-
-
 class TritonKernelWriter:
     """Writes one kernel. Use `write_kernel`."""
 
@@ -128,7 +107,8 @@ class TritonKernelWriter:
         self.r: FlatSpace = flatten("r", kernel.inner)
         self.symbols: dict[Symbol, IntExpr] = {**self.x.dimensions, **self.r.dimensions}
         self.printer = TritonPrinter()
-        self.wide = _needs_int64(kernel)
+        self.reach = IndexReach.of(kernel)
+        self.cast = _CASTS[self.reach.width]
         self.stage_names: dict[int, str] = {}
         self.local_values: dict[str, str] = {}
         self.comments: set[str] = set()
@@ -181,16 +161,14 @@ class TritonKernelWriter:
         return self.reducing and not self._divides(self.r.size, self.config.r_block)
 
     def _emit_x(self) -> None:
-        cast = ".to(tl.int64)" if self.wide else ""
         across = "[:, None]" if self.reducing else ""
-        self.line(f"x = tl.program_id(0){cast} * X_BLOCK + tl.arange(0, X_BLOCK){across}")
+        self.line(f"x = tl.program_id(0){self.cast} * X_BLOCK + tl.arange(0, X_BLOCK){across}")
         if self.x_masked:
             self.line(f"x_mask = x < {self.printer(self.x.size)}")
 
     def _emit_r(self, start: str) -> None:
         block = "tl.arange(0, R_BLOCK)[None, :]"
-        cast = ".to(tl.int64)" if self.wide else ""
-        self.line(f"r = {block}{cast}" if start == "0" else f"r = {start} + {block}{cast}")
+        self.line(f"r = {block}{self.cast}" if start == "0" else f"r = {start} + {block}{self.cast}")
         if self.r_masked:
             self.line(f"r_mask = r < {self.printer(self.r.size)}")
 
@@ -357,6 +335,10 @@ class TritonKernelWriter:
             else:
                 text, _ = self._index(node.expression, (), scope)
                 self.line(f"{name} = ({text}).to({typed})")
+        elif isinstance(node, FloatValue):
+            wide = node.dtype if node.dtype == torch.float64 else torch.float32  # halves are rounded by way of float32
+            text = f"tl.full([], {node.expression}, {TRITON_TYPES[wide]})"
+            self.line(f"{name} = {text if node.dtype == wide else f'{text}.to({TRITON_TYPES[node.dtype]})'}")
         elif isinstance(node, Compute):
             if not is_generated(node.op):
                 raise NotGenerated(f"scalar operation {node.op} has no Triton text")
@@ -518,16 +500,23 @@ def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:
     """The Triton source of one kernel. Raises NotGenerated for what has no Triton text."""
     writer = TritonKernelWriter(kernel, config)
     body = writer.write()
-    parameters = [a.name if isinstance(a, BufferArgument) else a.symbol.name for a in kernel.arguments]
+    parameters = [a.symbol.name if isinstance(a, SizeArgument) else a.name for a in kernel.arguments]
     parameters.append("X_BLOCK: tl.constexpr")
     if writer.reducing:
         parameters.append("R_BLOCK: tl.constexpr")
+    if writer.reach.width is IndexWidth.BY_SIZES:
+        parameters.append("INDEX: tl.constexpr")
     used = [f for f in _DEVICE_FUNCTIONS if _mentions(body, f)]
     template = _HEADER if used else _HEADER_PLAIN
     digest = hashlib.sha256(repr((template, body, parameters, config)).encode()).hexdigest()[:12]
     name = f"{kernel.name}_{digest}"
     header = template.format(functions=", ".join(used), name=name, parameters=", ".join(parameters))
-    launch: dict[str, object] = {"config": config, "outer_size": writer.x.size, "checked": "device_assert" in body}
+    launch: dict[str, object] = {
+        "config": config,
+        "outer_size": writer.x.size,
+        "checked": "device_assert" in body,
+        "reach": writer.reach,
+    }
     return KernelSource(name, header + body, kernel.arguments, launch)
 
 

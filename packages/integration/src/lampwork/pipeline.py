@@ -69,8 +69,8 @@ def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None
         compiled(result)
         return result
 
-    # integers are symbols to the lowering; floats, and integers in graphs that it refuses, are constants of variants
-    return _named(with_number_variants(aot_backend(lampwork, refuse_numbers=True), symbolic_integers=True))
+    # numbers are symbols to the lowering; in graphs that it refuses they are constants of variants
+    return _named(with_number_variants(aot_backend(lampwork, refuse_numbers=True), symbolic_numbers=True))
 
 
 def _named(backend: GraphBackend) -> GraphBackend:

@@ -277,6 +277,11 @@ class ShapeEnv:
         """What was recorded about expressions in which floats take part."""
         return tuple(self._scalar_facts.values())
 
+    def forget_scalar_facts(self, count: int) -> None:
+        """Forget all but the first `count` of these: nothing relies on the others any more."""
+        for key in list(self._scalar_facts)[count:]:
+            del self._scalar_facts[key]
+
     def scalar_hint(self, term: ScalarTerm) -> Any:
         """The value of a number during capture. Raises what computing it raises, and as `evaluate_int`."""
         unknown = self._unknown_part(term)

@@ -15,6 +15,7 @@ from torch import fx
 
 from ..graph_backend import DATA_SIZES, GraphBackend
 from . import torch_layer
+from .c_floats import no_float_decided
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import Misdescribed, RanEagerlyWarning, UnsupportedForAot
 from .functionalize import trace_functional
@@ -69,9 +70,11 @@ def compile_inference(
     if need is Need.CERTAIN:
         return graph.forward
     try:
-        functional = trace_functional(
-            graph, example_inputs, decompositions=decompositions, with_autograd=need is Need.UNKNOWN
-        )
+        placeholders = graph.graph.find_nodes(op="placeholder")
+        with no_float_decided(node.meta.get("example_value") for node in placeholders):
+            functional = trace_functional(
+                graph, example_inputs, decompositions=decompositions, with_autograd=need is Need.UNKNOWN
+            )
     except UnsupportedForAot:
         raise
     except Exception as error:  # a failure of ours must not become one of the user's program

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from torch import SymInt, Tensor, fx, nn
+from torch import SymFloat, SymInt, Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -24,6 +24,7 @@ from ..graph.runtime_assert import require
 from ..graph_backend import DATA_SIZES
 from . import hidden_writes, symbolic_forms, torch_layer
 from .analysis import WrappedInput, analyse
+from .c_floats import with_stand_ins
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import UnsupportedForAot
 from .fold import fold
@@ -168,7 +169,7 @@ def _with_offset(spec: InputSpec, value: Any) -> InputSpec:
 
 def _fake_input(node: fx.Node, example: Any, fake_mode: FakeTensorMode) -> Any:
     captured = _captured_value(node)
-    if isinstance(captured, SymInt):
+    if isinstance(captured, SymInt | SymFloat):
         return captured
     if not isinstance(example, Tensor):
         return example
@@ -385,6 +386,18 @@ class _GraphRunner:
         return self._held[id(value)] if isinstance(value, Tensor) else value
 
     def _call(self, target: Any, args: Any, kwargs: Any) -> Any:
+        args, kwargs, stand_ins = with_stand_ins(target, args, kwargs)
+        if stand_ins is None:
+            return self._call_plain(target, args, kwargs)
+        self._recorder.stand_ins = stand_ins
+        try:
+            result = self._call_plain(target, args, kwargs)
+        finally:
+            self._recorder.stand_ins = None
+        stand_ins.check()
+        return result
+
+    def _call_plain(self, target: Any, args: Any, kwargs: Any) -> Any:
         replacement = _REPLACEMENTS.get(target)
         if replacement is not None:
             return replacement(*args, **kwargs)

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias, cast
 import torch
 import torch.nn.functional as F
 from lampwork_symshape import ShapeEnv
-from lampwork_symshape.sym_node import traced_number
 from torch import SymBool, SymFloat, SymInt, Tensor, fx
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
@@ -30,6 +29,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import torch_layer
+from .c_floats import StandIns, with_traced_numbers
 from .errors import Misdescribed, UnsupportedForAot
 from .known_sizes import equal_strides, is_contiguous, known_equal, traced
 from .metadata import is_dense
@@ -177,6 +177,7 @@ class AtenRecorder(TorchDispatchMode):
         self._constant_of: dict[int, tuple[Tensor, Any]] = {}
         self.addresses_memory = False  # an `as_strided` was recorded
         self.symbols: SymbolTable = SymbolTable(self._create)
+        self.stand_ins: StandIns | None = None  # of the call that is being run
         self._takes_data: bool = getattr(fake_mode, "takes_data", False)
         if self._takes_data:
             cast("Any", fake_mode).forget_data()
@@ -268,6 +269,8 @@ class AtenRecorder(TorchDispatchMode):
         decomposition = self._decompositions.get(func)
         if func in _FLOATING_ONLY and not (args[0].is_floating_point() or args[0].is_complex()):
             decomposition = None
+        if self.stand_ins is not None and (decomposition is not None or not traits.composite):
+            args, kwargs = self.stand_ins.put_back(func, args, kwargs)
         if decomposition is not None or traits.composite:
             with self:
                 if decomposition is not None:
@@ -320,7 +323,7 @@ class AtenRecorder(TorchDispatchMode):
             )
         try:
             with self._questions(op):
-                out = op(*_with_traced_numbers(op, args), **kwargs)
+                out = self._described(op, args, kwargs)
         except _CANNOT_FAKE as error:
             raise self.unsupported(
                 "an operator's result cannot be described without its values",
@@ -358,6 +361,13 @@ class AtenRecorder(TorchDispatchMode):
         if key is not None:
             self._recorded[key] = out
         return out
+
+    @staticmethod
+    def _described(op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the fake kernel of an operator says of its result."""
+        if op not in _SIZED_BY_NUMBERS:
+            args, kwargs = with_traced_numbers(op, args, kwargs)
+        return op(*args, **kwargs)
 
     def _questions(self, op: OpOverload) -> AbstractContextManager[None]:
         """Which of the questions about sizes that a fake kernel asks become facts.
@@ -480,7 +490,7 @@ class AtenRecorder(TorchDispatchMode):
             return out
         try:
             with self._questions(op):
-                expected = op(*_with_traced_numbers(op, self._without_real_tensors(args, kwargs)[0]), **kwargs)
+                expected = self._described(op, self._without_real_tensors(args, kwargs)[0], kwargs)
         except _CANNOT_FAKE:
             return out
         if isinstance(out, Tensor):
@@ -504,20 +514,6 @@ class AtenRecorder(TorchDispatchMode):
         if not same_strides(laid, expected):  # by facts, if the order of the strides is one
             raise self.unsupported("the memory order of a result depends on sizes", op)
         return laid
-
-
-def _with_traced_numbers(op: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`args` with symbolic numbers that take part as values replaced by those of the traced call.
-
-    What an operator's result looks like does not depend on them, but fake kernels would ask for their values, which
-    pins the sizes that they are made of.
-    """
-    if op in _SIZED_BY_NUMBERS or not any(isinstance(a, (SymInt, SymFloat)) for a in args):
-        return args
-    return tuple(
-        traced_number(argument) if isinstance(parameter.type, (torch.TensorType, torch.NumberType)) else argument
-        for parameter, argument in zip(op._schema.arguments, args)
-    )
 
 
 def same_strides(a: Tensor, b: Tensor) -> bool:

@@ -20,8 +20,8 @@ from .scheduled_kernel import BufferArgument, Forwarded, InnerLoop, ScheduledKer
 
 
 def interpret_kernel(kernel: ScheduledKernel, arguments: Sequence[Any]) -> None:
-    """Run the kernel. `arguments` as a device's callable takes them: tensors, then integers; written ones are
-    filled."""
+    """Run the kernel. `arguments` as a device's callable takes them: tensors, then integers and floats; written ones
+    are filled."""
     tensors: dict[str, Any] = {}
     bindings: dict[Symbol, Any] = {}
     for argument, value in zip(kernel.arguments, arguments, strict=True):
@@ -29,9 +29,10 @@ def interpret_kernel(kernel: ScheduledKernel, arguments: Sequence[Any]) -> None:
             if value.dtype != argument.dtype:
                 raise InterpreterError(f"{argument.name} is {argument.dtype}, was given {value.dtype}")
             tensors[argument.name] = value
-        else:
-            assert isinstance(argument, SizeArgument)
+        elif isinstance(argument, SizeArgument):
             bindings[argument.symbol] = value
+        else:
+            tensors[argument.name] = value
     _Run(kernel, tensors, bindings).run()
 
 

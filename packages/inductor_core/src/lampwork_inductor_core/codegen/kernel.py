@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from lampwork_symshape import IntExpr, Symbol
 
 from ..ir.buffer import Buffer, ComputedBuffer, ConstantBuffer, ExternBuffer, Origin
+from ..ir.float_expr import FloatExpr, FloatInput
 from ..ir.layout import Layout
-from ..ir.loop_body import CheckedIndex, IndexValue, Load, Node, ops, rewrite, walk
+from ..ir.loop_body import CheckedIndex, FloatValue, IndexValue, Load, Node, ops, rewrite, walk
 from ..ir.merged_index import put_together
 from ..ir.views import span_of
 from .scheduled_kernel import (
     ArgumentRole,
     BufferArgument,
     Dimension,
+    FloatArgument,
     Forwarded,
     InnerLoop,
     KernelArgument,
@@ -71,8 +73,12 @@ def may_overwrite(staged: StagedKernel, source: str, target: str) -> bool:
 
 
 def _loads(stage: Stage) -> list[Load]:
-    roots = [stage.value] + ([n for _, n in stage.store.indirect] if stage.store is not None else [])
-    return [node for root in roots for node in walk(root) if isinstance(node, Load)]
+    return [node for root in _roots(stage) for node in walk(root) if isinstance(node, Load)]
+
+
+def _roots(stage: Stage) -> list[Node]:
+    """The values of a stage."""
+    return [stage.value] + ([n for _, n in stage.store.indirect] if stage.store is not None else [])
 
 
 # ------------------------------------------------------------------------------------------------------------- building
@@ -129,36 +135,51 @@ def finish(staged: StagedKernel, buffers: Mapping[str, Buffer], in_place: Mappin
     """The kernel and its launch. `in_place` says which written buffers live in the memory of a buffer that dies
     here."""
     names = _name_arguments(staged, buffers, in_place)
+    floats = _floats(staged)
     segments: list[Segment] = []
     for number, stages in enumerate(staged.segments):
         if not stages:
             continue
-        renamed = tuple(_renamed(stage, names.canonical) for stage in stages)
+        renamed = tuple(_renamed(stage, names.canonical, floats) for stage in stages)
         segments.append(InnerLoop(renamed) if number % 2 else OuterSegment(renamed))
     space = staged.space
     outer = tuple(Dimension(s, n) for s, n in zip(space.outer_symbols, space.outer))
     inner = tuple(Dimension(s, n) for s, n in zip(space.inner_symbols, space.inner))
     sizes = _free_sizes(staged, (*outer, *inner))
     size_arguments = tuple(SizeArgument(s.name, s) for s in sizes)
-    arguments: tuple[KernelArgument, ...] = (*names.arguments, *size_arguments)
+    float_arguments = tuple(FloatArgument(name) for name in floats.values())
+    arguments: tuple[KernelArgument, ...] = (*names.arguments, *size_arguments, *float_arguments)
     kernel = ScheduledKernel(kernel_name(staged.origins), outer, inner, tuple(segments), arguments, staged.locals)
-    return KernelLaunch(kernel, names.buffers, tuple(sizes))
+    return KernelLaunch(kernel, names.buffers, tuple(sizes), tuple(floats))
 
 
-def _renamed(stage: Stage, names: Mapping[str, str]) -> Stage:
+def _floats(staged: StagedKernel) -> dict[FloatExpr, str]:
+    """The floats of the call that a kernel reads, each with the name of its argument."""
+    found: dict[FloatExpr, str] = {}
+    for stage in staged.stages():
+        for root in _roots(stage):
+            for node in walk(root):
+                if isinstance(node, FloatValue):
+                    found.setdefault(node.expression, f"f{len(found)}")
+    return found
+
+
+def _renamed(stage: Stage, names: Mapping[str, str], floats: Mapping[FloatExpr, str]) -> Stage:
     store = stage.store
     if store is not None:
-        pairs = tuple((s, _rename(n, names)) for s, n in store.indirect)
+        pairs = tuple((s, _rename(n, names, floats)) for s, n in store.indirect)
         store = Store(names[store.argument], put_together(store.index), store.scatter, pairs)
-    return dataclasses.replace(stage, value=_rename(stage.value, names), store=store)
+    return dataclasses.replace(stage, value=_rename(stage.value, names, floats), store=store)
 
 
-def _rename(value: Node, names: Mapping[str, str]) -> Node:
+def _rename(value: Node, names: Mapping[str, str], floats: Mapping[FloatExpr, str]) -> Node:
     done: dict[Node, Node] = {}
     for node in walk(value):
         if isinstance(node, Load):
             pairs = tuple((s, rewrite(n, done.get, put_together)) for s, n in node.indirect)
             done[node] = ops.load(names[node.buffer], put_together(node.index), node.dtype, pairs)
+        elif isinstance(node, FloatValue):
+            done[node] = ops.float_value(FloatInput(floats[node.expression]), node.dtype)
     return rewrite(value, done.get, put_together)
 
 
@@ -171,12 +192,10 @@ def _free_sizes(staged: StagedKernel, dimensions: Sequence[Dimension]) -> list[S
     bound = {d.symbol for d in dimensions}
     expressions: dict[IntExpr, None] = {d.size: None for d in dimensions}
     for stage in staged.stages():
-        roots = [stage.value]
         if stage.store is not None:
             expressions[stage.store.index] = None
             bound.update(s for s, _ in stage.store.indirect)
-            roots.extend(n for _, n in stage.store.indirect)
-        for root in roots:
+        for root in _roots(stage):
             for node in walk(root):
                 if isinstance(node, Load):
                     expressions[node.index] = None

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from lampwork_symshape import IntExpr, Symbol
 
-from ..ir.loop_body import CheckedIndex, Compute, Constant, IndexValue, Load, Masked, Node, operands, walk
-from .scheduled_kernel import BufferArgument, Dimension, Forwarded, InnerLoop, ScheduledKernel, Stage
+from ..ir.loop_body import CheckedIndex, Compute, Constant, FloatValue, IndexValue, Load, Masked, Node, operands, walk
+from .scheduled_kernel import BufferArgument, Dimension, FloatArgument, Forwarded, InnerLoop, ScheduledKernel, Stage
 
 _LINE = 72  # a longer operand gets a name of its own
 
@@ -24,7 +24,7 @@ def print_kernel(kernel: ScheduledKernel) -> str:
             dtype = _short(argument.dtype)
             lines.append(f"    {argument.name}: {argument.role.value} {dtype} x {argument.element_count},")
         else:
-            lines.append(f"    {argument.name}: size,")
+            lines.append(f"    {argument.name}: {'float' if isinstance(argument, FloatArgument) else 'size'},")
     lines.append("):")
     indent = "    "
     if kernel.outer:
@@ -67,7 +67,7 @@ def _stage(stage: Stage, number: int, named: dict[Node, str]) -> list[str]:
             if node in text:
                 continue
             line = _node(node, text)
-            simple = isinstance(node, Constant | IndexValue | Forwarded)
+            simple = isinstance(node, Constant | IndexValue | FloatValue | Forwarded)
             if node is not root and not simple and (uses.get(node, 0) > 1 or len(line) > _LINE):
                 name = f"v{number}_{len(lines)}"
                 lines.append(f"{name} = {line}")
@@ -99,6 +99,8 @@ def _node(node: Node, text: dict[Node, str]) -> str:
         return f"{node.value!r}"
     if isinstance(node, IndexValue):
         return f"index({node.expression})"
+    if isinstance(node, FloatValue):
+        return f"{node.expression}"
     if isinstance(node, Load):
         return f"{node.buffer}[{_index(node.index, {s: text[n] for s, n in node.indirect})}]"
     if isinstance(node, Forwarded):

@@ -26,10 +26,10 @@ from ..ir.buffer import (
     Origin,
     symbols_of,
 )
+from ..ir.float_expr import FloatExpr
 from ..ir.layout import Layout, OpaqueLayout
 from ..ir.loop_body import Load, walk
 from ..ir.loops import Scatter
-from ..ir.size_float import SizeFloat
 from ..schedule.dependencies import ExternNode
 from ..schedule.fusion import FusedNode
 from ..schedule.memory import MemoryPlan, StepAccess, plan
@@ -121,7 +121,7 @@ def plan_host(graph: LoweredGraph, schedule: Schedule, config: ScheduleConfig) -
             in_place.setdefault(access.written[0], access.written[0])
         launch = finish(kernel, schedule.buffers, in_place)
         same = known.setdefault(launch.kernel, launch.kernel)
-        launches.append(DeviceLaunch(KernelLaunch(same, launch.buffers, launch.sizes), step.device))
+        launches.append(DeviceLaunch(KernelLaunch(same, launch.buffers, launch.sizes, launch.floats), step.device))
     return HostPlan(graph, schedule, tuple(launches), tuple(accesses), memory)
 
 
@@ -186,7 +186,7 @@ def build_wrapper(
         launched = host.launches[number]
         if launched is not None:
             launch = launched.launch
-            lines.append(Launch(names[launch.kernel], launch.buffers, launch.sizes))
+            lines.append(Launch(names[launch.kernel], launch.buffers, launch.sizes, launch.floats))
         elif isinstance(step, ExternNode):
             lines.append(_extern_line(step, used, mentioned))
         freed = tuple(n for n in host.memory.frees[number] if n in used or not isinstance(step, ExternNode))
@@ -195,8 +195,9 @@ def build_wrapper(
     lines.append(Return(tuple(_output(o, host, shared_inputs) for o in graph.outputs)))
     inputs = [b for b in graph.buffers if isinstance(b, InputBuffer)]
     layouts = [b.layout for b in inputs if b.name in used]  # views of inputs are spelled in terms of theirs
-    bindings = _needed(_size_bindings(inputs), _symbols_in((*lines, *layouts)))
-    used = used | {b.input for b in bindings}
+    numbers = _numbers_in((*lines, *layouts))
+    bindings = _needed(_size_bindings(inputs), numbers.symbols)
+    used = used | {b.input for b in bindings} | numbers.floats
     by_position = {b.position: b.name for b in inputs if b.name in used}
     count = max((b.position for b in inputs), default=-1) + 1
     return WrapperProgram(
@@ -215,7 +216,7 @@ def _mentioned(host: HostPlan) -> set[Symbol]:
     buffers = [r for s in steps if isinstance(s, ExternNode) for r in s.results]
     if not any(buffer.defines for buffer in buffers):
         return set()
-    found = {sym for buffer in buffers for sym in (*symbols_of(buffer), *_symbols_in([buffer.layout]))}
+    found = {sym for buffer in buffers for sym in (*symbols_of(buffer), *_numbers_in([buffer.layout]).symbols)}
     for name in host.schedule.buffers:
         buffer = host.schedule.buffers[name]
         if not isinstance(buffer, InputBuffer | ConstantBuffer):
@@ -344,16 +345,26 @@ def _places(buffer: InputBuffer) -> list[_Place]:
     return [] if buffer.integer is None else [_Place(buffer.integer, buffer.name, 0, Quantity.VALUE)]
 
 
-def _symbols_in(lines: Iterable[Line | Layout | OpaqueLayout]) -> set[Symbol]:
-    """The symbols that lines and layouts mention."""
-    found: set[Symbol] = set()
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The numbers that something mentions: symbols of sizes and integers, and float inputs by name."""
+
+    symbols: set[Symbol] = dataclasses.field(default_factory=set)
+    floats: set[str] = dataclasses.field(default_factory=set)
+
+
+def _numbers_in(lines: Iterable[Line | Layout | OpaqueLayout]) -> _Numbers:
+    """The numbers that lines and layouts mention."""
+    found = _Numbers()
 
     def visit(value: Any) -> None:
-        if isinstance(value, IntExpr | BoolExpr | SizeFloat):
-            found.update(value.free_symbols)
+        if isinstance(value, IntExpr | BoolExpr | FloatExpr):
+            found.symbols.update(value.free_symbols)
+            if isinstance(value, FloatExpr):
+                found.floats.update(value.inputs)
         elif isinstance(value, Layout):
             for number in (*value.sizes, *value.strides, value.offset):
-                found.update(number.free_symbols)
+                found.symbols.update(number.free_symbols)
         elif isinstance(value, slice):
             visit((value.start, value.stop, value.step))
         elif isinstance(value, Mapping):

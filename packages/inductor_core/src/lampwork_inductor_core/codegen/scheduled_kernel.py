@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 import torch
 from lampwork_symshape import IntExpr, Symbol
 
+from ..ir.float_expr import FloatExpr
 from ..ir.loop_body import Node, _intern
 from ..ir.loops import ReductionKind, ScanKind, ScatterMode
 
@@ -72,7 +73,14 @@ class SizeArgument:
     symbol: Symbol
 
 
-KernelArgument = BufferArgument | SizeArgument
+@dataclass(frozen=True, slots=True)
+class FloatArgument:
+    """A Python float (float64). The nodes that read it are `FloatValue`s of the `FloatInput` of this name."""
+
+    name: str  # f0, f1, ... in order of first use
+
+
+KernelArgument = BufferArgument | SizeArgument | FloatArgument
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,7 @@ Segment = OuterSegment | InnerLoop
 class ScheduledKernel:
     """One kernel. Pointwise kernels have no inner dimensions and one OuterSegment.
 
-    `arguments` are in call order: buffers read, buffers updated in place, buffers written, then sizes. No two
+    `arguments` are in call order: buffers read, buffers updated in place, buffers written, sizes, floats. No two
     arguments of one call overlap when one of them is written. `KernelLaunch` says which graph buffers stand for them
     in one use.
     """
@@ -187,11 +195,12 @@ class ScheduledKernel:
 
 @dataclass(frozen=True, slots=True)
 class KernelLaunch:
-    """One call of a kernel: which graph buffers (or symbols) stand for its arguments, in order."""
+    """One call of a kernel: which graph buffers (or numbers) stand for its arguments, in order."""
 
     kernel: ScheduledKernel
     buffers: tuple[str, ...]
     sizes: tuple[IntExpr, ...] = ()
+    floats: tuple[FloatExpr, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

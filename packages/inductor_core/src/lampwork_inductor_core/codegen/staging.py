@@ -17,7 +17,20 @@ from lampwork_symshape import IntExpr, Symbol, integer
 
 from ..config import ScheduleConfig
 from ..ir.buffer import Origin
-from ..ir.loop_body import Compute, Constant, IndexValue, Load, Masked, Node, operands, ops, rewrite, substitute, walk
+from ..ir.loop_body import (
+    Compute,
+    Constant,
+    FloatValue,
+    IndexValue,
+    Load,
+    Masked,
+    Node,
+    operands,
+    ops,
+    rewrite,
+    substitute,
+    walk,
+)
 from ..ir.loops import Reduction, Scan, Scatter
 from ..ir.scalar_ops import SCALAR_OPS
 from ..schedule.dependencies import NodeKind, Space, index_expressions, loop_result_dtype, product_of
@@ -230,9 +243,11 @@ def _hoist_invariants(parts: Sequence[Part], by_name: Mapping[str, Part], space:
         if not part.inner:
             continue
         fixed: dict[Node, bool] = {}
+        plain: dict[Node, bool] = {}  # made of literals and numbers of the call alone: stays where it is
         for node in walk(part.value):
             fixed[node] = all(fixed[n] for n in operands(node)) and not _varies(node, by_name, inner)
-        for node in _maximal(part.value, fixed):
+            plain[node] = isinstance(node, Constant | FloatValue | Compute) and all(plain[n] for n in operands(node))
+        for node in _maximal(part.value, fixed, plain):
             if isinstance(node, Load) and node.buffer in by_name:
                 continue  # a finished value of this kernel is already there
             if node not in hoisted:
@@ -251,7 +266,7 @@ def _varies(node: Node, by_name: Mapping[str, Part], inner: frozenset[Symbol]) -
     return False
 
 
-def _maximal(root: Node, fixed: Mapping[Node, bool]) -> Iterator[Node]:
+def _maximal(root: Node, fixed: Mapping[Node, bool], plain: Mapping[Node, bool]) -> Iterator[Node]:
     """The topmost invariant computations and loads; not inside a mask, where loads may be out of bounds."""
     stack = [root]
     seen: set[Node] = set()
@@ -260,7 +275,7 @@ def _maximal(root: Node, fixed: Mapping[Node, bool]) -> Iterator[Node]:
         if node in seen:
             continue
         seen.add(node)
-        if fixed[node] and not isinstance(node, Constant | IndexValue):
+        if fixed[node] and not plain[node] and not isinstance(node, IndexValue):
             if node is not root or isinstance(node, Compute):
                 yield node
             continue

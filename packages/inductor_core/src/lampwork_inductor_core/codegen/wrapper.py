@@ -18,8 +18,8 @@ import torch
 from lampwork_symshape import BoolExpr, IntExpr, PythonPrinter, Quantity, Symbol, integer
 
 from ..ir.buffer import BufferView
+from ..ir.float_expr import INFIX, FloatExpr, FloatInput, FloatOf
 from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
-from ..ir.size_float import INFIX, SizeFloat
 from ..runtime.compiled_graph import restride
 from ..schedule.dependencies import views_in
 
@@ -61,11 +61,12 @@ class CopyInto:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Run a kernel (by its generated name) on buffers and then sizes."""
+    """Run a kernel (by its generated name) on buffers, then sizes, then floats."""
 
     kernel: str
     buffers: tuple[str, ...]
     sizes: tuple[IntExpr, ...] = ()
+    floats: tuple[FloatExpr, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ class _Printer:
         self.body: list[str] = []
         self.devices: dict[torch.device, str] = {}
         self.names = _names_of(program)
+        self.floats: dict[FloatExpr, str] = {}  # those that have been computed, and their variables
         self.print_number = PythonPrinter(rename=self._symbol)
 
     def file(self) -> str:
@@ -190,7 +192,7 @@ class _Printer:
             "",
             "`call(inputs)` takes the list of the graph's inputs and returns the list of its outputs. Names that are",
             "not defined here are given by whoever loads this file: `kernels` (callables by name; tensors first, then",
-            "sizes), `constants` (tensors by name) and `externs` (operators that have no name to import).",
+            "numbers), `constants` (tensors by name) and `externs` (operators that have no name to import).",
             '"""',
             "",
             "import torch",
@@ -233,14 +235,35 @@ class _Printer:
         text = self.print_number(number)
         return f"({text})" if nested and not text.isidentifier() and not text.isdigit() else text
 
-    def _float(self, value: SizeFloat) -> str:
-        """A float computed from sizes."""
-        texts = [
-            self._number(operand, nested=True) if isinstance(operand, IntExpr) else self._value(operand)
-            for operand in value.operands
-        ]
+    def _float(self, value: FloatExpr) -> str:
+        """The variable that holds a float of the call, which is computed in front of the first line that reads it."""
+        if isinstance(value, FloatInput):
+            return value.name
+        known = self.floats.get(value)
+        if known is None:
+            known = f"f{len(self.floats)}"
+            while known in self.names or known in self.floats.values():
+                known += "_"
+            self._emit(f"{known} = {self._float_text(value)}")
+            self.floats[value] = known
+        return known
+
+    def _float_text(self, value: FloatExpr, *, nested: bool = False) -> str:
+        """What Python computes; parts that a variable holds already are read."""
+        if not isinstance(value, FloatOf) or (nested and value in self.floats):
+            return self._float(value)
+        texts: list[str] = []
+        for operand in value.operands:
+            if isinstance(operand, FloatExpr):
+                texts.append(self._float_text(operand, nested=True))
+            elif isinstance(operand, IntExpr):
+                texts.append(self._number(operand, nested=True))
+            else:
+                text = self._value(operand)
+                texts.append(f"({text})" if text.startswith("-") else text)
         if value.function in INFIX and len(texts) == 2:
-            return f"({texts[0]} {INFIX[value.function]} {texts[1]})"
+            text = f"{texts[0]} {INFIX[value.function]} {texts[1]}"
+            return f"({text})" if nested else text
         return f"{self._target(value.function)}({', '.join(texts)})"
 
     def _tuple(self, sizes: Sequence[IntExpr]) -> str:
@@ -265,7 +288,7 @@ class _Printer:
         elif isinstance(line, CopyInto):
             self._emit(f"{line.target}.copy_({line.source})")
         elif isinstance(line, Launch):
-            arguments = [*line.buffers, *(self._number(size) for size in line.sizes)]
+            arguments = [*line.buffers, *map(self._number, line.sizes), *map(self._float, line.floats)]
             self._emit(f"{line.kernel}({', '.join(arguments)})")
         elif isinstance(line, ExternCall):
             self._extern(line)
@@ -330,7 +353,7 @@ class _Printer:
             return self._number(value)
         if isinstance(value, BoolExpr):
             return self.print_number(value)
-        if isinstance(value, SizeFloat):
+        if isinstance(value, FloatExpr):
             return self._float(value)
         if isinstance(value, torch.dtype | torch.memory_format | torch.layout):
             return str(value)

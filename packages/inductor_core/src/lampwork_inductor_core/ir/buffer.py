@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from lampwork_symshape import BoolExpr, IntExpr, Symbol
 
+from .float_expr import FloatExpr
 from .layout import Layout, OpaqueLayout
-from .loop_body import CheckedIndex, IndexValue, Load, Node, walk
+from .loop_body import CheckedIndex, FloatValue, IndexValue, Load, Node, walk
 from .loops import Loops, Reduction, Scatter
-from .size_float import SizeFloat
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +165,10 @@ def symbols_of(buffer: Buffer) -> frozenset[Symbol]:
     return frozenset(found)
 
 
-def _number_in(node: Node) -> IntExpr | None:
+def _number_in(node: Node) -> IntExpr | FloatExpr | None:
     if isinstance(node, Load):
         return node.index
-    if isinstance(node, IndexValue):
+    if isinstance(node, IndexValue | FloatValue):
         return node.expression
     return node.size if isinstance(node, CheckedIndex) else None
 
@@ -195,7 +195,7 @@ def _collect_symbols(value: Any, found: set[Symbol]) -> None:
         _collect_symbols(list(value.values()), found)
     elif isinstance(value, slice):
         _collect_symbols([value.start, value.stop, value.step], found)
-    elif isinstance(value, IntExpr | BoolExpr | SizeFloat):
+    elif isinstance(value, IntExpr | BoolExpr | FloatExpr):
         found |= value.free_symbols
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from lampwork_symshape import IntExpr, Symbol, symbol
 
+from .float_expr import FloatExpr
 from .scalar_ops import SCALAR_OPS, DtypeRule
 
 
@@ -38,6 +39,13 @@ class IndexValue(Node):
     """An index expression used as data (`arange`, a mask `i < j`)."""
 
     expression: IntExpr
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatValue(Node):
+    """A Python float of the call, rounded to the node's dtype as a literal would be; in a kernel, an argument."""
+
+    expression: FloatExpr
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +111,9 @@ class _Ops:
 
     def index_value(self, expression: IntExpr, dtype: torch.dtype = torch.int64) -> IndexValue:
         return _intern((IndexValue, dtype, expression), lambda: IndexValue(dtype, expression))
+
+    def float_value(self, expression: FloatExpr, dtype: torch.dtype) -> FloatValue:
+        return _intern((FloatValue, dtype, expression), lambda: FloatValue(dtype, expression))
 
     def load(
         self, buffer: str, index: IntExpr, dtype: torch.dtype, indirect: tuple[tuple[Symbol, Node], ...] = ()

@@ -13,7 +13,19 @@ import torch
 
 from .buffer import BufferView, ComputedBuffer, ConstantBuffer, ExternBuffer, InputBuffer, LoweredGraph
 from .layout import Layout, OpaqueLayout
-from .loop_body import CheckedIndex, Compute, Constant, IndexValue, Load, LoopBody, Masked, Node, operands, walk
+from .loop_body import (
+    CheckedIndex,
+    Compute,
+    Constant,
+    FloatValue,
+    IndexValue,
+    Load,
+    LoopBody,
+    Masked,
+    Node,
+    operands,
+    walk,
+)
 from .loops import Loops, Reduction, Scan, Scatter
 
 
@@ -70,7 +82,7 @@ def print_body(body: LoopBody) -> list[str]:
     for node in walk(body.value):
         line = _node_text(node, text)
         named = node is not body.value and (isinstance(node, Load) or uses.get(node, 0) > 1 or len(line) > 60)
-        if named and not isinstance(node, (Constant, IndexValue)):
+        if named and not isinstance(node, (Constant, IndexValue, FloatValue)):
             name = f"v{len(lines)}"
             lines.append(f"{name} = {line}")
             text[node] = name
@@ -85,6 +97,8 @@ def _node_text(node: Node, text: dict[Node, str]) -> str:
         return f"{node.value!r}"
     if isinstance(node, IndexValue):
         return f"index({node.expression})"
+    if isinstance(node, FloatValue):
+        return f"float({node.expression})"
     if isinstance(node, Load):
         bound = "".join(f", {s.name} = {text[n]}" for s, n in node.indirect)
         return f"{node.buffer}[{node.index}{bound}]"

@@ -6,10 +6,12 @@ Usually decomposed before us; here so that a graph from anywhere lowers. Invaria
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import torch
 
+from ..ir.float_expr import FloatExpr, FloatOf
 from ..ir.loop_body import Node, ops
 from .context import LoweringContext
 from .elementwise import at_least, at_most, elementwise, like
@@ -65,10 +67,16 @@ def elu(
     _require_floating(value)
 
     def build(x: Node) -> Node:
-        below = ops.mul(ops.expm1(ops.mul(x, like(input_scale, x))), like(float(alpha) * float(scale), x))
+        below = ops.mul(ops.expm1(ops.mul(x, like(input_scale, x))), like(_product(alpha, scale), x))
         return ops.where(ops.lt(x, like(0, x)), below, ops.mul(x, like(scale, x)))
 
     return elementwise(context, (value,), build)
+
+
+def _product(a: Any, b: Any) -> Any:
+    if isinstance(a, FloatExpr) or isinstance(b, FloatExpr):
+        return FloatOf(operator.mul, (a, b))
+    return float(a) * float(b)
 
 
 @lowers(TABLE, aten.celu.default)

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from lampwork_symshape import IntExpr
 
+from ..ir.float_expr import FloatExpr
 from ..ir.loop_body import Node, ops
 from ..ir.views import ONE, ZERO, Indices, canonical_indices, to_expr, to_exprs
 from .context import LoweringContext
-from .elementwise import check_fits, filled
+from .elementwise import filled, fitting, number
 from .promotion import HALF, is_supported
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue
@@ -161,9 +162,9 @@ def constant_pad_nd(context: LoweringContext, value: TensorValue, pads: Sequence
     """Borders of one number (or, for negative widths, cut away)."""
     if len(pads) % 2 or not is_supported(value.dtype):
         raise Unsupported("widths that are not constant")
-    if isinstance(fill, float) and not value.dtype.is_floating_point:
+    if isinstance(fill, float | FloatExpr) and not value.dtype.is_floating_point:
         raise Unsupported("a floating fill of integers")
-    check_fits(fill, value.dtype)
+    fill = fitting(fill, value.dtype)
     sizes = list(value.sizes)
     before: list[IntExpr] = [ZERO] * value.rank
     for k in range(len(pads) // 2):
@@ -188,7 +189,10 @@ def constant_pad_nd(context: LoweringContext, value: TensorValue, pads: Sequence
         inside = conditions[0]
         for condition in conditions[1:]:
             inside = ops.logical_and(inside, condition)
-        body: Node = ops.masked(inside, element, ops.constant(fill, value.dtype).value)
+        if isinstance(fill, FloatExpr):
+            body: Node = ops.where(inside, ops.masked(inside, element, 0.0), number(fill, value.dtype))
+        else:
+            body = ops.masked(inside, element, ops.constant(fill, value.dtype).value)
     else:
         body = element
     return context.expression([value], [element], result, body)

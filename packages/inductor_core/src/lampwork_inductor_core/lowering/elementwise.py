@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from lampwork_symshape import IntExpr
 
+from ..ir.float_expr import FloatExpr, FloatOf
 from ..ir.loop_body import Constant, Node, ops
-from ..ir.size_float import SizeFloat
 from ..ir.views import Indices
+from ..runtime.fitting_numbers import FITTING
 from .context import LoweringContext, broadcast_sizes
 from .promotion import Number, Promotion, compute_dtype, is_supported, result_dtype
 from .table import Unsupported
@@ -72,22 +73,22 @@ def check_operands(operands: Sequence[Any]) -> None:
     if not any(isinstance(o, TensorValue) for o in operands):
         raise Unsupported("no tensor operand")
     for operand in operands:
-        if not isinstance(operand, (TensorValue, bool, int, float, IntExpr, SizeFloat)):
+        if not isinstance(operand, (TensorValue, bool, int, float, IntExpr, FloatExpr)):
             raise Unsupported(f"an operand of type {type(operand).__name__}")
         if isinstance(operand, TensorValue) and not is_supported(operand.dtype):
             raise Unsupported(f"dtype {operand.dtype}")
 
 
 def number(value: Number, dtype: torch.dtype) -> Constant | Node:
-    """A Python number as a constant; one that depends on sizes as what computes it.
+    """A Python number as a constant; one that only a call knows as what computes it.
 
     Raises Unsupported where it does not fit (eager raises or wraps: ask it).
     """
-    if isinstance(value, IntExpr | SizeFloat):
+    if isinstance(value, IntExpr | FloatExpr):
         return symbolic_number(value, dtype)
     if dtype.is_floating_point or dtype == torch.bool:
         return ops.constant(value, dtype)
-    if isinstance(value, float | SizeFloat):
+    if isinstance(value, float):
         raise Unsupported("a floating number for an integer tensor")
     limits = torch.iinfo(dtype)
     if not limits.min <= int(value) <= limits.max:
@@ -95,13 +96,12 @@ def number(value: Number, dtype: torch.dtype) -> Constant | Node:
     return ops.constant(value, dtype)
 
 
-def symbolic_number(value: IntExpr | SizeFloat, dtype: torch.dtype) -> Node:
-    """A number that depends on sizes."""
-    if isinstance(value, SizeFloat):
-        node = value.node()
-        if node is None or not dtype.is_floating_point:
-            raise Unsupported("a float that depends on sizes, for integers or by a function without a kernel")
-        return ops.to_dtype(node, dtype)
+def symbolic_number(value: IntExpr | FloatExpr, dtype: torch.dtype) -> Node:
+    """A number that only a call knows. Raises Unsupported where it may not fit, or is asked to be a truth."""
+    if isinstance(value, FloatExpr):
+        if not dtype.is_floating_point:
+            raise Unsupported("a float of the call, for integers or booleans")
+        return ops.float_value(value, dtype)
     if value.is_constant:
         return number(int(value), dtype)
     if not dtype.is_floating_point and dtype != torch.bool:
@@ -139,8 +139,16 @@ def _bounded(outside: Node, x: Node, bound: Node) -> Node:
     return ops.where(ops.isnan(bound), bound, chosen) if x.dtype.is_floating_point else chosen
 
 
-def check_fits(value: object, dtype: torch.dtype) -> None:
-    """Raise Unsupported for a number that eager refuses to put into a tensor of this dtype."""
+def fitting(value: Any, dtype: torch.dtype) -> Any:
+    """A number that eager puts into a tensor of this dtype only if it fits: itself, or, if only a call knows it, the
+    same with a check in the call. Raises Unsupported for one that does not fit; what is no number fits."""
+    if isinstance(value, FloatExpr) and dtype in FITTING:
+        return FloatOf(FITTING[dtype], (value,))
+    _check_fits(value, dtype)
+    return value
+
+
+def _check_fits(value: object, dtype: torch.dtype) -> None:
     if not isinstance(value, bool | int | float) or dtype == torch.bool:
         return
     if dtype.is_floating_point:
@@ -168,11 +176,11 @@ def filled(context: LoweringContext, sizes: Indices, value: Number, dtype: torch
 
 def number_for_fill(value: Number, dtype: torch.dtype) -> Constant | Node:
     """A fill value, converted as `torch.full` converts it."""
-    if isinstance(value, IntExpr | SizeFloat):
+    value = fitting(value, dtype)
+    if isinstance(value, IntExpr | FloatExpr):
         return symbolic_number(value, dtype)
     if not isinstance(value, (bool, int, float)):
         raise Unsupported(f"a fill value of type {type(value).__name__}")
-    check_fits(value, dtype)
     if dtype == torch.bool or dtype.is_floating_point:
         return ops.constant(value, dtype)
     if isinstance(value, float):

@@ -26,8 +26,8 @@ from ..ir.buffer import (
     numbers_of,
     symbols_of,
 )
+from ..ir.float_expr import FloatExpr, FloatInput, FloatOf, NumberOfTheCall
 from ..ir.layout import OpaqueLayout
-from ..ir.size_float import SizeFloat
 from ..ir.verify import verify
 from ..ir.views import UnknownSize, is_dense, raw_expr, stride_exprs, to_expr, to_exprs
 from ..passes.dead_code import may_raise
@@ -121,7 +121,9 @@ class _Lowering:
             self.context.add_input(node.name, opaque, position, static, value)
             return value if value.free_symbols else int(value)
         self.context.add_input(node.name, opaque, position, static)
-        if meta is not None and not isinstance(meta, (torch.SymFloat, torch.SymBool)):
+        if isinstance(meta, torch.SymFloat):
+            return FloatInput(node.name)
+        if meta is not None and not isinstance(meta, torch.SymBool):
             return meta
         return OpaqueValue(node.name, opaque)
 
@@ -150,8 +152,8 @@ class _Lowering:
                 return number
         if isinstance(meta, torch.SymFloat) and not isinstance(node.target, torch._ops.OpOverload):
             operands: list[Any] = [self.values[a] if isinstance(a, torch.fx.Node) else a for a in node.args]
-            if callable(node.target) and all(isinstance(o, SizeFloat | IntExpr | int | float) for o in operands):
-                return SizeFloat(node.target, tuple(operands))
+            if callable(node.target) and all(isinstance(o, FloatExpr | IntExpr | int | float) for o in operands):
+                return FloatOf(node.target, tuple(operands))
         if not node.users and may_raise(node):  # called for its checks alone: nothing would evaluate an expression
             result = self._called(node)
             self.checks.update(v.name for v in _flat(result) if isinstance(v, BufferValue | OpaqueValue))
@@ -206,10 +208,10 @@ class _Lowering:
         try:
             return lowering(self.context, *arguments, **keywords)
         except (SymbolicValueError, TypeError) as error:
-            symbolic = any(isinstance(a, IntExpr | SizeFloat) for a in _flat([*arguments, *keywords.values()]))
-            if not symbolic and not isinstance(error, SymbolicValueError):
+            symbolic = any(isinstance(a, IntExpr | FloatExpr) for a in _flat([*arguments, *keywords.values()]))
+            if not symbolic and not isinstance(error, SymbolicValueError | NumberOfTheCall):
                 raise
-            raise Unsupported(f"a number that depends on sizes: {error}") from error
+            raise Unsupported(f"a number that only a call knows: {error}") from error
 
     def _size(self, meta: torch.SymInt) -> Any:
         """A number computed from sizes, as an expression of what the inputs bind; None for one that is not."""

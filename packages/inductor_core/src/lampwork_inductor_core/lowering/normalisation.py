@@ -15,7 +15,7 @@ from ..ir.loop_body import Node, ops
 from ..ir.loops import ReductionKind
 from ..ir.views import to_expr
 from .context import LoweringContext
-from .elementwise import convert
+from .elementwise import convert, like, number
 from .promotion import compute_dtype, is_supported
 from .reduction import keep_dims, variance
 from .table import Lowering, Unsupported, lowers
@@ -81,7 +81,7 @@ def _scale_and_shift(
 
 
 def _inverse_deviation(context: LoweringContext, spread: TensorValue, eps: float) -> TensorValue:
-    inverse = context.pointwise([spread], spread.sizes, lambda v: ops.rsqrt(ops.add(v, ops.constant(eps, v.dtype))))
+    inverse = context.pointwise([spread], spread.sizes, lambda v: ops.rsqrt(ops.add(v, like(eps, v))))
     context.realise(inverse)
     return inverse
 
@@ -165,7 +165,7 @@ def batch_norm_inference(
 
     center = convert(context, mean, wide)
     inverse = context.pointwise(
-        [spread], spread.sizes, lambda v: ops.rsqrt(ops.add(ops.to_dtype(v, wide), ops.constant(eps, wide)))
+        [spread], spread.sizes, lambda v: ops.rsqrt(ops.add(ops.to_dtype(v, wide), number(eps, wide)))
     )
     context.realise(inverse)
     result = _scale_and_shift(

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from lampwork_symshape import IntExpr
 
+from ..ir.float_expr import FloatExpr
 from ..ir.loop_body import Constant, IndexValue, Node, ops
-from ..ir.size_float import SizeFloat
 from .context import LoweringContext, broadcast_sizes
-from .elementwise import Builder, at_least, at_most, check_fits, check_operands, convert, elementwise, like, number
+from .elementwise import Builder, at_least, at_most, check_operands, convert, elementwise, fitting, like, number
 from .promotion import HALF, Promotion, is_supported, result_dtype
 from .table import Lowering, Unsupported, lowers
 from .values import TensorValue, Value
@@ -287,7 +287,9 @@ for _packet, _build, _promotion in _BINARY:
 
 
 def _scaled(node: Node, alpha: Any) -> Node:
-    return node if alpha == 1 and not isinstance(alpha, bool) else ops.mul(node, like(alpha, node))
+    if not isinstance(alpha, FloatExpr) and alpha == 1 and not isinstance(alpha, bool):
+        return node
+    return ops.mul(node, like(alpha, node))
 
 
 @lowers(TABLE, aten.add.Tensor, aten.add.Scalar)
@@ -352,7 +354,9 @@ def pow_scalar(context: LoweringContext, base: Any, exponent: Any) -> TensorValu
     def build(x: Node, y: Node) -> Node:
         if x.dtype == torch.bool:
             raise Unsupported("powers of booleans")
-        if isinstance(exponent, IntExpr | SizeFloat):
+        if isinstance(exponent, FloatExpr):
+            raise Unsupported("some powers are products or roots")
+        if isinstance(exponent, IntExpr):
             if not x.dtype.is_floating_point:
                 raise Unsupported("a power of integers that depends on sizes")
             return ops.compute("pow", x, y)
@@ -424,7 +428,7 @@ def mixed(context: LoweringContext, operands: Sequence[Any], dtype: torch.dtype,
 
 
 def _constant(value: Any, dtype: torch.dtype) -> Node:
-    return number(value, dtype) if isinstance(value, IntExpr | SizeFloat) else ops.constant(value, dtype)
+    return number(value, dtype) if isinstance(value, IntExpr | FloatExpr) else ops.constant(value, dtype)
 
 
 @lowers(TABLE, aten.masked_fill.Scalar, aten.masked_fill.Tensor)
@@ -432,10 +436,9 @@ def masked_fill(context: LoweringContext, value: TensorValue, mask: TensorValue,
     """`value` where the mask does not hold, else `fill`."""
     if mask.dtype != torch.bool:
         raise Unsupported("a mask that is not boolean")
-    if not isinstance(fill, TensorValue) and isinstance(fill, float) and not value.dtype.is_floating_point:
+    if isinstance(fill, float | FloatExpr) and not value.dtype.is_floating_point:
         raise Unsupported("a floating fill of integers")
-    check_fits(fill, value.dtype)
-    return _select(context, mask, fill, value, value.dtype)
+    return _select(context, mask, fitting(fill, value.dtype), value, value.dtype)
 
 
 @lowers(TABLE, aten.clamp.default, aten.clamp.Tensor, aten.clip.default, aten.clip.Tensor)
@@ -524,10 +527,9 @@ def nan_to_num(
 @lowers(TABLE, aten.fill.Scalar, aten.fill.Tensor)
 def fill(context: LoweringContext, value: TensorValue, fill: Any) -> TensorValue:
     """The same number everywhere."""
-    if isinstance(fill, float) and not value.dtype.is_floating_point:
+    if isinstance(fill, float | FloatExpr) and not value.dtype.is_floating_point:
         raise Unsupported("a floating fill of integers")
-    check_fits(fill, value.dtype)
-    return mixed(context, (value, fill), value.dtype, lambda x, y: ops.to_dtype(y, x.dtype))
+    return mixed(context, (value, fitting(fill, value.dtype)), value.dtype, lambda x, y: ops.to_dtype(y, x.dtype))
 
 
 # --------------------------------------------------------------------------------------------------------- conversions

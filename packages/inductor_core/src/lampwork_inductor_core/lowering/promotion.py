@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import torch
 from lampwork_symshape import IntExpr
 
+from ..ir.float_expr import FloatExpr
 from ..ir.loops import ReductionKind
-from ..ir.size_float import SizeFloat
 from .table import Unsupported
 from .values import TensorValue
 
-Number = bool | int | float | IntExpr | SizeFloat  # the last two depend on sizes
+Number = bool | int | float | IntExpr | FloatExpr  # the last two are known when the graph is called
 
 SUPPORTED = frozenset(
     {
@@ -71,7 +71,7 @@ def result_dtype(operands: Sequence[TensorValue | Number]) -> torch.dtype:
             if not is_supported(dtype):
                 raise Unsupported(f"dtype {dtype}")
         else:
-            if not isinstance(operand, (bool, int, float, IntExpr, SizeFloat)):
+            if not isinstance(operand, (bool, int, float, IntExpr, FloatExpr)):
                 raise Unsupported(f"a number of type {type(operand).__name__}")
             dtype, position = _number_dtype(operand), 2
         previous = groups[position]

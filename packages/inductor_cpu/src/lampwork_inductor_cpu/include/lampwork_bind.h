@@ -25,6 +25,7 @@ PyObject* PyUnicode_InternFromString(const char*);
 PyObject* PyObject_VectorcallMethod(PyObject*, PyObject* const*, __SIZE_TYPE__, PyObject*);
 void* PyLong_AsVoidPtr(PyObject*);
 long long PyLong_AsLongLong(PyObject*);
+double PyFloat_AsDouble(PyObject*);
 void* PyEval_SaveThread(void);
 void PyEval_RestoreThread(void*);
 }
@@ -54,6 +55,12 @@ static inline void* address(PyObject* tensor, bool* bad) {
 static inline int64_t integer(PyObject* value, bool* bad) {
   if (*bad) return 0;
   const int64_t result = PyLong_AsLongLong(value);
+  if (result == -1 && PyErr_Occurred()) *bad = true;
+  return result;
+}
+static inline double floating(PyObject* value, bool* bad) {
+  if (*bad) return 0;
+  const double result = PyFloat_AsDouble(value);
   if (result == -1 && PyErr_Occurred()) *bad = true;
   return result;
 }

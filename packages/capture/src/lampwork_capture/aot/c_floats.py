@@ -1,0 +1,157 @@
+"""Floats that torch reads as C numbers: an epsilon, the scale of attention. There a symbolic float loses its symbol.
+
+The graph runner calls such a function with a stand-in, a float that nothing else is, and the recorder puts the symbol
+back where an operator takes the stand-in. Only for functions that hand the number on as it is: what torch computed
+from one would be a constant. Invariant: a float of which nobody could be told but by its value refuses the graph.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import sys
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lampwork_symshape.float_node import FloatNode
+from lampwork_symshape.sym_node import traced_number
+from torch import SymFloat, SymInt
+from torch._ops import OpOverload
+
+from .errors import UnsupportedForAot
+
+_Place = tuple[int, str]
+_EPS: Sequence[_Place] = ((4, "eps"),)
+_STATISTICS: Sequence[_Place] = ((6, "momentum"), (7, "eps"))
+_HANDED_ON: Mapping[Any, Sequence[_Place]] = {
+    F.layer_norm: _EPS,
+    torch.layer_norm: _EPS,
+    F.group_norm: _EPS,
+    torch.group_norm: _EPS,
+    F.rms_norm: ((3, "eps"),),
+    torch.rms_norm: ((3, "eps"),),
+    F.batch_norm: _STATISTICS,
+    torch.batch_norm: _STATISTICS,
+    F.instance_norm: _STATISTICS,
+    torch.instance_norm: _STATISTICS,
+    F.huber_loss: ((3, "delta"),),
+    F.smooth_l1_loss: ((5, "beta"),),
+    F.scaled_dot_product_attention: ((6, "scale"),),  # what computes with its root takes no stand-in, and is refused
+}
+_STEP = 7919  # in units of the last place: what nobody writes
+
+
+@dataclass(slots=True)
+class StandIns:
+    """The stand-ins of one call, by their bits."""
+
+    symbols: dict[bytes, SymFloat] = field(default_factory=dict)
+    taken: set[bytes] = field(default_factory=set)
+
+    def make(self, symbol: SymFloat) -> float:
+        """A stand-in for a symbolic float: near it, of its sign, and not 0."""
+        value = float(traced_number(symbol))
+        if abs(value) < sys.float_info.min or not math.isfinite(value):
+            raise UnsupportedForAot(f"{value} is handed to an operator as a C number")
+        bits = int.from_bytes(struct.pack("<d", value), "little") ^ (_STEP + 2 * len(self.symbols))
+        key = bits.to_bytes(8, "little")
+        self.symbols[key] = symbol
+        return struct.unpack("<d", key)[0]
+
+    def put_back(self, op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The arguments of an operator with symbols for stand-ins."""
+        parameters = op._schema.arguments
+        types = {parameter.name: parameter.type for parameter in parameters}
+        return (
+            tuple(self._symbol(value, parameter.type) for value, parameter in zip(args, parameters)),
+            {name: self._symbol(value, types.get(name)) for name, value in kwargs.items()},
+        )
+
+    def _symbol(self, value: Any, wanted: Any) -> Any:
+        if type(value) is not float or not is_c_float(wanted):
+            return value
+        bits = struct.pack("<d", value)
+        if bits not in self.symbols:
+            return value
+        self.taken.add(bits)
+        return self.symbols[bits]
+
+    def check(self) -> None:
+        """Raise UnsupportedForAot if one was not taken by an operator."""
+        if self.taken != self.symbols.keys():
+            raise UnsupportedForAot("a float that varies is read as a C number")
+
+
+def is_c_float(wanted: Any) -> bool:
+    """Whether a parameter of this type takes a C number: `float` or `float?`, which a symbol does not survive."""
+    if isinstance(wanted, torch.OptionalType):
+        wanted = wanted.getElementType()
+    return isinstance(wanted, torch.FloatType)
+
+
+def with_stand_ins(target: Any, args: Any, kwargs: Any) -> tuple[Any, Any, StandIns | None]:
+    """The arguments of a captured call, with stand-ins where its function hands symbolic floats on."""
+    places = _HANDED_ON.get(target, ()) if callable(target) else ()
+    made: StandIns | None = None
+    for position, name in places:
+        found = args[position] if len(args) > position else kwargs.get(name)
+        if isinstance(found, SymFloat):
+            made = made or StandIns()
+            plain = made.make(found)
+            if len(args) > position:
+                args = (*args[:position], plain, *args[position + 1 :])
+            else:
+                kwargs = {**kwargs, name: plain}
+    return args, kwargs, made
+
+
+def with_traced_numbers(
+    op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with symbolic numbers that take part as values replaced by those of the traced call.
+
+    What an operator's result looks like does not depend on them, but fake kernels would ask for their values, which
+    pins the numbers that they are made of.
+    """
+    if not any(isinstance(a, (SymInt, SymFloat)) for a in (*args, *kwargs.values())):
+        return args, kwargs
+    types = {parameter.name: parameter.type for parameter in op._schema.arguments}
+
+    def plain(value: Any, wanted: Any) -> Any:
+        return traced_number(value) if isinstance(wanted, _VALUES) or is_c_float(wanted) else value
+
+    return (
+        tuple(plain(value, parameter.type) for value, parameter in zip(args, op._schema.arguments)),
+        {name: plain(value, types.get(name)) for name, value in kwargs.items()},
+    )
+
+
+_VALUES: tuple[Any, ...] = (torch.TensorType, torch.NumberType)
+
+
+@contextmanager
+def no_float_decided(inputs: Iterable[Any]) -> Generator[None]:
+    """Raise UnsupportedForAot if a float input is asked for its value within: the graph would be right for one alone.
+
+    Whatever fails within leaves no fact about floats behind: other forms of the graph do not rely on them.
+    """
+    nodes: list[Any] = [value.node for value in inputs if isinstance(value, SymFloat)]
+    envs = {id(node.shape_env): node.shape_env for node in nodes if isinstance(node, FloatNode)}
+    before = [(env, len(env.scalar_facts)) for env in envs.values()]
+    try:
+        yield
+        for env, count in before:
+            for fact in env.scalar_facts[count:]:
+                if type(fact.value) is float:
+                    raise UnsupportedForAot(f"the value of {fact.expr} is asked for", user_line=fact.frame)
+    except BaseException:
+        for env, count in before:
+            env.forget_scalar_facts(count)
+        raise
+
+
+__all__ = ["StandIns", "no_float_decided", "with_stand_ins", "with_traced_numbers"]
