@@ -1,7 +1,11 @@
 """Compile generated kernels to machine code for compute capability 9.0, with no GPU. Run by test_cubin in a process of
 its own, since Triton's interpreter is off here. Prints one line a kernel: its name and the bytes of its cubin."""
 
+import dataclasses
+
 import torch
+from lampwork_inductor_core.codegen.scheduled_kernel import FloatArgument
+from lampwork_inductor_core.ir.float_expr import FloatInput
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind
 from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS
@@ -31,6 +35,12 @@ def every_float_operation(a, b, c):
     return total
 
 
+def scaled(name, dtype):
+    """`out0[i] = in0[i] * f0`, and its launch is told that f0 is a double."""
+    kernel = pointwise(name, 1000, [dtype], lambda x: ops.mul(x, ops.float_value(FloatInput("f0"), dtype)), dtype)
+    return dataclasses.replace(kernel, arguments=(*kernel.arguments, FloatArgument("f0")))
+
+
 KERNELS = [
     (pointwise("every_float_operation", 1000, [torch.float32] * 3, every_float_operation, torch.float32), POINTWISE),
     (pointwise("every_double_operation", 1000, [torch.float64] * 3, every_float_operation, torch.float64), POINTWISE),
@@ -41,6 +51,9 @@ KERNELS = [
     (row_reduction(ReductionKind.ARGMAX, 10, 5000, torch.float32, torch.float32, torch.int64), LOOPED),
     (row_reduction(ReductionKind.MAX, 10, 50, torch.bfloat16, torch.float32, torch.bfloat16), PERSISTENT),
     (row_reduction(ReductionKind.ALL, 10, 50, torch.bool, torch.bool, torch.bool), PERSISTENT),
+    (scaled("scaled", torch.float32), POINTWISE),
+    (scaled("scaled_double", torch.float64), POINTWISE),
+    (scaled("scaled_half", torch.bfloat16), POINTWISE),
 ]
 
 if __name__ == "__main__":
@@ -48,4 +61,6 @@ if __name__ == "__main__":
         source = write_kernel(kernel, config)
         function = getattr(import_source(source), source.name)
         compiled = compile_kernel(function, launch_spec(source), GPUTarget("cuda", 90, 32), aligned=True)
+        if any(isinstance(a, FloatArgument) for a in source.arguments):
+            assert "%f0: f64" in compiled.asm["ttir"], compiled.asm["ttir"]
         print(source.name, len(compiled.asm["cubin"]))
