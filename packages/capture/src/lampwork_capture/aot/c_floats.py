@@ -109,6 +109,14 @@ def with_stand_ins(target: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Stand
     return args, kwargs, made
 
 
+def computed_float(captured: Any, args: tuple[Any, ...]) -> SymFloat | None:
+    """What a function of Python, which would ask numbers for their values, gave in the capture; None for others."""
+    node: Any = captured.node if isinstance(captured, SymFloat) else None
+    if not isinstance(node, FloatNode) or node.shape_env.has_unknown(node.term):
+        return None
+    return captured if all(isinstance(a, int | float | SymInt | SymFloat) for a in args) else None
+
+
 def with_traced_numbers(
     op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -154,4 +162,4 @@ def no_float_decided(inputs: Iterable[Any]) -> Generator[None]:
         raise
 
 
-__all__ = ["StandIns", "no_float_decided", "with_stand_ins", "with_traced_numbers"]
+__all__ = ["StandIns", "computed_float", "no_float_decided", "with_stand_ins", "with_traced_numbers"]
