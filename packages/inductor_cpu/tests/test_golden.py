@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import test_kernels
 from kernels import f32, pointwise, read, reduction, write
+from lampwork_inductor_core.codegen.scheduled_kernel import FloatArgument
+from lampwork_inductor_core.ir.float_expr import FloatInput
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_inductor_core.ir.loops import ReductionKind
 from lampwork_inductor_cpu.backend import CpuBackend
@@ -28,6 +31,18 @@ def _gelu(i: Any, j: Any) -> Any:
     return ops.mul(ops.mul(x, ops.constant(0.5, f32)), gate)
 
 
+def _scaled_clamp() -> Any:
+    """A float of the call twice, and another: rounded once, in front of the loops."""
+    scale, most = (ops.float_value(FloatInput(name), f32) for name in ("f0", "f1"))
+
+    def body(i: Any, j: Any) -> Any:
+        x = ops.add(ops.mul(ops.load("in0", i * 768 + j, f32), scale), scale)
+        return ops.where(ops.gt(x, most), most, x)
+
+    kernel = pointwise("scaled_clamp", [128, 768], body, [read("in0", f32, 128 * 768), write("out0", f32, 128 * 768)])
+    return replace(kernel, arguments=(*kernel.arguments, FloatArgument("f0"), FloatArgument("f1")))
+
+
 KERNELS: dict[str, Callable[[], Any]] = {
     "add_gelu": lambda: pointwise(
         "add_gelu",
@@ -35,6 +50,7 @@ KERNELS: dict[str, Callable[[], Any]] = {
         _gelu,
         [read("in0", f32, 128 * 3072), read("in1", f32, 3072), write("out0", f32, 128 * 3072)],
     ),
+    "scaled_clamp": _scaled_clamp,
     "softmax_with_tail": lambda: test_kernels._softmax(300, 197),
     "column_softmax": lambda: test_kernels._column_softmax(12, 768),
     "embedding": lambda: test_kernels._embedding(128, 768, 30522, True),

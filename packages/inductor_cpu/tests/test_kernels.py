@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -23,7 +25,8 @@ from kernels import (
     read,
     write,
 )
-from lampwork_inductor_core.codegen.scheduled_kernel import Prefix, SizeArgument, forwarded
+from lampwork_inductor_core.codegen.scheduled_kernel import FloatArgument, Prefix, SizeArgument, forwarded
+from lampwork_inductor_core.ir.float_expr import FloatInput
 from lampwork_inductor_core.ir.loop_body import index_variable, ops, reduction_variable
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind, ScatterMode
 from lampwork_symshape import integer, symbol
@@ -366,6 +369,34 @@ def test_sizes_known_at_call_time_only(backend: Any) -> None:
         out = torch.empty(size)
         run(x, out, size)
         torch.testing.assert_close(out, x.exp(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_float_of_the_call_is_as_exact_as_a_literal(make_backend: Any, dtype: torch.dtype) -> None:
+    n, backend = 37, make_backend()
+
+    def kernel(number: Any) -> ScheduledKernel:
+        def body(i: Any) -> Any:
+            return ops.add(ops.mul(ops.load("in0", i, dtype), number), number)
+
+        return pointwise("scaled", [n], body, [read("in0", dtype, n), write("out0", dtype, n)])
+
+    values = [0.1, 1 / 3, -0.0, 1e-40, 1e-310, 65519.0, 1e40, math.inf, -math.inf, math.nan, 1 + 2**-50]
+    with_float = kernel(ops.float_value(FloatInput("f0"), dtype))
+    with_float = dataclasses.replace(with_float, arguments=(*with_float.arguments, FloatArgument("f0")))
+    kernels = [with_float, *(kernel(ops.constant(value, dtype)) for value in values)]
+    sources = [backend.generate(k) for k in kernels]
+    built = backend.compile(list({s.name: s for s in sources}.values()))
+    run = built[sources[0].name]
+    x = _random(n).to(dtype)
+    for value, source in zip(values, sources[1:]):
+        expected, out = torch.empty(n, dtype=dtype), torch.empty(n, dtype=dtype)
+        built[source.name](x, expected)
+        run(x, out, value)
+        torch.testing.assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
+        assert torch.equal(out.signbit(), expected.signbit()) or value != value
+    with pytest.raises(TypeError, match="must be real number, not str"):
+        run(x, x, "1")
 
 
 def test_a_deep_chain_stays_linear_and_right(make_backend: Any) -> None:

@@ -2,10 +2,13 @@
 its own, since Triton's interpreter is off here. Prints one line a kernel: its name, the bytes of its cubin, and the
 bits of its widest access."""
 
+import dataclasses
 import re
 from itertools import product
 
 import torch
+from lampwork_inductor_core.codegen.scheduled_kernel import FloatArgument
+from lampwork_inductor_core.ir.float_expr import FloatInput
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind
 from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS
@@ -37,6 +40,12 @@ def every_float_operation(a, b, c):
     return total
 
 
+def scaled(name, dtype):
+    """`out0[i] = in0[i] * f0`, and its launch is told that f0 is a double."""
+    kernel = pointwise(name, 1000, [dtype], lambda x: ops.mul(x, ops.float_value(FloatInput("f0"), dtype)), dtype)
+    return dataclasses.replace(kernel, arguments=(*kernel.arguments, FloatArgument("f0")))
+
+
 KERNELS = [
     (pointwise("every_float_operation", 1000, [torch.float32] * 3, every_float_operation, torch.float32), POINTWISE),
     (pointwise("every_double_operation", 1000, [torch.float64] * 3, every_float_operation, torch.float64), POINTWISE),
@@ -49,6 +58,9 @@ KERNELS = [
     (row_reduction(ReductionKind.ALL, 10, 50, torch.bool, torch.bool, torch.bool), PERSISTENT),
     (row_softmax(100, COLUMNS), LaunchConfig(KernelShape.LOOPED, 1, 1024, 8)),
     (scaled_rows(ROWS, COLUMNS), LaunchConfig(KernelShape.POINTWISE, 1024, 1, 8)),
+    (scaled("scaled", torch.float32), POINTWISE),
+    (scaled("scaled_double", torch.float64), POINTWISE),
+    (scaled("scaled_half", torch.bfloat16), POINTWISE),
 ]
 
 
@@ -66,5 +78,7 @@ if __name__ == "__main__":
         for divided, narrow in product((False, True), (False, True)) if spec.size_names else [(False, False)]:
             variant = Variant(True, (divided,) * len(spec.size_names), narrow)
             compiled = compile_kernel(function, spec, GPUTarget("cuda", 90, 32), variant)
+            if spec.float_names:
+                assert "%f0: f64" in compiled.asm["ttir"], compiled.asm["ttir"]
             words = [word for word, holds in (("divided", divided), ("narrow", narrow)) if holds]
             print("_".join((source.name, *words)), len(compiled.asm["cubin"]), widest_access(compiled.asm["ptx"]))

@@ -1,8 +1,18 @@
 """Generated kernels against eager: shapes of kernels, sizes that hurt, and what a text must not contain."""
 
+import dataclasses
+
 import pytest
 import torch
-from lampwork_inductor_core.codegen.scheduled_kernel import Dimension, OuterSegment, ScheduledKernel, Stage, Store
+from lampwork_inductor_core.codegen.scheduled_kernel import (
+    Dimension,
+    FloatArgument,
+    OuterSegment,
+    ScheduledKernel,
+    Stage,
+    Store,
+)
+from lampwork_inductor_core.ir.float_expr import FloatInput
 from lampwork_inductor_core.ir.loop_body import index_variable, ops
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind, ScatterMode
 from lampwork_inductor_gpu.device import H100
@@ -23,6 +33,22 @@ def test_pointwise_sizes(count: int) -> None:
     text = run(kernel, LaunchConfig(KernelShape.POINTWISE, 64, 1, 1), [x, y, out])
     assert torch.equal(out, (x + y) * x)
     assert ("x_mask" in text) == (count % 64 != 0)
+
+
+@pytest.mark.parametrize("value", [0.1, -0.0, 1e-40, 1e40, float("inf"), float("nan"), 1 + 2**-50])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_float_of_the_call_is_as_exact_as_a_literal(dtype: torch.dtype, value: float) -> None:
+    def kernel(number) -> ScheduledKernel:
+        return pointwise("sum", 70, [dtype], lambda x: ops.add(ops.mul(x, number), number), dtype)
+
+    config = LaunchConfig(KernelShape.POINTWISE, 64, 1, 1)
+    x, of_argument, of_literal = torch.randn(70).to(dtype), torch.empty(70, dtype=dtype), torch.empty(70, dtype=dtype)
+    run(kernel(ops.constant(value, dtype)), config, [x, of_literal])
+    with_float = kernel(ops.float_value(FloatInput("f0"), dtype))
+    with_float = dataclasses.replace(with_float, arguments=(*with_float.arguments, FloatArgument("f0")))
+    text = run(with_float, config, [x, of_argument, value])
+    assert "in0, out0, f0, X_BLOCK" in text
+    torch.testing.assert_close(of_argument, of_literal, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("config", [PERSISTENT, LOOPED], ids=["persistent", "looped"])

@@ -33,11 +33,11 @@ def argument(name: str, dtype: torch.dtype, count: IntExpr | int) -> BufferArgum
     return BufferArgument(name, dtype, role or ArgumentRole.READ_WRITE, as_expr(count))
 
 
-def run(kernel: ScheduledKernel, config: LaunchConfig, tensors: Sequence[torch.Tensor]) -> str:
+def run(kernel: ScheduledKernel, config: LaunchConfig, arguments: Sequence[torch.Tensor | float]) -> str:
     """Generate, import and launch a kernel; its text."""
     source = write_kernel(kernel, config)
     launcher = InterpretedLauncher(getattr(import_source(source), source.name), launch_spec(source))
-    launcher(*tensors)
+    launcher(*arguments)
     return source.text
 
 

@@ -140,6 +140,34 @@ def traced_number(value: Any) -> Any:
     return value if hint is None else hint
 
 
+def is_c_float(wanted: Any) -> bool:
+    """Whether a parameter of this type takes a C number: `float` or `float?`, which a symbol does not survive."""
+    if isinstance(wanted, torch.OptionalType):
+        wanted = wanted.getElementType()
+    return isinstance(wanted, torch.FloatType)
+
+
+def with_traced_numbers(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """The arguments of an operator with symbolic numbers that take part as values replaced by those of the traced call.
+
+    What its result looks like does not depend on them, but fake kernels would ask for their values, which pins the
+    numbers that they are made of.
+    """
+    if not any(isinstance(a, torch.SymInt | torch.SymFloat) for a in (*args, *kwargs.values())):
+        return args, kwargs
+    parameters = op._schema.arguments
+    types = {parameter.name: parameter.type for parameter in parameters}
+    values: tuple[Any, ...] = (torch.TensorType, torch.NumberType)
+
+    def plain(value: Any, wanted: Any) -> Any:
+        return traced_number(value) if isinstance(wanted, values) or is_c_float(wanted) else value
+
+    return (
+        tuple(plain(value, parameter.type) for value, parameter in zip(args, parameters)),
+        {name: plain(value, types.get(name)) for name, value in kwargs.items()},
+    )
+
+
 def term_of_symbol(value: torch.SymInt | torch.SymFloat | torch.SymBool) -> ScalarTerm:
     """The expression behind a symbolic number of ours; a condition is decided. Raises TypeError for another's."""
     node: object = value.node

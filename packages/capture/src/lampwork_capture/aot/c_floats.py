@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lampwork_symshape.float_node import FloatNode
-from lampwork_symshape.sym_node import traced_number
+from lampwork_symshape.sym_node import is_c_float, traced_number
 from torch import SymFloat, SymInt
 from torch._ops import OpOverload
 
@@ -86,13 +86,6 @@ class StandIns:
             raise UnsupportedForAot("a float that varies is read as a C number")
 
 
-def is_c_float(wanted: Any) -> bool:
-    """Whether a parameter of this type takes a C number: `float` or `float?`, which a symbol does not survive."""
-    if isinstance(wanted, torch.OptionalType):
-        wanted = wanted.getElementType()
-    return isinstance(wanted, torch.FloatType)
-
-
 def with_stand_ins(target: Any, args: Any, kwargs: Any) -> tuple[Any, Any, StandIns | None]:
     """The arguments of a captured call, with stand-ins where its function hands symbolic floats on."""
     places = _HANDED_ON.get(target, ()) if callable(target) else ()
@@ -109,28 +102,12 @@ def with_stand_ins(target: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Stand
     return args, kwargs, made
 
 
-def with_traced_numbers(
-    op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with symbolic numbers that take part as values replaced by those of the traced call.
-
-    What an operator's result looks like does not depend on them, but fake kernels would ask for their values, which
-    pins the numbers that they are made of.
-    """
-    if not any(isinstance(a, (SymInt, SymFloat)) for a in (*args, *kwargs.values())):
-        return args, kwargs
-    types = {parameter.name: parameter.type for parameter in op._schema.arguments}
-
-    def plain(value: Any, wanted: Any) -> Any:
-        return traced_number(value) if isinstance(wanted, _VALUES) or is_c_float(wanted) else value
-
-    return (
-        tuple(plain(value, parameter.type) for value, parameter in zip(args, op._schema.arguments)),
-        {name: plain(value, types.get(name)) for name, value in kwargs.items()},
-    )
-
-
-_VALUES: tuple[Any, ...] = (torch.TensorType, torch.NumberType)
+def computed_float(captured: Any, args: tuple[Any, ...]) -> SymFloat | None:
+    """What a function of Python, which would ask numbers for their values, gave in the capture; None for others."""
+    node: Any = captured.node if isinstance(captured, SymFloat) else None
+    if not isinstance(node, FloatNode) or node.shape_env.has_unknown(node.term):
+        return None
+    return captured if all(isinstance(a, int | float | SymInt | SymFloat) for a in args) else None
 
 
 @contextmanager
@@ -154,4 +131,4 @@ def no_float_decided(inputs: Iterable[Any]) -> Generator[None]:
         raise
 
 
-__all__ = ["StandIns", "no_float_decided", "with_stand_ins", "with_traced_numbers"]
+__all__ = ["StandIns", "computed_float", "no_float_decided", "with_stand_ins"]

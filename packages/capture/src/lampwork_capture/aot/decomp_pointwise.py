@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import SymFloat, Tensor
 
 from .decomp_registry import Registry, aten, cast_to, widen
 
@@ -265,3 +265,14 @@ def native_dropout(x: Tensor, p: float, train: bool | None) -> tuple[Tensor, Ten
 
 def _scalar(like: Tensor, value: Number) -> Tensor:
     return aten.full.default([], value, dtype=like.dtype, device=like.device)
+
+
+@registry.of(aten.pow.Tensor_Scalar)
+def pow_by_number(x: Tensor, exponent: Number | SymFloat) -> Tensor:
+    """By a varying number that is neither whole nor a half, which eager computes by products and roots."""
+    if not isinstance(exponent, SymFloat) or not x.is_floating_point() or not x.dim():
+        return NotImplemented
+    if exponent.is_integer() or exponent == 0.5 or exponent == -0.5:
+        return NotImplemented
+    dtype = x.dtype if x.dtype == torch.float64 else torch.float32
+    return aten.pow.Tensor_Tensor(x, aten.scalar_tensor.default(exponent, dtype=dtype, device=x.device))

@@ -24,7 +24,7 @@ from ..graph.runtime_assert import require
 from ..graph_backend import DATA_SIZES
 from . import hidden_writes, symbolic_forms, torch_layer
 from .analysis import WrappedInput, analyse
-from .c_floats import with_stand_ins
+from .c_floats import computed_float, with_stand_ins
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import UnsupportedForAot
 from .fold import fold
@@ -370,7 +370,8 @@ class _GraphRunner:
         if name.startswith("_foreach_") and name.endswith("_") and _lists_cross(args):
             raise self._recorder.unsupported("an operator on lists writes to a tensor that it also reads", name)
         if node.op == "call_function":
-            return self._call(node.target, args, kwargs)
+            number = computed_float(_captured_value(node), args)
+            return self._call(node.target, args, kwargs) if number is None else number
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return self._call_module(str(node.target), args, kwargs)

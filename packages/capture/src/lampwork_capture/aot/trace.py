@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast
 import torch
 import torch.nn.functional as F
 from lampwork_symshape import ShapeEnv
+from lampwork_symshape.sym_node import with_traced_numbers
 from torch import SymBool, SymFloat, SymInt, Tensor, fx
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
@@ -29,7 +30,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import torch_layer
-from .c_floats import StandIns, with_traced_numbers
+from .c_floats import StandIns
 from .errors import Misdescribed, UnsupportedForAot
 from .known_sizes import equal_strides, is_contiguous, known_equal, traced
 from .metadata import is_dense

@@ -11,7 +11,7 @@ import operator
 import torch
 from lampwork_symshape.scalar_expr import select
 from lampwork_symshape.sym_node import choose
-from torch import fx
+from torch import SymFloat, fx
 from torch._ops import OpOverload
 
 _SCALAR_FUNCTIONS = frozenset(
@@ -73,7 +73,8 @@ def verify(graph: fx.GraphModule) -> None:
 def _verify_call(node: fx.Node) -> None:
     target = node.target
     if not isinstance(target, OpOverload):
-        if target not in _SCALAR_FUNCTIONS:
+        computes_float = isinstance(node.meta.get("val"), SymFloat)  # by any pure function of Python
+        if target not in _SCALAR_FUNCTIONS and not computes_float:
             raise NotFunctional(f"{node.name} calls {target}, which is not an operator overload")
         return
     if target._schema.is_mutable:

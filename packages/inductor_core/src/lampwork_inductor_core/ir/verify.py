@@ -24,7 +24,7 @@ from .buffer import (
     symbols_of,
 )
 from .layout import Layout, OpaqueLayout
-from .loop_body import CheckedIndex, Compute, IndexValue, Load, Masked, Node, operands, walk
+from .loop_body import CheckedIndex, Compute, FloatValue, IndexValue, Load, Masked, Node, operands, walk
 from .loops import Pointwise, Reduction, ReductionKind, Scan, Scatter
 from .scalar_ops import SCALAR_OPS
 from .views import span_of
@@ -122,6 +122,10 @@ def _verify_nodes(
                 _verify_bounds(name, node, layout)
         elif isinstance(node, IndexValue):
             _verify_symbols(name, node.expression, variables)
+        elif isinstance(node, FloatValue):
+            unknown = [n for n in sorted(node.expression.inputs) if not isinstance(layouts.get(n), OpaqueLayout)]
+            if unknown or not node.dtype.is_floating_point:
+                raise InvalidGraph(name, f"reads {node.expression} as {node.dtype}; no float inputs: {unknown}")
         elif isinstance(node, CheckedIndex):
             if node.value.dtype != torch.int64:
                 raise InvalidGraph(name, f"an index of {node.value.dtype}")

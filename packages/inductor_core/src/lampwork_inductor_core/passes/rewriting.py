@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.fx
 from lampwork_symshape import ShapeEnv
-from lampwork_symshape.sym_node import traced_number
+from lampwork_symshape.sym_node import with_traced_numbers
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -57,11 +57,14 @@ def fake_value(node: torch.fx.Node, mode: AbstractContextManager[Any]) -> Any:
     arguments = torch.fx.map_arg(node.args, value_of)
     keywords = torch.fx.map_arg(node.kwargs, value_of)
     assert callable(node.target)
+    if isinstance(node.target, torch._ops.OpOverload) and node.target not in _SIZED_BY_NUMBERS:
+        arguments, keywords = with_traced_numbers(node.target, arguments, keywords)
+    elif isinstance(node.meta.get("val"), torch.SymFloat):
+        return node.meta["val"]  # a function of Python would ask numbers for their values
     env = getattr(mode, "shape_env", None)
     if env is None:
         with mode, torch.no_grad():
             return node.target(*arguments, **keywords)
-    arguments = _with_traced_numbers(node.target, arguments)
     with mode, torch.no_grad(), enable_python_dispatcher(), _questions(env, node.target):
         return node.target(*arguments, **keywords)
 
@@ -84,19 +87,6 @@ _SIZED_BY_NUMBERS = frozenset(
         torch.ops.aten.range.default, torch.ops.aten.range.step,
     }
 )  # fmt: skip
-
-
-def _with_traced_numbers(target: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Symbolic numbers that are values as they were in the traced call: fake kernels would ask, which pins sizes."""
-    numbers = (torch.SymInt, torch.SymFloat)
-    if not isinstance(target, torch._ops.OpOverload) or target in _SIZED_BY_NUMBERS:
-        return arguments
-    if not any(isinstance(a, numbers) for a in arguments):
-        return arguments
-    return tuple(
-        traced_number(argument) if isinstance(parameter.type, torch.TensorType | torch.NumberType) else argument
-        for parameter, argument in zip(target._schema.arguments, arguments)
-    )
 
 
 def add_call(

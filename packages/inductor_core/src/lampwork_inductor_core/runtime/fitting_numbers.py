@@ -17,7 +17,7 @@ def _fitting(dtype: torch.dtype) -> Callable[[float], float]:
 
     def fitting(number: float) -> float:
         if abs(number) > largest and not math.isinf(number):
-            torch.full((), number, dtype=dtype)  # raises
+            torch.empty(1, dtype=dtype).masked_fill(torch.tensor(True), number)  # raises
         return number
 
     fitting.__name__ = f"fitting_{str(dtype).removeprefix('torch.')}"
