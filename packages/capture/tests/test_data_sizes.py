@@ -205,6 +205,10 @@ def unique_rows(x):
     return values, values[inverse] * 2, counts.sum()
 
 
+def unique_rows_of_mask(x, m):
+    return torch.unique(x[m], dim=0)
+
+
 def unique_columns(x):
     return torch.unique(x, dim=-1).t() + 1, torch.unique_consecutive(x, dim=0)
 
@@ -224,7 +228,7 @@ def made_of(k, x):
 
 def powers(k, x):
     i = k.item()
-    return x.abs() ** i, torch.pow(x, i), i**x, (x * 4).long() ** i
+    return x.abs() ** i, torch.pow(x, i), i**x, (x * 4).long() ** i, x.t().pow(i), (x > 0) ** i
 
 
 def checked_in_many_ways(k, x):
@@ -260,6 +264,7 @@ PROGRAMS = [
     (read_then_written, NUMBERS),
     (split, [(n([2, 3]), X), (n([1, 4]), X), (n([0, 5]), X)]),
     (unique_rows, [(ROWS,), (ROWS[:1].expand(4, 2).clone(),), (ROWS.flip(0),)]),
+    (unique_rows_of_mask, [MASKS[0], MASKS[1], MASKS[3], MASKS[2]]),
     (unique_columns, [(ROWS,), (ROWS[:, :1].expand(4, 2).clone(),), (ROWS[:1].expand(4, 2).clone(),)]),
     (counts_of_values, [(n([1, 2, 2]), X), (n([0, 7, 1]), X), (n([0, 0, 0]), X)]),
     (counts_of_at_least, [*NUMBERS, (n(9), X), (n(0), X)]),

@@ -335,6 +335,43 @@ def test_an_input_that_is_given_other_sizes(function, dynamic, backend):
     assert len(graphs) <= 4
 
 
+def into_a_part(x, o):
+    return torch.add(x, 1, out=o[:, :1]) * 2
+
+
+def into_itself(x, o):
+    torch.add(x, 1, out=o)
+    torch.sum(o, 0, out=o)
+    return o + 1
+
+
+def turned_into(x, o):
+    torch.add(x.t(), 1, out=o)
+    return o.stride(), o + 1
+
+
+def steps_into(x, o):
+    torch.add(x, 1, out=o[:, ::2])
+    return torch.add(x, 2, out=o), torch.zeros(o.shape)
+
+
+@pytest.mark.parametrize("backend", [lambda graph, inputs: graph.forward, aot_backend(lambda graph, inputs: graph)])
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("function", [into_a_part, into_itself, turned_into, steps_into])
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
+@pytest.mark.filterwarnings("ignore::lampwork_capture.aot.RanEagerlyWarning")
+def test_an_output_of_another_size_that_is_part_of_something(function, dynamic, backend, monkeypatch):
+    monkeypatch.delenv("LAMPWORK_STRICT", raising=False)
+    optimized = lampwork_capture.optimize(backend, dynamic=dynamic)(function)
+    for shape in ((3, 1), (2, 1), (4, 1), (5, 1)):
+        for make in (lambda: torch.ones(2, 3), lambda: torch.ones(4, 6)[:, ::2]):
+            x, mine, theirs = torch.randn(shape), make(), make()
+            expected, found = function(x, theirs), optimized(x, mine)
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+            assert mine.stride() == theirs.stride()
+
+
 @pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
 def test_an_input_that_grows_over_another_one():
     def grows(x, o, other):

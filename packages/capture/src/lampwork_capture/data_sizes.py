@@ -140,8 +140,11 @@ def _unique_rows(data: DataSizes, x: FakeTensor, dim: int, origin: str) -> Any:
         return NotImplemented
     sizes = list(x.shape)
     length = sizes.pop(dim)
-    if not all(data.env.known(ge(expr_of(size), 1)) for size in (length, *sizes)):
+    not_empty = [ge(expr_of(size), 1) for size in (length, *sizes)]
+    if any(data.env.known(condition) is False for condition in not_empty):
         return NotImplemented  # which the kernel refuses, or treats in its own way
+    for condition in not_empty:
+        data.env.require(condition)
     found = data.size(length, origin, least=1)
     inverse, counts = (x.new_empty((count,), dtype=torch.int64) for count in (length, found))
     return x.new_empty((found, *sizes)).movedim(0, dim), inverse, counts

@@ -30,7 +30,7 @@ from .errors import UnsupportedForAot
 from .fold import fold
 from .layouts import LayoutKeeper
 from .metadata import FunctionalGraph, InputSpec
-from .overlap import overlapping_write
+from .overlap import outputs, overlapping_write, resizes_what_it_shares
 from .settings import Settings
 from .trace import AtenRecorder, DecompositionTable
 from .verify import verify
@@ -350,8 +350,11 @@ class _GraphRunner:
             args = map_arg(node.args, get)
             kwargs = map_arg(node.kwargs, get) if node.kwargs else {}
             seen = self._layouts.before(args, kwargs)
+            before = outputs(kwargs) if "out" in kwargs else ()
             try:
                 values[node] = self._run_node(node, args, kwargs)
+                if resizes_what_it_shares(before, _captured_value(node), args, kwargs):
+                    raise self._recorder.unsupported("`out` is given another size, and is read or part of other memory")
                 self._layouts.after(seen, values[node])
             except UnsupportedForAot as error:
                 raise self._located(error) from error

@@ -7,10 +7,11 @@ sizes; where the sizes are not known the answer is "yes".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import SymInt, Tensor
+from torch.utils._pytree import tree_leaves
 
 from . import torch_layer
 from .known_sizes import known_equal
@@ -40,6 +41,31 @@ def overlapping_write(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
         and overlap_in_part(target, source)
         for source in sources
     )
+
+
+def resizes_what_it_shares(
+    before: Sequence[tuple[Tensor, tuple[Any, ...]]], described: Any, args: Any, kwargs: Mapping[str, Any]
+) -> bool:
+    """Whether a function that ran gave an `out` another size which it read as well, or which is part of other memory.
+
+    `before`: what its `outputs` were. `described`: its result in the capture; a functional view keeps its size.
+    """
+    found = [leaf for leaf in tree_leaves(described) if isinstance(leaf, Tensor)]
+    for (out, sizes), result in zip(before, found):
+        if not torch_layer.is_functional_base(out) and not known_equal(result.shape, sizes):
+            return True
+    resized = {torch_layer.storage_address(out) for out, sizes in before if not known_equal(out.shape, sizes)}
+    read = tree_leaves((args, [value for key, value in kwargs.items() if key != "out"])) if resized else ()
+    return any(_is_functional(leaf) and torch_layer.storage_address(leaf) in resized for leaf in read)
+
+
+def outputs(kwargs: Mapping[str, Any]) -> list[tuple[Tensor, tuple[Any, ...]]]:
+    """The tensors that a function shall write to as its `out`, and their sizes."""
+    return [(out, tuple(out.shape)) for out in tree_leaves(kwargs.get("out")) if _is_functional(out)]
+
+
+def _is_functional(value: Any) -> bool:
+    return isinstance(value, Tensor) and torch_layer.is_functional(value)
 
 
 def _target(name: str, args: Any, kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -121,4 +147,4 @@ def _number(value: Any) -> int | None:
     return int(value)
 
 
-__all__ = ["overlap_in_part", "overlapping_write"]
+__all__ = ["outputs", "overlap_in_part", "overlapping_write", "resizes_what_it_shares"]

@@ -43,6 +43,7 @@ from .late_reads import LateRead
 from .operator_effects import is_random, is_users, may_mutate, target_is_users, target_may_raise
 from .python_dtypes import with_torch_dtypes
 from .recording_mode import RecordingFakeMode
+from .resized_outputs import check_resized, sizes_of_outputs
 from .runtime_assert import require
 from .scalar_inputs import OfData, OfTensor, ScalarInputs
 from .shared_at_one import SharedAtOne
@@ -326,7 +327,9 @@ class GraphBuilder:
             kwargs = map_arg(dict(kwargs), self._local)
         fake_args = map_arg(tuple(args), _example_of)
         fake_kwargs = map_arg(dict(kwargs), _example_of)
+        outputs = sizes_of_outputs(fake_kwargs) if "out" in fake_kwargs else ()
         result, operators = self._run_with_numbers(op, target if run is None else run, fake_args, fake_kwargs)
+        check_resized(outputs, fake_args, fake_kwargs)
         self.check_data(readable_only=True)
         node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
         self._operations += 1

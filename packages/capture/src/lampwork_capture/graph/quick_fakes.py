@@ -45,7 +45,7 @@ def quick_fake(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
         base = args[1]
     if type(base) is not FakeTensor or not base._has_symbolic_sizes_strides or not base.is_floating_point():
         return NotImplemented
-    if not all(arg is base or _fits(base, arg) for arg in args) or not _is_row_major(base):
+    if not all(arg is base or _fits(base, arg) for arg in args) or not is_row_major(base):
         return NotImplemented
     return base.new_empty(base.shape)
 
@@ -62,14 +62,14 @@ def _fits(base: FakeTensor, other: Any) -> bool:
         return False
     sizes = _exprs(other.shape)
     within = _exprs(base.shape)[len(base.shape) - len(sizes) :]
-    return all(size is whole or size is _ONE for size, whole in zip(sizes, within)) and _is_row_major(other)
+    return all(size is whole or size is _ONE for size, whole in zip(sizes, within)) and is_row_major(other)
 
 
 def _exprs(numbers: Sequence[Any]) -> list[IntExpr]:
     return [expr_of(number) for number in numbers]
 
 
-def _is_row_major(x: FakeTensor) -> bool:
+def is_row_major(x: FakeTensor) -> bool:
     """Whether the strides are written as those of a row-major tensor of these sizes."""
     if x.layout is not torch.strided:
         return False

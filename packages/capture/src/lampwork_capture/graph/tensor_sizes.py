@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from lampwork_symshape.dim_policy import DimDecision, decide_dims
 from lampwork_symshape.expr import IntExpr, Symbol, as_expr
 from lampwork_symshape.sym_node import expr_of
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ..dimension_marks import Mark, marks_of
 from ..errors import SpecializedDimensionError
@@ -74,17 +75,19 @@ class SymbolicLayout:
 
 def arriving(fake: Any, example: Any, layout: SymbolicLayout | None, scalars: ScalarInputs) -> dict[str, Any] | None:
     """What `torch.empty_strided` takes for the fake of an input tensor as it arrives, if operations on the fake changed
-    its sizes or strides; None if they did not, or if all of both are numbers, which the tensor itself tells."""
+    its sizes or strides; None if they did not."""
+    if type(fake) is not FakeTensor:
+        return None
+    found = (*fake.shape, *fake.stride())
     if layout is not None:
-        found, wanted = (*fake.shape, *fake.stride()), (*layout.sizes, *layout.strides)
-        known = scalars.env.simplified
+        wanted, known = (*layout.sizes, *layout.strides), scalars.env.simplified
         if len(found) == len(wanted) and all(known(expr_of(a)) is known(as_expr(b)) for a, b in zip(found, wanted)):
             return None
         sizes, strides = ([scalars.symbol_of(number) for number in part] for part in (layout.sizes, layout.strides))
-    elif getattr(fake, "_has_symbolic_sizes_strides", False):
-        sizes, strides = example.shape, example.stride()
     else:
-        return None
+        sizes, strides = list(example.shape), list(example.stride())
+        if not fake._has_symbolic_sizes_strides and found == (*sizes, *strides):
+            return None
     options = {"dtype": fake.dtype, "device": fake.device, "requires_grad": fake.requires_grad}
     return {"size": sizes, "stride": strides, **options}
 
