@@ -181,10 +181,10 @@ def test_a_branch_on_a_float_is_two_compilations(compilations: list[Any]) -> Non
 
 @torch.no_grad()
 def test_what_asks_for_the_value_is_compiled_for_constants(compilations: list[Any]) -> None:
-    """Dropout computes with its probability before any operator sees it."""
+    """A root mean square is made of other operators, by torch, before any operator sees its epsilon."""
 
     def program(x: torch.Tensor, f: float) -> torch.Tensor:
-        return F.dropout(x * f, f, training=False)
+        return F.rms_norm(F.dropout(x, f, training=False), (33,), eps=f)
 
     compiled = lampwork(program)
     with pytest.warns(lampwork_capture.NumberVariantsWarning):

@@ -48,13 +48,25 @@ PROGRAMS: dict[str, tuple[Program, list[tuple[Any, ...]]]] = {
 }
 
 
-def compiled(program: Program, shapes: list[tuple[Any, ...]]) -> Callable[..., list[Any]]:
-    """The graph for symbols from 1 on, compiled by the Triton backend."""
+FLOATS = (0.37, 1.0, 1 + 2**-40, -2.5, 1e-40, float("inf"))
+OF_FLOATS: dict[str, tuple[Program, list[tuple[Any, ...]]]] = {
+    "scale": (lambda x, f: x * (f / 3.0) + f, [("B", "S", WIDTH)]),
+    "temperature": (lambda x, f: torch.softmax(x / f, -1), [("B", 2, "S", "S")]),
+    "clamp": (lambda x, f: x.clamp(max=f).sum(-1), [("B", "S", WIDTH)]),
+    "fill": (lambda x, f: torch.full_like(x, f), [("B", "S", WIDTH)]),
+    "choice": (lambda x, f: torch.where(x > f, x.double(), f * 2.0), [("B", "S", WIDTH)]),
+}
+
+
+def compiled(program: Program, shapes: list[tuple[Any, ...]], *, with_float: bool = False) -> Callable[..., list[Any]]:
+    """The graph for symbols from 1 on, and for all floats, compiled by the Triton backend."""
     env = TorchShapeEnv(duck_shaping=False, symbolic_floats=True)
     mode = FakeTensorMode(shape_env=env, static_shapes=False)
     symbols = {name: sym_int(env.create_backed(hint, name, lower=1), env) for name, hint in SIZES[0].items()}
     with mode:
-        fakes = [torch.empty(tuple(symbols.get(size, size) for size in shape)) for shape in shapes]
+        fakes: list[Any] = [torch.empty(tuple(symbols.get(size, size) for size in shape)) for shape in shapes]
+    if with_float:
+        fakes.append(env.sym_float(env.create_float(0.5, "f")))
     graph = torch.fx.Graph()
     inputs = [graph.placeholder(f"x{k}") for k in range(len(fakes))]
     for node, fake in zip(inputs, fakes):
@@ -74,6 +86,15 @@ def main() -> None:
             inputs = [torch.randn(tuple(sizes.get(size, size) for size in shape)) for shape in shapes]
             torch.testing.assert_close(call(inputs)[0], program(*inputs), rtol=1e-4, atol=1e-4, msg=f"{name} {sizes}")
         print(f"{name}: {len(SIZES)} sizes")
+    for name, (program, shapes) in OF_FLOATS.items():
+        call = compiled(program, shapes, with_float=True)
+        inputs = [torch.randn(tuple(SIZES[0].get(size, size) for size in shape)) for shape in shapes]
+        for number in FLOATS:
+            expected = program(*inputs, number)
+            torch.testing.assert_close(
+                call([*inputs, number])[0], expected, rtol=1e-5, atol=1e-5, equal_nan=True, msg=f"{name} {number}"
+            )
+        print(f"{name}: {len(FLOATS)} floats")
 
 
 if __name__ == "__main__":

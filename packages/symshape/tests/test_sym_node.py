@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from lampwork_symshape import BoolExpr, DataDependentError, UserFrame, integer, layout_questions, symbol
 from lampwork_symshape.contiguity import dense_in_order, is_row_major
-from lampwork_symshape.sym_node import FloatNode, SymNode, TorchShapeEnv, choose, expr_of, sym_int
+from lampwork_symshape.sym_node import FloatNode, SymNode, TorchShapeEnv, choose, expr_of, sym_int, with_traced_numbers
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -283,3 +283,25 @@ def test_unknown_sizes_are_many_where_that_is_allowed(env: TorchShapeEnv) -> Non
     assert [str(f.condition) for f in env.deferred_facts] == ["u0 != 0", "u0 != 1"]
     with pytest.raises(DataDependentError):
         bool(env.create_unbacked_symint() == 0)
+
+
+def test_fake_kernels_get_the_numbers_of_the_trace() -> None:
+    env = TorchShapeEnv(symbolic_floats=True, find_frame=lambda: None)
+    number = env.sym_float(env.create_float(0.5, "f"))
+    op = torch.ops.aten.native_layer_norm.default
+    args, kwargs = with_traced_numbers(op, (torch.ones(2), [2], None, None, number), {})
+    assert args[4] == 0.5 and type(args[4]) is float and not kwargs
+    _, kwargs = with_traced_numbers(torch.ops.aten.add.Tensor, (torch.ones(2), torch.ones(2)), {"alpha": number})
+    assert kwargs == {"alpha": 0.5}
+    assert not env.scalar_facts
+
+
+def test_facts_about_floats_can_be_forgotten() -> None:
+    env = TorchShapeEnv(symbolic_floats=True, find_frame=lambda: None)
+    number = env.sym_float(env.create_float(0.5, "f"))
+    assert number > 0
+    assert float(number) == 0.5 and len(env.scalar_facts) == 2
+    env.forget_scalar_facts(1)
+    (kept,) = env.scalar_facts
+    assert kept.value is True
+    assert float(number) == 0.5 and len(env.scalar_facts) == 2  # asked again, it is one again

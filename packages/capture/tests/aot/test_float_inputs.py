@@ -90,6 +90,11 @@ def test_c_numbers_keep_their_symbol(name):
     assert len(graphs) == 2 and readers(graphs[1], "f")
 
 
+def test_a_dropout_that_drops_nothing_reads_no_probability():
+    _, graph = run(lambda x, f: F.dropout(x, f, training=False) * f + F.dropout(x, p=f, training=False), X)
+    assert readers(graph, "f") == [aten.mul.Tensor]
+
+
 def running_statistics(x: torch.Tensor, f: float) -> torch.Tensor:
     mean, var = torch.zeros(6), torch.ones(6)
     F.batch_norm(x, mean, var, training=True, momentum=f, eps=f * 2.0)

@@ -28,7 +28,7 @@ class Verdict:
 
 @runtime_checkable
 class DeviceBackend(Protocol):
-    """What a device brings. Kernel callables take tensors (buffers, in argument order) and then integers (sizes)."""
+    """What a device brings. Kernel callables take tensors (buffers, in argument order), integers (sizes), floats."""
 
     device_type: str
 

@@ -42,6 +42,10 @@ _HANDED_ON: Mapping[Any, Sequence[_Place]] = {
     F.smooth_l1_loss: ((5, "beta"),),
     F.scaled_dot_product_attention: ((6, "scale"),),  # what computes with its root takes no stand-in, and is refused
 }
+_DROPOUTS = frozenset(
+    {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout,
+     torch.alpha_dropout, torch.feature_dropout, torch.feature_alpha_dropout}
+)  # fmt: skip
 _STEP = 7919  # in units of the last place: what nobody writes
 
 
@@ -87,8 +91,15 @@ class StandIns:
 
 
 def with_stand_ins(target: Any, args: Any, kwargs: Any) -> tuple[Any, Any, StandIns | None]:
-    """The arguments of a captured call, with stand-ins where its function hands symbolic floats on."""
-    places = _HANDED_ON.get(target, ()) if callable(target) else ()
+    """The arguments of a captured call, with stand-ins where its function hands symbolic floats on.
+
+    A dropout that drops nothing does not read its probability, which the capture knows to be one.
+    """
+    if target in _DROPOUTS and (args[2] if len(args) > 2 else kwargs.get("training")) is False:
+        args = (args[0], *map(traced_number, args[1:]))
+        kwargs = {name: traced_number(value) for name, value in kwargs.items()}
+        return args, kwargs, None
+    places = _HANDED_ON.get(target, ())
     made: StandIns | None = None
     for position, name in places:
         found = args[position] if len(args) > position else kwargs.get(name)

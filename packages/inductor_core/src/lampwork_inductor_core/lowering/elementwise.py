@@ -15,9 +15,9 @@ import torch
 from lampwork_symshape import IntExpr
 
 from ..ir.float_expr import FloatExpr, FloatOf
-from ..ir.loop_body import Constant, Node, ops
+from ..ir.loop_body import Constant, FloatValue, Node, ops
 from ..ir.views import Indices
-from ..runtime.fitting_numbers import FITTING
+from ..runtime.call_numbers import FITTING, nan_or_nothing
 from .context import LoweringContext, broadcast_sizes
 from .promotion import Number, Promotion, compute_dtype, is_supported, result_dtype
 from .table import Unsupported
@@ -135,8 +135,12 @@ def at_most(x: Node, bound: Node) -> Node:
 def _bounded(outside: Node, x: Node, bound: Node) -> Node:
     if isinstance(bound, Constant):
         return bound if bound.value != bound.value else ops.where(outside, bound, x)
-    chosen = ops.where(outside, bound, x)
-    return ops.where(ops.isnan(bound), bound, chosen) if x.dtype.is_floating_point else chosen
+    if isinstance(bound, FloatValue):
+        nothing = ops.float_value(FloatOf(nan_or_nothing, (bound.expression,)), bound.dtype)
+        return ops.add(ops.where(outside, bound, x), nothing)
+    if x.dtype.is_floating_point:
+        outside = ops.logical_or(outside, ops.isnan(bound))
+    return ops.where(outside, bound, x)
 
 
 def fitting(value: Any, dtype: torch.dtype) -> Any:

@@ -1,7 +1,7 @@
-"""Floats that eager puts into a tensor only if they fit: `full`, `fill` and `masked_fill` refuse others.
+"""What the wrapper computes of floats that are known when it is called, beside the program's own arithmetic.
 
-The wrapper computes these checks of numbers that are known when it is called. Imports nothing of the compiler.
-Invariant: the number itself, or the error that eager raises.
+Checks of floats that eager puts into a tensor only if they fit (`full`, `fill` and `masked_fill` refuse others), and
+what a kernel adds where a bound may be nan. Imports nothing of the compiler. Invariant: pure functions of one float.
 """
 
 from __future__ import annotations
@@ -28,3 +28,8 @@ FITTING: Mapping[torch.dtype, Callable[[float], float]] = {
     dtype: _fitting(dtype) for dtype in (torch.float32, torch.float16, torch.bfloat16)
 }
 """The checks, by dtype; all floats fit into float64."""
+
+
+def nan_or_nothing(number: float) -> float:
+    """What makes a number nan if this one is, and leaves it as it is if not, where it is added."""
+    return number if number != number else -0.0
