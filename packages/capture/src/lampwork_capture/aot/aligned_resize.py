@@ -8,7 +8,7 @@ shape, layout and dtype as the original, and its values up to rounding; any othe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ def _output_sizes(x: Tensor, size: Any, scale_factor: Any) -> Sequence[Any]:
     if size is not None:
         return list(size) if isinstance(size, (list, tuple)) else [size] * count
     factors = list(scale_factor) if isinstance(scale_factor, (list, tuple)) else [scale_factor] * count
-    return upsample_compute_output_size(x.size(), None, factors)
+    return cast("Sequence[Any]", upsample_compute_output_size(x.size(), None, factors))
 
 
 def _resized(x: Tensor, dim: int, length: Any) -> Tensor:

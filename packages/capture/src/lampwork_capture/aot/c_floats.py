@@ -66,7 +66,9 @@ class StandIns:
         self.symbols[key] = symbol
         return struct.unpack("<d", key)[0]
 
-    def put_back(self, op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def put_back(
+        self, op: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of an operator with symbols for stand-ins."""
         parameters = op._schema.arguments
         types = {parameter.name: parameter.type for parameter in parameters}
