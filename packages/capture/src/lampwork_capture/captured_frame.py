@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import CodeType
 
-from .graph.builder import TracedGraph
+from .graph.traced_graph import TracedGraph
 from .graph_break import BreakRecord
 from .guards.facts import GuardSet
 from .guards.tree import NOTHING_HANDED, Handed

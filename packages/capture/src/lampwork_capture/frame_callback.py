@@ -27,10 +27,10 @@ from .config import CaptureConfig
 from .conversion_lock import CONVERSIONS, Flight
 from .convert_frame import Attempt, convert
 from .errors import REPORT, BackendError, CaptureError, CaptureWarning, GraphBreakError, SpecializedDimensionError
-from .graph.builder import TracedGraph
 from .graph.failed_checks import FEW_CALLS, FailedChecks
 from .graph.subgraph import EXAMPLE
 from .graph.tensor_sizes import SymbolicSizes
+from .graph.traced_graph import TracedGraph
 from .graph_backend import DATA_SIZES, GraphBackend
 from .graph_break import BreakId, BreakRecord, SkipFrame
 from .graph_state import restoring_state

@@ -14,7 +14,6 @@ import logging
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,9 +46,10 @@ from .resized_outputs import check_resized, sizes_of_outputs
 from .runtime_assert import require
 from .scalar_inputs import OfData, OfTensor, ScalarInputs
 from .shared_at_one import SharedAtOne
-from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph, count_operations
+from .subgraph import EXAMPLE, FinishedSubgraph, OpenGraph
 from .symbolic_runs import SYMBOLIC_RUNS
 from .tensor_sizes import LAYOUT, RIGHT_FOR_ONE, TensorSizes, arriving
+from .traced_graph import GraphInput, TracedGraph
 from .unheard_warnings import unheard_warnings
 from .value_free import without_value
 
@@ -67,41 +67,6 @@ class EagerWouldRaise(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-@dataclass(frozen=True, slots=True)
-class GraphInput:
-    """One placeholder: its name, where its value comes from in a call, the tensor or number of this call, and what
-    stands for it while tracing: a fake tensor, a SymInt or a SymFloat."""
-
-    name: str
-    source: Source
-    example: torch.Tensor | int | float
-    fake: Any
-
-    @property
-    def is_number(self) -> bool:
-        """Whether it is a Python number."""
-        return not isinstance(self.example, torch.Tensor)
-
-    @property
-    def has_symbols(self) -> bool:
-        """Whether it is a tensor of which some sizes or strides are symbolic."""
-        return isinstance(self.fake, FakeTensor) and bool(self.fake._has_symbolic_sizes_strides)
-
-
-@dataclass(frozen=True, slots=True)
-class TracedGraph:
-    """A finished graph. `module(*tensors in order of inputs)` returns a tuple with one tensor per output."""
-
-    module: torch.fx.GraphModule
-    inputs: tuple[GraphInput, ...]
-    output_fakes: tuple[Any, ...]
-    has_data_sizes: bool = False  # whether sizes or numbers that depend on data are symbols of it
-
-    @property
-    def operator_count(self) -> int:
-        return count_operations(self.module)
 
 
 class GraphBuilder:

@@ -22,10 +22,10 @@ from ..bytecode.assemble import EditableCode, assemble, disassemble, prologue, p
 from ..bytecode.emitter import Emitter
 from ..bytecode.emitter import Instruction as CodeItem
 from ..errors import REPORT, CaptureWarning
-from ..graph.builder import TracedGraph
 from ..graph.failed_checks import FailedChecks
 from ..graph.late_reads import checking_late_reads
 from ..graph.rerun import RERUN, or_rerun
+from ..graph.traced_graph import TracedGraph
 from ..graph_break import BreakId, GraphBreak
 from ..guards.tree import NOTHING_HANDED, Handed
 from ..source import Source
