@@ -31,8 +31,8 @@ from opinfo_symbolic import RANDOM, BatchBackend, compare, operators
 
 OPERATORS = (
     "add", "sub", "mul", "rsub", "lerp", "addcmul", "addcdiv", "addmm", "baddbmm", "addr", "clamp", "where",
-    "full_like", "fill", "masked_fill", "float_power", "pow", "remainder", "fmod", "eq", "gt", "le", "linalg.vector_norm",
-    "renorm",
+    "full_like", "fill", "masked_fill", "float_power", "pow", "remainder", "fmod", "eq", "gt", "le",
+    "linalg.vector_norm", "renorm",
     "index_add", "threshold", "nn.functional.threshold", "nn.functional.leaky_relu", "nn.functional.elu",
     "nn.functional.celu", "nn.functional.softplus", "nn.functional.hardtanh", "nn.functional.normalize", "xlogy",
     "linspace", "logspace", "polar", "isclose", "nn.functional.hardshrink", "nn.functional.softshrink",
