@@ -17,11 +17,11 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
     ArgumentRole,
     BufferArgument,
     Dimension,
+    FloatArgument,
     InnerLoop,
     KernelSource,
     OuterSegment,
     ScheduledKernel,
-    SizeArgument,
     Stage,
 )
 from lampwork_inductor_core.ir.loop_body import Load, ops
@@ -90,10 +90,8 @@ def _parameters(kernel: ScheduledKernel) -> list[str]:
         if isinstance(argument, BufferArgument):
             const = "const " if argument.role is ArgumentRole.READ else ""
             result.append(f"{const}{storage_type(argument.dtype)}* __restrict {argument.name}")
-        elif isinstance(argument, SizeArgument):
-            result.append(f"const int64_t {argument.symbol.name}")
         else:
-            result.append(f"const double {argument.name}")
+            result.append(f"const {'double' if isinstance(argument, FloatArgument) else 'int64_t'} {argument.name}")
     return result
 
 
