@@ -120,6 +120,8 @@ def computed_float(captured: Any, args: tuple[Any, ...]) -> SymFloat | None:
     node: Any = captured.node if isinstance(captured, SymFloat) else None
     if not isinstance(node, FloatNode) or node.shape_env.has_unknown(node.term):
         return None
+    if type(node.shape_env.scalar_hint(node.term)) is not float:
+        return None
     return captured if all(isinstance(a, int | float | SymInt | SymFloat) for a in args) else None
 
 

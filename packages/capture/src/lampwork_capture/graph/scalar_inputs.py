@@ -9,6 +9,7 @@ assumed of its value is a fact.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -28,6 +29,7 @@ from ..guards.facts import ByIdentity, ConstantIs, Guard, IntegerWithin, ScalarI
 from ..guards.scalar_program import DEEPEST, EQUAL, MOST_NUMBERS, program_of
 from ..source import Source, TensorSizeSource, TensorStrideSource
 from ..varying import Varying
+from .subgraph import EXAMPLE
 
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 NumberSymbol = Symbol | FloatSymbol
@@ -228,10 +230,19 @@ class ScalarInputs:
             if not isinstance(tree, ScalarExpr):
                 return tree
             operands = tuple(self.argument(operand, maker, as_it_is=as_it_is) for operand in tree.operands)
-            node = maker.add_arithmetic(_IN_GRAPH.get(tree.function, tree.function), operands, self.symbol_of(term))
+            function = _IN_GRAPH.get(tree.function, tree.function)
+            node = maker.add_arithmetic(function, operands, self._symbol_of_application(term, function, operands))
         self._nodes[key] = node
         self._kept.append(term)
         return node
+
+    def _symbol_of_application(self, term: ScalarTerm, function: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
+        """`symbol_of` a term that is the application of a function; a part of an integer expression is an integer."""
+        if isinstance(term, ScalarExpr) and function in _OF_INTEGERS:
+            examples = [o.meta[EXAMPLE] if isinstance(o, torch.fx.Node) else o for o in operands]
+            if all(isinstance(example, _INTEGERS) for example in examples):
+                return function(*examples)
+        return self.symbol_of(term)
 
     def _data_source(self, symbol: Symbol) -> OfData:
         found = self._of_data.get(symbol)
@@ -333,5 +344,9 @@ _IN_GRAPH: Mapping[Callable[..., Any], Callable[..., Any]] = {
     float: torch.sym_float,
     select: choose,
 }
+_INTEGERS = (int, torch.SymInt, torch.SymBool)  # bool is an int
+_OF_INTEGERS = frozenset({operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg,
+    torch.sym_min, torch.sym_max, choose, operator.eq, operator.ne, operator.lt, operator.le, operator.and_,
+    operator.or_})  # fmt: skip
 
 __all__ = ["LARGEST", "SMALLEST", "ScalarInputs"]
