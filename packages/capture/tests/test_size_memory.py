@@ -135,6 +135,12 @@ def test_calls_are_numbered_below_those_of_this_process(tmp_path: Path) -> None:
     assert memory.recall(code()) == {"x.size(0)": {-3: 2, -2: 3, -1: 7}, "n": {-1: 0.5}}
 
 
+def test_numbers_that_are_no_symbols_are_not_remembered(tmp_path: Path) -> None:
+    memory = SizeMemory(tmp_path)
+    memory.keep(code(), {"n": {1: 1, 2: 10**5000}, "m": {2: -(10**400)}, "f": {1: float("inf"), 2: 0.5}})
+    assert memory.recall(code()) == {"n": {-2: 1}, "f": {-2: float("inf"), -1: 0.5}}
+
+
 def test_code_without_a_file_and_other_code_is_not_remembered(tmp_path: Path) -> None:
     memory = SizeMemory(tmp_path)
     memory.keep(code("<stdin>"), {"x.size(0)": {1: 2}})

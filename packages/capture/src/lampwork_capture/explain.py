@@ -110,9 +110,8 @@ def explain(
 
 def _recording(backend: str | GraphBackend, dynamic: bool | None = None) -> FrameCallback:
     name, compiler = resolve_backend(backend)
-    config = replace(
-        config_from_environment(dynamic=dynamic), memory=None
-    )  # what is shown depends on this process alone
+    # what is shown depends on this process alone
+    config = replace(config_from_environment(dynamic=dynamic), memory=None)
     return FrameCallback(compiler, name, config, shared_policy())
 
 

@@ -38,7 +38,7 @@ from .guards.facts import GLOBAL_STATE, GlobalStateIs, Guard, GuardSet, UserLine
 from .guards.global_state import modes_now, observed_by_modes
 from .idle_breaks import IdleBreaks
 from .interpreter.output import Compiled, CompileGraph
-from .number_variants import with_number_variants
+from .number_variants import TAKES_NUMBERS, with_number_variants
 from .recompilation import Recompilation
 from .size_memory import SizeMemory
 from .skip_policy import SkipPolicy, called_function, counts_objects, is_disabled, runs_natively
@@ -221,9 +221,9 @@ class FrameCallback:
             _native.reset(code)
         name = qualified_name(code)
         warnings.warn(
-            f"{problem}: {FEW_CALLS} or more calls of `{name}` ({code.co_filename}:{code.co_firstlineno}) ran as plain "
-            f"Python. {follows[0].upper()}{follows[1:]}. To keep one graph, do not rely on it: pad the data, or choose "
-            "between the cases outside the compiled function.",
+            f"{FEW_CALLS} or more calls of `{name}` ({code.co_filename}:{code.co_firstlineno}) ran as plain Python, as "
+            f"{problem}. {follows[0].upper()}{follows[1:]}. To keep one graph, do not rely on it: pad the data, or "
+            "choose between the cases outside the compiled function.",
             CaptureWarning,
             stacklevel=2,
         )
@@ -302,7 +302,7 @@ class FrameCallback:
         try:
             return self.backend(traced.module, examples)
         except Exception:
-            if not any(entry.is_number for entry in traced.inputs):
+            if getattr(self.backend, TAKES_NUMBERS, False) or not any(entry.is_number for entry in traced.inputs):
                 raise
             try:  # it may know tensors only
                 return with_number_variants(self.backend)(traced.module, examples)

@@ -23,6 +23,8 @@ from .graph_backend import GraphBackend, GraphRefused
 from .guards.exact import exact_key
 
 DEFAULT_LIMIT = 8
+TAKES_NUMBERS = "takes_numbers"
+"""The attribute of a backend that does itself what is to be done about numbers among the inputs."""
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
@@ -52,6 +54,7 @@ def with_number_variants(
         variants.compile([concrete(example) for example in example_inputs])
         return variants
 
+    setattr(compile_variants, TAKES_NUMBERS, True)
     return compile_variants
 
 

@@ -53,7 +53,8 @@ class SizeMemory:
     def keep(self, code: CodeType, history: History) -> None:
         """Remember what varied. Calls are numbered anew, the last one -1."""
         path = self._path_of(code)
-        if path is None or len(history) > _MOST_SOURCES:
+        history = {words: fitting for words, known in history.items() if (fitting := _fitting(known))}
+        if path is None or not history or len(history) > _MOST_SOURCES:
             return
         calls = sorted({call for known in history.values() for call in known})
         number_of = {call: index - len(calls) for index, call in enumerate(calls)}
@@ -84,6 +85,11 @@ def _replace(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
+
+
+def _fitting(known: Mapping[int, Number]) -> Mapping[int, Number]:
+    """The calls whose number is a float, or an integer that may become a symbol."""
+    return {call: value for call, value in known.items() if type(value) is float or abs(value) < 1 << 63}
 
 
 def _sweep(folder: Path) -> None:

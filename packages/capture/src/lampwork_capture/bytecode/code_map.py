@@ -48,5 +48,4 @@ class CodeMap(Generic[V]):
 
     def discard(self, code: CodeType) -> None:
         """Forget what is known of a code object, if anything is."""
-        if code in self:
-            del self._entries[id(code)]
+        self._entries.pop(id(code), None)  # under its number stands this one, or one that is gone

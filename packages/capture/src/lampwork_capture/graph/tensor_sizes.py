@@ -51,9 +51,7 @@ class SymbolicSizes(enum.Enum):
 
 
 LAYOUT = "lampwork_layout"  # of a placeholder: the SymbolicLayout of a tensor, or None
-_MADE_UP = (
-    2  # the least size that no rule about 0 or 1 applies to: what a marked dimension of such a size is traced with
-)
+_MADE_UP = 2  # what a marked dimension of 0 or 1 is traced with: no rule about those applies
 
 
 _POLICY: Mapping[SymbolicSizes, bool | None] = {
