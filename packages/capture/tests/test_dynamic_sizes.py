@@ -620,3 +620,23 @@ def test_a_dimension_that_is_marked_from_0_on_may_be_empty(function):
             assert str(found.value) == str(error)
         else:
             torch.testing.assert_close(optimized(x), expected, rtol=0, atol=0)
+
+
+def test_marks_of_several_dimensions_and_of_bounds_that_are_no_integers():
+    graphs = []
+
+    def backend(graph, example_inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    optimized = lampwork_capture.optimize(backend)(rows_softmax)
+    for shape in ((3, 4), (5, 6), (2, 9)):
+        x = torch.randn(shape)
+        lampwork_capture.mark_dynamic(x, [0, -1])
+        torch.testing.assert_close(optimized(x), rows_softmax(x), rtol=0, atol=0)
+    assert len(graphs) == 1
+    lampwork_capture.mark_static(x, (0, 1))
+    with pytest.raises(TypeError, match="min=1.5 is no integer"):
+        lampwork_capture.mark_dynamic(x, 0, min=1.5)
+    with pytest.raises(IndexError):
+        lampwork_capture.mark_dynamic(x, [0, 2])

@@ -6,7 +6,7 @@ Invariant: a mark changes nothing but which sizes are symbolic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,30 +25,36 @@ class Mark:
     must_hold: bool = False
 
 
-def mark_dynamic(tensor: torch.Tensor, dim: int, min: int | None = None, max: int | None = None) -> None:
+def mark_dynamic(
+    tensor: torch.Tensor, dim: int | Sequence[int], min: int | None = None, max: int | None = None
+) -> None:
     """Say that a size of a tensor varies, within inclusive bounds: it is symbolic from the first capture on.
 
     A captured program that works for one size only raises `SpecializedDimensionError` then, with the line that needs
     it. Without `min` sizes from 1 are meant; 0 is a capture of its own unless `min` is 0. Negative `dim` counts from
-    the end. Raises IndexError for a dimension that there is not, ValueError for bounds without a size in them.
+    the end; several are marked alike. Raises IndexError for a dimension that there is not, TypeError for bounds that
+    are no integers, ValueError for bounds without a size in them.
     """
-    number = _checked(tensor, dim)
+    numbers = [_checked(tensor, each) for each in ((dim,) if isinstance(dim, int) else dim)]
+    for name, bound in (("min", min), ("max", max)):
+        if bound is not None and type(bound) is not int:
+            raise TypeError(f"mark_dynamic: {name}={bound!r} is no integer")
     if min is not None and min < 0:
         raise ValueError(f"mark_dynamic: min={min} is no size")
     if min is not None and max is not None and min > max:
         raise ValueError(f"mark_dynamic: no size is at least {min} and at most {max}")
     marks: dict[int, tuple[int | None, int | None]] = getattr(tensor, _DYNAMIC, {})
-    setattr(tensor, _DYNAMIC, {**marks, number: (min, max)})
+    setattr(tensor, _DYNAMIC, {**marks, **dict.fromkeys(numbers, (min, max))})
 
 
-def mark_static(tensor: torch.Tensor, dim: int | None = None) -> None:
+def mark_static(tensor: torch.Tensor, dim: int | Sequence[int] | None = None) -> None:
     """Say that a size of a tensor (None: each of them) does not vary: each size is a capture of its own.
 
     Raises IndexError for a dimension that there is not.
     """
-    dims = range(tensor.dim()) if dim is None else (_checked(tensor, dim),)
+    dims = range(tensor.dim()) if dim is None else (dim,) if isinstance(dim, int) else dim
     marks: set[int] = getattr(tensor, _STATIC, set())
-    setattr(tensor, _STATIC, {*marks, *dims})
+    setattr(tensor, _STATIC, {*marks, *(_checked(tensor, each) for each in dims)})
 
 
 def _checked(tensor: torch.Tensor, dim: int) -> int:

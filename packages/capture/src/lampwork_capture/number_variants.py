@@ -19,6 +19,7 @@ import torch.fx
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
+from .graph.printable import printable
 from .graph_backend import GraphBackend, GraphRefused
 from .guards.exact import exact_key
 
@@ -166,7 +167,7 @@ def with_constants(graph: torch.fx.GraphModule, numbers: dict[int, Any]) -> torc
 def _copied(made: torch.fx.Graph, node: torch.fx.Node, values: dict[torch.fx.Node, Any]) -> torch.fx.Node:
     args: Any = map_arg(node.args, values.__getitem__)
     kwargs: Any = map_arg(node.kwargs, values.__getitem__)
-    copy = made.create_node(node.op, node.target, args, kwargs, node.name, node.type)
+    copy = made.create_node(node.op, printable(node.target, args), args, kwargs, node.name, node.type)
     copy.meta = {key: value for key, value in node.meta.items() if not _is_symbolic(value)}
     return copy
 

@@ -29,6 +29,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..graph.printable import printable
 from . import torch_layer
 from .c_floats import StandIns
 from .errors import Misdescribed, UnsupportedForAot
@@ -390,7 +391,7 @@ class AtenRecorder(TorchDispatchMode):
         return cast(ShapeEnv, env).as_larger_sizes() if asks else nullcontext()
 
     def _create(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> fx.Node:
-        node = self.graph.create_node("call_function", target, args, kwargs)
+        node = self.graph.create_node("call_function", printable(target, args), args, kwargs)
         node.meta.update(self.origin)
         node.meta["val"] = value
         return node

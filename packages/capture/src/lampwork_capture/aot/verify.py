@@ -23,6 +23,7 @@ _SCALAR_FUNCTIONS = frozenset(
         operator.floordiv,
         operator.mod,
         operator.pow,
+        pow,
         operator.truediv,
         operator.neg,
         operator.pos,

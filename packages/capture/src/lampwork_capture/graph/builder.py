@@ -40,6 +40,7 @@ from .input_writes import InputWrites
 from .kernels import have_kernels
 from .late_reads import LateRead
 from .operator_effects import is_random, is_users, may_mutate, target_is_users, target_may_raise
+from .printable import printable
 from .python_dtypes import with_torch_dtypes
 from .recording_mode import RecordingFakeMode
 from .resized_outputs import check_resized, sizes_of_outputs
@@ -248,7 +249,7 @@ class GraphBuilder:
 
     def add_arithmetic(self, function: Callable[..., Any], args: tuple[Any, ...], symbol: Any) -> torch.fx.Node:
         """The node that computes a number."""
-        return self._number(self.graph.call_function(function, args), symbol)
+        return self._number(self.graph.call_function(printable(function, args), args), symbol)
 
     def _number(self, node: torch.fx.Node, symbol: Any) -> torch.fx.Node:
         node.meta[EXAMPLE] = symbol
@@ -296,7 +297,7 @@ class GraphBuilder:
         result, operators = self._run_with_numbers(op, target if run is None else run, fake_args, fake_kwargs)
         check_resized(outputs, fake_args, fake_kwargs)
         self.check_data(readable_only=True)
-        node = self.graph.create_node(op, target, tuple(args), dict(kwargs))
+        node = self.graph.create_node(op, printable(target, args), tuple(args), dict(kwargs))
         self._operations += 1
         node.meta[EXAMPLE] = result
         for symbol in self.data.note(node, result):
