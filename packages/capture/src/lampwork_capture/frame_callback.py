@@ -387,4 +387,5 @@ def annotate(traced: TracedGraph) -> None:
         if node.op == "placeholder":
             entry = inputs[node.name]
             node.meta["source"] = entry.source
-            node.meta["static_input"] = isinstance(entry.example, torch.nn.Parameter) or is_module_state(entry.source)
+            of_module = isinstance(entry.example, torch.nn.Parameter) or is_module_state(entry.source)
+            node.meta["static_input"] = of_module and not entry.has_symbols

@@ -166,7 +166,8 @@ def changed_numbers(guards: GuardSet, reader: _Reader) -> Iterator[tuple[Source,
     for guard in guards:
         fact = guard.fact
         if isinstance(fact, TensorMatches):
-            if reader.reads_alike(fact.source.parent) and not is_module_state(fact.source):
+            of_module = is_module_state(fact.source) and fact.python_type is not torch.Tensor  # a buffer may grow
+            if reader.reads_alike(fact.source.parent) and not of_module:
                 yield from _changed_sizes(fact, scope)
         elif isinstance(fact, ConstantIs) and type(fact.expected.value) in (int, float):
             if not reader.reads_alike(fact.source.parent):

@@ -149,8 +149,10 @@ class TensorSizes:
         if isinstance(source, ArrayTensorSource):
             return None  # the array is guarded, by its shape
         marks = marks_of(tensor)
-        if not marks and (is_module_state(source) or wanted is SymbolicSizes.MARKED):
+        if not marks and wanted is SymbolicSizes.MARKED:
             return None
+        if is_module_state(source):  # as a rule it stays: all of it symbolic would cost what backends make of weights
+            wanted = min(wanted, SymbolicSizes.VARYING, key=lambda sizes: sizes.value)
         if not marks and wanted is SymbolicSizes.VARYING and not self._varying:
             return None
         dimensions = [self._dimension(source, dim, size, marks) for dim, size in enumerate(tensor.shape)]
