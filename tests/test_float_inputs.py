@@ -191,3 +191,20 @@ def test_what_asks_for_the_value_is_compiled_for_constants(compilations: list[An
         for number in MANY[:15]:
             close(compiled(X, number), program(X, number))
     assert len(compilations) == 9
+
+
+def test_integers_with_a_float_value_are_eagers() -> None:
+    def function(x: torch.Tensor, value: float) -> torch.Tensor:
+        return torch.addcmul(x, x, x, value=value)
+
+    def between(x: torch.Tensor, weight: float) -> torch.Tensor:
+        return torch.lerp(x, x + 1, weight)
+
+    x = torch.tensor([-2, -1, 1, 3])
+    optimized = torch.compile(function, backend="lampwork")
+    for value in (0.5, 2.0, 1.5, 2, -0.75):
+        assert torch.equal(optimized(x, value), function(x, value))
+    with pytest.raises(RuntimeError, match="cannot be converted to type int64_t"):
+        optimized(x, float("inf"))
+    with pytest.raises(NotImplementedError, match="lerp"):
+        torch.compile(between, backend="lampwork")(x, 0.5)

@@ -146,6 +146,8 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
 
 @registry.of(aten.addcmul.default)
 def addcmul(x: Tensor, a: Tensor, b: Tensor, *, value: Number = 1) -> Tensor:
+    if isinstance(value, (float, SymFloat)) and not (x.is_floating_point() or x.is_complex()):
+        return NotImplemented  # eager takes the integer that it is, or raises
     return _fused(x, aten.mul.Tensor, a, b, value)
 
 
@@ -165,7 +167,7 @@ def _fused(x: Tensor, combine: Any, a: Tensor, b: Tensor, value: Number) -> Tens
 
 @registry.of(aten.lerp.Scalar)
 def lerp_scalar(start: Tensor, end: Tensor, weight: Number) -> Tensor:
-    if isinstance(weight, complex) or start.is_complex():
+    if isinstance(weight, complex) or not start.is_floating_point():
         return NotImplemented
     a, b = widen(start), widen(end)
     difference = aten.sub.Tensor(b, a)

@@ -488,7 +488,7 @@ def lerp(context: LoweringContext, start: TensorValue, end: TensorValue, weight:
 def addcmul(context: LoweringContext, base: Any, a: Any, b: Any, *, value: Any = 1) -> TensorValue:
     """`base + value * a * b`, or with a division."""
     divide = context.target is aten.addcdiv.default
-    if divide and not result_dtype((base, a, b)).is_floating_point:
+    if not result_dtype((base, a, b)).is_floating_point and (divide or isinstance(value, float | FloatExpr)):
         raise Unsupported("integers")
 
     def build(x: Node, y: Node, z: Node) -> Node:
