@@ -144,6 +144,10 @@ def one_of_each(k, x):
     return x[:, i], x[..., i], x[None, i], x[i, 1:], x[i, i]
 
 
+def two_from(k, x):
+    return x.narrow(0, k.item(), 2) * 2
+
+
 def narrow(k, x):
     return x.narrow(0, 0, k.item()) + 1
 
@@ -258,6 +262,7 @@ PROGRAMS = [
         (f, NUMBERS)
         for f in (slice_update, size, rows_of, mean_of_range, narrow, pad, repeat, arithmetic, checked, one_of_each)
     ),
+    (two_from, NUMBERS),
     (first_rows, [*NUMBERS, (n(-1), X), (n(0), X), (n(9), X), (n(-9), X)]),
     (last_rows, [*NUMBERS, (n(-1), X), (n(0), X), (n(9), X), (n(-9), X)]),
     (one_row, [*NUMBERS, (n(-1), X), (n([[2]]), X), (n(3).to(torch.uint8), X)]),

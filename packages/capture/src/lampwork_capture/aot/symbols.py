@@ -163,11 +163,22 @@ class SymbolTable:
             for operand in tree.args[1:]:
                 result = self._apply(_CALLS[tree.func.id], result, self._build(operand, whole))
             return result
-        if isinstance(tree, ast.IfExp) and isinstance(tree.test, ast.Compare) and len(tree.test.ops) == 1:
-            compare = _COMPARISONS[type(tree.test.ops[0])]
-            test = self._apply(compare, *(self._build(t, whole) for t in (tree.test.left, tree.test.comparators[0])))
+        if isinstance(tree, ast.IfExp):
+            test = self._condition(tree.test, whole)
             branches = [self._build(branch, whole) for branch in (tree.body, tree.orelse)]
             return branches[not test] if isinstance(test, int) else self._apply(choose, test, *branches)
+        raise UnsupportedForAot(f"the symbolic size {whole} cannot be written as a graph value")
+
+    def _condition(self, tree: ast.expr, whole: str) -> int | tuple[fx.Node, Any]:
+        if isinstance(tree, ast.Compare) and len(tree.ops) == 1:
+            compare = _COMPARISONS[type(tree.ops[0])]
+            return self._apply(compare, *(self._build(side, whole) for side in (tree.left, tree.comparators[0])))
+        if isinstance(tree, ast.BoolOp):
+            join = operator.and_ if isinstance(tree.op, ast.And) else operator.or_
+            first, *others = (self._condition(part, whole) for part in tree.values)
+            for other in others:
+                first = self._apply(join, first, other)
+            return first
         raise UnsupportedForAot(f"the symbolic size {whole} cannot be written as a graph value")
 
     def _apply(self, function: Callable[..., Any], *operands: int | tuple[fx.Node, Any]) -> int | tuple[fx.Node, Any]:
