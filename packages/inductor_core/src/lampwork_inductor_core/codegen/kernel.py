@@ -73,12 +73,7 @@ def may_overwrite(staged: StagedKernel, source: str, target: str) -> bool:
 
 
 def _loads(stage: Stage) -> list[Load]:
-    return [node for root in _roots(stage) for node in walk(root) if isinstance(node, Load)]
-
-
-def _roots(stage: Stage) -> list[Node]:
-    """The values of a stage."""
-    return [stage.value] + ([n for _, n in stage.store.indirect] if stage.store is not None else [])
+    return [node for root in stage.roots for node in walk(root) if isinstance(node, Load)]
 
 
 # ------------------------------------------------------------------------------------------------------------- building
@@ -157,7 +152,7 @@ def _floats(staged: StagedKernel) -> dict[FloatExpr, str]:
     """The floats of the call that a kernel reads, each with the name of its argument."""
     found: dict[FloatExpr, str] = {}
     for stage in staged.stages():
-        for root in _roots(stage):
+        for root in stage.roots:
             for node in walk(root):
                 if isinstance(node, FloatValue):
                     found.setdefault(node.expression, f"f{len(found)}")
@@ -195,7 +190,7 @@ def _free_sizes(staged: StagedKernel, dimensions: Sequence[Dimension]) -> list[S
         if stage.store is not None:
             expressions[stage.store.index] = None
             bound.update(s for s, _ in stage.store.indirect)
-        for root in _roots(stage):
+        for root in stage.roots:
             for node in walk(root):
                 if isinstance(node, Load):
                     expressions[node.index] = None
