@@ -76,16 +76,16 @@ def test_numbers_made_of_indices_count_too() -> None:
     assert IndexReach.of(numbers(i * (1 << 40))).width is IndexWidth.WIDE
 
 
-I, N = index_variable(0, ROWS), symbol("n", None)  # a counter, and an int of any sign
+AT, N = index_variable(0, ROWS), symbol("n", None)  # a counter, and an int of any sign
 PARTS: dict[str, tuple[IntExpr, dict[int, bool]]] = {
     # what would vanish once the numbers are known is computed by the text all the same
-    "remainder": ((I * COLUMNS) % 3, {3: True, 3 << 20: False, 1 << 20: False}),
-    "quotient": ((I * COLUMNS) // (COLUMNS + 1), {4: True, 1 << 20: False}),
-    "difference": (maximum(I * COLUMNS - COLUMNS * 4095, 0), {4: True, 1 << 20: False}),
-    "choice": (where(lt(I * COLUMNS, 7), 1, 2), {4: True, 1 << 20: False}),
-    "of sizes": (I + (COLUMNS * COLUMNS) % 7, {4: True, 1 << 16: False}),
-    "power": (COLUMNS * COLUMNS * COLUMNS % 5 + I, {1291: False, 1200: True}),
-    "scaled": (I + 3000 * COLUMNS // 4001, {4: True, 1 << 20: False}),
+    "remainder": ((AT * COLUMNS) % 3, {3: True, 3 << 20: False, 1 << 20: False}),
+    "quotient": ((AT * COLUMNS) // (COLUMNS + 1), {4: True, 1 << 20: False}),
+    "difference": (maximum(AT * COLUMNS - COLUMNS * 4095, 0), {4: True, 1 << 20: False}),
+    "choice": (where(lt(AT * COLUMNS, 7), 1, 2), {4: True, 1 << 20: False}),
+    "of sizes": (AT + (COLUMNS * COLUMNS) % 7, {4: True, 1 << 16: False}),
+    "power": (COLUMNS * COLUMNS * COLUMNS % 5 + AT, {1291: False, 1200: True}),
+    "scaled": (AT + 3000 * COLUMNS // 4001, {4: True, 1 << 20: False}),
 }
 
 
@@ -99,12 +99,12 @@ def test_every_part_has_to_fit(part: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
-        (I + N, {5: True, -5: True, 1 << 40: False, -(1 << 40): False}),
-        (I * N, {5: True, -5: True, 1 << 24: False, -(1 << 24): False}),
-        ((I + N) // 3, {5: True, -5: True, 1 << 31: False, -(1 << 31): False}),
-        ((I + 7) % N, {5: True, -5: True, 0: True}),
-        (I - N * N, {-5: True, -(1 << 16): False}),
-        (minimum(I, N) * N, {-5: True, -(1 << 16): False}),
+        (AT + N, {5: True, -5: True, 1 << 40: False, -(1 << 40): False}),
+        (AT * N, {5: True, -5: True, 1 << 24: False, -(1 << 24): False}),
+        ((AT + N) // 3, {5: True, -5: True, 1 << 31: False, -(1 << 31): False}),
+        ((AT + 7) % N, {5: True, -5: True, 0: True}),
+        (AT - N * N, {-5: True, -(1 << 16): False}),
+        (minimum(AT, N) * N, {-5: True, -(1 << 16): False}),
     ],
     ids=str,
 )
@@ -117,7 +117,7 @@ def test_numbers_of_any_sign(expression: IntExpr, expected: dict[int, bool]) -> 
 def test_what_fits_does_not_overflow(seed: int) -> None:
     """Random expressions: wherever the answer is yes, no part of the expression leaves 32 bits at any point."""
     random = Random(seed)
-    parts: list[IntExpr] = [I, N, ROWS, COLUMNS, integer(3), integer(-70_000)]
+    parts: list[IntExpr] = [AT, N, ROWS, COLUMNS, integer(3), integer(-70_000)]
     for _ in range(7):
         a, b = random.choice(parts), random.choice(parts)
         positive = random.choice([p for p in parts if p.lower is not None and p.lower > 0])
@@ -127,7 +127,7 @@ def test_what_fits_does_not_overflow(seed: int) -> None:
     for sizes in [(random.randint(1, 9), random.choice((2, 900, 50_000)), random.choice((-40_000, 5, 1 << 20)))] * 3:
         if fits(kernel, *sizes):
             for i in range(sizes[0]):
-                at = dict(zip((ROWS, COLUMNS, N, I), (*sizes, i)))
+                at = dict(zip((ROWS, COLUMNS, N, AT), (*sizes, i)))
                 assert all(abs(int(n.evaluate(at))) <= LIMIT for n in postorder(expression) if isinstance(n, IntExpr))
 
 

@@ -35,7 +35,6 @@ from .index_width import IndexReach, IndexWidth
 from .kernel import write_kernel
 from .launcher import POINTER_TYPES, InterpretedLauncher, Launcher, LaunchSpec
 
-
 _PROGRAM_COUNT = "lambda sizes: (lambda {0}: -(-({1}) // {2}))(*sizes)"
 
 

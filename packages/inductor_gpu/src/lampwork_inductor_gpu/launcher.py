@@ -40,9 +40,9 @@ POINTER_TYPES: dict[torch.dtype, str] = {
 class Variant:
     """What machine code is made for, beside the kernel.
 
-    `aligned`: all pointers are multiples of 16 bytes; `divided`: of each size argument, whether it is a multiple of 16 (where that
-    matters). Without either an access is one element wide, at a fraction of the card's bandwidth. `narrow`: indices have 32 bits
-    where the text leaves that open.
+    `aligned`: all pointers are multiples of 16 bytes; `divided`: of each size argument, whether it is a multiple of 16
+    (and that matters). Without either an access is one element wide, at a fraction of the card's bandwidth. `narrow`:
+    indices have 32 bits where the text leaves that open.
     """
 
     aligned: bool
