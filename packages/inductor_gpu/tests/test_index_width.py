@@ -190,6 +190,16 @@ def test_a_size_that_the_kernel_is_not_given_is_wide() -> None:
     assert IndexReach.of(kernel).width is IndexWidth.WIDE
 
 
+@pytest.mark.parametrize(("at", "typed"), [(2**31 - 1, "tl.int32"), (2**31, "tl.int64")])
+def test_a_known_index_is_as_wide_as_it_has_to_be(at: int, typed: str) -> None:
+    i = index_variable(0, 1)
+    stage = Stage(ops.load("in0", as_expr(i), torch.float32), store=Store("out0", integer(at)))
+    buffers = (argument("in0", torch.float32, 1), argument("out0", torch.float32, at + 1))
+    kernel = ScheduledKernel("one", (Dimension(i, integer(1)),), (), (OuterSegment((stage,)),), buffers)
+    text = write_kernel(kernel, LaunchConfig(KernelShape.POINTWISE, 64, 1, 1)).text
+    assert f"tl.full([X_BLOCK], {at}, {typed})" in text
+
+
 def test_blocks_reach_no_further_than_the_limit_allows() -> None:
     f = torch.float32
     kernels = [pointwise("p", count, [f], lambda a: a, f) for count in (1, 10**4, 10**9)]

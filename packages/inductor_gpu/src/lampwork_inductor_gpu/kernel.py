@@ -245,7 +245,8 @@ class TritonKernelWriter:
         if held == wanted:
             return self._parenthesised(text)
         if text.lstrip("-").isdigit():
-            return f"tl.full({self._shape(wanted)}, {text}, tl.int32)"
+            typed = "tl.int32" if abs(int(text)) < 2**31 else "tl.int64"
+            return f"tl.full({self._shape(wanted)}, {text}, {typed})"
         return f"tl.broadcast_to({text}, {self._shape(wanted)})"
 
     # Values
