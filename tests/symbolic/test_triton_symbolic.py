@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("triton")
 
 
-@pytest.mark.timeout(900)  # the interpreter takes seconds for each row of a reduction on a busy machine
+@pytest.mark.timeout(900)  # a softmax takes the interpreter seconds on a busy machine
 def test_one_compilation_serves_all_sizes_floats_and_ints() -> None:
     program = Path(__file__).parent / "triton_symbolic.py"
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
