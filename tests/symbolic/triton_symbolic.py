@@ -57,9 +57,23 @@ OF_FLOATS: dict[str, tuple[Program, list[tuple[Any, ...]]]] = {
     "choice": (lambda x, f: torch.where(x > f, x.double(), f * 2.0), [("B", "S", WIDTH)]),
 }
 
+INTS = (1, 2, 0, 3, 2**33)
+OF_INTS: dict[str, tuple[Program, list[tuple[Any, ...]]]] = {
+    "plus an int": (lambda x, n: x + n, [(6,)]),
+    "arange up to an int": (lambda x, n: torch.where(torch.arange(6) <= n, x, 0.0), [(6,)]),
+    "product with an int": (lambda x, n: torch.arange(6) * n % 7, [(6,)]),
+}
+OF_POSITIONS: dict[str, tuple[Program, list[tuple[Any, ...]]]] = {
+    "slice": (lambda x, n: x[n : n + 2] * 2, [(9,)]),
+    "roll": (lambda x, n: x.roll(n) * 2, [(6,)]),
+    "roll of rows": (lambda x, n: x.roll(n, 1) * 2, [("B", 6)]),
+}
 
-def compiled(program: Program, shapes: list[tuple[Any, ...]], *, with_float: bool = False) -> Callable[..., list[Any]]:
-    """The graph for symbols from 1 on, and for all floats, compiled by the Triton backend."""
+
+def compiled(
+    program: Program, shapes: list[tuple[Any, ...]], *, with_float: bool = False, with_int: bool = False
+) -> Callable[..., list[Any]]:
+    """The graph for symbols from 1 on, and for all floats and ints from 0 on, compiled by the Triton backend."""
     env = TorchShapeEnv(duck_shaping=False, symbolic_floats=True)
     mode = FakeTensorMode(shape_env=env, static_shapes=False)
     symbols = {name: sym_int(env.create_backed(hint, name, lower=1), env) for name, hint in SIZES[0].items()}
@@ -67,6 +81,8 @@ def compiled(program: Program, shapes: list[tuple[Any, ...]], *, with_float: boo
         fakes: list[Any] = [torch.empty(tuple(symbols.get(size, size) for size in shape)) for shape in shapes]
     if with_float:
         fakes.append(env.sym_float(env.create_float(0.5, "f")))
+    if with_int:
+        fakes.append(sym_int(env.create_backed(INTS[0], "n", lower=0), env))
     graph = torch.fx.Graph()
     inputs = [graph.placeholder(f"x{k}") for k in range(len(fakes))]
     for node, fake in zip(inputs, fakes):
@@ -95,6 +111,13 @@ def main() -> None:
                 call([*inputs, number])[0], expected, rtol=1e-5, atol=1e-5, equal_nan=True, msg=f"{name} {number}"
             )
         print(f"{name}: {len(FLOATS)} floats")
+    for programs, ints in ((OF_INTS, INTS), (OF_POSITIONS, INTS[:4])):
+        for name, (program, shapes) in programs.items():
+            call = compiled(program, shapes, with_int=True)
+            inputs = [torch.randn(tuple(SIZES[0].get(size, size) for size in shape)) for shape in shapes]
+            for number in ints:
+                torch.testing.assert_close(call([*inputs, number])[0], program(*inputs, number), msg=f"{name} {number}")
+            print(f"{name}: {len(ints)} ints")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lampwork_inductor_core.backend import Verdict
@@ -26,7 +26,7 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
 )
 from lampwork_inductor_core.lowering.table import Unsupported
 from lampwork_inductor_core.runtime.kernel_cache import cache_directory
-from lampwork_symshape import IntExpr, Symbol
+from lampwork_symshape import IntExpr, Printer, Symbol
 
 from .device import DeviceProperties, properties_of
 from .device_functions import INTERPRETED
@@ -34,6 +34,8 @@ from .heuristics import KernelShape, LaunchConfig, choose
 from .index_width import IndexReach, IndexWidth
 from .kernel import write_kernel
 from .launcher import POINTER_TYPES, InterpretedLauncher, Launcher, LaunchSpec
+
+_PROGRAM_COUNT = "lambda sizes: (lambda {0}: -(-({1}) // {2}))(*sizes)"
 
 
 class TritonBackend:
@@ -119,18 +121,15 @@ def launch_spec(source: KernelSource) -> LaunchSpec:
         stages=config.stages,
         checked=bool(source.launch["checked"]),
         program_count=_program_count(outer, symbols, config.x_block),
-        fits_narrow=_fits(reach, symbols),
+        dividing=cast("tuple[int, ...]", source.launch["dividing"]),
+        fits_narrow=reach.fits() if reach.width is IndexWidth.BY_SIZES else None,
     )
-
-
-def _fits(reach: IndexReach, symbols: Sequence[Symbol]) -> Callable[[Sequence[int]], bool] | None:
-    if reach.width is not IndexWidth.BY_SIZES:
-        return None
-    return lambda sizes: reach.fits(dict(zip(symbols, sizes)))
 
 
 def _program_count(outer: IntExpr, symbols: Sequence[Symbol], block: int) -> Callable[[Sequence[int]], int]:
     if outer.is_constant:
         fixed = -(-int(outer) // block)
         return lambda _: fixed
-    return lambda sizes: -(-int(outer.evaluate(dict(zip(symbols, sizes)))) // block)
+    names = {s: f"n{position}" for position, s in enumerate(symbols)}
+    size = Printer(lambda s: names[s])(outer)
+    return cast("Callable[[Sequence[int]], int]", eval(_PROGRAM_COUNT.format(", ".join(names.values()), size, block)))

@@ -15,6 +15,7 @@ from lampwork_symshape import IntExpr, integer, product
 from .device import DeviceProperties
 
 PERSISTENT_LIMIT = 8192  # inner points that one program holds at once
+LARGEST_BLOCK = 1 << 16  # points of one program along a space: how far its indices may reach beyond the end
 _POINTWISE_BLOCK = 1024
 _LOOPED_BLOCK = 2048
 _UNKNOWN_SIZE = 1 << 20  # what a symbolic size is taken for: small kernels cost a launch, whatever their blocks
@@ -37,6 +38,11 @@ class LaunchConfig:
     r_block: int
     warps: int
     stages: int = 2
+
+    def __post_init__(self) -> None:
+        for block in (self.x_block, self.r_block):
+            if not 1 <= block <= LARGEST_BLOCK or block & (block - 1):
+                raise ValueError(f"a block of {block} points: not a power of two up to {LARGEST_BLOCK}")
 
 
 def _power_of_two(value: int) -> int:

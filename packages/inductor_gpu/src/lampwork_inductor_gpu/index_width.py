@@ -1,22 +1,26 @@
 """Index width: whether the indices of a kernel fit in 32 bits, where division and remainder are several times as fast.
 
-Between the scheduled kernel and its text: where only the sizes of a call decide, the text leaves the width open
-(`INDEX`), and the launcher chooses among two variants. Invariant: no index, no part of one, and no value that is made
-of indices overflows in the width that is chosen, lanes beyond the end included.
+Between the scheduled kernel and its text: where the sizes of a call decide, the text leaves the width open (`INDEX`),
+and the launcher chooses among two variants. Invariant: no flat index overflows in the width that is chosen, lanes
+beyond the end included, and neither does any part of an index or of a number that is made of indices, in lanes of the
+space.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lampwork_inductor_core.codegen.scheduled_kernel import BufferArgument, Dimension, ScheduledKernel, SizeArgument
-from lampwork_inductor_core.ir.loop_body import IndexValue, walk
-from lampwork_symshape import Expr, IntExpr, Kind, Symbol, integer, product, symbol
+from lampwork_inductor_core.codegen.scheduled_kernel import ScheduledKernel, SizeArgument
+from lampwork_inductor_core.ir.loop_body import CheckedIndex, IndexValue, Load, Node, walk
+from lampwork_symshape import Expr, Symbol
 
-LARGEST_BLOCK = 1 << 16  # lanes: how far the last block may reach beyond the end
-LIMIT = 2**31 - LARGEST_BLOCK
+from .heuristics import LARGEST_BLOCK
+from .indexing import FlatSpace, flatten
+from .range_program import RangeProgram
+
+LIMIT = 2**31 - LARGEST_BLOCK  # the last block may reach so far beyond the end
 
 
 class IndexWidth(enum.Enum):
@@ -29,57 +33,62 @@ class IndexWidth(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class IndexReach:
-    """What the indices of a kernel reach: `extents` bounds all that are in bounds; `values` become numbers of the
-    program, whatever their range."""
+    """What the indices of a kernel reach: `expressions` are what its text computes, over the flat indices (`spaces`),
+    the `sizes` that it is given, and values of 64 bits (`wide`: what indirect indices are)."""
 
     sizes: tuple[Symbol, ...]
-    dimensions: tuple[Dimension, ...]
-    extents: tuple[IntExpr, ...]
-    values: tuple[IntExpr, ...]
+    spaces: tuple[FlatSpace, ...]
+    expressions: tuple[Expr, ...]
+    wide: frozenset[Symbol]
 
     @staticmethod
     def of(kernel: ScheduledKernel) -> IndexReach:
         """What a kernel's text will compute with."""
-        counts = (a.element_count for a in kernel.arguments if isinstance(a, BufferArgument))
-        spaces = (product([d.size for d in dims]) for dims in (kernel.outer, kernel.inner) if dims)
-        values = (n.expression for stage in kernel.stages() for n in walk(stage.value) if isinstance(n, IndexValue))
-        return IndexReach(
-            tuple(a.symbol for a in kernel.arguments if isinstance(a, SizeArgument)),
-            (*kernel.outer, *kernel.inner),
-            tuple(dict.fromkeys((*counts, *spaces))),
-            tuple(dict.fromkeys(values)),
-        )
+        spaces = (flatten("x", kernel.outer), flatten("r", kernel.inner))
+        flat = {s: e for space in spaces for s, e in space.dimensions.items()}
+        expressions: dict[Expr, None] = {}
+        indirect: list[tuple[Symbol, Node]] = []
+        for stage in kernel.stages():
+            if stage.store is not None and not is_local(stage.store.argument):
+                expressions[stage.store.index.substitute(flat)] = None
+                indirect += stage.store.indirect
+            for node in (n for root in stage.roots for n in walk(root)):
+                if isinstance(node, Load) and not is_local(node.buffer):
+                    expressions[node.index.substitute(flat)] = None
+                    indirect += node.indirect
+                elif isinstance(node, IndexValue) and not node.expression.is_constant:
+                    expressions[node.expression.substitute(flat)] = None
+                elif isinstance(node, CheckedIndex):
+                    expressions[node.size] = None
+        sizes = tuple(a.symbol for a in kernel.arguments if isinstance(a, SizeArgument))
+        narrower = {s for s, node in indirect if node.dtype.itemsize < 8}
+        return IndexReach(sizes, spaces, tuple(expressions), frozenset(s for s, _ in indirect) - narrower)
 
     @property
     def width(self) -> IndexWidth:
         """How wide the text makes them."""
-        free = frozenset[Symbol]().union(*(e.free_symbols for e in self.extents))
-        if not free:
-            return IndexWidth.NARROW if self.fits({}) else IndexWidth.WIDE
-        return IndexWidth.BY_SIZES if free <= set(self.sizes) else IndexWidth.WIDE
+        used = frozenset[Symbol]().union(
+            *(e.free_symbols for e in self.expressions), *(space.size.free_symbols for space in self.spaces)
+        )
+        if not used <= {*self.sizes, *self.wide, *(space.flat for space in self.spaces)}:
+            return IndexWidth.WIDE
+        program = self._program()
+        if not self.sizes:
+            return IndexWidth.NARROW if program.function()(()) else IndexWidth.WIDE
+        return IndexWidth.BY_SIZES if program.possible else IndexWidth.WIDE
 
-    def fits(self, sizes: Mapping[Symbol, int]) -> bool:
-        """Whether all fit in 32 bits for certain sizes; those of all size arguments are needed."""
-        if any(sizes[s] > LIMIT for s in self.sizes):
-            return False
-        if any(int(extent.evaluate(sizes)) > LIMIT for extent in self.extents):
-            return False
-        known: dict[Symbol, IntExpr] = {s: integer(sizes[s]) for s in self.sizes}
-        for dimension in self.dimensions:
-            last = max(int(dimension.size.evaluate(sizes)) - 1, 0)
-            known[dimension.symbol] = symbol(dimension.symbol.name, 0, last)
-        return all(_magnitude(value.substitute(known)) <= LIMIT for value in self.values)
+    def fits(self) -> Callable[[Sequence[int]], bool]:
+        """The function that tells of certain sizes (in the order of `sizes`) whether all fit in 32 bits."""
+        return self._program().function()
+
+    def _program(self) -> RangeProgram:
+        program = RangeProgram(LIMIT, self.sizes, self.wide)
+        program.counters({space.flat: space.size for space in self.spaces})
+        for expression in self.expressions:
+            program.bounded(expression)
+        return program
 
 
-def _magnitude(expression: Expr) -> float:
-    """A bound of every partial sum and product in an index expression; infinite where a range is open."""
-    if not isinstance(expression, IntExpr):
-        return max((_magnitude(child) for child in expression.children), default=0.0)
-    span = expression.value_range
-    if span.lower is None or span.upper is None:
-        return float("inf")
-    own = max(abs(span.lower), abs(span.upper))
-    if expression.kind is Kind.ADD:  # a sum's parts may be larger than the sum
-        parts = (abs(coefficient) * _magnitude(term) for term, coefficient in expression.terms)
-        return sum(parts) + abs(expression.constant)
-    return max([float(own), *(_magnitude(child) for child in expression.children)])
+def is_local(name: str) -> bool:
+    """Whether a name is that of a local row: its index is not part of the text."""
+    return name.startswith("local")

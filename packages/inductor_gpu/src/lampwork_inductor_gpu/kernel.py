@@ -36,8 +36,9 @@ from lampwork_inductor_core.ir.loop_body import (
 from lampwork_inductor_core.ir.loops import ReductionKind, ScatterMode
 from lampwork_symshape import IntExpr, Symbol
 
+from .divisibility import dividing_sizes
 from .heuristics import KernelShape, LaunchConfig
-from .index_width import IndexReach, IndexWidth
+from .index_width import IndexReach, IndexWidth, is_local
 from .indexing import FlatSpace, TritonPrinter, flatten
 from .ops import TRITON_TYPES, format_op, is_generated, literal
 from .reduction import COMBINE, SCAN_AS_REDUCTION, SCAN_COMBINE, block_reduction, carrier, converted, identity
@@ -215,7 +216,7 @@ class TritonKernelWriter:
         store = stage.store
         if store is None:
             return
-        if store.argument.startswith("local"):
+        if is_local(store.argument):
             self.local_values[store.argument] = name
             return
         index, lanes = self._index(store.index, store.indirect, scope)
@@ -244,7 +245,8 @@ class TritonKernelWriter:
         if held == wanted:
             return self._parenthesised(text)
         if text.lstrip("-").isdigit():
-            return f"tl.full({self._shape(wanted)}, {text}, tl.int32)"
+            typed = "tl.int32" if abs(int(text)) < 2**31 else "tl.int64"
+            return f"tl.full({self._shape(wanted)}, {text}, {typed})"
         return f"tl.broadcast_to({text}, {self._shape(wanted)})"
 
     # Values
@@ -256,7 +258,7 @@ class TritonKernelWriter:
         while pending:
             node = pending.pop()
             if isinstance(node, Load):
-                if node.buffer.startswith("local"):
+                if is_local(node.buffer):
                     return _Lanes(True, True)
                 symbols |= node.index.free_symbols
             elif isinstance(node, IndexValue):
@@ -361,7 +363,7 @@ class TritonKernelWriter:
         return name if name is not None else self._value(node, scope, guard)
 
     def _emit_load(self, node: Load, scope: _Scope, guard: str) -> str:
-        if node.buffer.startswith("local"):
+        if is_local(node.buffer):
             return self.local_values[node.buffer]
         index, lanes = self._index(node.index, node.indirect, scope, guard)
         mask = self._mask(lanes, *([guard] if guard else []))
@@ -516,6 +518,7 @@ def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:
         "outer_size": writer.x.size,
         "checked": "device_assert" in body,
         "reach": writer.reach,
+        "dividing": dividing_sizes(kernel, config),
     }
     return KernelSource(name, header + body, kernel.arguments, launch)
 

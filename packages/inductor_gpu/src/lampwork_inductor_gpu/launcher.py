@@ -40,9 +40,9 @@ POINTER_TYPES: dict[torch.dtype, str] = {
 class Variant:
     """What machine code is made for, beside the kernel.
 
-    `aligned`: all pointers are multiples of 16 bytes; `divided`: of each size argument, whether it is a multiple of 16.
-    Without either an access is one element wide, at a fraction of the card's bandwidth. `narrow`: indices have 32 bits
-    where the text leaves that open.
+    `aligned`: all pointers are multiples of 16 bytes; `divided`: of each size argument, whether it is a multiple of 16
+    (and that matters). Without either an access is one element wide, at a fraction of the card's bandwidth. `narrow`:
+    indices have 32 bits where the text leaves that open.
     """
 
     aligned: bool
@@ -56,7 +56,8 @@ class LaunchSpec:
 
     `pointer_types`, `size_names` and `float_names` describe the arguments in order; `constants` are the constexpr
     parameters (block sizes). The values of the size arguments give the grid (`program_count`) and whether indices fit
-    in 32 bits (`fits_narrow`; None: the text says how wide they are).
+    in 32 bits (`fits_narrow`; None: the text says how wide they are). For the sizes at `dividing` it matters that they
+    are divided.
     """
 
     pointer_types: tuple[str, ...]
@@ -68,11 +69,19 @@ class LaunchSpec:
     checked: bool  # the kernel asserts that indices are in bounds
     program_count: Callable[[Sequence[int]], int]
     fits_narrow: Callable[[Sequence[int]], bool] | None
+    dividing: tuple[int, ...] = ()
 
     def sizes(self, arguments: Sequence[Any]) -> tuple[int, ...]:
         """The sizes among the arguments of a launch."""
         first = len(self.pointer_types)
         return tuple(arguments[first : first + len(self.size_names)])
+
+    def divided_at(self, sizes: Sequence[int]) -> tuple[bool, ...]:
+        """Of each size, whether it is divided and that matters."""
+        divided = [False] * len(sizes)
+        for position in self.dividing:
+            divided[position] = sizes[position] % _DIVISOR == 0
+        return tuple(divided)
 
     def narrow_at(self, sizes: Sequence[int]) -> bool:
         """Whether indices are left open by the text, and fit in 32 bits."""
@@ -110,6 +119,7 @@ class _SizePlan:
     divided: tuple[bool, ...]
     narrow: bool
     constants: tuple[Any, ...]
+    kernels: dict[int, Any]  # by device and alignment: 2 * device + aligned
 
 
 @dataclass(slots=True)
@@ -120,22 +130,30 @@ class Launcher:
     spec: LaunchSpec
     _compiled: dict[tuple[int, Variant], Any] = field(default_factory=dict)
     _plans: dict[tuple[int, ...], _SizePlan] = field(default_factory=dict)
+    _pointers: int = field(init=False)
+    _sizes_end: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pointers = len(self.spec.pointer_types)
+        self._sizes_end = self._pointers + len(self.spec.size_names)
 
     def __call__(self, *arguments: Any) -> None:
-        tensors = arguments[: len(self.spec.pointer_types)]
-        sizes = self.spec.sizes(arguments)
+        tensors = arguments[: self._pointers]
+        sizes = arguments[self._pointers : self._sizes_end]
         plan = self._plans.get(sizes)
         if plan is None:
             plan = self._plan(sizes)
         if plan.programs == 0:
             return
-        aligned = all(t.data_ptr() % _ALIGNMENT == 0 for t in tensors)
+        aligned = True
+        for tensor in tensors:
+            if tensor.data_ptr() % _ALIGNMENT:
+                aligned = False
         device = tensors[0].device.index
-        variant = Variant(aligned, plan.divided, plan.narrow)
-        kernel = self._compiled.get((device, variant))
+        kernel = plan.kernels.get(2 * device + aligned)
         with torch.cuda.device(device):
             if kernel is None:
-                kernel = self._compile(device, variant)
+                kernel = self._compile(device, aligned, plan)
             stream = torch.cuda.current_stream(device).cuda_stream
             kernel.run(
                 plan.programs, 1, 1, stream, kernel.function, kernel.packed_metadata, None, None, None,
@@ -145,20 +163,22 @@ class Launcher:
     def _plan(self, sizes: tuple[int, ...]) -> _SizePlan:
         narrow = self.spec.narrow_at(sizes)
         constants = tuple(self.spec.constants_of(narrow=narrow).values())
-        divided = tuple(size % _DIVISOR == 0 for size in sizes)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
-        made = self._plans[sizes] = _SizePlan(self.spec.program_count(sizes), divided, narrow, constants)
+        made = _SizePlan(self.spec.program_count(sizes), self.spec.divided_at(sizes), narrow, constants, {})
+        self._plans[sizes] = made
         return made
 
-    def _compile(self, device: int, variant: Variant) -> Any:
-        """The machine code for a variant, on the current device; that for any sizes once there are many."""
-        asked = variant
-        if sum(known == device for known, _ in self._compiled) >= _MOST_VARIANTS:
-            variant = replace(variant, divided=(False,) * len(variant.divided))
-        if (device, variant) not in self._compiled:
-            self._compiled[device, variant] = compile_kernel(self.function, self.spec, None, variant)
-        made = self._compiled[device, asked] = self._compiled[device, variant]
+    def _compile(self, device: int, aligned: bool, plan: _SizePlan) -> Any:
+        """The machine code for a plan, on the current device; that for any sizes once there are many."""
+        variant = Variant(aligned, plan.divided, plan.narrow)
+        key = (device, variant)
+        if key not in self._compiled and sum(known == device for known, _ in self._compiled) >= _MOST_VARIANTS:
+            key = (device, replace(variant, divided=(False,) * len(variant.divided)))
+        made = self._compiled.get(key)
+        if made is None:
+            made = self._compiled[key] = compile_kernel(self.function, self.spec, None, key[1])
+        plan.kernels[2 * device + aligned] = made
         return made
 
 

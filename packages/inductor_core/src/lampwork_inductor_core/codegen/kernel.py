@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lampwork_symshape import IntExpr, Symbol
@@ -73,12 +73,7 @@ def may_overwrite(staged: StagedKernel, source: str, target: str) -> bool:
 
 
 def _loads(stage: Stage) -> list[Load]:
-    return [node for root in _roots(stage) for node in walk(root) if isinstance(node, Load)]
-
-
-def _roots(stage: Stage) -> list[Node]:
-    """The values of a stage."""
-    return [stage.value] + ([n for _, n in stage.store.indirect] if stage.store is not None else [])
+    return [node for root in stage.roots for node in walk(root) if isinstance(node, Load)]
 
 
 # ------------------------------------------------------------------------------------------------------------- building
@@ -157,7 +152,7 @@ def _floats(staged: StagedKernel) -> dict[FloatExpr, str]:
     """The floats of the call that a kernel reads, each with the name of its argument."""
     found: dict[FloatExpr, str] = {}
     for stage in staged.stages():
-        for root in _roots(stage):
+        for root in stage.roots:
             for node in walk(root):
                 if isinstance(node, FloatValue):
                     found.setdefault(node.expression, f"f{len(found)}")
@@ -195,7 +190,7 @@ def _free_sizes(staged: StagedKernel, dimensions: Sequence[Dimension]) -> list[S
         if stage.store is not None:
             expressions[stage.store.index] = None
             bound.update(s for s, _ in stage.store.indirect)
-        for root in _roots(stage):
+        for root in stage.roots:
             for node in walk(root):
                 if isinstance(node, Load):
                     expressions[node.index] = None
@@ -234,32 +229,40 @@ def inline_locals(kernel: ScheduledKernel) -> ScheduledKernel:
     loop_of = [k for k, segment in enumerate(kernel.segments) for _ in segment.stages]
     filled = {s.store.argument: k for k, s in enumerate(stages) if s.store is not None and s.store.argument in local}
 
-    def value_in(position: int, loop: int) -> Node:
-        """The value of a stage as another loop may compute it."""
+    def computed_in(root: Node, loop: int) -> Node:
+        """A value as a loop may compute it."""
 
         def leaf(node: Node) -> Node | None:
             if isinstance(node, Load) and node.buffer in local:
-                return value_in(filled[node.buffer], loop)
+                return computed_in(stages[filled[node.buffer]].value, loop)
             if isinstance(node, Forwarded):
                 source = stages[node.stage]
                 outside = (
                     isinstance(kernel.segments[loop_of[node.stage]], OuterSegment) or source.accumulate is not None
                 )
-                return node if outside or loop_of[node.stage] == loop else value_in(node.stage, loop)
+                return node if outside or loop_of[node.stage] == loop else computed_in(source.value, loop)
             return None
 
-        return rewrite(stages[position].value, leaf, _same)
+        return rewrite(root, leaf, _same)
 
     segments: list[Segment] = []
-    position = 0
     for loop, segment in enumerate(kernel.segments):
         changed: list[Stage] = []
         for stage in segment.stages:
-            store = None if stage.store is not None and stage.store.argument in local else stage.store
-            changed.append(dataclasses.replace(stage, value=value_in(position, loop), store=store))
-            position += 1
+            kept = stage
+            if stage.store is not None and stage.store.argument in local:
+                kept = dataclasses.replace(stage, store=None)
+            changed.append(_changed_values(kept, lambda root, loop=loop: computed_in(root, loop)))
         segments.append(InnerLoop(tuple(changed)) if isinstance(segment, InnerLoop) else OuterSegment(tuple(changed)))
     return _without_unused(dataclasses.replace(kernel, segments=tuple(segments), locals=()))
+
+
+def _changed_values(stage: Stage, change: Callable[[Node], Node]) -> Stage:
+    """A stage with all its values changed."""
+    store = stage.store
+    if store is not None:
+        store = dataclasses.replace(store, indirect=tuple((s, change(n)) for s, n in store.indirect))
+    return dataclasses.replace(stage, value=change(stage.value), store=store)
 
 
 def _without_unused(kernel: ScheduledKernel) -> ScheduledKernel:
@@ -268,7 +271,7 @@ def _without_unused(kernel: ScheduledKernel) -> ScheduledKernel:
     used = [s.store is not None for s in stages]
     for position in range(len(stages) - 1, -1, -1):
         if used[position]:
-            for node in walk(stages[position].value):
+            for node in (n for root in stages[position].roots for n in walk(root)):
                 if isinstance(node, Forwarded):
                     used[node.stage] = True
     number = {old: new for new, old in enumerate(k for k, kept in enumerate(used) if kept)}
@@ -284,7 +287,7 @@ def _without_unused(kernel: ScheduledKernel) -> ScheduledKernel:
         kept: list[Stage] = []
         for stage in segment.stages:
             if used[position]:
-                kept.append(dataclasses.replace(stage, value=renumber(stage.value)))
+                kept.append(_changed_values(stage, renumber))
             position += 1
         if kept:
             segments.append(InnerLoop(tuple(kept)) if isinstance(segment, InnerLoop) else OuterSegment(tuple(kept)))

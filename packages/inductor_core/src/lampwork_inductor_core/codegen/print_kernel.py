@@ -54,15 +54,14 @@ def _loops(dimensions: tuple[Dimension, ...]) -> str:
 
 
 def _stage(stage: Stage, number: int, named: dict[Node, str]) -> list[str]:
-    roots = [stage.value, *(n for _, n in stage.store.indirect)] if stage.store is not None else [stage.value]
     uses: dict[Node, int] = {}
-    for root in roots:
+    for root in stage.roots:
         for node in walk(root):
             for operand in operands(node):
                 uses[operand] = uses.get(operand, 0) + 1
     lines: list[str] = []
     text: dict[Node, str] = dict(named)
-    for root in roots:
+    for root in stage.roots:
         for node in walk(root):
             if node in text:
                 continue

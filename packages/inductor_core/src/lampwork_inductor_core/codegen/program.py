@@ -136,8 +136,7 @@ def _kernel_access(step: FusedNode, kernel: StagedKernel) -> StepAccess:
     local = {b.name for b in kernel.locals}
     read: dict[str, None] = {}
     for item in kernel.stages():
-        roots = [item.value, *(n for _, n in item.store.indirect)] if item.store is not None else [item.value]
-        for root in roots:
+        for root in item.roots:
             read.update((n.buffer, None) for n in walk(root) if isinstance(n, Load))
     reads = tuple(name for name in read if name not in local and name not in kernel.stored)
     loops = step.members[0].node.buffer.loops

@@ -155,6 +155,11 @@ class Stage:
     comment: str = field(default="", compare=False)  # ATen node and the user's line
     scan: Prefix | None = None
 
+    @property
+    def roots(self) -> tuple[Node, ...]:
+        """All values that the stage computes: its own, and the indices of its store."""
+        return (self.value, *(n for _, n in self.store.indirect)) if self.store is not None else (self.value,)
+
 
 @dataclass(frozen=True, slots=True)
 class OuterSegment:
