@@ -130,6 +130,19 @@ def test_layers_with_other_floats_share_a_kernel():
         same(call([X, one, other])[0], X * one * other)
 
 
+def test_what_is_read_twice_is_computed_once():
+    g = Graph(X, "a")
+    number = g.floats[0]
+    for _ in range(30):
+        number = g.call(operator.mul, number, number)
+    call, text, _ = compiled(g.lowered(g.call(aten.mul.Tensor, g.x, number)))
+    assert text.count(" * ") == 30 and len(text) < 3000, text
+    want = 1.0 + 2.0**-30
+    for _ in range(30):
+        want = want * want
+    same(call([X, 1.0 + 2.0**-30])[0], X * want)
+
+
 def test_keywords_of_a_computed_float_are_refused():
     g = Graph(X, "n")
     number = g.call(operator.mul, g.floats[0], 2.0)
