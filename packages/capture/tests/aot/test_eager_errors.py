@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import pytest
@@ -48,6 +49,16 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_same_error(name):
     assert_same_error(*REFUSED[name])
+
+
+@pytest.mark.parametrize("number", [-1.0, -math.inf, math.nan])
+@pytest.mark.parametrize(
+    "loss", [lambda x, n: F.smooth_l1_loss(x, x + 1, beta=n), lambda x, n: F.huber_loss(x, x, delta=n)]
+)
+@pytest.mark.filterwarnings("ignore::lampwork_capture.aot.errors.RanEagerlyWarning")
+def test_losses_of_no_width(loss, number, monkeypatch):
+    monkeypatch.setenv("LAMPWORK_STRICT", "0")  # fake tensors refuse one, too: then the graph runs as it is
+    assert_same_error(lambda x: loss(x, number), torch.ones(3))
 
 
 @pytest.mark.parametrize("classes", [torch.zeros(0, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)], ids=len)

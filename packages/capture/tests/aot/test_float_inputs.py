@@ -90,6 +90,31 @@ def test_c_numbers_keep_their_symbol(name):
     assert len(graphs) == 2 and readers(graphs[1], "f")
 
 
+def outcome(program, *inputs):
+    """What a program gives, or the error that it raises."""
+    try:
+        return program(*inputs)
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("name", [name for name in HANDED_ON if name != "twice"])
+@pytest.mark.filterwarnings("ignore::lampwork_capture.aot.errors.RanEagerlyWarning")
+def test_what_torch_refuses_of_them_raises_as_in_eager(name, monkeypatch):
+    monkeypatch.setenv("LAMPWORK_STRICT", "0")
+    program = HANDED_ON[name]
+    optimized = lampwork_capture.optimize(
+        lampwork_capture.with_number_variants(aot_backend(Keeping(), refuse_numbers=True), symbolic_numbers=True)
+    )(program)
+    with torch.no_grad():
+        for number in (0.5, 0.3, -1.0, -2.0, math.nan, 0.0, -0.0, math.inf, -math.inf, 1e300, -0.25, 0.7):
+            expected, found = outcome(program, X, number), outcome(optimized, X, number)
+            if isinstance(expected, torch.Tensor):
+                torch.testing.assert_close(found, expected, equal_nan=True)
+            else:
+                assert found == expected
+
+
 def test_a_dropout_that_drops_nothing_reads_no_probability():
     _, graph = run(lambda x, f: F.dropout(x, f, training=False) * f + F.dropout(x, p=f, training=False), X)
     assert readers(graph, "f") == [aten.mul.Tensor]
