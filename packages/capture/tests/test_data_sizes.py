@@ -8,6 +8,7 @@ import lampwork_capture
 import pytest
 import torch
 import torch.nn.functional as F
+from lampwork_capture.aot import aot_backend
 from lampwork_capture.errors import GraphBreakError
 
 X = torch.arange(20.0).view(5, 4).sub(7.5).sin()
@@ -332,6 +333,29 @@ def test_what_eager_refuses_raises_as_in_eager(function, good, bad):
     with pytest.raises(type(expected.value)) as found:
         optimized(*bad)
     assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("backend", ["eager", aot_backend(lambda graph, inputs: graph.forward)], ids=["eager", "aot"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_weights_of_nothing_are_counted_in_integers(backend, dynamic):
+    def function(x, w):
+        counts = torch.bincount(x, w, minlength=2)
+        return counts * 3, counts.is_floating_point()
+
+    def of_mask(x, m):
+        found = x[m]
+        counts = torch.bincount(found.nonzero()[:, 0], found, minlength=2)
+        return counts * 3, counts.is_floating_point()
+
+    optimized = lampwork_capture.optimize(backend, dynamic=dynamic)
+    numbers, masked = optimized(function), optimized(of_mask)
+    line, nothing = torch.arange(1.0, 6.0), torch.zeros(0)
+    with torch.no_grad():
+        for weights in (nothing, nothing.to(torch.int32), line, nothing, line.double()):
+            places = torch.arange(len(weights))
+            same(function(places, weights), numbers(places, weights))
+        for mask in (bools(1, 2), bools(), bools(0, 3, 4)):
+            same(of_mask(line, mask), masked(line, mask))
 
 
 @pytest.mark.skipif(not hasattr(torch, "_check_is_size"), reason="this torch has no such check")

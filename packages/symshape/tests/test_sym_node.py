@@ -161,6 +161,16 @@ def test_rounded_products_that_are_not_exact_are_decided(factor: float) -> None:
     assert env.scalar_facts
 
 
+@pytest.mark.parametrize("factor", [0.7, 1.1, 2.0**20])
+@pytest.mark.parametrize("hint", [1, 2])
+def test_small_hints_bring_no_bound_that_holds_for_small_integers_alone(factor: float, hint: int) -> None:
+    env = TorchShapeEnv(symbolic_floats=True, find_frame=lambda: None)
+    n = sym_int(env.create_backed(hint, "n", lower=0), env)
+    for number in (n * factor, factor * n):
+        assert math.floor(number) == math.floor(hint * factor)
+    assert not env.facts and env.scalar_facts
+
+
 def test_the_last_rows_are_a_minimum(env: TorchShapeEnv, sizes: Sizes) -> None:
     with FakeTensorMode(shape_env=env), enable_python_dispatcher():
         x = torch.empty(sizes)

@@ -151,6 +151,11 @@ def _unique_rows(data: DataSizes, x: FakeTensor, dim: int, origin: str) -> Any:
 
 
 def _bincount(data: DataSizes, x: FakeTensor, weights: FakeTensor | None = None, minlength: Any = 0) -> Any:
+    if weights is not None:  # of no elements the kernel counts in integers, whatever their weights are
+        some = ge(expr_of(_count(x.shape)), 1)
+        if data.env.known(some) is False or data.env.hint_of(some) is False:
+            return NotImplemented
+        data.env.require(some)
     least = expr_of(minlength)
     data.env.require(ge(least, 0))
     made = data.size(_MOST, "bincount", least=least.constant_value if least.is_constant else 0)

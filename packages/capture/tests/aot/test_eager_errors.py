@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import pytest
 import torch
 import torch.nn.functional as F
+from lampwork_capture import optimize
 from lampwork_capture.aot import UnsupportedForAot, aot_backend
 from lampwork_capture.aot.errors import Misdescribed
 from lampwork_capture.aot.overlap import overlap_in_part
@@ -47,6 +49,35 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_same_error(name):
     assert_same_error(*REFUSED[name])
+
+
+@pytest.mark.parametrize("number", [-1.0, -math.inf, math.nan])
+@pytest.mark.parametrize(
+    "loss", [lambda x, n: F.smooth_l1_loss(x, x + 1, beta=n), lambda x, n: F.huber_loss(x, x, delta=n)]
+)
+@pytest.mark.filterwarnings("ignore::lampwork_capture.aot.errors.RanEagerlyWarning")
+def test_losses_of_no_width(loss, number, monkeypatch):
+    monkeypatch.setenv("LAMPWORK_STRICT", "0")  # fake tensors refuse one, too: then the graph runs as it is
+    assert_same_error(lambda x: loss(x, number), torch.ones(3))
+
+
+@pytest.mark.parametrize("classes", [torch.zeros(0, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)], ids=len)
+def test_no_classes(classes):
+    assert_same_error(lambda c: F.one_hot(c, 0), classes)
+
+
+def test_no_classes_of_a_size():
+    def program(classes, x):
+        return F.one_hot(classes, x.shape[0]) + 1
+
+    optimized = optimize(aot_backend(Counting()), dynamic=True)(program)
+    for rows in (3, 2, 0):
+        for count in (2, 0):
+            inputs = torch.zeros(count, dtype=torch.int64), torch.ones(rows)
+            if rows:
+                torch.testing.assert_close(optimized(*inputs), program(*inputs))
+            else:
+                assert error_of(optimized, *inputs) == error_of(program, *inputs)
 
 
 def test_checks_keep_their_order():

@@ -90,6 +90,92 @@ def test_c_numbers_keep_their_symbol(name):
     assert len(graphs) == 2 and readers(graphs[1], "f")
 
 
+def outcome(program, *inputs):
+    """What a program gives, or the error that it raises."""
+    try:
+        return program(*inputs)
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("name", [name for name in HANDED_ON if name != "twice"])
+@pytest.mark.filterwarnings("ignore::lampwork_capture.aot.errors.RanEagerlyWarning")
+def test_what_torch_refuses_of_them_raises_as_in_eager(name, monkeypatch):
+    monkeypatch.setenv("LAMPWORK_STRICT", "0")
+    program = HANDED_ON[name]
+    optimized = lampwork_capture.optimize(
+        lampwork_capture.with_number_variants(aot_backend(Keeping(), refuse_numbers=True), symbolic_numbers=True)
+    )(program)
+    with torch.no_grad():
+        for number in (0.5, 0.3, -1.0, -2.0, math.nan, 0.0, -0.0, math.inf, -math.inf, 1e300, -0.25, 0.7):
+            expected, found = outcome(program, X, number), outcome(optimized, X, number)
+            if isinstance(expected, torch.Tensor):
+                torch.testing.assert_close(found, expected, equal_nan=True)
+            else:
+                assert found == expected
+
+
+FILLS: dict[str, Callable[..., Any]] = {
+    "full": lambda x, f: torch.full((6,), f, dtype=x.dtype) + x,
+    "full like": lambda x, f: torch.full_like(x, f),
+    "new full": lambda x, f: x.new_full((2, 6), f),
+    "masked fill": lambda x, f: x.masked_fill(x > 0, f),
+    "pad": lambda x, f: F.pad(x, (1, 2), value=f),
+    "of a product": lambda x, f: torch.full((6,), f * 2.0, dtype=x.dtype) * x,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", FILLS)
+@pytest.mark.filterwarnings("ignore")  # what is refused runs as captured, and tells of that
+def test_a_fill_that_does_not_fit_raises_behind_the_writes(name, dtype, monkeypatch):
+    def program(x, f):
+        x.add_(1)
+        return FILLS[name](x, f)
+
+    monkeypatch.setenv("LAMPWORK_STRICT", "0")
+    keeping = Keeping()
+    optimized = lampwork_capture.optimize(
+        lampwork_capture.with_number_variants(aot_backend(keeping, refuse_numbers=True), symbolic_numbers=True)
+    )(program)
+    with torch.no_grad():
+        for number in (0.5, 0.3, 0.25, 0.7, 1e300, math.inf, -1e300, 1e39, -math.inf, math.nan, 1e300, 7e4, 2.5):
+            x, y = X.to(dtype, copy=True), X.to(dtype, copy=True)
+            expected, found = outcome(program, x, number), outcome(optimized, y, number)
+            torch.testing.assert_close(y, x)
+            if isinstance(expected, torch.Tensor):
+                torch.testing.assert_close(found, expected, equal_nan=True)
+            else:
+                assert found == expected
+            if number == 0.7 and name != "pad":
+                assert len(keeping.graphs) == 2
+
+
+@pytest.mark.filterwarnings("ignore::lampwork_capture.aot.errors.RanEagerlyWarning")
+def test_so_does_a_literal(monkeypatch):
+    def program(x):
+        x.add_(1)
+        return torch.full((6,), 1e300) + x
+
+    monkeypatch.setenv("LAMPWORK_STRICT", "0")
+    x, y = X.clone(), X.clone()
+    with torch.no_grad():
+        found = outcome(lampwork_capture.optimize(aot_backend(Keeping()))(program), y)
+        assert found == outcome(program, x)
+    torch.testing.assert_close(y, x)
+
+
+def test_a_graph_that_writes_nothing_asks_nothing():
+    def program(x, f):
+        return torch.full((6,), f) + x
+
+    graph, inputs, env = graph_of(program, 0.25)
+    before = env.scalar_facts
+    with torch.no_grad():
+        aot_backend(Keeping(), refuse_numbers=True)(graph, inputs)
+    assert env.scalar_facts == before
+
+
 def test_a_dropout_that_drops_nothing_reads_no_probability():
     _, graph = run(lambda x, f: F.dropout(x, f, training=False) * f + F.dropout(x, p=f, training=False), X)
     assert readers(graph, "f") == [aten.mul.Tensor]
@@ -140,6 +226,21 @@ def test_a_graph_that_asks_for_the_value_is_refused_and_leaves_no_fact(name):
     with torch.no_grad(), pytest.raises(UnsupportedForAot):
         aot_backend(Keeping(), refuse_numbers=True)(graph, inputs)
     assert env.scalar_facts == before
+
+
+@pytest.mark.parametrize(
+    "name, texts",
+    [
+        ("a root of the scale", ("F.scaled_dot_product_attention(scale=...)", "torch computes with it")),
+        ("an epsilon of nothing", ("F.layer_norm(eps=...)", "because 0.0")),
+    ],
+)
+def test_a_refusal_names_the_argument_and_the_line(name, texts):
+    program, number = REFUSED[name]
+    graph, inputs, _ = graph_of(program, number)
+    with torch.no_grad(), pytest.raises(UnsupportedForAot) as raised:
+        aot_backend(Keeping(), refuse_numbers=True)(graph, inputs)
+    assert all(text in str(raised.value) for text in (*texts, "is compiled for each value", "hint:", __file__))
 
 
 @pytest.mark.parametrize("name", REFUSED)

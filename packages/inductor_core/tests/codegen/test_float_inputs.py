@@ -16,7 +16,7 @@ from lampwork_inductor_core.codegen.wrapper import print_wrapper
 from lampwork_inductor_core.config import Config, ScheduleConfig
 from lampwork_inductor_core.interpret import interpret
 from lampwork_inductor_core.ir.buffer import ComputedBuffer, ExternBuffer, LoweredGraph
-from lampwork_inductor_core.lowering.graph import lower
+from lampwork_inductor_core.lowering.graph import LoweringError, lower
 from lampwork_inductor_core.runtime.compiled_graph import load_wrapper
 from lampwork_inductor_core.schedule.scheduler import schedule
 from lampwork_symshape.scalar_expr import apply
@@ -128,6 +128,28 @@ def test_layers_with_other_floats_share_a_kernel():
     assert len([k for k in kernels if any(isinstance(a, FloatArgument) for a in k.arguments)]) == 1
     for one, other in ((0.5, 3.0), (2.0, 0.25)):
         same(call([X, one, other])[0], X * one * other)
+
+
+def test_what_is_read_twice_is_computed_once():
+    g = Graph(X, "a")
+    number = g.floats[0]
+    for _ in range(30):
+        number = g.call(operator.mul, number, number)
+    call, text, _ = compiled(g.lowered(g.call(aten.mul.Tensor, g.x, number)))
+    assert text.count(" * ") == 30 and len(text) < 3000, text
+    want = 1.0 + 2.0**-30
+    for _ in range(30):
+        want = want * want
+    same(call([X, 1.0 + 2.0**-30])[0], X * want)
+
+
+def test_keywords_of_a_computed_float_are_refused():
+    g = Graph(X, "n")
+    number = g.call(operator.mul, g.floats[0], 2.0)
+    number.target, number.args, number.kwargs = math.log, (g.floats[0],), {"base": 2.0}
+    product = g.call(aten.mul.Tensor, g.x, number)
+    with pytest.raises(LoweringError, match="keywords"):
+        g.lowered(product)
 
 
 def test_names_of_inputs_and_computed_floats_do_not_clash():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import math
 import operator
+import weakref
 
 import pytest
 import torch
-from lampwork_inductor_core.ir.float_expr import FloatInput, FloatOf, NumberOfTheCall
+from lampwork_inductor_core.ir.float_expr import FloatInput, FloatOf, NumberOfTheCall, parts_of
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_symshape import symbol
 
@@ -57,3 +60,38 @@ def test_value_is_what_python_computes():
     assert ratio.free_symbols == {size} and ratio.inputs == {"scale"}
     assert ratio.evaluate(lambda number: int(number.evaluate({size: 3})), {"scale": 2.0}) == math.sqrt(2.0) / 6
     assert str(ratio) == "(sqrt(scale) / 2*s0)"
+
+
+def test_what_is_shared_costs_nothing():
+    value, number = SCALE, 1.0 + 2.0**-40
+    want = number
+    for _ in range(200):
+        value, want = FloatOf(operator.mul, (value, value)), want * want
+    assert value is FloatOf(operator.mul, value.operands) and hash(value) == hash(FloatOf(operator.mul, value.operands))
+    assert value.inputs == {"scale"} and not value.free_symbols
+    assert value.evaluate(int, {"scale": number}) == want
+    assert len(parts_of(value)) == 201 and len(str(value)) < 5000
+    text = str(FloatOf(operator.add, (product(product(2.0)), product(2.0))))
+    assert text == "((scale * p0) + p0) where p0 = (scale * 2.0)"
+    with pytest.raises(NumberOfTheCall):
+        bool(value)
+
+
+def test_deep_chains_need_no_stack():
+    value = SCALE
+    for _ in range(5000):
+        value = FloatOf(operator.add, (value, 1))
+    assert value.evaluate(int, {"scale": 0.5}) == 5000.5
+
+
+def test_copies_are_the_same():
+    value = FloatOf(operator.sub, (product(symbol("s0")), -0.0))
+    assert copy.deepcopy(value) is value and copy.copy(SCALE) is SCALE
+
+
+def test_what_nobody_holds_is_forgotten():
+    value = FloatOf(operator.sub, (FloatInput("soon gone"), 3.0))
+    gone = weakref.ref(value)
+    del value
+    gc.collect()
+    assert gone() is None

@@ -174,12 +174,16 @@ def _quotient(term: ScalarTerm) -> tuple[IntExpr, IntExpr] | None:
         return None
     if term.function is operator.truediv:
         return None if isinstance(a, float) or isinstance(b, float) else (as_expr(a), as_expr(b))
-    if isinstance(a, float):
+    if not isinstance(a, IntExpr):
         a, b = b, a
-    if isinstance(a, float) or (isinstance(b, float) and not math.isfinite(b)):
+    if not isinstance(a, IntExpr) or (isinstance(b, float) and not math.isfinite(b)):
         return None
-    numerator, denominator = b.as_integer_ratio() if isinstance(b, float) else (b, 1)
-    return as_expr(a) * numerator, as_expr(denominator)
+    if isinstance(b, IntExpr):
+        return a * b, integer(1)
+    numerator, denominator = b.as_integer_ratio()
+    if abs(numerator) >= _SMALL or denominator >= _SMALL:
+        return None  # as of 0.7, which would hold for the smallest integers only
+    return a * numerator, integer(denominator)
 
 
 def _as_integer(term: ScalarTerm) -> IntExpr | int | float | None:
@@ -213,6 +217,7 @@ def term_of(value: object) -> ScalarTerm:
 
 
 _EXACT = (1 << 53) - 1
+_SMALL = 1 << 20
 _ROUNDINGS: frozenset[Callable[..., Any]] = frozenset({math.floor, math.ceil, math.trunc, int})
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": operator.add,

@@ -53,17 +53,20 @@ _STEP = 7919  # in units of the last place: what nobody writes
 class StandIns:
     """The stand-ins of one call, by their bits."""
 
+    function: str
     symbols: dict[bytes, SymFloat] = field(default_factory=dict)
+    names: dict[bytes, str] = field(default_factory=dict)
     taken: set[bytes] = field(default_factory=set)
 
-    def make(self, symbol: SymFloat) -> float:
-        """A stand-in for a symbolic float: near it, of its sign, and not 0."""
+    def make(self, symbol: SymFloat, name: str) -> float:
+        """A stand-in for a symbolic float, the argument of this name: near it, of its sign, and not 0."""
         value = float(traced_number(symbol))
         if abs(value) < sys.float_info.min or not math.isfinite(value):
-            raise UnsupportedForAot(f"{value} is handed to an operator as a C number")
+            raise self._refusal(name, f"{value} has no float beside it that could stand for all others")
         bits = int.from_bytes(struct.pack("<d", value), "little") ^ (_STEP + 2 * len(self.symbols))
         key = bits.to_bytes(8, "little")
         self.symbols[key] = symbol
+        self.names[key] = name
         return struct.unpack("<d", key)[0]
 
     def put_back(
@@ -88,8 +91,16 @@ class StandIns:
 
     def check(self) -> None:
         """Raise UnsupportedForAot if one was not taken by an operator."""
-        if self.taken != self.symbols.keys():
-            raise UnsupportedForAot("a float that varies is read as a C number")
+        for key, name in self.names.items():
+            if key not in self.taken:
+                raise self._refusal(name, "no operator takes it as it is: torch computes with it, as a C number")
+
+    def _refusal(self, name: str, reason: str) -> UnsupportedForAot:
+        return UnsupportedForAot(
+            f"`{self.function}({name}=...)` is compiled for each value, because {reason}",
+            operator=self.function,
+            hint=f"Give `{name}` a value that does not vary between calls, or compute with tensors.",
+        )
 
 
 def with_stand_ins(target: Any, args: Any, kwargs: Any) -> tuple[Any, Any, StandIns | None]:
@@ -106,13 +117,19 @@ def with_stand_ins(target: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Stand
     for position, name in places:
         found = args[position] if len(args) > position else kwargs.get(name)
         if isinstance(found, SymFloat):
-            made = made or StandIns()
-            plain = made.make(found)
+            made = made or StandIns(_spelling(target))
+            plain = made.make(found, name)
             if len(args) > position:
                 args = (*args[:position], plain, *args[position + 1 :])
             else:
                 kwargs = {**kwargs, name: plain}
     return args, kwargs, made
+
+
+def _spelling(target: Any) -> str:
+    """A function of torch as programs write it."""
+    name = target.__name__
+    return f"{'F' if getattr(F, name, None) is target else 'torch'}.{name}"
 
 
 def computed_float(captured: Any, args: tuple[Any, ...]) -> SymFloat | None:

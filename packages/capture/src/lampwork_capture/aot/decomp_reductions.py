@@ -328,7 +328,7 @@ def mse_loss(x: Tensor, target: Tensor, reduction: int = _MEAN) -> Tensor:
 
 @registry.of(aten.smooth_l1_loss.default)
 def smooth_l1_loss(x: Tensor, target: Tensor, reduction: int = _MEAN, beta: float = 1.0) -> Tensor:
-    if x.dtype != target.dtype or beta == 0:
+    if x.dtype != target.dtype or not beta > 0:  # a loss of another kind at 0, and the kernel refuses the rest
         return NotImplemented
     size = aten.abs.default(aten.sub.Tensor(widen(x), widen(target)))
     squared = aten.div.Tensor(aten.mul.Tensor(aten.mul.Tensor(size, size), 0.5), beta)
@@ -338,7 +338,7 @@ def smooth_l1_loss(x: Tensor, target: Tensor, reduction: int = _MEAN, beta: floa
 
 @registry.of(aten.huber_loss.default)
 def huber_loss(x: Tensor, target: Tensor, reduction: int = _MEAN, delta: float = 1.0) -> Tensor:
-    if x.dtype != target.dtype:
+    if x.dtype != target.dtype or not delta > 0:  # which the kernel refuses
         return NotImplemented
     size = aten.abs.default(aten.sub.Tensor(widen(x), widen(target)))
     squared = aten.mul.Tensor(aten.mul.Tensor(size, size), 0.5)

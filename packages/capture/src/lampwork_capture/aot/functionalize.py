@@ -74,6 +74,9 @@ def trace_functional(
     with torch.inference_mode(False):
         inputs = collect_inputs(graph, example_inputs, fake_mode)
     recorder = AtenRecorder(fake_mode, decompositions, verify=settings.verify)
+    recorder.writes = any(
+        node.op.startswith("call") and node.meta.get("lampwork_mutates", True) for node in graph.graph.nodes
+    )
     for item in inputs:
         recorder.placeholder(item.spec.name, item.value, item.meta)
     symbolic = any(isinstance(item.value, SymInt) or _is_symbolic(item.value) for item in inputs)

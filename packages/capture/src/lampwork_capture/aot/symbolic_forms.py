@@ -55,6 +55,9 @@ def one_hot(classes: Tensor, num_classes: int = -1) -> Tensor:
     check = torch.ops.aten._assert_async.msg
     check((classes >= 0).all(), "Class values must be non-negative.")
     check((classes < num_classes).all(), "Class values must be smaller than num_classes.")
+    if (num_classes > 0) is not True:  # fake tensors would not tell that torch refuses this
+        some = torch.full((), num_classes, dtype=torch.int64, device=classes.device) > 0
+        check(some, "Can not infer total number of classes from empty tensor.")
     return (classes.unsqueeze(-1) == torch.arange(num_classes, device=classes.device)).to(torch.int64)
 
 

@@ -33,6 +33,7 @@ from ..graph.printable import printable
 from . import torch_layer
 from .c_floats import StandIns
 from .errors import Misdescribed, UnsupportedForAot
+from .fitting_fills import may_not_fit
 from .known_sizes import equal_strides, is_contiguous, known_equal, traced
 from .metadata import is_dense
 from .symbols import SymbolTable
@@ -180,6 +181,7 @@ class AtenRecorder(TorchDispatchMode):
         self.addresses_memory = False  # an `as_strided` was recorded
         self.symbols: SymbolTable = SymbolTable(self._create)
         self.stand_ins: StandIns | None = None  # of the call that is being run
+        self.writes: bool = False  # the captured graph writes to what existed before
         self._takes_data: bool = getattr(fake_mode, "takes_data", False)
         if self._takes_data:
             cast("Any", fake_mode).forget_data()
@@ -332,6 +334,12 @@ class AtenRecorder(TorchDispatchMode):
                 op,
                 "Call it outside the compiled function.",
             ) from error
+        if self.writes and may_not_fit(op, args, kwargs, out):
+            raise self.unsupported(
+                "a number may not fit into a tensor: torch raises, behind the graph's writes to its inputs",
+                op,
+                "Write to the inputs behind it, or in another function.",
+            )
         if out is None and not op._schema.returns:
             self._create(op, graph_args, graph_kwargs, None)  # called for the error it may raise
             return None

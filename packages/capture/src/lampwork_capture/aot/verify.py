@@ -47,6 +47,8 @@ _SCALAR_FUNCTIONS = frozenset(
         max,
     }
 )
+# Pure functions of numbers; in a graph where they give a float that stays symbolic
+_FLOAT_FUNCTIONS = frozenset({round, *(f for name, f in vars(math).items() if name[0] != "_" and callable(f))})
 
 
 class NotFunctional(AssertionError):
@@ -74,7 +76,7 @@ def verify(graph: fx.GraphModule) -> None:
 def _verify_call(node: fx.Node) -> None:
     target = node.target
     if not isinstance(target, OpOverload):
-        computes_float = isinstance(node.meta.get("val"), SymFloat)  # by any pure function of Python
+        computes_float = target in _FLOAT_FUNCTIONS and isinstance(node.meta.get("val"), SymFloat)
         if target not in _SCALAR_FUNCTIONS and not computes_float:
             raise NotFunctional(f"{node.name} calls {target}, which is not an operator overload")
         return

@@ -325,11 +325,13 @@ def make_legacy_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[st
 
 @handles(torch._assert)
 def assert_condition(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """`torch._assert(condition, message)`: the condition becomes a fact; one that fails, or is a tensor, breaks."""
     return _state(tracer, args[0].realize())
 
 
 @handles(torch._check, *(getattr(_TORCH, f"_check_{what}") for what in _ERRORS_OF_CHECKS))
 def check_condition(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """`torch._check(condition)` and those that raise other errors: the same, of a bool alone."""
     condition = args[0].realize()
     if not isinstance(condition, TensorValue) and condition.python_type() is not bool:
         raise GraphBreak(BreakId.EXCEPTION_NOT_MODELLED, "a check of something that is no bool: eager raises")
@@ -356,6 +358,7 @@ def _check_is_size(i: int, message: Any = None, *, max: int | None = None) -> No
 
 @handles(*filter(None, [getattr(_TORCH, "_check_is_size", None)]), like=_check_is_size)
 def check_is_size(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """`torch._check_is_size(i, max=None)`: two facts, that the number is not negative, and at most `max`."""
     most = kwargs.get("max")
     _state(tracer, binary(tracer, operator.ge, args[0], tracer.constant(0)))
     if most is not None and not tracer.is_none(most):

@@ -18,7 +18,7 @@ import torch
 from lampwork_symshape import BoolExpr, IntExpr, PythonPrinter, Quantity, Symbol, integer
 
 from ..ir.buffer import BufferView
-from ..ir.float_expr import INFIX, FloatExpr, FloatInput, FloatOf
+from ..ir.float_expr import INFIX, FloatExpr, FloatInput, FloatOf, shared_parts
 from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
 from ..runtime.compiled_graph import restride
 from ..schedule.dependencies import views_in
@@ -239,14 +239,15 @@ class _Printer:
         """The variable that holds a float of the call, which is computed in front of the first line that reads it."""
         if isinstance(value, FloatInput):
             return value.name
-        known = self.floats.get(value)
-        if known is None:
-            known = f"f{len(self.floats)}"
-            while known in self.names or known in self.floats.values():
-                known += "_"
-            self._emit(f"{known} = {self._float_text(value)}")
-            self.floats[value] = known
-        return known
+        if value not in self.floats:
+            for part in (*shared_parts(value), value):  # a part that is read twice is computed once
+                if part not in self.floats:
+                    name = f"f{len(self.floats)}"
+                    while name in self.names or name in self.floats.values():
+                        name += "_"
+                    self._emit(f"{name} = {self._float_text(part)}")
+                    self.floats[part] = name
+        return self.floats[value]
 
     def _float_text(self, value: FloatExpr, *, nested: bool = False) -> str:
         """What Python computes; parts that a variable holds already are read."""

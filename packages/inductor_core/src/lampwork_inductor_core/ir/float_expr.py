@@ -8,9 +8,11 @@ Invariants: leaves are float inputs, integer expressions and literals; nobody is
 from __future__ import annotations
 
 import operator
+import weakref
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from lampwork_symshape import IntExpr, Symbol
 
@@ -23,42 +25,61 @@ class NumberOfTheCall(TypeError):
 
 
 class FloatExpr(ABC):
-    """A Python float of the call. Equal expressions are equal; comparing one with a number raises NumberOfTheCall."""
+    """A Python float of the call. Interned, as integer expressions are: equal expressions are the same object.
 
-    __slots__ = ("_hash", "key")
+    Comparing one with a number raises NumberOfTheCall.
+    """
 
-    def __init__(self, key: Hashable) -> None:
-        self.key = key
-        """Equal for equal expressions, apart for all others: 0.0, -0.0, 0 and False differ."""
-        self._hash = hash(key)
+    __slots__ = ("__weakref__", "free_symbols", "inputs", "parts")
 
-    @property
-    @abstractmethod
-    def free_symbols(self) -> frozenset[Symbol]:
-        """The symbols of all sizes inside."""
-
-    @property
-    @abstractmethod
-    def inputs(self) -> frozenset[str]:
-        """The names of all float inputs inside."""
+    free_symbols: frozenset[Symbol]
+    """The symbols of all sizes inside."""
+    inputs: frozenset[str]
+    """The names of all float inputs inside."""
+    parts: tuple[FloatExpr, ...]
+    """The operands that are such expressions, in order; one may occur several times."""
 
     @abstractmethod
+    def compute(
+        self, integer: Callable[[IntExpr], int], floats: Mapping[str, float], made: Mapping[FloatExpr, Any]
+    ) -> Any:
+        """The value, where `made` has those of `parts`; the rest as in `evaluate`."""
+
+    @abstractmethod
+    def text(self, texts: Mapping[FloatExpr, str]) -> str:
+        """The expression for people, where `texts` has those of `parts`."""
+
     def evaluate(self, integer: Callable[[IntExpr], int], floats: Mapping[str, float]) -> Any:
         """The value, where `integer` tells that of an integer expression and `floats` those of inputs."""
+        made: dict[FloatExpr, Any] = {}
+        for part in parts_of(self):
+            made[part] = part.compute(integer, floats, made)
+        return made[self]
 
-    def __hash__(self) -> int:
-        return self._hash
+    __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, int | float | IntExpr):
             raise NumberOfTheCall(self)
-        return isinstance(other, FloatExpr) and (self is other or self.key == other.key)
+        return self is other
 
     def __bool__(self) -> bool:
         raise NumberOfTheCall(self)
 
     def __float__(self) -> float:
         raise NumberOfTheCall(self)
+
+    def __str__(self) -> str:
+        """As `(a + b)`; what occurs in it several times stands behind: `(p0 * p0) where p0 = (a + b)`."""
+        names = {part: f"p{k}" for k, part in enumerate(shared_parts(self))}
+        texts: dict[FloatExpr, str] = {}
+        behind: list[str] = []
+        for part in parts_of(self):
+            texts[part] = part.text(texts)
+            if part in names:
+                behind.append(f"{names[part]} = {texts[part]}")
+                texts[part] = names[part]
+        return f"{texts[self]} where {', '.join(behind)}" if behind else texts[self]
 
     def __repr__(self) -> str:
         return str(self)
@@ -69,22 +90,27 @@ class FloatInput(FloatExpr):
 
     __slots__ = ("name",)
 
-    def __init__(self, name: str) -> None:
-        super().__init__(("input", name))
-        self.name = name
+    name: str
 
-    @property
-    def free_symbols(self) -> frozenset[Symbol]:
-        return frozenset()
+    def __new__(cls, name: str) -> FloatInput:
+        key = (cls, name)
+        found = _table.get(key)
+        if found is None:
+            made = super().__new__(cls)
+            made.name, made.parts = name, ()
+            made.free_symbols, made.inputs = frozenset(), frozenset((name,))
+            found = _table.setdefault(key, made)
+        return cast("FloatInput", found)
 
-    @property
-    def inputs(self) -> frozenset[str]:
-        return frozenset((self.name,))
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FloatInput, (self.name,)
 
-    def evaluate(self, integer: Callable[[IntExpr], int], floats: Mapping[str, float]) -> Any:
+    def compute(
+        self, integer: Callable[[IntExpr], int], floats: Mapping[str, float], made: Mapping[FloatExpr, Any]
+    ) -> Any:
         return floats[self.name]
 
-    def __str__(self) -> str:
+    def text(self, texts: Mapping[FloatExpr, str]) -> str:
         return self.name
 
 
@@ -93,42 +119,72 @@ class FloatOf(FloatExpr):
 
     __slots__ = ("function", "operands")
 
-    def __init__(self, function: Callable[..., Any], operands: tuple[FloatExpr | IntExpr | int | float, ...]) -> None:
-        super().__init__((function, *map(_key, operands)))
-        self.function = function
-        self.operands = operands
+    function: Callable[..., Any]
+    operands: tuple[Operand, ...]
 
-    @property
-    def free_symbols(self) -> frozenset[Symbol]:
-        parts = (o.free_symbols for o in self.operands if isinstance(o, FloatExpr | IntExpr))
-        return frozenset[Symbol]().union(*parts)
+    def __new__(cls, function: Callable[..., Any], operands: tuple[Operand, ...]) -> FloatOf:
+        key = (cls, function, *map(_key, operands))
+        found = _table.get(key)
+        if found is None:
+            made = super().__new__(cls)
+            made.function, made.operands = function, operands
+            made.parts = tuple(o for o in operands if isinstance(o, FloatExpr))
+            numbers = [o for o in operands if isinstance(o, FloatExpr | IntExpr)]
+            made.free_symbols = frozenset[Symbol]().union(*(o.free_symbols for o in numbers))
+            made.inputs = frozenset[str]().union(*(o.inputs for o in made.parts))
+            found = _table.setdefault(key, made)
+        return cast("FloatOf", found)
 
-    @property
-    def inputs(self) -> frozenset[str]:
-        return frozenset[str]().union(*(o.inputs for o in self.operands if isinstance(o, FloatExpr)))
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FloatOf, (self.function, self.operands)
 
-    def evaluate(self, integer: Callable[[IntExpr], int], floats: Mapping[str, float]) -> Any:
+    def compute(
+        self, integer: Callable[[IntExpr], int], floats: Mapping[str, float], made: Mapping[FloatExpr, Any]
+    ) -> Any:
         values: list[Any] = []
         for operand in self.operands:
             if isinstance(operand, FloatExpr):
-                values.append(operand.evaluate(integer, floats))
+                values.append(made[operand])
             else:
                 values.append(integer(operand) if isinstance(operand, IntExpr) else operand)
         return self.function(*values)
 
-    def __str__(self) -> str:
-        texts = list(map(str, self.operands))
-        if self.function in INFIX and len(texts) == 2:
-            return f"({texts[0]} {INFIX[self.function]} {texts[1]})"
-        return f"{getattr(self.function, '__name__', self.function)}({', '.join(texts)})"
+    def text(self, texts: Mapping[FloatExpr, str]) -> str:
+        own = [texts[o] if isinstance(o, FloatExpr) else str(o) for o in self.operands]
+        if self.function in INFIX and len(own) == 2:
+            return f"({own[0]} {INFIX[self.function]} {own[1]})"
+        return f"{getattr(self.function, '__name__', self.function)}({', '.join(own)})"
 
 
-def _key(operand: FloatExpr | IntExpr | int | float) -> Hashable:
+def parts_of(expr: FloatExpr) -> list[FloatExpr]:
+    """An expression and all inside it, each once, what others are made of in front of these."""
+    found: dict[FloatExpr, None] = {}
+    pending = [expr]
+    while pending:
+        missing = [part for part in pending[-1].parts if part not in found]
+        if missing:
+            pending.extend(reversed(missing))
+        else:
+            found[pending.pop()] = None
+    return list(found)
+
+
+def shared_parts(expr: FloatExpr) -> list[FloatOf]:
+    """What is computed inside an expression and read there more than once, in the order of `parts_of`."""
+    every = parts_of(expr)
+    reads = Counter(part for one in every for part in one.parts)
+    return [part for part in every if isinstance(part, FloatOf) and reads[part] > 1]
+
+
+def _key(operand: Operand) -> Hashable:
+    """Equal for equal operands: 0.0, -0.0, 0 and False differ. No key is a number, to which none may be compared."""
     if isinstance(operand, FloatExpr):
-        return operand.key
+        return (operand,)
     return operand if isinstance(operand, IntExpr) else repr(operand)
 
 
+Operand: TypeAlias = FloatExpr | IntExpr | int | float
+_table: weakref.WeakValueDictionary[Hashable, FloatExpr] = weakref.WeakValueDictionary()
 INFIX: dict[Callable[..., Any], str] = {
     operator.add: "+",
     operator.sub: "-",

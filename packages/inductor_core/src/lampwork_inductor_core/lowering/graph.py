@@ -151,6 +151,8 @@ class _Lowering:
             if number is not None:
                 return number
         if isinstance(meta, torch.SymFloat) and not isinstance(node.target, torch._ops.OpOverload):
+            if node.kwargs:
+                raise LoweringError(f"node {node.name}: a float is computed with keywords; hint: pass by position")
             operands: list[Any] = [self.values[a] if isinstance(a, torch.fx.Node) else a for a in node.args]
             if callable(node.target) and all(isinstance(o, FloatExpr | IntExpr | int | float) for o in operands):
                 return FloatOf(node.target, tuple(operands))
