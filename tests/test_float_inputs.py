@@ -208,3 +208,19 @@ def test_integers_with_a_float_value_are_eagers() -> None:
         optimized(x, float("inf"))
     with pytest.raises(NotImplementedError, match="lerp"):
         torch.compile(between, backend="lampwork")(x, 0.5)
+
+
+def test_halves_take_numbers_beyond_them_item_by_item() -> None:
+    def first(x: torch.Tensor, value: float) -> torch.Tensor:
+        x[0] = value
+        return x
+
+    def behind(x: torch.Tensor, value: float) -> torch.Tensor:
+        x[1:] = value
+        return x * 2
+
+    for function in (first, behind):
+        optimized = lampwork_capture.optimize("lampwork")(function)
+        for value in (1.0, 2.0, 65520.0, 1e6, 3.0):
+            x, y = torch.ones(3).half(), torch.ones(3).half()
+            assert torch.equal(optimized(x, value), function(y, value)) and torch.equal(x, y)

@@ -71,7 +71,7 @@ class FloatExpr(ABC):
 
     def __str__(self) -> str:
         """As `(a + b)`; what occurs in it several times stands behind: `(p0 * p0) where p0 = (a + b)`."""
-        names = {part: f"p{k}" for k, part in enumerate(shared_parts(self))}
+        names: dict[FloatExpr, str] = {part: f"p{k}" for k, part in enumerate(shared_parts(self))}
         texts: dict[FloatExpr, str] = {}
         behind: list[str] = []
         for part in parts_of(self):

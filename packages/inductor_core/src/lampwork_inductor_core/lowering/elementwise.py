@@ -19,7 +19,7 @@ from ..ir.loop_body import Constant, FloatValue, Node, ops
 from ..ir.views import Indices
 from ..runtime.call_numbers import FITTING, nan_or_nothing
 from .context import LoweringContext, broadcast_sizes
-from .promotion import Number, Promotion, compute_dtype, is_supported, result_dtype
+from .promotion import HALF, Number, Promotion, compute_dtype, is_supported, result_dtype
 from .table import Unsupported
 from .values import ExpressionValue, TensorValue
 
@@ -143,10 +143,11 @@ def _bounded(outside: Node, x: Node, bound: Node) -> Node:
     return ops.where(outside, bound, x)
 
 
-def fitting(value: Any, dtype: torch.dtype) -> Any:
+def fitting(value: Any, dtype: torch.dtype, *, dimensions: int = 1) -> Any:
     """A number that eager puts into a tensor of this dtype only if it fits: itself, or, if only a call knows it, the
-    same with a check in the call. Raises Unsupported for one that does not fit; what is no number fits."""
-    if isinstance(value, FloatExpr) and dtype in FITTING:
+    same with a check in the call. Raises Unsupported for one that does not fit; what is no number fits. Into halves
+    without dimensions, as `x[0] = 1e6` fills them, eager puts an infinity."""
+    if isinstance(value, FloatExpr) and dtype in FITTING and (dimensions or dtype not in HALF):
         return FloatOf(FITTING[dtype], (value,))
     _check_fits(value, dtype)
     return value
@@ -175,12 +176,13 @@ def filled(context: LoweringContext, sizes: Indices, value: Number, dtype: torch
     """A tensor that holds one number everywhere."""
     if not is_supported(dtype):
         raise Unsupported(f"dtype {dtype}")
-    return context.expression([], [], sizes, number_for_fill(value, dtype), device=device)
+    number = number_for_fill(value, dtype, dimensions=len(sizes))
+    return context.expression([], [], sizes, number, device=device)
 
 
-def number_for_fill(value: Number, dtype: torch.dtype) -> Constant | Node:
+def number_for_fill(value: Number, dtype: torch.dtype, *, dimensions: int = 1) -> Constant | Node:
     """A fill value, converted as `torch.full` converts it."""
-    value = fitting(value, dtype)
+    value = fitting(value, dtype, dimensions=dimensions)
     if isinstance(value, IntExpr | FloatExpr):
         return symbolic_number(value, dtype)
     if not isinstance(value, (bool, int, float)):

@@ -529,7 +529,8 @@ def fill(context: LoweringContext, value: TensorValue, fill: Any) -> TensorValue
     """The same number everywhere."""
     if isinstance(fill, float | FloatExpr) and not value.dtype.is_floating_point:
         raise Unsupported("a floating fill of integers")
-    return mixed(context, (value, fitting(fill, value.dtype)), value.dtype, lambda x, y: ops.to_dtype(y, x.dtype))
+    fill = fitting(fill, value.dtype, dimensions=len(value.sizes))
+    return mixed(context, (value, fill), value.dtype, lambda x, y: ops.to_dtype(y, x.dtype))
 
 
 # --------------------------------------------------------------------------------------------------------- conversions
