@@ -176,8 +176,8 @@ def filled(context: LoweringContext, sizes: Indices, value: Number, dtype: torch
     """A tensor that holds one number everywhere."""
     if not is_supported(dtype):
         raise Unsupported(f"dtype {dtype}")
-    number = number_for_fill(value, dtype, dimensions=len(sizes))
-    return context.expression([], [], sizes, number, device=device)
+    element = number_for_fill(value, dtype, dimensions=len(sizes))
+    return context.expression([], [], sizes, element, device=device)
 
 
 def number_for_fill(value: Number, dtype: torch.dtype, *, dimensions: int = 1) -> Constant | Node:
