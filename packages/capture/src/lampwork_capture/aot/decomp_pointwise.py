@@ -205,7 +205,9 @@ def rsub_tensor(x: Tensor, other: Tensor, *, alpha: Number = 1) -> Tensor:
 
 @registry.of(aten.masked_fill.Scalar)
 def masked_fill_scalar(x: Tensor, mask: Tensor, value: Number) -> Tensor:
-    return aten.where.self(mask, _scalar(x, value), x)
+    sizes = [1] * min(x.dim(), 1)  # eager raises for a number that does not fit, but where a half has no dimensions
+    number = aten.full.default(sizes, value, dtype=x.dtype, device=x.device)
+    return aten.where.self(mask, number, x)
 
 
 @registry.of(aten.masked_fill.Tensor)
