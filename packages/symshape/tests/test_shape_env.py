@@ -48,6 +48,15 @@ def test_answers_by_hint_become_facts_with_the_users_line() -> None:
     assert [f.condition for f in env.facts] == [gt(s, 4), ne(s % 4, 0)]
 
 
+def test_a_question_asked_again_is_one_fact() -> None:
+    env = ShapeEnv()
+    s = env.create_backed(5, "x.size(0)")
+    for _ in range(2):
+        assert env.evaluate_int((s - 1) // ((s + 1) // 2)) == 1  # which its own fact does not show by proof
+        assert env.evaluate(gt(s, 4))
+    assert len(env.facts) == 2
+
+
 def test_ranges_answer_without_facts() -> None:
     env = new_env()
     s = env.create_backed(6, "x.size(0)")

@@ -49,7 +49,7 @@ def check(function, args, is_quick):
     tracing = Tracing()
     fakes = [tracing.fake(arg) if isinstance(arg, torch.Tensor) else arg for arg in args]
     expected = function(*args)
-    assert (quick_fake(function, fakes, {}) is not NotImplemented) == is_quick
+    assert (quick_fake(tracing.mode, function, fakes, {}) is not NotImplemented) == is_quick
     with tracing.mode:
         found = function(*fakes)
     assert [tracing.number(n) for n in found.shape] == list(expected.shape)
@@ -91,10 +91,13 @@ def test_what_is_left_to_torch():
     fake = tracing.fake(x)
     for other in others[:-1]:
         value = tracing.fake(other) if isinstance(other, torch.Tensor) else other
-        assert quick_fake(add, [fake, value], {}) is NotImplemented
+        assert quick_fake(tracing.mode, add, [fake, value], {}) is NotImplemented
     for function, value in itertools.product(
         [torch.ops.aten.relu.default], [torch.rand(7, 5).t(), torch.ones(5, 7).int()]
     ):
-        assert quick_fake(function, [tracing.fake(value)], {}) is NotImplemented
-    assert quick_fake(torch.ops.aten.div.Tensor_mode, [fake, 2], {"rounding_mode": "floor"}) is NotImplemented
-    assert quick_fake(add, [tracing.fake(others[-1]), fake], {}) is not NotImplemented
+        assert quick_fake(tracing.mode, function, [tracing.fake(value)], {}) is NotImplemented
+    assert (
+        quick_fake(tracing.mode, torch.ops.aten.div.Tensor_mode, [fake, 2], {"rounding_mode": "floor"})
+        is NotImplemented
+    )
+    assert quick_fake(tracing.mode, add, [tracing.fake(others[-1]), fake], {}) is not NotImplemented

@@ -125,7 +125,11 @@ class ShapeEnv:
         self._symbols: dict[Symbol, ShapeSymbol] = {}
         self._by_hint: dict[tuple[int, int | None, int | None], Symbol] = {}
         self._hints: dict[Symbol, int] = {}
+        self._hint_memo: dict[IntExpr | BoolExpr, int | bool] = {}
         self._facts: list[Fact] = []
+        self._recorded: set[BoolExpr] = (
+            set()
+        )  # the conditions of the facts: no proof is needed of one, nor always found
         self._deferred: list[Fact] = []
         self._known = Facts()
         self._specializations: list[Specialization] = []
@@ -213,11 +217,16 @@ class ShapeEnv:
         """The program is not traced any more: later questions have no line, and what told lines is let go."""
         self._find_frame = _no_frame
 
+    def has_hint(self, expr: IntExpr | BoolExpr) -> bool:
+        """Whether no unbacked symbol is inside."""
+        return expr.free_symbols <= self._hints.keys()
+
     def hint_of(self, expr: IntExpr | BoolExpr) -> int | bool | None:
         """The value during capture; None when an unbacked symbol is inside."""
-        if any(s not in self._hints for s in expr.free_symbols):
-            return None
-        return expr.evaluate(self._hints)
+        known = self._hint_memo.get(expr)
+        if known is None and self.has_hint(expr):
+            known = self._hint_memo[expr] = expr.evaluate(self._hints)
+        return known
 
     # ---------------------------------------------------------------------------------------------- deciding
 
@@ -226,6 +235,8 @@ class ShapeEnv:
         condition = as_condition(condition)
         if isinstance(condition, Boolean):
             return condition.value
+        if condition in self._recorded:
+            return True
         value = self.hint_of(condition)
         if value is None:
             truth = prove(condition, self._known)
@@ -336,6 +347,13 @@ class ShapeEnv:
         """`expr` with symbols that facts equate to something simpler replaced."""
         return self._known.replaced(expr)
 
+    @property
+    def way_of_answering(self) -> Hashable:
+        """Which of the contexts below questions are asked in; None if in none. What was found in one is right when it
+        is asked for there again: the facts that it relies on are recorded. What was found in none is right in all."""
+        way = self._suppressed > 0, self._only_equalities > 0, self._unknown_as_many, self._as_larger
+        return way if any(way) else None
+
     @contextmanager
     def suppress_facts(self) -> Generator[None]:
         """Within this context answers by hint are not recorded: for questions whose answer changes nothing."""
@@ -406,6 +424,8 @@ class ShapeEnv:
     def _record(self, condition: BoolExpr, frame: UserFrame | None) -> None:
         if self._suppressed or (self._only_equalities and condition.kind is not Kind.EQ):
             return
+        if condition in self._recorded:
+            return
         frame = frame or self._find_frame()
         if isinstance(condition, And):  # each by itself, so that it shows which of them specializes
             for part in condition.args:
@@ -414,6 +434,7 @@ class ShapeEnv:
             return
         deferred = any(s not in self._hints for s in condition.free_symbols)
         self._facts.append(Fact(condition, frame, deferred))
+        self._recorded.add(condition)
         if deferred:
             self._deferred.append(self._facts[-1])
         before = self._known

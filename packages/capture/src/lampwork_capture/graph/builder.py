@@ -196,6 +196,7 @@ class GraphBuilder:
     def _take_symbols(self) -> None:
         if self.fake_mode.shape_env is None:
             self.fake_mode.take_symbols(self.scalars.env)
+            self._results.env = self.scalars.env
 
     def add_number(self, source: Source, value: int | float, symbol: Any) -> torch.fx.Node:
         """The placeholder of a Python number (see `NodeMaker`)."""
@@ -365,7 +366,7 @@ class GraphBuilder:
         args, kwargs = without_value(self.scalars.env, target, args, kwargs)
         try:
             with enable_python_dispatcher():  # decompositions that take symbolic integers
-                result, operators = self._run_fake(op, SYMBOLIC_RUNS.get(target, target), args, kwargs)
+                result, operators = self._run_or_recall(op, SYMBOLIC_RUNS.get(target, target), args, kwargs)
         except (EagerWouldRaise, GraphBreak):
             args, kwargs = tree_map_only(_NUMBERS, self.scalars.settle, (args, kwargs))
             result, operators = self._run_fake(op, target, args, kwargs)

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from lampwork_symshape.expr import IntExpr, integer
 from lampwork_symshape.sym_node import expr_of
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from .fake_results import NewTensor
 
 aten: Any = torch.ops.aten
 _ONE = integer(1)
@@ -34,8 +36,8 @@ def is_quick(func: Any) -> bool:
     return func in _UNARY or func in _BINARY
 
 
-def quick_fake(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What the operator gives, or NotImplemented."""
+def quick_fake(mode: FakeTensorMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What the operator gives, a fake tensor of `mode`, or NotImplemented."""
     if kwargs and not (func in (aten.gelu.default, aten.add.Tensor, aten.sub.Tensor) and len(kwargs) == 1):
         return NotImplemented
     if len(args) != (2 if func in _BINARY else 1):
@@ -47,7 +49,7 @@ def quick_fake(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
         return NotImplemented
     if not all(arg is base or _fits(base, arg) for arg in args) or not is_row_major(base):
         return NotImplemented
-    return base.new_empty(base.shape)
+    return NewTensor.like(base).made(mode, ())
 
 
 def _rank(value: Any) -> int:

@@ -6,16 +6,24 @@ whether it may raise) covers every operator that the node dispatched, nested one
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..data_sizes import DataSizes, depends_on_data
-from .operator_effects import draws_random, is_composite, may_raise, written_tensors
+from .fake_results import FakeResults, Ran
+from .operator_effects import draws_random, is_composite, is_random, may_raise, written_tensors
 from .quick_fakes import is_quick, quick_fake
 from .refused_writes import may_be_refused
 from .total_operators import is_total
+
+
+@functools.cache
+def _is_repeatable(func: Any) -> bool:
+    """Whether an operator gives the same for tensors of the same kind, and has a kernel of its own."""
+    return func.namespace in ("aten", "prims") and not (is_composite(func) or depends_on_data(func))
 
 
 class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseClass]
@@ -32,6 +40,7 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         self.may_raise = False  # whether an operator of the node may raise although it runs on fake tensors
         self.is_total = True  # whether all that it dispatched raises for no data (`total_operators`)
         self._running: list[Any] = []  # operators that are being run, the outermost first
+        self._results = FakeResults(views=True)  # of operators, once sizes are symbols
         self.draws_random = False  # whether any operator so far draws random numbers
 
     @property
@@ -48,13 +57,15 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         """Symbolic numbers of this environment are among the arguments from now on."""
         self.shape_env = env
         self.static_shapes = False
-        self.cache_enabled = False  # its key asks about layouts, and no result with symbolic sizes is kept by it
+        self.cache_enabled = False  # torch's: its key asks about layouts, and it keeps no result of symbolic sizes
+        self._results.env = env
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         self.operators.append(func)
-        self.draws_random = self.draws_random or draws_random(func, args, kwargs or {})
+        draws = draws_random(func, args, kwargs or {})
+        self.draws_random = self.draws_random or draws
         written = written_tensors(func, args, kwargs or {})
         for tensor in written:
             storage = tensor.untyped_storage()._cdata
@@ -64,9 +75,10 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         refused = bool(written) and may_be_refused(func, written, args, kwargs or {})
         self._running.append(func)
         try:
-            result = self._described(func, args, kwargs or {})
-            if result is NotImplemented:
-                result = super().__torch_dispatch__(func, types, args, kwargs or {})
+            if self.shape_env is None or draws or written or not _is_repeatable(func):
+                result = self._run(func, types, args, kwargs or {})
+            else:
+                result = self._run_or_recall(func, types, args, kwargs or {})
         finally:
             self._running.pop()
         if not self.may_raise and (refused or may_raise(func, args, result)):
@@ -76,11 +88,32 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
             self.is_total = not all(map(is_composite, self._running))
         return result
 
-    def _described(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """What our own rules know of an operator, or NotImplemented."""
-        if self.shape_env is not None and is_quick(func):
-            return quick_fake(func, args, kwargs)
-        return self._sized_by_data(func, args, kwargs) if depends_on_data(func) else NotImplemented
+    def _run_or_recall(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operator with a kernel of its own, or take what an equal call gave before.
+
+        Of the operators that stand for it on fake tensors only the names count for the node, so these are remembered.
+        """
+        call = self._results.call_of(func, args, kwargs)
+        known = None if call is None else self._results.recall(self, call)
+        if known is not None:
+            self.operators += known.operators
+            return known.result
+        asked, decided = len(self.operators), len(self.shape_env.scalar_facts)
+        result = self._run(func, types, args, kwargs)
+        nested = tuple(self.operators[asked:])
+        # A fact about floats may be taken back (`aot.c_floats`), so what relies on a new one is asked again
+        if call is not None and len(self.shape_env.scalar_facts) == decided and not any(map(is_random, nested)):
+            self._results.remember(call, Ran(result, nested, may_raise=False, is_total=True))
+        return result
+
+    def _run(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """By our own rules, or torch's."""
+        result = NotImplemented
+        if depends_on_data(func):
+            result = self._sized_by_data(func, args, kwargs)
+        elif self.shape_env is not None and is_quick(func):
+            result = quick_fake(self, func, args, kwargs)
+        return super().__torch_dispatch__(func, types, args, kwargs) if result is NotImplemented else result
 
     def _sized_by_data(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if self.data is None:
