@@ -81,7 +81,9 @@ class FrameCallback:
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self.idle_breaks = IdleBreaks()
-        self._refused_data: CodeMap[bool] = CodeMap()  # what is broken where sizes depend on data
+        self._refused_data: CodeMap[bool] = (
+            CodeMap()
+        )  # what breaks where sizes depend on data, by the backend's will or the data's
         self._refused_symbols = False  # whether the backend failed with a graph of symbolic sizes
         self._told_of_data = False
         self._warned: set[tuple[str, int, str]] = set()
@@ -183,10 +185,10 @@ class FrameCallback:
                 varying,
                 self.idle_breaks,
                 wanted,
-                data_sizes and not self._has_refused_data(code),
+                data_sizes and code not in self._refused_data,
             )
         except DataSizesRefused as refused:
-            self._refuse_data(code)
+            self._refused_data[code] = True
             self._warn_of_data(refused)
             try:
                 return self._captured(view, compile_graph, attempt, data_sizes=False)
@@ -205,10 +207,6 @@ class FrameCallback:
             stacklevel=2,
         )
 
-    def _refuse_data(self, code: CodeType) -> None:
-        """From now on this code is broken where sizes depend on data."""
-        self._refused_data[code] = True
-
     def _break_at_data(self, reference: weakref.ref[CodeType], problem: str) -> None:
         """The data of many calls do not meet what a graph of this code takes for granted, and ran as plain Python."""
         code = reference()
@@ -217,7 +215,7 @@ class FrameCallback:
         follows = "such calls run as plain Python, as a break is an error under `fullgraph=True`"
         if not self.config.fullgraph:
             follows = "it is captured anew, with a graph break where that depends on data"
-            self._refuse_data(code)
+            self._refused_data[code] = True
             _native.reset(code)
         name = qualified_name(code)
         warnings.warn(
@@ -227,10 +225,6 @@ class FrameCallback:
             CaptureWarning,
             stacklevel=2,
         )
-
-    def _has_refused_data(self, code: CodeType) -> bool:
-        """Whether graphs of this code with sizes of data were refused, by the backend or by the data."""
-        return code in self._refused_data
 
     def _warn_of_data(self, refused: DataSizesRefused) -> None:
         """Once: a backend that refuses one such graph is likely to refuse others."""

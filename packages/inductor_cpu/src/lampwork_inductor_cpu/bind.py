@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lampwork_inductor_core.codegen.scheduled_kernel import ArgumentRole, BufferArgument, KernelSource, SizeArgument
+from lampwork_inductor_core.codegen.scheduled_kernel import BufferArgument, KernelSource, SizeArgument
 
-from .ops import storage_type
+from .parameters import type_of
 
 _ENTRY_BYTES = 4 * ctypes.sizeof(ctypes.c_void_p)
 
@@ -38,12 +38,11 @@ def _function_text(source: KernelSource) -> str:
     calls: list[str] = []
     for position, argument in enumerate(source.arguments):
         if isinstance(argument, BufferArgument):
-            const = "const " if argument.role is ArgumentRole.READ else ""
             reads.append(f"  void* const p{position} = address(given[{position}], &bad);\n")
-            calls.append(f"({const}{storage_type(argument.dtype)}*)p{position}")
+            calls.append(f"({type_of(argument)})p{position}")
         else:
-            cpp, read = ("int64_t", "integer") if isinstance(argument, SizeArgument) else ("double", "floating")
-            reads.append(f"  const {cpp} p{position} = {read}(given[{position}], &bad);\n")
+            read = "integer" if isinstance(argument, SizeArgument) else "floating"
+            reads.append(f"  const {type_of(argument)} p{position} = {read}(given[{position}], &bad);\n")
             calls.append(f"p{position}")
     status = bool(source.launch["status"])
     if status:

@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from lampwork_inductor_core.codegen.kernel import inline_locals
 from lampwork_inductor_core.codegen.scheduled_kernel import (
-    ArgumentRole,
     BufferArgument,
     Dimension,
-    FloatArgument,
     InnerLoop,
     KernelSource,
     OuterSegment,
@@ -34,6 +32,7 @@ from .expression_printer import CppPrinter
 from .isa import Isa
 from .ops import convert, register_type, storage_type
 from .parallel import CHUNK, ParallelPlan, plan_parallel
+from .parameters import parameters_of
 from .reduction import LONG_SUM, PARTIALS, SCAN_AS_REDUCTION, Accumulator, combined
 from .scope import ScopeStack, Value
 from .tiling import VectorLevel, VectorPlan, plan_vectors, stage_nodes
@@ -50,7 +49,7 @@ def generate_kernel(kernel: ScheduledKernel, isa: Isa, config: CpuConfig) -> Ker
     parallel = plan_parallel(kernel, vector, config.grain, config.parallel)
     writer = _KernelWriter(kernel, vector, parallel)
     writer.write()
-    parameters = _parameters(kernel)
+    parameters = parameters_of(kernel)
     threaded = parallel.chunks or parallel.collapse > 0
     if writer.body.uses_status:
         parameters.append("lw::status* failed")
@@ -82,17 +81,6 @@ def _comments(kernel: ScheduledKernel) -> str:
     seen = dict.fromkeys(s.comment for s in kernel.stages() if s.comment)
     lines = [line for comment in seen for line in comment.splitlines()]
     return "".join(f"// {line}\n" for line in lines)
-
-
-def _parameters(kernel: ScheduledKernel) -> list[str]:
-    result: list[str] = []
-    for argument in kernel.arguments:
-        if isinstance(argument, BufferArgument):
-            const = "const " if argument.role is ArgumentRole.READ else ""
-            result.append(f"{const}{storage_type(argument.dtype)}* __restrict {argument.name}")
-        else:
-            result.append(f"const {'double' if isinstance(argument, FloatArgument) else 'int64_t'} {argument.name}")
-    return result
 
 
 _Chunk = tuple[int, "int | None"]  # points of a chunk, and of all chunks where that is known

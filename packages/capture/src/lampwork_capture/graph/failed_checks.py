@@ -25,8 +25,8 @@ class FailedChecks:
     `tell` gets the text of a check that failed, once, if more than a few calls, and not rarely, fail one.
     """
 
-    def __init__(self, graph: torch.fx.GraphModule, compiled: Callable[..., Any], tell: Callable[[str], None]) -> None:
-        self._texts = tuple(str(node.args[1]) for node in graph.graph.find_nodes(op="call_function", target=require))
+    def __init__(self, texts: tuple[str, ...], compiled: Callable[..., Any], tell: Callable[[str], None]) -> None:
+        self._texts = texts
         self._compiled = compiled
         self._tell: Callable[[str], None] | None = tell
         self._calls = self._failed = 0
@@ -37,8 +37,8 @@ class FailedChecks:
         cls, graph: torch.fx.GraphModule, compiled: Callable[..., Any], tell: Callable[[str], None]
     ) -> FailedChecks | None:
         """For `compiled`, which was made of `graph`; None if that checks nothing."""
-        made = cls(graph, compiled, tell)
-        return made if made._texts else None
+        texts = tuple(str(node.args[1]) for node in graph.graph.find_nodes(op="call_function", target=require))
+        return cls(texts, compiled, tell) if texts else None
 
     def __call__(self, *inputs: Any) -> Any:
         self._calls += 1
