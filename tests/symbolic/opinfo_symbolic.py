@@ -331,8 +331,10 @@ def other_inputs(case: Case) -> list[torch.Tensor] | None:
         shapes = [[_value(n, values) for n in sizes] for sizes, _ in case.shapes]
         if sum(torch.Size(s).numel() for s in shapes) > 2_000_000:
             continue
+        # Where one place is named twice, whichever thread of eager comes last wins: let both bring the same
+        varied = all(tensor.is_floating_point() for tensor in case.tensors)
         return [
-            _resized(tensor, shape, [_value(n, values) for n in strides])
+            _resized(tensor, shape, [_value(n, values) for n in strides], varied)
             for tensor, shape, (_, strides) in zip(case.tensors, shapes, case.shapes)
         ]
     return None
@@ -342,14 +344,14 @@ def _value(number: Any, values: Mapping[Symbol, int]) -> int:
     return number if isinstance(number, int) else int(number.evaluate(values))
 
 
-def _resized(tensor: torch.Tensor, shape: list[int], strides: list[int]) -> torch.Tensor:
-    """A tensor of this shape and strides that repeats the elements of another (floats a little smaller, each by
-    another factor: a matrix that repeats its rows is singular)."""
+def _resized(tensor: torch.Tensor, shape: list[int], strides: list[int], varied: bool) -> torch.Tensor:
+    """A tensor of this shape and strides that repeats the elements of another; `varied`: floats a little smaller, each
+    by another factor, as a matrix that repeats its rows is singular."""
     made = torch.empty_strided(shape, strides, dtype=tensor.dtype)
     flat = tensor.reshape(-1)
     count = made.numel()
     elements = flat[torch.arange(count) % flat.numel()]
-    if tensor.is_floating_point() and count > flat.numel():
+    if varied and count > flat.numel():
         elements = elements * (1 - 0.02 * torch.rand(count, generator=torch.Generator().manual_seed(0)))
     made.copy_(elements.reshape(shape))
     return made

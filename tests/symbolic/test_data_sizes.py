@@ -110,3 +110,13 @@ def test_data_that_do_not_meet_a_check_break_the_graph_after_a_few_calls():
         for m in masks:
             torch.testing.assert_close(optimized(x, m), function(x, m))
     assert len(told) == 1
+
+
+def test_places_of_a_matrix_leave_the_graph_as_they_are() -> None:
+    def function(x: torch.Tensor) -> Any:
+        return x.nonzero(), x.nonzero().t(), x.nonzero()[:, 1] * 2
+
+    compiled = lampwork_capture.optimize("lampwork", fullgraph=True)(function)
+    for data in ([[0.0, 1], [2, 0]], [[0, 0], [0, 0]], [[1, 1], [2, 0]], [[1, 0], [0, 0]]):
+        x = torch.tensor(data)
+        _same(function(x), compiled(x))

@@ -81,9 +81,8 @@ class FrameCallback:
         self.records: list[CapturedFrame] = []
         self._keep_records = keep_records
         self.idle_breaks = IdleBreaks()
-        self._refused_data: CodeMap[bool] = (
-            CodeMap()
-        )  # what breaks where sizes depend on data, by the backend's will or the data's
+        # what breaks where sizes depend on data, by the backend's will or the data's
+        self._refused_data: CodeMap[bool] = CodeMap()
         self._refused_symbols = False  # whether the backend failed with a graph of symbolic sizes
         self._told_of_data = False
         self._warned: set[tuple[str, int, str]] = set()

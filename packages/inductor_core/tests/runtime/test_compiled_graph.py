@@ -74,6 +74,16 @@ def test_operator_with_wrong_strides_is_repaired(compile_interpreted):
     assert "restride(" in compiled.text
 
 
+def test_a_repair_draws_the_same_random_numbers(compile_interpreted):
+    x = torch.zeros(3, 3)
+    compiled, _ = compile_interpreted(lambda a: (torch.ops.aten.uniform.default(a[:, 0]),), [x])
+    for _ in range(2):
+        torch.manual_seed(0)
+        found = compiled(x)[0]
+        torch.manual_seed(0)
+        torch.testing.assert_close(found, torch.rand(3))
+
+
 def test_operator_that_shares_memory_is_repaired(compile_interpreted):
     x = torch.randn(3, 4)
     kept = x.clone()

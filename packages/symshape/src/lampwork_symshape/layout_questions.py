@@ -1,14 +1,15 @@
 """Layout questions: what torch asks about sizes only to describe memory in the best way, where any answer is right.
 
-And one to which one answer is right for all sizes, though another describes some more simply. Asked by `sym_node`
-before an answer by hint becomes a fact. torch sorts dimensions by stride, and expands operands to the shape they are
-broadcast to; for a dimension that turns out to be of size 1 the other answer gives strides that mean nothing, or a view
-of the same elements. Invariant: a function is listed only if its callers compute the same whichever answer they get;
-one that this torch does not have is asked about as any other.
+And one to which one answer is right for all sizes, though another describes some more simply; and one of which torch
+thinks so although the answer shows. Asked by `sym_node` before an answer by hint becomes a fact. torch sorts dimensions
+by stride, and expands operands to a common shape; for a size of 1 the other answer gives strides that mean nothing, or
+a view of the same elements. Invariant: a function is listed only if its callers compute the same whichever answer they
+get; one that this torch does not have is asked about as any other.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
@@ -38,6 +39,14 @@ _SLICE_INDEX: CodeType | None = getattr(
     getattr(torch._subclasses.fake_impls, "_compute_slice_index", None), "__code__", None
 )
 
+# which dimensions are left out: one that is kept for a size of 1 shows, whatever torch makes of the answer
+_SQUEEZE: CodeType | None = getattr(inspect.unwrap(torch._refs.squeeze), "__code__", None)
+
+
+def is_answer_seen() -> bool:
+    """Whether it asks what the shape of its result shows, so that no answer is right for all sizes."""
+    return any(frame.f_code is _SQUEEZE for frame in _asking(_ANSWERED_IN + 1))  # it asks in a generator
+
 
 def is_layout_question() -> bool:
     """Whether the function of torch that asks the environment's `evaluate_sym_node` right now is one of these."""
@@ -55,11 +64,11 @@ def asks_for_the_last() -> bool:
     return type(index) is int and index < 0 and asking.f_back.f_locals.get("end", 0) in (None, sys.maxsize)
 
 
-def _asking() -> list[FrameType]:
+def _asking(most: int = _ANSWERED_IN) -> list[FrameType]:
     """The frames in which the function may run that asks `evaluate_sym_node`, which asks who asks us."""
     frames: list[FrameType] = []
     frame: FrameType | None = sys._getframe(3)
-    while frame is not None and len(frames) < _ANSWERED_IN:
+    while frame is not None and len(frames) < most:
         frames.append(frame)
         frame = frame.f_back
     return frames

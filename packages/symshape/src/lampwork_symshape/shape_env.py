@@ -127,9 +127,8 @@ class ShapeEnv:
         self._hints: dict[Symbol, int] = {}
         self._hint_memo: dict[IntExpr | BoolExpr, int | bool] = {}
         self._facts: list[Fact] = []
-        self._recorded: set[BoolExpr] = (
-            set()
-        )  # the conditions of the facts: no proof is needed of one, nor always found
+        # the conditions of the facts: no proof is needed of one, nor always found
+        self._recorded: set[BoolExpr] = set()
         self._deferred: list[Fact] = []
         self._known = Facts()
         self._specializations: list[Specialization] = []

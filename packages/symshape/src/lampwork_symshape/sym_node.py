@@ -26,7 +26,7 @@ from .contiguity import (
 )
 from .expr import IntExpr, Symbol, as_expr, integer, maximum, minimum, product, sum_
 from .float_node import FloatNode, compute, number_node, term_of
-from .layout_questions import asks_for_the_last, is_layout_question
+from .layout_questions import asks_for_the_last, is_answer_seen, is_layout_question
 from .node import Expr
 from .scalar_expr import ScalarTerm
 from .shape_env import ShapeEnv
@@ -61,11 +61,15 @@ class TorchShapeEnv(ShapeEnv):
     ) -> bool:
         """Decide a condition. `fallback_value` is the answer after which torch's code is right whatever holds.
 
-        So a condition that only the run time knows gets it, and one that has this value now is not a fact.
+        So a condition that only the run time knows gets it, and one that has this value now is not a fact. Where the
+        answer shows in the result nevertheless, what only the run time knows is taken for many, which is checked.
         """
         condition = cast(BoolExpr, node.expr)
         if fallback_value is None:
             return self.evaluate(condition)
+        if is_answer_seen():
+            with self.unknown_as_many():
+                return self.evaluate(condition)
         wanted = not_(condition) if fallback_value else condition
         known = self.known(wanted)
         if known is None:

@@ -230,11 +230,13 @@ def is_known_dense(t: Tensor) -> bool:
     if any(type(size) is int and size == 0 for size in sizes):
         return True
     expected: Any = 1
+    plain: Any = 1
     for dim in by_stride(sizes, strides):
-        if not known(sizes[dim] == 1) and not known(strides[dim] == expected):
+        if not (known(sizes[dim] == 1) or known(strides[dim] == expected) or known(strides[dim] == plain)):
             return False
-        # torch counts an empty dimension as one element
+        # torch counts an empty dimension as one element, or as none: then there are none in all
         expected = expected * (sizes[dim] if known(sizes[dim] >= 1) else torch.sym_max(sizes[dim], 1))
+        plain = plain * sizes[dim]
     return True
 
 

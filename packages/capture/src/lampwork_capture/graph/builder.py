@@ -196,7 +196,6 @@ class GraphBuilder:
     def _take_symbols(self) -> None:
         if self.fake_mode.shape_env is None:
             self.fake_mode.take_symbols(self.scalars.env)
-            self._results.env = self.scalars.env
 
     def add_number(self, source: Source, value: int | float, symbol: Any) -> torch.fx.Node:
         """The placeholder of a Python number (see `NodeMaker`)."""
@@ -338,7 +337,7 @@ class GraphBuilder:
         self, target: Callable[..., Any], args: Sequence[Any], user_line: UserLine | None
     ) -> torch.fx.Node:
         """Record a call that changes torch's state and that the caller makes itself, outside the fake mode."""
-        self._results.forget()
+        self._forget_results()
         node = self.graph.call_function(target, tuple(args))
         self._operations += 1
         node.meta[EXAMPLE] = None
@@ -384,7 +383,7 @@ class GraphBuilder:
     def _run_or_recall(self, op: str, target: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         """Run an operation, or take what an equal one gave before."""
         mode = self.fake_mode
-        call = None if self.is_in_subgraph else self._results.call_of(target, args, kwargs)
+        call = None if self.is_in_subgraph else self._results.call_of(mode, target, args, kwargs)
         if call is None:
             return self._run_fake(op, target, args, kwargs)
         known = self._results.recall(mode, call)
@@ -396,7 +395,7 @@ class GraphBuilder:
         try:
             result, operators = self._run_fake(op, target, args, kwargs)
             if not (mode.draws_random or mode.written or any(may_mutate(operator) for operator in operators)):
-                self._results.remember(call, Ran(result, tuple(operators), mode.may_raise, mode.is_total))
+                self._results.remember(mode, call, Ran(result, tuple(operators), mode.may_raise, mode.is_total))
         finally:
             mode.draws_random |= drew
         return result, operators
@@ -447,6 +446,11 @@ class GraphBuilder:
     def _as_larger_sizes(self, target: Any) -> AbstractContextManager[None]:
         """What to run an operation in that computes the same whichever way it takes for sizes of 1."""
         return self.scalars.env.as_larger_sizes() if self.sizes and target in RIGHT_FOR_ONE else nullcontext()
+
+    def _forget_results(self) -> None:
+        self._results.forget()
+        if "fake_mode" in vars(self):  # or nothing ran under it
+            self.fake_mode.forget_results()
 
     def discard(self, node: torch.fx.Node) -> None:
         """Take back the operation recorded last: its result is known without running it."""
@@ -503,6 +507,7 @@ class GraphBuilder:
         self.values_of_objects.clear()
         self.values_of_fakes.clear()
         self.scalars.release()
+        self._forget_results()
         is_kept = self._opened[0].is_finished
         for opened in self._opened:
             if not (is_kept and opened.is_finished):

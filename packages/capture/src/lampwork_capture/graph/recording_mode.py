@@ -6,24 +6,27 @@ whether it may raise) covers every operator that the node dispatched, nested one
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+import torch
+from lampwork_symshape.sym_node import TorchShapeEnv
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..data_sizes import DataSizes, depends_on_data
-from .fake_results import FakeResults, Ran
-from .operator_effects import draws_random, is_composite, is_random, may_raise, written_tensors
+from .fake_results import FakeResults, Ran, env_of
+from .memory_bounds import check_bounds
+from .operator_effects import draws_random, is_composite, may_raise, written_tensors
 from .quick_fakes import is_quick, quick_fake
 from .refused_writes import may_be_refused
 from .total_operators import is_total
 
+aten: Any = torch.ops.aten
 
-@functools.cache
-def _is_repeatable(func: Any) -> bool:
-    """Whether an operator gives the same for tensors of the same kind, and has a kernel of its own."""
-    return func.namespace in ("aten", "prims") and not (is_composite(func) or depends_on_data(func))
+
+def _has_kernel(func: Any) -> bool:
+    """Whether it is an operator of torch's on tensors that does not run others in its place."""
+    return func.namespace in ("aten", "prims") and not is_composite(func)
 
 
 class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseClass]
@@ -53,12 +56,15 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         if self.data is not None:
             self.data.forget()
 
+    def forget_results(self) -> None:
+        """torch's state changed, or nothing is asked for again: what operators gave is not taken from memory."""
+        self._results.forget()
+
     def take_symbols(self, env: Any) -> None:
         """Symbolic numbers of this environment are among the arguments from now on."""
         self.shape_env = env
         self.static_shapes = False
         self.cache_enabled = False  # torch's: its key asks about layouts, and it keeps no result of symbolic sizes
-        self._results.env = env
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -75,7 +81,7 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
         refused = bool(written) and may_be_refused(func, written, args, kwargs or {})
         self._running.append(func)
         try:
-            if self.shape_env is None or draws or written or not _is_repeatable(func):
+            if self.shape_env is None or draws or written or not _has_kernel(func):
                 result = self._run(func, types, args, kwargs or {})
             else:
                 result = self._run_or_recall(func, types, args, kwargs or {})
@@ -93,21 +99,24 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
 
         Of the operators that stand for it on fake tensors only the names count for the node, so these are remembered.
         """
-        call = self._results.call_of(func, args, kwargs)
+        env = cast(TorchShapeEnv, self.shape_env)
+        call = None if depends_on_data(func) else self._results.call_of(self, func, args, kwargs)
         known = None if call is None else self._results.recall(self, call)
         if known is not None:
             self.operators += known.operators
             return known.result
-        asked, decided = len(self.operators), len(self.shape_env.scalar_facts)
+        asked, decided = len(self.operators), len(env.scalar_facts)
         result = self._run(func, types, args, kwargs)
-        nested = tuple(self.operators[asked:])
         # A fact about floats may be taken back (`aot.c_floats`), so what relies on a new one is asked again
-        if call is not None and len(self.shape_env.scalar_facts) == decided and not any(map(is_random, nested)):
-            self._results.remember(call, Ran(result, nested, may_raise=False, is_total=True))
+        if call is not None and len(env.scalar_facts) == decided:
+            nested = tuple(self.operators[asked:])
+            self._results.remember(self, call, Ran(result, nested, may_raise=False, is_total=True))
         return result
 
     def _run(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """By our own rules, or torch's."""
+        if func is aten.as_strided.default and len(self._running) == 1:
+            check_bounds(env_of(self), *args, **kwargs)
         result = NotImplemented
         if depends_on_data(func):
             result = self._sized_by_data(func, args, kwargs)

@@ -271,6 +271,8 @@ class TensorValue(Value):
             return tracer.constant(self.fake.type())
         if name in _BROKEN_METHODS or (name in _RESHAPING_METHODS and self.source is not None):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"method `{name}` of {self.describe()} is not modelled")
+        if name == "squeeze_" and (self.fake.is_conj() or self.fake.is_neg()):  # with symbolic sizes torch crashes
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`squeeze_` of {self.describe()}, which is a conjugated view")
         if name == "__format__" or name in ("__repr__", "__str__"):
             raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"the text of {self.describe()} needs its data")
         if name == "__getitem__":

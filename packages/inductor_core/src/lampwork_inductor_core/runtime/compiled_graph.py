@@ -208,12 +208,15 @@ class CompiledGraph:
         """Run checked, repairing the wrapper as long as operators surprise us; then load the plain text."""
         with self._lock:
             parts = self._parts
+            generators = _generators(inputs)
             while True:
                 text = parts.write(self._repairs, True)
                 try:
                     outputs = load_wrapper(text, parts.kernels, parts.constants, parts.externs)(inputs)
                 except ResultMismatch as mismatch:
                     self._repairs = _repaired(self._repairs, mismatch)
+                    for generator, state in generators:  # what was drawn is drawn again
+                        generator.set_state(state)
                     continue
                 break
             text = parts.write(self._repairs, False)
@@ -221,6 +224,16 @@ class CompiledGraph:
             if self.artifacts is not None:
                 self.artifacts.stages["wrapper"] = text
         return outputs
+
+
+def _generators(inputs: Sequence[Any]) -> list[tuple[torch.Generator, torch.Tensor]]:
+    """The random generators of the host and of the inputs' devices, each with its state."""
+    devices = {tensor.device for tensor in inputs if isinstance(tensor, torch.Tensor) and tensor.device.type != "cpu"}
+    found = [torch.default_generator]
+    for device in devices:
+        module: Any = torch.get_device_module(device)
+        found += [module.default_generators[device.index]] if hasattr(module, "default_generators") else []
+    return [(generator, generator.get_state()) for generator in found]
 
 
 def _repaired(repairs: Repairs, mismatch: ResultMismatch) -> Repairs:
