@@ -176,15 +176,17 @@ def _nothing_recalled():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("inference", [False, True], ids=["no_grad", "inference_mode"])
-@pytest.mark.parametrize(("sizes", "least"), [(SymbolicSizes.NONE, 150), (SymbolicSizes.ALL, 250)])
-def test_recalled_results_are_those_of_a_fresh_run(recalls, sizes, least, inference):
+@pytest.mark.parametrize(
+    ("sizes", "inference", "part", "least"),
+    [(SymbolicSizes.NONE, False, 3, 50), (SymbolicSizes.ALL, False, 1, 250), (SymbolicSizes.ALL, True, 4, 60)],
+    ids=["numbers", "symbols", "inference_mode"],
+)
+def test_recalled_results_are_those_of_a_fresh_run(recalls, sizes, inference, part, least):
     recalled, views = set(), set()
-    for op in op_db:
+    for op in op_db[::part]:
         if torch.float32 not in op.dtypes or op.name.endswith("_"):  # what it writes to is another tensor afterwards
             continue
-        count = 1 if inference or sizes is SymbolicSizes.NONE else 2
-        for sample in itertools.islice(op.sample_inputs("cpu", torch.float32), count):
+        for sample in itertools.islice(op.sample_inputs("cpu", torch.float32), 1):
             with torch.no_grad(), torch.inference_mode(inference):
                 recalls.clear()
                 runs = _run_thrice(op, sample, sizes)
@@ -195,7 +197,7 @@ def test_recalled_results_are_those_of_a_fresh_run(recalls, sizes, least, infere
             recalled.add(op.name)
             if any(_is_view(leaf, _tensors(runs.given[2])) for leaf in _tensors(runs.results[2])):
                 views.add(op.name)
-    assert len(recalled) > least and (sizes is SymbolicSizes.NONE or len(views) > 30), (len(recalled), len(views))
+    assert len(recalled) > least and (sizes is SymbolicSizes.NONE or len(views) > 30 // part)
 
 
 def _is_view(result, tensors):
