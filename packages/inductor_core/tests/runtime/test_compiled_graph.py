@@ -94,6 +94,17 @@ def test_operator_that_shares_memory_is_repaired(compile_interpreted):
     assert ".clone()" in compiled.text
 
 
+def test_a_part_of_other_memory_with_gaps_is_repaired(compile_interpreted):
+    def with_rows(a, b):
+        return (torch.ops.aten.slice_scatter.default(a[:, 1:5], b, 0, 0, 2),)
+
+    a, b = torch.randn(3, 6), torch.randn(2, 4)
+    compiled, _ = compile_interpreted(with_rows, [a, b])
+    for _ in range(2):
+        torch.testing.assert_close(compiled(a, b)[0], with_rows(a, b)[0], rtol=0, atol=0)
+    assert "restride(" in compiled.text
+
+
 def test_static_part_runs_once_and_follows_changes(compile_interpreted):
     x, w = torch.randn(3, 4), torch.nn.Parameter(torch.randn(4, 4))
 

@@ -401,12 +401,13 @@ class _Printer:
             self._emit(f"{self._symbol(binding.symbol)} = {self._bound_value(binding)}")
         for _, name, layout in line.results:
             self.layouts[name] = layout
-            if name in self.restride and isinstance(layout, Layout):
+            if name in self.restride and isinstance(layout, Layout):  # in memory of its own
                 self._emit(f"{name} = restride({name}, {self._tuple(layout.strides)})")
-            elif not self.checked and isinstance(layout, Layout) and self._may_lie_otherwise(line, layout):
-                self._emit(f"{name} = laid_out({name}, {self._tuple(layout.strides)})")
-            if name in self.clone:
-                self._emit(f"{name} = {name}.clone()")
+            else:
+                if name in self.clone:
+                    self._emit(f"{name} = {name}.clone()")
+                if not self.checked and isinstance(layout, Layout) and self._may_lie_otherwise(line, layout):
+                    self._emit(f"{name} = laid_out({name}, {self._tuple(layout.strides)})")
             if self.checked and isinstance(layout, Layout):
                 read = views_in([*line.arguments, *line.keywords.values()])
                 views = ", ".join(dict.fromkeys(v.buffer for v in read if isinstance(v.layout, Layout)))
