@@ -448,6 +448,7 @@ class GraphBuilder:
         return self.scalars.env.as_larger_sizes() if self.sizes and target in RIGHT_FOR_ONE else nullcontext()
 
     def _forget_results(self) -> None:
+        """What ran before is no answer any more, here and below (see `FakeResults`)."""
         self._results.forget()
         if "fake_mode" in vars(self):  # or nothing ran under it
             self.fake_mode.forget_results()

@@ -21,7 +21,8 @@ from .quick_fakes import is_quick, quick_fake
 from .refused_writes import may_be_refused
 from .total_operators import is_total
 
-aten: Any = torch.ops.aten
+_ATEN: Any = torch.ops.aten
+_BY_STRIDES = frozenset({_ATEN.as_strided, _ATEN.as_strided_copy})
 
 
 def _has_kernel(func: Any) -> bool:
@@ -115,7 +116,7 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
 
     def _run(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """By our own rules, or torch's."""
-        if func is aten.as_strided.default and len(self._running) == 1:
+        if func.overloadpacket in _BY_STRIDES and len(self._running) == 1:
             check_bounds(env_of(self), *args, **kwargs)
         result = NotImplemented
         if depends_on_data(func):

@@ -271,8 +271,9 @@ class TensorValue(Value):
             return tracer.constant(self.fake.type())
         if name in _BROKEN_METHODS or (name in _RESHAPING_METHODS and self.source is not None):
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"method `{name}` of {self.describe()} is not modelled")
-        if name == "squeeze_" and (self.fake.is_conj() or self.fake.is_neg()):  # with symbolic sizes torch crashes
-            raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"`squeeze_` of {self.describe()}, which is a conjugated view")
+        if name == "squeeze_" and self.has_symbols and (self.fake.is_conj() or self.fake.is_neg()):
+            cause = f"`squeeze_` of {self.describe()}, a conjugated or negated view of symbolic sizes"
+            raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)  # torch 2.13 ends the process
         if name == "__format__" or name in ("__repr__", "__str__"):
             raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"the text of {self.describe()} needs its data")
         if name == "__getitem__":
