@@ -105,12 +105,15 @@ def linear(x, w):
     return F.linear(x, w).relu()
 
 
-def test_a_call_that_needs_gradients_runs_eagerly():
+def test_a_call_that_needs_gradients_runs_a_forward_and_a_backward_graph():
     x, w = torch.randn(3, 4), torch.randn(5, 4, requires_grad=True)
     compiler = Counting()
     out = aot_backend(compiler)(fx.symbolic_trace(linear), [x, w])(x, w)
+    assert compiler.calls == 1
     out.sum().backward()
-    assert w.grad is not None and not compiler.graphs
+    assert compiler.calls == 2
+    (expected,) = torch.autograd.grad(linear(x, w).sum(), w)
+    torch.testing.assert_close(w.grad, expected)
 
 
 def test_gradients_are_asked_for_at_call_time_too():
@@ -153,11 +156,13 @@ def test_no_grad_region_inside_the_graph_is_compiled():
     torch.testing.assert_close(doubled, linear(x, w).detach() * 2)
 
 
-def test_no_grad_region_beside_work_that_needs_gradients_runs_eagerly():
+def test_no_grad_region_beside_work_that_needs_gradients():
     x, w = torch.randn(3, 4), nn.Parameter(torch.randn(5, 4))
     compiler = Counting()
     out, doubled = aot_backend(compiler)(no_grad_region(x, w, outside=True), [x, w])(x, w)
-    assert compiler.calls == 0 and not out.requires_grad and doubled.requires_grad
+    assert compiler.calls == 1 and not out.requires_grad and doubled.requires_grad
+    doubled.sum().backward()
+    assert compiler.calls == 2 and torch.equal(w.grad, torch.full_like(w, 2.0))
 
 
 def test_graph_that_leaves_another_grad_mode_behind():

@@ -12,13 +12,14 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
 import torch.fx
 from lampwork_capture import GraphBackend, with_number_variants
-from lampwork_capture.aot import aot_backend
+from lampwork_capture.aot import TRAINING, aot_backend
 from lampwork_inductor_core import CompiledGraph, CompileOptions, Config, compile_graph
 from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
 
@@ -58,7 +59,8 @@ def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None
 
     def lampwork(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
         try:
-            result = compile_graph(graph, example_inputs, options=options)
+            chosen = replace(options, weights_change=True) if graph.meta.get(TRAINING) else options
+            result = compile_graph(graph, example_inputs, options=chosen)
         except (CompilerNotFound, BackendNotFound) as error:
             if strict:
                 raise

@@ -1,7 +1,8 @@
 """From FX graphs to functional ATen graphs, and back to callables that behave like the graph they came from.
 
 `aot_backend` makes a graph backend of a compiler of functional graphs; `trace_functional` does the tracing alone. The
-stage stands between capture and any lowering. Invariant: compilers see no mutation, no aliasing output, no autograd.
+stage stands between capture and any lowering. Invariant: compilers see no mutation, no aliasing output, no autograd: a
+graph that trains comes to them as a forward graph and backward graphs.
 """
 
 from ..graph_backend import GraphBackend
@@ -9,6 +10,7 @@ from .backend import aot_backend
 from .decompositions import DEFAULT_DECOMPOSITIONS, merge, without
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import trace_functional
+from .joint_graph import JointGraph, trace_joint
 from .metadata import (
     FunctionalGraph,
     GraphSignature,
@@ -18,12 +20,16 @@ from .metadata import (
     OutputSpec,
     ViewSpec,
 )
+from .operator_traits import is_random
+from .partition import Partition, PartitionPolicy, partition
 from .printer import print_functional
-from .trace import Decomposition, DecompositionTable, is_random
+from .split_graphs import TRAINING
+from .trace import Decomposition, DecompositionTable
 from .verify import NotFunctional, verify
 
 __all__ = [
     "DEFAULT_DECOMPOSITIONS",
+    "TRAINING",
     "Decomposition",
     "DecompositionTable",
     "FunctionalGraph",
@@ -31,17 +37,22 @@ __all__ = [
     "GraphSignature",
     "InputMutation",
     "InputSpec",
+    "JointGraph",
     "NotFunctional",
     "OutputKind",
     "OutputSpec",
+    "Partition",
+    "PartitionPolicy",
     "RanEagerlyWarning",
     "UnsupportedForAot",
     "ViewSpec",
     "aot_backend",
     "is_random",
     "merge",
+    "partition",
     "print_functional",
     "trace_functional",
+    "trace_joint",
     "verify",
     "without",
 ]

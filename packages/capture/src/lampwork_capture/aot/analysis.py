@@ -39,9 +39,14 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The outcome of the analysis; `results` are the nodes the functional graph must return, in order."""
+    """The outcome of the analysis; `results` are the nodes the functional graph must return, in order.
+
+    `values`: for each result the tensor of the trace that autograd knows, or None: a number, or a tensor that the
+    captured graph never held.
+    """
 
     results: tuple[fx.Node, ...]
+    values: tuple[Tensor | None, ...]
     mutations: tuple[InputMutation, ...]
     outputs: tuple[OutputSpec, ...]
     output_tree: pytree.TreeSpec | None
@@ -65,11 +70,13 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class WrappedInput:
-    """An input of the trace: its fake tensor (or number), its functional wrapper, that one's storage at first."""
+    """An input of the trace: its fake tensor (or number), its functional wrapper; of that one the storage and the
+    gradient function at first."""
 
     fake: Any
     wrapper: Any
     address: int | None
+    history: Any = None
 
 
 def analyse(*, inputs: Sequence[WrappedInput], outputs: Any, recorder: AtenRecorder) -> Observed:
@@ -109,24 +116,23 @@ class _Analysis:
         self.inputs = [item.fake for item in inputs]
         self.wrapped = [item.wrapper for item in inputs]
         self.addresses = [item.address for item in inputs]
+        self.histories = [item.history for item in inputs]
         self.outputs = outputs
         self.tree = tree
         self.recorder = recorder
         self.results: list[fx.Node] = []
+        self.values: list[Tensor | None] = []
         self.mutations: list[InputMutation] = []
         self.taken_roots: set[fx.Node] = set()  # memory that already belongs to an output
 
     def run(self) -> Observed:
         requires_grad = any(isinstance(o, Tensor) and o.requires_grad for o in self.outputs)
         storages = self._observe_mutations()
-        requires_grad = requires_grad or any(
-            w.requires_grad and not self.inputs[m.index].requires_grad
-            for m in self.mutations
-            for w in (self.wrapped[m.index],)
-        )
+        requires_grad = requires_grad or any(mutation.differentiable for mutation in self.mutations)
         outputs = self._describe_outputs(storages)
         return Observed(
             tuple(self.results),
+            tuple(self.values),
             tuple(self.mutations),
             outputs,
             self.tree,
@@ -172,10 +178,15 @@ class _Analysis:
             root = value_root(node)
             if root.op == "placeholder" and self._input_index(root) in changed:
                 node = self._copy_of(node)  # the writes happen one after the other: read it before it is written to
-            result = len(self.results)
-            self.results.append(node)
+            result = self._add_result(node, wrapper)
         if data or metadata is not None:
-            self.mutations.append(InputMutation(index, result, metadata))
+            differentiable = data and wrapper.grad_fn is not self.histories[index]
+            self.mutations.append(InputMutation(index, result, metadata, differentiable))
+
+    def _add_result(self, node: fx.Node, value: Tensor | None) -> int:
+        self.results.append(node)
+        self.values.append(value)
+        return len(self.results) - 1
 
     def _addresses_new_memory(self) -> bool:
         """Whether an address (`as_strided`) is taken in a computed value: it may stand for an input with an offset."""
@@ -224,6 +235,7 @@ class _Analysis:
                 )
             else:
                 specs.append(self._describe_computed(output, storage, len(sharing[storage]) > 1, bases))
+            specs[-1] = replace(specs[-1], requires_grad=output.requires_grad)
             first_place.setdefault(id(output), place)
         return tuple(specs)
 
@@ -235,7 +247,7 @@ class _Analysis:
         if isinstance(node, int):
             return node
         if node not in self.results:
-            self.results.append(node)
+            self._add_result(node, None)
         return ResultNumber(self.results.index(node))
 
     def _describe_number(self, value: Any) -> OutputSpec:
@@ -243,8 +255,7 @@ class _Analysis:
             node = self.recorder.symbols.resolve(value)
             if isinstance(node, int):
                 return OutputSpec(OutputKind.CONSTANT, constant=node)
-            self.results.append(node)
-            return OutputSpec(OutputKind.COMPUTED, len(self.results) - 1)
+            return OutputSpec(OutputKind.COMPUTED, self._add_result(node, None))
         if isinstance(value, (SymFloat, SymBool)):
             raise UnsupportedForAot("an output is a symbolic number that is not an integer")
         return OutputSpec(OutputKind.CONSTANT, constant=value)
@@ -265,15 +276,27 @@ class _Analysis:
             and not (value.is_conj() or value.is_neg())
         )
         if whole and not shared:
-            self.results.append(self._owned(node, root))
-            return OutputSpec(OutputKind.COMPUTED, len(self.results) - 1)
+            return OutputSpec(OutputKind.COMPUTED, self._add_result(self._owned(node, root), output))
         owner = bases.get(storage)
         if owner is None:
             if not is_dense(base):
                 raise UnsupportedForAot("outputs view memory with gaps")
-            self.results.append(self._owned(root, root))
-            owner = bases[storage] = (len(self.results) - 1, base)
+            known_base = self._known_to_autograd(base, storage)
+            if known_base is None and output.requires_grad and not output._is_view():
+                # parts of one memory by chance, as `unsafe_split` gives them: autograd knows each by itself
+                return OutputSpec(OutputKind.COMPUTED, self._add_result(self._copy_of(node), output))
+            index = self._add_result(self._owned(root, root), known_base)
+            owner = bases[storage] = (index, base)
         return OutputSpec(OutputKind.ALIAS_OF_RESULT, owner[0], view_between(owner[1], value, self._number))
+
+    def _known_to_autograd(self, base: Tensor, storage: int) -> Tensor | None:
+        """The tensor of the trace whose value is `base`: an output in its memory, or what such an output views."""
+        for output in self.outputs:
+            if isinstance(output, Tensor) and torch_layer.storage_address(output) == storage:
+                for candidate in (output, output._base):
+                    if candidate is not None and torch_layer.from_functional(candidate) is base:
+                        return candidate
+        return None
 
     def _owned(self, node: fx.Node, root: fx.Node) -> fx.Node:
         """`node`, or a copy of it when its memory is an input's, a constant's or another output's."""

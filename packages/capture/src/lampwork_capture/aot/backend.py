@@ -1,13 +1,15 @@
 """`aot_backend`: a compiler of functional ATen graphs made into a backend for captured graphs.
 
-The whole of this stage on one page: decide about autograd, trace, compile, wrap. Invariant: what it returns behaves as
-the captured graph does; whatever cannot be compiled runs the captured graph itself, with one warning.
+The whole of this stage on one page: decide about autograd, trace, compile, wrap; `training` is the page for graphs that
+need gradients. Invariant: what it returns behaves as the captured graph does; whatever cannot be compiled runs the
+captured graph itself, with one warning.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,11 +20,15 @@ from . import torch_layer
 from .c_floats import no_float_decided
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import Misdescribed, RanEagerlyWarning, UnsupportedForAot
-from .functionalize import trace_functional
+from .functionalize import Prepared, prepare, trace_prepared
+from .joint_graph import JointGraph, trace_joint
+from .metadata import FunctionalGraph
+from .need import Need, grad_gate, need_of, sets_grad_mode, training_gate
+from .partition import DEFAULT_POLICY, PartitionPolicy
 from .runtime_wrappers import wrap_for_calls
 from .settings import Settings
 from .trace import DecompositionTable
-from .training import Need, grad_gate, need_of, sets_grad_mode
+from .training import compile_training
 
 
 def aot_backend(
@@ -30,7 +36,7 @@ def aot_backend(
     backward_compiler: GraphBackend | None = None,
     *,
     decompositions: DecompositionTable = DEFAULT_DECOMPOSITIONS,
-    partition: Callable[..., Any] | None = None,
+    partition: PartitionPolicy = DEFAULT_POLICY,
     refuse_numbers: bool = False,
 ) -> GraphBackend:
     """A graph backend that hands `forward_compiler` functional ATen graphs.
@@ -38,15 +44,17 @@ def aot_backend(
     `forward_compiler(graph, example_inputs)` gets a graph whose placeholders carry `val`, `static_input`, `source` and
     `user_line` in their `meta` (every other node `val` and `user_line`), and returns a callable that takes the same
     flat inputs and returns the list of the graph's results: new values of mutated inputs, then computed outputs, each
-    in memory of its own and with the strides of its `val`. `backward_compiler` and `partition` are for training, which
-    runs eagerly until then. Raises UnsupportedForAot under LAMPWORK_STRICT=1 (with
+    in memory of its own and with the strides of its `val`. `backward_compiler` (by default the same) gets the graphs of
+    derivatives when they are first needed; what it returns may offer `run_owned(arguments)`, see `training`.
+    `partition` says what may be computed again rather than kept. Raises UnsupportedForAot under LAMPWORK_STRICT=1 (with
     `refuse_numbers` also for a graph that has numbers among its inputs), and Misdescribed always.
     """
+    compilers = Compilers(forward_compiler, backward_compiler or forward_compiler, decompositions, partition)
 
     def backend(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         settings = Settings.from_environment()
         try:
-            return compile_inference(graph, example_inputs, forward_compiler, decompositions)
+            return compile_for_calls(graph, example_inputs, compilers)
         except UnsupportedForAot as error:
             refused = refuse_numbers and not all(isinstance(example, torch.Tensor) for example in example_inputs)
             refused |= graph.meta.get(DATA_SIZES, False)  # it may take the graphs in front of and behind such a size
@@ -58,41 +66,60 @@ def aot_backend(
     return backend
 
 
-def compile_inference(
-    graph: fx.GraphModule,
-    example_inputs: Sequence[Any],
-    forward_compiler: GraphBackend,
-    decompositions: DecompositionTable = DEFAULT_DECOMPOSITIONS,
-) -> Callable[..., Any]:
-    """The callable that replaces `graph` in calls like this one; the captured graph itself if it needs autograd."""
+@dataclass(frozen=True, slots=True)
+class Compilers:
+    """What a backend brings."""
+
+    forward: GraphBackend
+    backward: GraphBackend
+    decompositions: DecompositionTable
+    partition: PartitionPolicy
+
+
+def compile_for_calls(graph: fx.GraphModule, example_inputs: Sequence[Any], compilers: Compilers) -> Callable[..., Any]:
+    """The callable that replaces `graph` in calls like this one. Raises UnsupportedForAot."""
     grad_enabled = torch.is_grad_enabled()
     need = need_of(graph, example_inputs, grad_enabled)
-    if need is Need.CERTAIN:
-        return graph.forward
     try:
         placeholders = graph.graph.find_nodes(op="placeholder")
         with no_float_decided(node.meta.get("example_value") for node in placeholders):
-            functional = trace_functional(
-                graph, example_inputs, decompositions=decompositions, with_autograd=need is Need.UNKNOWN
-            )
+            prepared = prepare(graph, example_inputs)
+            functional, joint = _traced(prepared, need, compilers.decompositions)
     except UnsupportedForAot:
         raise
     except Exception as error:  # a failure of ours must not become one of the user's program
         raise UnsupportedForAot(
             f"tracing failed: {type(error).__name__}: {error}", hint="Please report it with this message."
         ) from error
-    if functional.signature.outputs_require_grad:
-        return graph.forward
     signature = functional.signature
-    switches = sets_grad_mode(graph)
     static = [i for i in signature.static_inputs if not signature.inputs[i].lifted]
-    with torch.no_grad():
-        compiled = forward_compiler(functional.graph, [*example_inputs, *functional.lifted])
+    if joint is not None:
+        compiled = compile_training(
+            prepared, joint, compilers.forward, compilers.backward, compilers.decompositions, compilers.partition
+        )
+        gate = training_gate(example_inputs, static)
+    else:
+        with torch.no_grad():
+            compiled = compilers.forward(functional.graph, [*example_inputs, *functional.lifted])
+        switches = sets_grad_mode(graph) or need is Need.CERTAIN
+        gate = grad_gate(example_inputs, static, grad_enabled, switches)
     return wrap_for_calls(
         compiled,
         functional,
         graph.forward,
-        needs_autograd=grad_gate(example_inputs, static, grad_enabled, switches),
-        may_see_grad=grad_enabled and need is Need.UNKNOWN,
+        is_for_others=gate,
+        may_see_grad=joint is None and grad_enabled and need is not Need.NONE,
         under_autocast=torch_layer.is_any_autocast_enabled(),
     )
+
+
+def _traced(
+    prepared: Prepared, need: Need, decompositions: DecompositionTable
+) -> tuple[FunctionalGraph, JointGraph | None]:
+    """The functional graph, and the joint one if there is something to differentiate."""
+    if need is not Need.CERTAIN:
+        functional = trace_prepared(prepared, decompositions, with_autograd=need is Need.UNKNOWN)
+        if not functional.signature.outputs_require_grad:
+            return functional, None
+    joint = trace_joint(prepared, decompositions)
+    return joint.functional, joint if any(node is not None for node in joint.tangents[0]) else None

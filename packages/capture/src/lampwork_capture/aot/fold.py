@@ -14,15 +14,20 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 
 from .analysis import value_root
-from .trace import is_random, same_strides
+from .operator_traits import is_random
+from .trace import same_strides
 
 aten = torch.ops.aten
 
 
-def fold(graph: fx.Graph, results: Sequence[fx.Node]) -> tuple[fx.Graph, int]:
-    """Makes `results` the graph's output and cleans it up in place; returns it and the count of results."""
-    output = graph.output(list(results))
-    output.meta["val"] = [node.meta.get("val") for node in results]
+def fold(graph: fx.Graph, results: Sequence[fx.Node], others: Sequence[fx.Node] = ()) -> tuple[fx.Graph, int]:
+    """Makes `results` the graph's output and cleans it up in place; returns it and the count of results.
+
+    `others` stay in the graph and follow the results, without memory of their own.
+    """
+    returned = [*results, *others]
+    output = graph.output(returned)
+    output.meta["val"] = [node.meta.get("val") for node in returned]
     owners = {value_root(node) for node in results}
     # `as_strided` reads a tensor's memory rather than its elements: then whose memory it is matters.
     reads_memory = any(

@@ -8,6 +8,7 @@ what aliases what. Invariant: the trace leaves nothing behind: no mutated input,
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -17,13 +18,15 @@ from torch import SymFloat, SymInt, Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
 from ..graph.runtime_assert import require
 from ..graph_backend import DATA_SIZES
 from . import hidden_writes, symbolic_forms, torch_layer
-from .analysis import WrappedInput, analyse
+from .analysis import Observed, WrappedInput, analyse
+from .backward_lines import BackwardLines
 from .c_floats import computed_float, with_stand_ins
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import UnsupportedForAot
@@ -33,7 +36,7 @@ from .metadata import FunctionalGraph, InputSpec
 from .overlap import outputs, overlapping_write, resizes_what_it_shares
 from .settings import Settings
 from .trace import AtenRecorder, DecompositionTable
-from .verify import verify
+from .verify import verify_if_asked
 
 _REPLACEMENTS = {**hidden_writes.REPLACEMENTS, **symbolic_forms.REPLACEMENTS}
 _PLACEHOLDER_META = ("source", "user_line", "stack_trace", "tensor_meta")
@@ -69,11 +72,58 @@ def trace_functional(
     require gradients do so in the trace, under the ambient grad mode, to learn whether outputs require them; otherwise
     the trace runs as under `no_grad`. Raises UnsupportedForAot, or whatever the captured graph itself raises.
     """
-    settings = Settings.from_environment()
+    return trace_prepared(prepare(graph, example_inputs), decompositions, with_autograd=with_autograd)
+
+
+def trace_prepared(prepared: Prepared, decompositions: DecompositionTable, *, with_autograd: bool) -> FunctionalGraph:
+    """The same for a graph that is prepared."""
+    with traced(prepared, decompositions, with_autograd=with_autograd) as trace:
+        functional_graph, result_count = fold(trace.recorder.graph, trace.observed.results)
+    functional = finish(prepared, trace, functional_graph, result_count)
+    verify_if_asked(functional.graph)
+    return functional
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A captured graph with the fake inputs that it is traced with, any number of times."""
+
+    graph: fx.GraphModule
+    fake_mode: FakeTensorMode
+    inputs: tuple[GraphInput, ...]
+
+    @property
+    def lifted(self) -> tuple[Tensor, ...]:
+        """The tensors that the captured graph holds itself, which follow the caller's inputs."""
+        return tuple(item.lifted for item in self.inputs if item.lifted is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One run of the captured graph: what was recorded and what it did. Alive only inside of `traced`."""
+
+    recorder: AtenRecorder
+    wrapped: tuple[Any, ...]  # the inputs as the graph saw them
+    edges: tuple[GradientEdge | None, ...]  # for inputs that require gradients: where these arrive
+    wrap: Callable[[Tensor], Tensor]  # a fake tensor made into one that the trace can use
+    observed: Observed
+    grad_mode_after: bool | None
+    lines: BackwardLines
+
+
+def prepare(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Prepared:
+    """Fake inputs for `graph`: one real or fake tensor, SymInt or number per placeholder is given."""
     fake_mode = find_fake_mode(graph, example_inputs)
     with torch.inference_mode(False):
-        inputs = collect_inputs(graph, example_inputs, fake_mode)
-    recorder = AtenRecorder(fake_mode, decompositions, verify=settings.verify)
+        return Prepared(graph, fake_mode, tuple(collect_inputs(graph, example_inputs, fake_mode)))
+
+
+@contextlib.contextmanager
+def traced(prepared: Prepared, decompositions: DecompositionTable, *, with_autograd: bool) -> Iterator[Trace]:
+    """Runs the graph on its fake inputs; while the context is open, more operators can be recorded behind it."""
+    graph, inputs = prepared.graph, prepared.inputs
+    verify = Settings.from_environment().verify
+    recorder = AtenRecorder(prepared.fake_mode, decompositions, verify=verify, merges=not with_autograd)
     recorder.writes = any(
         node.op.startswith("call") and node.meta.get("lampwork_mutates", True) for node in graph.graph.nodes
     )
@@ -82,28 +132,36 @@ def trace_functional(
     symbolic = any(isinstance(item.value, SymInt) or _is_symbolic(item.value) for item in inputs)
     symbolic |= graph.meta.get(DATA_SIZES, False)
     grad_before = torch.is_grad_enabled()
-    with _tracing(fake_mode, recorder, symbolic, grad_before and with_autograd) as wrap:
+    with _tracing(prepared.fake_mode, recorder, symbolic, grad_before and with_autograd) as wrap:
         wrapped = [wrap(item.value, with_autograd) if isinstance(item.value, Tensor) else item.value for item in inputs]
-        arrivals = [
-            WrappedInput(i.value, w, torch_layer.storage_address(w) if isinstance(w, Tensor) else None)
-            for i, w in zip(inputs, wrapped)
+        edges = [
+            get_gradient_edge(w) if with_autograd and isinstance(w, Tensor) and w.requires_grad else None
+            for w in wrapped
         ]
-        runner = _GraphRunner(graph, recorder, wrapped, inputs)
+        arrivals = [_arrival(item.value, w) for item, w in zip(inputs, wrapped)]
+        lines = BackwardLines()
+        runner = _GraphRunner(graph, recorder, wrapped, inputs, lines)
         observed = analyse(inputs=arrivals, outputs=runner.run(), recorder=recorder)
-    functional_graph, result_count = fold(recorder.graph, observed.results)
-    module = fx.GraphModule(_holder(recorder.constants), functional_graph, class_name="FunctionalGraph")
-    result = FunctionalGraph(
-        module,
-        observed.signature(
-            inputs=tuple(item.spec for item in inputs),
-            result_count=result_count,
-            grad_mode_after=runner.grad_mode if runner.grad_mode != grad_before else None,
-        ),
-        tuple(item.lifted for item in inputs if item.lifted is not None),
+        grad_after = runner.grad_mode if runner.grad_mode != grad_before else None
+        plain_wrap = functools.partial(wrap, with_autograd=False)
+        yield Trace(recorder, tuple(wrapped), tuple(edges), plain_wrap, observed, grad_after, lines)
+
+
+def _arrival(fake: Any, wrapper: Any) -> WrappedInput:
+    if not isinstance(wrapper, Tensor):
+        return WrappedInput(fake, wrapper, None)
+    return WrappedInput(fake, wrapper, torch_layer.storage_address(wrapper), wrapper.grad_fn)
+
+
+def finish(prepared: Prepared, trace: Trace, graph: fx.Graph, result_count: int) -> FunctionalGraph:
+    """The functional graph that `graph`, made of what the trace recorded, is."""
+    module = fx.GraphModule(_holder(trace.recorder.constants), graph, class_name="FunctionalGraph")
+    signature = trace.observed.signature(
+        inputs=tuple(item.spec for item in prepared.inputs),
+        result_count=result_count,
+        grad_mode_after=trace.grad_mode_after,
     )
-    if settings.verify:
-        verify(module)
-    return result
+    return FunctionalGraph(module, signature, prepared.lifted)
 
 
 def _holder(constants: dict[str, Tensor]) -> nn.Module:
@@ -252,13 +310,16 @@ def _attribute(root: Any, path: str) -> Any:
 @contextlib.contextmanager
 def _tracing(
     fake_mode: FakeTensorMode, recorder: AtenRecorder, symbolic: bool, grad: bool
-) -> Generator[Callable[[Tensor, bool], Tensor], None, None]:
+) -> Generator[Callable[..., Tensor], None, None]:
     """Everything on: yields the function that wraps a fake tensor for functionalization."""
 
     def wrap(fake: Tensor, with_autograd: bool) -> Tensor:
         wrapped = torch_layer.to_functional(fake)
         if with_autograd and fake.requires_grad:
-            torch_layer.mirror_autograd(fake, wrapped)
+            if fake.is_leaf:
+                torch_layer.mirror_autograd(fake, wrapped)
+            elif grad:
+                _Computed.apply(torch.empty(0, requires_grad=True), wrapped)
         return wrapped
 
     cache = torch.is_autocast_cache_enabled()
@@ -301,6 +362,19 @@ def _origin_of(meta: dict[str, Any]) -> dict[str, Any]:
     return origin
 
 
+class _Computed(torch.autograd.Function):
+    """Gives an input that was computed a gradient function of its own: such a tensor may be written to."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, value: Tensor) -> Tensor:
+        ctx.mark_dirty(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *gradients
+
+
 class _ReplaceHiddenWrites(TorchFunctionMode):
     """While a module of the captured graph runs: functions that write behind their schema are replaced."""
 
@@ -312,11 +386,17 @@ class _GraphRunner:
     """Runs the captured graph node by node on wrapped inputs."""
 
     def __init__(
-        self, graph: fx.GraphModule, recorder: AtenRecorder, wrapped: Sequence[Any], inputs: Sequence[GraphInput]
+        self,
+        graph: fx.GraphModule,
+        recorder: AtenRecorder,
+        wrapped: Sequence[Any],
+        inputs: Sequence[GraphInput],
+        lines: BackwardLines,
     ) -> None:
         self._graph = graph
         self._recorder = recorder
         self._wrapped = wrapped
+        self._lines = lines
         self._held = {id(i.lifted): w for i, w in zip(inputs, wrapped) if i.lifted is not None}
         self._layouts = LayoutKeeper(recorder, wrapped)
         self._autocasts: list[Any] = []
@@ -343,7 +423,8 @@ class _GraphRunner:
                 values[node] = next(arrivals)
                 continue
             meta = node.meta
-            self._recorder.origin = _origin_of(meta)
+            self._recorder.origin = origin = _origin_of(meta)
+            self._lines.entering(origin)
             if op == "output":
                 self._failed = False
                 return map_arg(node.args[0], get)

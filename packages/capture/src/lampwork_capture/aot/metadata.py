@@ -98,6 +98,7 @@ class OutputSpec:
     index: int = -1
     view: ViewSpec | None = None
     constant: Any = None
+    requires_grad: bool = False  # as the trace found it; an output that does not is detached from what it views
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class InputMutation:
     index: int
     result: int | None
     metadata: ViewSpec | None
+    differentiable: bool = False  # the write is part of the input's history, as one outside of `no_grad` is
 
 
 @dataclass(frozen=True, slots=True)

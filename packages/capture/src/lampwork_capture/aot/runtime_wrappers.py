@@ -26,18 +26,18 @@ def wrap_for_calls(
     functional: FunctionalGraph,
     eager: GraphCallable,
     *,
-    needs_autograd: Callable[[Sequence[Any]], bool],
+    is_for_others: Callable[[Sequence[Any]], bool],
     may_see_grad: bool,
     under_autocast: bool,
 ) -> GraphCallable:
     """The callable that replaces the captured graph.
 
     `compiled` takes the functional graph's inputs and returns its results. `eager` is the captured graph.
-    `needs_autograd(args)` says that a call must not take the compiled path. `may_see_grad`: compiled calls can happen
+    `is_for_others(args)` says that a call must not take the compiled path. `may_see_grad`: compiled calls can happen
     with grad mode on and inputs that require gradients, so they run with it off. `under_autocast`: the casts are in the
     graph already, so autocast must be off while it runs.
     """
-    run = compiled
+    run = _without_grad(compiled) if may_see_grad else compiled
     signature = functional.signature
     if functional.lifted:
         run = _with_lifted(run, functional.lifted)
@@ -51,11 +51,9 @@ def wrap_for_calls(
         run = _with_structure(run, signature.output_tree)
     if under_autocast:
         run = _without_autocast(run)
-    if may_see_grad:
-        run = _without_grad(run)
     if signature.grad_mode_after is not None:
         run = _leaving_grad_mode(run, signature.grad_mode_after)
-    return _unless_autograd(run, eager, needs_autograd)
+    return _unless_for_others(run, eager, is_for_others)
 
 
 def _is_plain(outputs: Sequence[OutputSpec]) -> bool:
@@ -63,11 +61,11 @@ def _is_plain(outputs: Sequence[OutputSpec]) -> bool:
     return all(spec.kind is OutputKind.COMPUTED and spec.index == i for i, spec in enumerate(outputs))
 
 
-def _unless_autograd(
-    run: GraphCallable, eager: GraphCallable, needs_autograd: Callable[[Sequence[Any]], bool]
+def _unless_for_others(
+    run: GraphCallable, eager: GraphCallable, is_for_others: Callable[[Sequence[Any]], bool]
 ) -> GraphCallable:
     def call(*args: Any) -> Any:
-        if needs_autograd(args):
+        if is_for_others(args):
             return eager(*args)
         return run(*args)
 
@@ -145,8 +143,13 @@ def _apply(mutation: InputMutation, target: Tensor, results: Sequence[Any]) -> N
         numbers: Any = shape.at(results)
         _make_room(target, numbers)
         target.as_strided_(numbers.size, numbers.stride, target.storage_offset() + numbers.offset)
-    if mutation.result is not None:
+    if mutation.result is None:
+        return
+    if mutation.differentiable or not torch.is_grad_enabled():
         target.copy_(results[mutation.result])
+    else:
+        with torch.no_grad():
+            target.copy_(results[mutation.result])
 
 
 def _make_room(target: Tensor, numbers: Any) -> None:
@@ -176,13 +179,16 @@ def _builder(spec: OutputSpec) -> Builder:
         return lambda inputs, results, outputs: constant
     if view is None:
         raise ValueError(f"an output of kind {spec.kind} has no view")
-    if not view.is_constant:
-        if spec.kind is OutputKind.ALIAS_OF_INPUT:
-            return lambda inputs, results, outputs: apply_view(inputs[index], view.at(results))
-        return lambda inputs, results, outputs: apply_view(results[index], view.at(results))
-    if spec.kind is OutputKind.ALIAS_OF_INPUT:
-        return lambda inputs, results, outputs: apply_view(inputs[index], view)
-    return lambda inputs, results, outputs: apply_view(results[index], view)
+    of_input = spec.kind is OutputKind.ALIAS_OF_INPUT
+    is_constant, attached = view.is_constant, spec.requires_grad
+
+    def build(inputs: Sequence[Any], results: Sequence[Any], outputs: Sequence[Any]) -> Tensor:
+        base = (inputs if of_input else results)[index]
+        if not attached and base.requires_grad:
+            base = base.detach()
+        return apply_view(base, view if is_constant else view.at(results))
+
+    return build
 
 
 # -- overlapping inputs

@@ -1,7 +1,7 @@
 """The underscored functions of torch's framework layers that this stage stands on, named and typed in one place.
 
 Functionalization, dispatcher state and views whose flags torch sets. Where torch versions differ, they differ here.
-Invariant: nothing in this module does work of its own.
+Invariant: nothing in this module knows of graphs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor
 
 _torch: Any = torch
@@ -41,8 +42,37 @@ exclude_keys: Callable[[Any], AbstractContextManager[None]] = _C._ExcludeDispatc
 set_grad_enabled: Callable[[bool], None] = _C._set_grad_enabled  # the very object captured graphs call
 disabled_dispatch_impl: Any = _C._disabled_torch_dispatch_impl
 
+next_sequence_number: Callable[[], int] = _C._autograd._get_sequence_nr
+current_autograd_node: Callable[[], Any] = _C._current_autograd_node
+will_execute: Callable[[Any], bool] = _C._will_engine_execute_node
+
 VIEW_TRACKING: Any = _C.DispatchKeySet(_C.DispatchKey.ADInplaceOrView)
 FUNCTIONALIZE: Any = _C.DispatchKeySet(_C.DispatchKey.Functionalize)
 
 conjugate_view: Callable[[Tensor], Tensor] = _torch._conj
 negative_view: Callable[[Tensor], Tensor] = _torch._neg_view
+
+
+class WroteToArgument(Exception):
+    """A function that should give new values only has written to what it was given."""
+
+
+def functionally(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`function(*args, **kwargs)` with writes to what it makes itself turned into new values.
+
+    Raises WroteToArgument if it writes to an argument, too.
+    """
+    tree_map: Any = pytree.tree_map_only
+    key = _C.DispatchKey.Functionalize
+    excluded = _C._dispatch_tls_is_dispatch_key_excluded(key)  # as it is below functionalization
+    with below_autograd():
+        wrapped = tree_map(Tensor, to_functional, (args, kwargs))
+        _C._dispatch_tls_set_dispatch_key_excluded(key, False)
+        try:
+            out = function(*wrapped[0], **wrapped[1])
+            tree_map(Tensor, sync, out)
+            if any(has_data_mutation(t) for t in pytree.tree_leaves(wrapped) if isinstance(t, Tensor)):
+                raise WroteToArgument
+            return tree_map(Tensor, from_functional, out)
+        finally:
+            _C._dispatch_tls_set_dispatch_key_excluded(key, excluded)

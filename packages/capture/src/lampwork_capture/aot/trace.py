@@ -2,8 +2,8 @@
 
 It stands below functionalization (so no operator it sees mutates anything) and above the fake tensors (which say what
 each operator returns). Operators with an entry in the decomposition table are written as what they decompose into.
-Invariants: every recorded node has `meta["val"]` and the user's line; equal pure calls are recorded once; random
-operators are recorded in the order they ran, each time they ran.
+Invariants: every recorded node has `meta["val"]` and the user's line; equal pure calls are recorded once, but for
+traces under autograd; random operators are recorded in the order they ran, each time they ran.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..graph.printable import printable
 from . import torch_layer
+from .backward_lines import BackwardLines
 from .c_floats import StandIns
 from .errors import Misdescribed, UnsupportedForAot
 from .fitting_fills import may_not_fit
 from .known_sizes import equal_strides, is_contiguous, known_equal, traced
 from .metadata import is_dense
+from .operator_traits import FLOATING_ONLY, OperatorTraits, is_quantising, is_right_for_one, traits_of
 from .symbols import SymbolTable
 
 Decomposition: TypeAlias = Callable[..., Any]
@@ -71,34 +73,13 @@ _QUERIES = frozenset(
 )
 # Operators that choose a library by sizes.
 _CHOOSING = frozenset({aten.convolution, aten._convolution, aten.cudnn_convolution, aten.mkldnn_convolution})
-# Operators (beside pointwise ones) to which sizes of 1 are sizes like others: no dimension goes, nothing is refused.
+# Pooling, to which sizes of 1 are sizes like others.
 _POOLING = frozenset({F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d})
-_RIGHT_FOR_ONE = frozenset(
-    {
-        aten.view, aten._unsafe_view, aten.reshape, aten._reshape_alias, aten.expand, aten.permute, aten.transpose,
-        aten.t, aten.unsqueeze, aten.clone, aten._to_copy, aten.copy, aten.detach, aten.alias, aten.slice, aten.flip,
-        aten.cat,
-        aten.stack, aten.full, aten.full_like, aten.zeros_like, aten.ones_like, aten.fill, aten.arange, aten.tril,
-        aten.triu, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.sum, aten.mean, aten.prod, aten.any, aten.all,
-        aten.amax,
-        aten.amin, aten.argmax, aten.argmin, aten.max, aten.min, aten.var, aten.std, aten.var_mean, aten.std_mean,
-        aten.logsumexp, aten.cumsum, aten._softmax, aten._log_softmax, aten.native_layer_norm, aten._fused_rms_norm,
-        aten.native_group_norm, aten._native_batch_norm_legit_no_training, aten.embedding, aten.index, aten.where,
-        aten.masked_fill, aten.constant_pad_nd, aten._scaled_dot_product_flash_attention_for_cpu,
-        aten._scaled_dot_product_attention_math, aten.mse_loss, aten.linalg_vector_norm, aten._adaptive_avg_pool2d,
-        aten.repeat, aten.gelu, aten.silu,
-    }
-)  # fmt: skip
 # Operators the size of whose result follows from numbers.
 _SIZED_BY_NUMBERS = frozenset(
     {aten.arange.default, aten.arange.start, aten.arange.start_step, aten.range.default, aten.range.step}
 )
-_LIFTS = frozenset({aten.lift_fresh.default, aten.lift.default, aten.lift_fresh_copy.default})
 _ADDRESSING = frozenset({aten.as_strided.default, aten.as_strided_scatter.default})
-# Operators that write statistics their schema does not mention. `functionalize` replaces their callers.
-_HIDDEN_WRITES = frozenset(
-    {aten.native_batch_norm.default, aten.cudnn_batch_norm.default, aten.miopen_batch_norm.default}
-)
 # Values that say nothing when passed explicitly; leaving them out makes equal calls equal.
 _DEFAULT_KWARGS: dict[str, Sequence[Any]] = {
     "pin_memory": (None, False),
@@ -110,64 +91,20 @@ _DEFAULT_KWARGS: dict[str, Sequence[Any]] = {
 }
 
 
-# Operators that eager has no kernel of for integers: what they decompose into would compute where eager raises.
-_FLOATING_ONLY = frozenset(
-    {
-        aten.gelu.default,
-        aten.silu.default,
-        aten.mish.default,
-        aten.softplus.default,
-        aten.hardsigmoid.default,
-        aten.hardswish.default,
-        aten.leaky_relu.default,
-        aten.elu.default,
-        aten.celu.default,
-        aten.selu.default,
-        aten.hardshrink.default,
-        aten.softshrink.default,
-        aten.log_sigmoid_forward.default,
-        aten.glu.default,
-        aten.frac.default,
-    }
-)
-_QUANTISING = (
-    "quantized::",
-    "aten::quantize",
-    "aten::dequantize",
-    "aten::int_repr",
-    "aten::q_",
-    "aten::_make_per_",
-    "aten::_empty_affine_quantized",
-    "aten::_empty_per_channel_affine_quantized",
-)
-
-
-class _Traits:
-    """What the recorder needs to know of an operator, worked out once per operator and process."""
-
-    __slots__ = ("composite", "data_dependent_size", "hidden_write", "is_lift", "mutable", "random")
-
-    def __init__(self, op: OpOverload) -> None:
-        self.mutable: bool = op._schema.is_mutable
-        self.random: bool = torch.Tag.nondeterministic_seeded in op.tags
-        self.data_dependent_size: bool = torch.Tag.dynamic_output_shape in op.tags
-        self.composite: bool = op._can_decompose()
-        self.is_lift: bool = op in _LIFTS
-        self.hidden_write: bool = op in _HIDDEN_WRITES
-
-
-_traits: dict[OpOverload, _Traits] = {}
-
-
-def is_random(op: object) -> bool:
-    """Whether `op` draws from a random generator; such nodes may be neither removed, merged nor reordered."""
-    return isinstance(op, OpOverload) and torch.Tag.nondeterministic_seeded in op.tags
+class _WritesInside(UnsupportedForAot):
+    """A recorded operator writes: fatal, unless a composite operator that was taken apart holds it."""
 
 
 class AtenRecorder(TorchDispatchMode):
-    """Records into `graph` what runs under it. `fake_mode` must be the mode of every tensor that takes part."""
+    """Records into `graph` what runs under it. `fake_mode` must be the mode of every tensor that takes part.
 
-    def __init__(self, fake_mode: FakeTensorMode, decompositions: DecompositionTable, *, verify: bool) -> None:
+    `merges`: equal calls are recorded once. Not under autograd: the tensors that stand for equal values share a version
+    there, so that a write to one would count as a write to what autograd saved of the other.
+    """
+
+    def __init__(
+        self, fake_mode: FakeTensorMode, decompositions: DecompositionTable, *, verify: bool, merges: bool = True
+    ) -> None:
         super().__init__()
         self.graph: fx.Graph = fx.Graph()
         self.constants: dict[str, Tensor] = {}
@@ -175,6 +112,7 @@ class AtenRecorder(TorchDispatchMode):
         self.fake_mode: FakeTensorMode = fake_mode
         self._decompositions = decompositions
         self._verify = verify
+        self._merges = merges
         self._nodes: dict[int, fx.Node] = {}  # id of a fake tensor -> its node; `meta["val"]` keeps the tensor alive
         self._recorded: dict[object, Any] = {}
         self._constant_of: dict[int, tuple[Tensor, Any]] = {}
@@ -182,6 +120,7 @@ class AtenRecorder(TorchDispatchMode):
         self.symbols: SymbolTable = SymbolTable(self._create)
         self.stand_ins: StandIns | None = None  # of the call that is being run
         self.writes: bool = False  # the captured graph writes to what existed before
+        self._lines: BackwardLines | None = None  # set for the backward pass
         self._takes_data: bool = getattr(fake_mode, "takes_data", False)
         if self._takes_data:
             cast("Any", fake_mode).forget_data()
@@ -212,6 +151,10 @@ class AtenRecorder(TorchDispatchMode):
             return self._nodes[id(value)]
         except KeyError:
             raise self.unsupported("a tensor took part in the graph that no operator of it made") from None
+
+    def find_node(self, value: Tensor) -> fx.Node | None:
+        """The node that computes `value`, or None for a tensor that this recorder has not seen."""
+        return self._nodes.get(id(value))
 
     def unsupported(self, reason: str, op: object | None = None, hint: str | None = None) -> UnsupportedForAot:
         return UnsupportedForAot(
@@ -255,6 +198,10 @@ class AtenRecorder(TorchDispatchMode):
             self._asserted += 1
             self._assert(fact.condition, f"the data does not meet {fact}, which the graph was compiled for")
 
+    def begin_backward(self, lines: BackwardLines) -> None:
+        """From now on gradients are recorded, each under the line of `lines`."""
+        self._lines = lines
+
     # -- the dispatcher calls this
 
     def __torch_dispatch__(
@@ -265,13 +212,13 @@ class AtenRecorder(TorchDispatchMode):
         kwargs = {} if kwargs is None else kwargs
         if func in _QUERIES:
             return func(*args, **kwargs)
-        traits = _traits.get(func)
-        if traits is None:
-            traits = _traits[func] = _Traits(func)
+        if self._lines is not None:
+            self.origin = self._lines.current()
+        traits = traits_of(func)
         if traits.is_lift:
             return self._lift(func, args[0])
         decomposition = self._decompositions.get(func)
-        if func in _FLOATING_ONLY and not (args[0].is_floating_point() or args[0].is_complex()):
+        if func in FLOATING_ONLY and not (args[0].is_floating_point() or args[0].is_complex()):
             decomposition = None
         if self.stand_ins is not None and (decomposition is not None or not traits.composite):
             args, kwargs = self.stand_ins.put_back(func, args, kwargs)
@@ -281,11 +228,23 @@ class AtenRecorder(TorchDispatchMode):
                     with self._questions(func):
                         out = decomposition(*args, **kwargs)
                 else:
-                    out = func.decompose(*args, **kwargs)
+                    out = self._decomposed(func, traits, args, kwargs)
             if out is not NotImplemented:
                 self._label(func, out)
                 return self._with_eager_layout(func, args, kwargs, out)
         return self._record(func, traits, args, kwargs)
+
+    def _decomposed(self, op: OpOverload, traits: OperatorTraits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A composite operator by its parts. Some write to what they have just made: these are made functional."""
+        if not traits.writes_inside:
+            try:
+                return op.decompose(*args, **kwargs)
+            except _WritesInside:
+                traits.writes_inside = True  # what was recorded of it is dead code
+        try:
+            return torch_layer.functionally(op.decompose, args, kwargs)
+        except torch_layer.WroteToArgument:
+            raise self.unsupported("an operator writes to its arguments and has no functional form", op) from None
 
     def _label(self, op: OpOverload, out: Any) -> None:
         for value in out if isinstance(out, (tuple, list)) else (out,):
@@ -293,9 +252,10 @@ class AtenRecorder(TorchDispatchMode):
             if node is not None:
                 node.meta.setdefault("original_aten", op)
 
-    def _record(self, op: OpOverload, traits: _Traits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _record(self, op: OpOverload, traits: OperatorTraits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if traits.mutable:
-            raise self.unsupported("an operator writes to its arguments and has no functional form", op)
+            reason = "an operator writes to its arguments and has no functional form"
+            raise _WritesInside(reason, operator=str(op), user_line=self.origin.get("user_line"))
         if traits.data_dependent_size and not self._takes_data and _is_sized_by_data(op, args):
             raise self.unsupported(
                 "the size of an operator's result depends on the values of its input",
@@ -316,12 +276,12 @@ class AtenRecorder(TorchDispatchMode):
             else {}
         )
         key = None
-        if not traits.random:
+        if self._merges and not traits.random:
             key = (op, _key(graph_args), _key(tuple(sorted(graph_kwargs.items()))) if graph_kwargs else None)
             known = self._recorded.get(key)
             if known is not None:
                 return known
-        if _is_quantising(op):
+        if is_quantising(op):
             raise Misdescribed(
                 "quantized tensors are not modelled", operator=str(op), user_line=self.origin.get("user_line")
             )
@@ -540,17 +500,6 @@ def restride(t: Tensor, strides: Sequence[int]) -> Tensor:
     ordered = aten.permute.default(t, order)
     copied = aten.clone.default(ordered, memory_format=torch.contiguous_format)
     return aten.permute.default(copied, inverse)
-
-
-def is_right_for_one(op: OpOverload) -> bool:
-    """Whether what an operator does with sizes of 2 and more is right for 1, too, and 1 is never an error."""
-    return torch.Tag.pointwise in op.tags or op.overloadpacket in _RIGHT_FOR_ONE
-
-
-def _is_quantising(op: OpOverload) -> bool:
-    """Whether `op` makes or takes quantized tensors, which some fake kernels describe as plain ones."""
-    name = op._schema.name
-    return name.startswith(_QUANTISING)
 
 
 def _is_exotic(value: Tensor) -> bool:

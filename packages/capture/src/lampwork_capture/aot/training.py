@@ -1,89 +1,142 @@
-"""Who needs autograd: the decision between inference and training, when a graph is compiled and again at each call.
+"""Training: from a captured graph to a callable that autograd can differentiate, to any order.
 
-A graph whose outputs need gradients is not for the inference path. Until the joint graph exists, such a call runs the
-captured graph eagerly, where autograd does its work. The joint graph takes the place of `Route.EAGER` for
-`Need.CERTAIN`. Invariant: no call that could need a gradient reaches an inference graph.
+The whole of it on one page: trace the joint graph, partition it, compile the forward graph now and each derivative when
+it is first asked for. Invariant: a derivative that cannot be compiled is computed operator by operator instead, from
+the same kept values; a graph that cannot be traced runs as it was captured.
 """
 
 from __future__ import annotations
 
-import enum
+import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from . import torch_layer
-from .functionalize import held_tensors
-
-
-class Need(enum.Enum):
-    """Whether a graph, called as it was captured, needs autograd."""
-
-    NONE = "none"  # grad mode is off throughout, or nothing requires gradients
-    CERTAIN = "certain"  # grad mode is on and something requires gradients
-    UNKNOWN = "unknown"  # the graph changes grad mode itself: tracing with autograd on tells
-
-
-def sets_grad_mode(graph: fx.GraphModule) -> bool:
-    """Whether the graph turns grad mode on or off while it runs."""
-    return any(node.target is torch_layer.set_grad_enabled for node in graph.graph.nodes)
+from ..graph_backend import GraphBackend
+from .autograd_function import CompiledDerivative, TrainedGraph
+from .errors import RanEagerlyWarning, UnsupportedForAot
+from .functionalize import Prepared
+from .joint_graph import JointGraph, Mask, trace_joint
+from .known_sizes import traced
+from .partition import PartitionPolicy, backward_reads, is_derivable, partition
+from .settings import Settings
+from .split_graphs import BackwardGraph, KeptValue, backward_graph, forward_graph, nodes_named
+from .trace import DecompositionTable
 
 
-def _requires_grad_inside(graph: fx.GraphModule) -> bool:
-    return any(node.op == "call_method" and node.target == "requires_grad_" for node in graph.graph.nodes)
-
-
-def need_of(graph: fx.GraphModule, example_inputs: Sequence[Any], grad_enabled: bool) -> Need:
-    """The need for autograd under grad mode `grad_enabled`, without tracing."""
-    switches = sets_grad_mode(graph)
-    if not grad_enabled and not switches:
-        return Need.NONE
-    requires = any(isinstance(t, Tensor) and t.requires_grad for t in example_inputs) or any(
-        t.requires_grad for _, t in held_tensors(graph)
+def compile_training(
+    prepared: Prepared,
+    joint: JointGraph,
+    forward_compiler: GraphBackend,
+    backward_compiler: GraphBackend,
+    decompositions: DecompositionTable,
+    policy: PartitionPolicy,
+) -> TrainedGraph:
+    """The compiled form of a captured graph whose first-order joint graph is `joint`."""
+    chosen = partition(joint, policy)
+    graph, kept = forward_graph(joint, chosen.kept)
+    placeholders = graph.graph.find_nodes(op="placeholder")
+    with torch.no_grad():
+        forward = forward_compiler(graph, [node.meta["val"] for node in placeholders])
+    inputs = joint.functional.signature.inputs
+    return TrainedGraph(
+        forward,
+        _Derivatives(prepared, joint, kept, backward_compiler, decompositions, policy),
+        result_count=len(joint.results),
+        differentiable=tuple(node is not None for node in joint.tangents[0]),
+        is_tensor=tuple(spec.is_tensor for spec in inputs),
+        requires_grad=tuple(isinstance(item.value, Tensor) and item.value.requires_grad for item in prepared.inputs),
+        kept=kept,
     )
-    if _requires_grad_inside(graph):
-        return Need.CERTAIN
-    if not requires:
-        return Need.NONE
-    return Need.UNKNOWN if switches else Need.CERTAIN
 
 
-def grad_gate(
-    example_inputs: Sequence[Any], static_inputs: Sequence[int], grad_enabled: bool, switches: bool
-) -> Callable[[Sequence[Any]], bool]:
-    """A test for each call: whether its arguments need autograd although the compiled graph was made for inference.
+class _Derivatives:
+    """Compiles derivatives when they are first asked for, and keeps them."""
 
-    Whether parameters and buffers require gradients is guarded (they are named by their sources), so the test reads it
-    once, here; the other inputs are asked on every call, but only when grad mode is on.
+    def __init__(
+        self,
+        prepared: Prepared,
+        joint: JointGraph,
+        kept: tuple[KeptValue, ...],
+        compiler: GraphBackend,
+        decompositions: DecompositionTable,
+        policy: PartitionPolicy,
+    ) -> None:
+        self._prepared = prepared
+        self._joint = joint
+        self._kept = tuple(value.node for value in kept)
+        self._compiler = compiler
+        self._decompositions = decompositions
+        self._policy = policy
+        self._found: dict[tuple[tuple[Mask, ...], Mask], CompiledDerivative] = {}
+        self._lock = threading.Lock()
+
+    def get(self, masks: tuple[Mask, ...], wanted: Mask) -> CompiledDerivative:
+        key = (masks, wanted)
+        found = self._found.get(key)
+        if found is None:
+            with self._lock:
+                found = self._found.get(key)
+                if found is None:
+                    found = self._found[key] = self._compile(self._graph_of(masks, wanted))
+        return found
+
+    def _graph_of(self, masks: tuple[Mask, ...], wanted: Mask) -> BackwardGraph:
+        if len(masks) == 1:
+            first = _aligned(self._joint, masks[0])
+            graph = backward_graph(self._joint, self._kept, first, wanted)
+            if graph is not None:
+                return graph
+        with torch.enable_grad():
+            joint = trace_joint(self._prepared, self._decompositions, masks)
+        kept = nodes_named(joint, self._kept)
+        if not is_derivable(backward_reads(joint), set(kept)):
+            raise UnsupportedForAot("a derivative of this order needs a value that the forward pass did not keep")
+        graph = backward_graph(joint, kept, _aligned(joint, masks[-1]), wanted)
+        if graph is None:
+            raise AssertionError("a joint graph that was traced for the tangents that arrive has absent ones")
+        return graph
+
+    def _compile(self, graph: BackwardGraph) -> CompiledDerivative:
+        placeholders = graph.graph.graph.find_nodes(op="placeholder")
+        examples = [node.meta["val"] for node in placeholders]
+        orders = [_memory_order(example) for example in examples[len(graph.kept) :]]
+        try:
+            with torch.no_grad():
+                compiled = self._compiler(graph.graph, examples)
+        except Exception as error:
+            if Settings.from_environment().strict:
+                raise
+            warnings.warn(
+                f"a backward pass runs eagerly: {type(error).__name__}: {error}", RanEagerlyWarning, stacklevel=2
+            )
+            compiled = graph.graph.forward
+        return CompiledDerivative(
+            _owning(compiled),
+            graph.kept,
+            tuple((*place, order) for place, order in zip(graph.tangents, orders, strict=True)),
+            graph.gradients,
+        )
+
+
+def _aligned(joint: JointGraph, mask: Mask) -> Mask:
+    """`mask` without tangents for values that are not differentiated."""
+    return tuple(there and node is not None for there, node in zip(mask, joint.tangents[-1], strict=True))
+
+
+def _memory_order(example: Any) -> tuple[int, ...]:
+    """The dimensions of a tensor without gaps, outermost in memory first."""
+    sizes, strides = [traced(n) for n in example.shape], [traced(n) for n in example.stride()]
+    return tuple(sorted(range(len(sizes)), key=lambda dim: (-int(strides[dim]), -int(sizes[dim]), dim)))
+
+
+def _owning(compiled: Callable[..., Any]) -> Callable[[list[Any]], Sequence[Tensor]]:
+    """How a compiled backward graph is called with arguments that become its own.
+
+    A backend's callable may offer `run_owned(arguments)`, which frees arguments as soon as they are not needed.
     """
-    static = frozenset(static_inputs)
-    dynamic = tuple(i for i, t in enumerate(example_inputs) if isinstance(t, Tensor) and i not in static)
-    static_requires = any(
-        isinstance(t, Tensor) and t.requires_grad for i, t in enumerate(example_inputs) if i in static
-    )
-    is_grad_enabled = torch.is_grad_enabled
-
-    def needs(args: Sequence[Any]) -> bool:
-        if not is_grad_enabled():
-            # Compiled with grad mode on around a no_grad region, called with it off: still an inference call.
-            return False
-        if static_requires and not grad_enabled:
-            return True
-        for i in dynamic:  # noqa: SIM110 - any() costs twice as much
-            if args[i].requires_grad:
-                return True
-        return False
-
-    def needs_inside(args: Sequence[Any]) -> bool:
-        # The graph itself switches grad mode and the trace found that nothing then needs gradients. That holds for
-        # the same flags only.
-        if is_grad_enabled() != grad_enabled:
-            return True
-        return any(args[i].requires_grad != flag for i, flag in zip(dynamic, flags))
-
-    if not switches:
-        return needs
-    flags = tuple(example_inputs[i].requires_grad for i in dynamic)
-    return needs_inside
+    run = getattr(compiled, "run_owned", None)
+    return run if run is not None else lambda arguments: compiled(*arguments)

@@ -14,6 +14,8 @@ from lampwork_symshape.sym_node import choose
 from torch import SymFloat, fx
 from torch._ops import OpOverload
 
+from .settings import Settings
+
 _SCALAR_FUNCTIONS = frozenset(
     {
         operator.getitem,
@@ -53,6 +55,12 @@ _FLOAT_FUNCTIONS = frozenset({round, *(f for name, f in vars(math).items() if na
 
 class NotFunctional(AssertionError):
     """A graph that should be functional is not; the message names the node."""
+
+
+def verify_if_asked(graph: fx.GraphModule) -> None:
+    """`verify` under LAMPWORK_VERIFY=1; nothing otherwise."""
+    if Settings.from_environment().verify:
+        verify(graph)
 
 
 def verify(graph: fx.GraphModule) -> None:
