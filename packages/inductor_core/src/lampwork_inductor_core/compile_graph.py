@@ -51,6 +51,9 @@ class CompileOptions:
     (`meta["static_input"]`)."""
     check_inputs: bool = True
     """Verify sizes, strides, dtype and device of inputs at each call. Off where the caller's guards hold already."""
+    weights_change: bool = False
+    """An optimizer changes parameters between calls, as in training: nothing that is made of static inputs is kept or
+    folded, packed weights and folded normalisations included. What is made of the graph's own constants still is."""
     cache_static: bool = True
     """Compute what depends on static inputs only once, and keep it while they do not change."""
     keep_artifacts: bool = False
@@ -164,6 +167,8 @@ def _own_copy(
         given = example_inputs[position] if position < len(example_inputs) else None
         if isinstance(given, torch.Tensor) and given.is_inference():
             node.meta["static_input"] = False  # has no version: what is made of it could never be kept
+        if options.weights_change:
+            node.meta["static_input"] = False
     return own
 
 
