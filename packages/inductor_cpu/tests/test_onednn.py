@@ -141,14 +141,16 @@ def test_large_linears_of_weights_that_change(form: str) -> None:
     torch.testing.assert_close(graph(x, weight, bias), function(x, weight, bias), rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_of_a_linear() -> None:
-    gradient, x, weight = torch.randn(64, 256), torch.randn(64, 192), torch.randn(256, 192)
+@pytest.mark.parametrize("outputs", [256, 128])
+def test_gradients_of_a_linear(outputs: int) -> None:
+    gradient, x, weight = torch.randn(128, outputs), torch.randn(128, 192), torch.randn(outputs, 192)
 
     def function(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.mm(g, weight), torch.mm(g.t(), x)
 
     graph = _packed(_graph(function, [gradient, x, weight], set()))
-    assert _calls(graph) == ["_linear_pointwise.default"]  # the weight's has rows that are columns in memory
+    # the weight's gradient has rows that are columns in memory: it is copied where it is the smaller operand
+    assert len(_calls(graph)) == (1 if outputs > 192 else 2)
     for got, want in zip(graph(gradient, x, weight), function(gradient, x, weight)):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
         assert got.stride() == want.stride()

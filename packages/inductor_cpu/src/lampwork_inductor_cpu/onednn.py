@@ -155,10 +155,10 @@ def pack_linears(
 
 
 def call_onednn_unpacked(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.GraphModule:
-    """Large `mm` and `addmm` of float32 rows that lie one after the other, whatever the weight is.
+    """Large `mm` and `addmm` of float32 values, whatever the weight is.
 
-    The gradient of a weight is no such product (its rows are columns in memory): there MKL is as fast, and copies
-    nothing.
+    The gradient of a weight (of which both operands lie by columns, seen as rows times weight) is oneDNN's where the
+    operand that it copies is the narrower one; else MKL is as fast, and copies nothing.
     """
     mode = fake_mode_of(graph)
     changed = False
@@ -178,8 +178,13 @@ def call_onednn_unpacked(graph: torch.fx.GraphModule, context: PassContext) -> t
 def _pays_unpacked(linear: _Linear) -> bool:
     rows, weight = linear.rows.meta["val"], linear.weight.meta["val"]
     products = math.prod(traced_value(n) for n in (*weight.shape, rows.shape[0]))
-    by_column = same_numbers(weight.stride(), (1, weight.shape[0]))
-    return products >= _LEAST_PRODUCTS and is_row_major(rows) and (by_column or is_row_major(weight))
+    if products < _LEAST_PRODUCTS:
+        return False
+    if not is_row_major(rows):
+        by_column = same_numbers(rows.stride(), (1, rows.shape[0]))
+        outputs = traced_value(weight.shape[1 if linear.transposed else 0])
+        return by_column and linear.transposed and is_row_major(weight) and traced_value(rows.shape[0]) < outputs
+    return is_row_major(weight) or same_numbers(weight.stride(), (1, weight.shape[0]))
 
 
 def _packed_weight(
