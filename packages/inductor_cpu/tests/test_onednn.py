@@ -109,7 +109,7 @@ def test_what_is_left_alone() -> None:
     def function(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.addmm(b, x, w.t())
 
-    assert _calls(_packed(_graph(function, [x, w, b], set()))) == []  # the weight may change at any call
+    assert _calls(_packed(_graph(function, [x, w, b], set()))) == []  # small, and the weight may change at any call
     assert _calls(_packed(_graph(function, [x.double(), w.double(), b.double()], {1, 2}))) == []
     assert _calls(_packed(_graph(function, [x[:1], w, b], {1, 2}))) == []  # one row
 
@@ -117,6 +117,43 @@ def test_what_is_left_alone() -> None:
         return torch.addmm(b, x, w.t(), alpha=2.0)
 
     assert _calls(_packed(_graph(scaled, [x, w, b], {1, 2}))) == []
+
+
+@pytest.mark.parametrize("form", ["addmm", "mm", "conv1d", "gelu"])
+def test_large_linears_of_weights_that_change(form: str) -> None:
+    x, bias = torch.randn(64, 256), torch.randn(192)
+    weight = torch.randn(256, 192) if form == "conv1d" else torch.randn(192, 256)
+
+    def function(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        if form == "mm":
+            return torch.mm(x, weight.t())
+        y = torch.addmm(bias, x, weight if form == "conv1d" else weight.t())
+        return F.gelu(y) if form == "gelu" else y
+
+    graph = _packed(_graph(function, [x, weight, bias], set()))
+    assert _calls(graph) == ["_linear_pointwise.default"]
+    (call,) = (n for n in graph.graph.nodes if n.target is torch.ops.mkldnn._linear_pointwise.default)
+    assert call.args[3] == ("gelu" if form == "gelu" else "none")
+    got, want = graph(x, weight, bias), function(x, weight, bias)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    assert got.stride() == want.stride()
+    weight.mul_(2)  # nothing is kept
+    torch.testing.assert_close(graph(x, weight, bias), function(x, weight, bias), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("outputs", [256, 128])
+def test_gradients_of_a_linear(outputs: int) -> None:
+    gradient, x, weight = torch.randn(128, outputs), torch.randn(128, 192), torch.randn(outputs, 192)
+
+    def function(g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.mm(g, weight), torch.mm(g.t(), x)
+
+    graph = _packed(_graph(function, [gradient, x, weight], set()))
+    # the weight's gradient has rows that are columns in memory: it is copied where it is the smaller operand
+    assert len(_calls(graph)) == (1 if outputs > 192 else 2)
+    for got, want in zip(graph(gradient, x, weight), function(gradient, x, weight)):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+        assert got.stride() == want.stride()
 
 
 @pytest.mark.parametrize("tail", ["none", "relu", "add", "add_relu", "silu"])

@@ -10,7 +10,7 @@ on a device is asked of the `DeviceBackend` of the buffer that a kernel writes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,10 @@ class CompileOptions:
     (`meta["static_input"]`)."""
     check_inputs: bool = True
     """Verify sizes, strides, dtype and device of inputs at each call. Off where the caller's guards hold already."""
+    weights_change: bool = False
+    """An optimizer changes parameters between calls, as in training: nothing that is made of static inputs is kept or
+    folded, packed weights and folded normalisations included. What is made of the graph's own constants still is. The
+    memory format of convolutions stays as it is: a forward graph returns most of what it computes, in given strides."""
     cache_static: bool = True
     """Compute what depends on static inputs only once, and keep it while they do not change."""
     keep_artifacts: bool = False
@@ -106,6 +110,8 @@ def compile_graph(
     """
     options = options or CompileOptions()
     config, recorder, backends = options.config, Recorder(options.keep_artifacts), Backends(options.backends)
+    if options.weights_change:
+        config = replace(config, channels_last=False)
     graph = _own_copy(graph, example_inputs, options)
     recorder.keep("aten", lambda: graph.print_readable(print_output=False))
     used, context = backends.of_graph(graph), PassContext(config)
@@ -164,6 +170,8 @@ def _own_copy(
         given = example_inputs[position] if position < len(example_inputs) else None
         if isinstance(given, torch.Tensor) and given.is_inference():
             node.meta["static_input"] = False  # has no version: what is made of it could never be kept
+        if options.weights_change:
+            node.meta["static_input"] = False
     return own
 
 

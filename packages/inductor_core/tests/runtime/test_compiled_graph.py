@@ -121,6 +121,15 @@ def test_static_part_runs_once_and_follows_changes(compile_interpreted):
         assert compiled.static_cache.computed == 2
 
 
+def test_nothing_is_kept_of_weights_that_change(compile_interpreted):
+    x, w = torch.randn(3, 4), torch.randn(4, 4)
+    compiled, _ = compile_interpreted(
+        lambda a, b: (a @ torch.exp(b).cumsum(0),), [x, w], static_inputs=frozenset({1}), weights_change=True
+    )
+    assert compiled.static_cache is None
+    torch.testing.assert_close(compiled(x, w)[0], x @ w.exp().cumsum(0))
+
+
 def test_kept_values_are_returned_as_copies(compile_interpreted):
     x, w = torch.randn(3), torch.randn(4)
     compiled, _ = compile_interpreted(lambda a, b: (a + 1, torch.exp(b)), [x, w], static_inputs=frozenset({1}))

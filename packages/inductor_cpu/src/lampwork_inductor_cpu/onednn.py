@@ -1,15 +1,17 @@
 """oneDNN and MKL: linears and convolutions with static weights become calls with prepacked weights.
 
 Passes over the functional ATen graph, after the core's own and before static parts are hoisted: a packed weight
-depends on static inputs only, so it is computed once and kept while the parameter is unchanged. Which library serves
-was measured with `benchmarks/cpu_matmul.py`. Invariant: results keep the sizes, strides and dtype of the nodes that
-they replace.
+depends on static inputs only, so it is computed once and kept while the parameter is unchanged. Linears whose weight
+may change at any call, as in training, are oneDNN's too where it is the faster library for a weight as it lies. Which
+library serves was measured with `benchmarks/cpu_matmul.py`. Invariant: results keep the sizes, strides and dtype of
+the nodes that they replace.
 """
 
 from __future__ import annotations
 
 import enum
 import functools
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from lampwork_inductor_core.passes.rewriting import (
     calls,
     fake_mode_of,
     is_channels_last,
+    is_row_major,
     may_be_empty,
     same_numbers,
     same_tensor_type,
@@ -38,6 +41,7 @@ from .isa import is_intel
 aten = torch.ops.aten
 
 _LEAST_ROWS = 2  # one row is bound by reading the weight: packing gains nothing
+_LEAST_PRODUCTS = 1 << 21  # multiplications from which on oneDNN is worth the 12 us more that a call of it takes
 _TRANSPOSES: dict[Any, Callable[[torch.fx.Node], bool]] = {
     aten.t.default: lambda n: True,
     aten.permute.default: lambda n: list(n.args[1]) == [1, 0],  # pyright: ignore[reportArgumentType]
@@ -68,8 +72,10 @@ def passes(library: LinearLibrary | None = None) -> tuple[Pass, ...]:
     """The passes, in order; none where torch was built without oneDNN. `library` overrides the choice for linears."""
     if not available():
         return ()
-    linears = functools.partial(pack_linears, library=library or best_linear_library())
-    return (("pack_linears", linears), ("pack_convolutions", pack_convolutions))
+    library = library or best_linear_library()
+    linears = functools.partial(pack_linears, library=library)
+    found: tuple[Pass, ...] = (("pack_linears", linears), ("pack_convolutions", pack_convolutions))
+    return found if library is LinearLibrary.MKL else (*found, ("unpacked_linears", call_onednn_unpacked))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ def _is_float(node: torch.fx.Node, dimensions: int) -> bool:
     )
 
 
-def _linear_of(node: torch.fx.Node, static: set[torch.fx.Node]) -> _Linear | None:
+def _linear_of(node: torch.fx.Node) -> _Linear | None:
     if node.target is aten.addmm.default:
         bias, rows, weight = node.args[:3]
         if node.kwargs or not isinstance(bias, torch.fx.Node) or not _is_float(bias, 1):
@@ -105,17 +111,19 @@ def _linear_of(node: torch.fx.Node, static: set[torch.fx.Node]) -> _Linear | Non
         bias = None
     if not isinstance(rows, torch.fx.Node) or not isinstance(weight, torch.fx.Node):
         return None
-    if weight not in static or not _is_float(rows, 2) or not _is_float(weight, 2):
+    if not _is_float(rows, 2) or not _is_float(weight, 2):
         return None
-    count = rows.meta["val"].shape[0]
-    if rows in static or traced_value(count) < _LEAST_ROWS:
-        return None
-    if any(isinstance(n, torch.SymInt) for n in (*weight.meta["val"].shape, rows.meta["val"].shape[1])):
-        return None  # a symbol where a weight has a number
     is_transpose = _TRANSPOSES.get(weight.target)
     if is_transpose is not None and is_transpose(weight) and isinstance(weight.args[0], torch.fx.Node):
         return _Linear(rows, weight.args[0], False, bias)
     return _Linear(rows, weight, True, bias)
+
+
+def _can_pack_linear(linear: _Linear, static: set[torch.fx.Node]) -> bool:
+    rows, weight = linear.rows.meta["val"], linear.weight.meta["val"]
+    if linear.weight not in static or linear.rows in static or traced_value(rows.shape[0]) < _LEAST_ROWS:
+        return False
+    return not any(isinstance(n, torch.SymInt) for n in (*weight.shape, rows.shape[1]))  # where a weight has a number
 
 
 def pack_linears(
@@ -127,8 +135,8 @@ def pack_linears(
     packed: dict[tuple[torch.fx.Node, bool, int, LinearLibrary], torch.fx.Node] = {}
     changed = False
     for node in calls(graph, (aten.mm.default, aten.addmm.default)):
-        linear = _linear_of(node, static)
-        if linear is None:
+        linear = _linear_of(node)
+        if linear is None or not _can_pack_linear(linear, static):
             continue
         changed = True
         count = linear.rows.meta["val"].shape[0]
@@ -144,6 +152,39 @@ def pack_linears(
             activation = match_activation(_through_views(node))
             _replace_linear(graph, mode, node, linear, packed[key], activation)
     return remove_dead_code(graph, context) if changed else graph
+
+
+def call_onednn_unpacked(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.GraphModule:
+    """Large `mm` and `addmm` of float32 values, whatever the weight is.
+
+    The gradient of a weight (of which both operands lie by columns, seen as rows times weight) is oneDNN's where the
+    operand that it copies is the narrower one; else MKL is as fast, and copies nothing.
+    """
+    mode = fake_mode_of(graph)
+    changed = False
+    for node in calls(graph, (aten.mm.default, aten.addmm.default)):
+        linear = _linear_of(node)
+        if linear is None or not _pays_unpacked(linear):
+            continue
+        changed = True
+        weight = linear.weight
+        if linear.transposed:
+            with graph.graph.inserting_before(node):
+                weight = add_call(graph, mode, node, aten.permute.default, weight, [1, 0])
+        _replace_linear(graph, mode, node, linear, weight, match_activation(_through_views(node)))
+    return remove_dead_code(graph, context) if changed else graph
+
+
+def _pays_unpacked(linear: _Linear) -> bool:
+    rows, weight = linear.rows.meta["val"], linear.weight.meta["val"]
+    products = math.prod(traced_value(n) for n in (*weight.shape, rows.shape[0]))
+    if products < _LEAST_PRODUCTS:
+        return False
+    if not is_row_major(rows):
+        by_column = same_numbers(rows.stride(), (1, rows.shape[0]))
+        outputs = traced_value(weight.shape[1 if linear.transposed else 0])
+        return by_column and linear.transposed and is_row_major(weight) and traced_value(rows.shape[0]) < outputs
+    return is_row_major(weight) or same_numbers(weight.stride(), (1, weight.shape[0]))
 
 
 def _packed_weight(
@@ -197,13 +238,13 @@ def _replace_linear(
     mode: AbstractContextManager[Any],
     node: torch.fx.Node,
     linear: _Linear,
-    packed: torch.fx.Node,
+    weight: torch.fx.Node,
     activation: Activation | None,
 ) -> None:
     attribute, algorithm = ("none", "") if activation is None else (activation.attribute, activation.algorithm)
     with graph.graph.inserting_before(node):
         target = torch.ops.mkldnn._linear_pointwise.default
-        arguments = (linear.rows, packed, linear.bias, attribute, [], algorithm)
+        arguments = (linear.rows, weight, linear.bias, attribute, [], algorithm)
         fused = add_call(graph, mode, node, target, *arguments, known=node.meta["val"])
     node.replace_all_uses_with(fused)
     if activation is not None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch._ops import OpOverload
 
-from . import decomp_pointwise, decomp_reductions, decomp_shapes
+from . import decomp_backward, decomp_norm_backward, decomp_pointwise, decomp_reductions, decomp_shapes
 from .trace import Decomposition, DecompositionTable
 
 
@@ -40,5 +40,11 @@ def without(table: DecompositionTable, *kept: Any) -> dict[OpOverload, Decomposi
 
 
 DEFAULT_DECOMPOSITIONS: DecompositionTable = MappingProxyType(
-    merge(decomp_pointwise.registry.table, decomp_reductions.registry.table, decomp_shapes.registry.table)
+    merge(
+        decomp_pointwise.registry.table,
+        decomp_reductions.registry.table,
+        decomp_shapes.registry.table,
+        decomp_backward.registry.table,
+        decomp_norm_backward.registry.table,
+    )
 )
