@@ -18,13 +18,13 @@ from torch import SymFloat, SymInt, Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
 from ..graph.runtime_assert import require
 from ..graph_backend import DATA_SIZES
-from . import hidden_writes, symbolic_forms, torch_layer
+from . import checkpointing, hidden_writes, symbolic_forms, torch_layer
 from .analysis import Observed, WrappedInput, analyse
 from .backward_lines import BackwardLines
 from .c_floats import computed_float, with_stand_ins
@@ -326,6 +326,9 @@ def _tracing(
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))
+        if torch_layer.saved_tensors_hooks(True) is not None:
+            # The caller's hooks are for what the calls save, not for what the trace does.
+            stack.enter_context(saved_tensors_hooks(_itself, _itself))
         stack.enter_context(torch_layer.disable_function_subclasses())
         torch.set_autocast_cache_enabled(False)  # its entries would outlive the trace
         stack.callback(torch.set_autocast_cache_enabled, cache)
@@ -360,6 +363,10 @@ def _origin_of(meta: dict[str, Any]) -> dict[str, Any]:
     if "user_line" not in origin and isinstance(trace, str) and (start := trace.rfind('File "')) >= 0:
         origin["user_line"] = trace[start:].splitlines()[0]
     return origin
+
+
+def _itself(value: Tensor) -> Tensor:
+    return value
 
 
 class _Computed(torch.autograd.Function):
@@ -397,6 +404,7 @@ class _GraphRunner:
         self._recorder = recorder
         self._wrapped = wrapped
         self._lines = lines
+        self._replacements = checkpointing.replacements(recorder)
         self._held = {id(i.lifted): w for i, w in zip(inputs, wrapped) if i.lifted is not None}
         self._layouts = LayoutKeeper(recorder, wrapped)
         self._autocasts: list[Any] = []
@@ -486,7 +494,7 @@ class _GraphRunner:
         return result
 
     def _call_plain(self, target: Any, args: Any, kwargs: Any) -> Any:
-        replacement = _REPLACEMENTS.get(target)
+        replacement = _REPLACEMENTS.get(target) or self._replacements.get(target)
         if replacement is not None:
             return replacement(*args, **kwargs)
         if target is require:

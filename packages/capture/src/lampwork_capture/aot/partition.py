@@ -126,15 +126,17 @@ def is_derivable(nodes: Iterable[fx.Node], kept: Collection[fx.Node]) -> bool:
 
 
 def backward_nodes(joint: JointGraph) -> list[fx.Node]:
-    """The nodes of the backward pass that the gradients need, in order."""
+    """The nodes of the backward pass that the gradients need, and those that act on random generators, in order."""
     needed = set[fx.Node]()
+    everything = joint.functional.graph.graph.nodes
     pending = [node for node in joint.gradients if node is not None]
+    pending += [node for node in everything if is_random(node.target) and node not in joint.forward]
     while pending:
         node = pending.pop()
         if node not in needed:
             needed.add(node)
             pending += node.all_input_nodes
-    return [node for node in joint.functional.graph.graph.nodes if node in needed and node not in joint.forward]
+    return [node for node in everything if node in needed and node not in joint.forward]
 
 
 def backward_reads(joint: JointGraph) -> list[fx.Node]:

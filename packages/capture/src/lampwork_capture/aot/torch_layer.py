@@ -44,6 +44,7 @@ disabled_dispatch_impl: Any = _C._disabled_torch_dispatch_impl
 
 next_sequence_number: Callable[[], int] = _C._autograd._get_sequence_nr
 current_autograd_node: Callable[[], Any] = _C._current_autograd_node
+saved_tensors_hooks: Callable[[bool], Any] = _C._autograd._top_saved_tensors_default_hooks
 will_execute: Callable[[Any], bool] = _C._will_engine_execute_node
 
 VIEW_TRACKING: Any = _C.DispatchKeySet(_C.DispatchKey.ADInplaceOrView)

@@ -9,7 +9,7 @@ traces under autograd; random operators are recorded in the order they ran, each
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias, cast
 
@@ -117,6 +117,7 @@ class AtenRecorder(TorchDispatchMode):
         self._recorded: dict[object, Any] = {}
         self._constant_of: dict[int, tuple[Tensor, Any]] = {}
         self.addresses_memory = False  # an `as_strided` was recorded
+        self.draws = 0  # how many random operators were recorded
         self.symbols: SymbolTable = SymbolTable(self._create)
         self.stand_ins: StandIns | None = None  # of the call that is being run
         self.writes: bool = False  # the captured graph writes to what existed before
@@ -198,6 +199,12 @@ class AtenRecorder(TorchDispatchMode):
             self._asserted += 1
             self._assert(fact.condition, f"the data does not meet {fact}, which the graph was compiled for")
 
+    def forget(self, values: Iterable[Tensor]) -> None:
+        """Removes the nodes of wrapped `values`, which nothing reads."""
+        for value in values:
+            node = self.node_of(torch_layer.from_functional(value))
+            self.graph.erase_node(node)
+
     def begin_backward(self, lines: BackwardLines) -> None:
         """From now on gradients are recorded, each under the line of `lines`."""
         self._lines = lines
@@ -276,7 +283,9 @@ class AtenRecorder(TorchDispatchMode):
             else {}
         )
         key = None
-        if self._merges and not traits.random:
+        if traits.random:
+            self.draws += 1
+        elif self._merges:
             key = (op, _key(graph_args), _key(tuple(sorted(graph_kwargs.items()))) if graph_kwargs else None)
             known = self._recorded.get(key)
             if known is not None:
