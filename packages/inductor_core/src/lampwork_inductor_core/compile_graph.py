@@ -33,7 +33,7 @@ from .lowering.table import Lowering, Unsupported
 from .passes.hoist_static import Hoisted, StaticProgram, hoist_static
 from .passes.pipeline import PASSES, run_passes
 from .passes.rewriting import PassContext
-from .runtime.compiled_graph import CompiledGraph, InputSpec, Repairs, WrapperParts
+from .runtime.compiled_graph import CompiledGraph, Form, InputSpec, Repairs, WrapperParts
 from .runtime.static_cache import StaticCache
 from .schedule.fusion import FusedNode
 from .schedule.scheduler import schedule
@@ -132,7 +132,7 @@ def compile_graph(
     kept = range(first_kept, first_kept + (len(hoisted.program.names) if hoisted.program is not None else 0))
     program = build_wrapper(host, names, shared_inputs=kept)
     parts = _wrapper_parts(program, lowered, kernels)
-    recorder.keep("wrapper", lambda: parts.write(Repairs(), False))
+    recorder.keep("wrapper", lambda: parts.write(Repairs(), Form()))
     specs = [s for s in _input_specs(lowered) if s.position < first_kept] if options.check_inputs else ()
     return CompiledGraph(
         parts, static=_static_cache(hoisted.program), specs=specs, artifacts=recorder.artifacts, notes=lowered.notes
@@ -225,8 +225,8 @@ def _wrapper_parts(
     constants = {b.name: b.value for b in lowered.buffers if isinstance(b, ConstantBuffer)}
     externs = print_wrapper(program).externs
 
-    def write(repairs: Repairs, checked: bool) -> str:
-        return print_wrapper(program, checked=checked, restride=repairs.restride, clone=repairs.clone).text
+    def write(repairs: Repairs, form: Form) -> str:
+        return print_wrapper(program, form, restride=repairs.restride, clone=repairs.clone).text
 
     return WrapperParts(write, kernels, {name: constants[name] for name in program.constants}, externs)
 

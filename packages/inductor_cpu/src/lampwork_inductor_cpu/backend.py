@@ -11,12 +11,14 @@ from typing import Any
 
 from lampwork_inductor_core.backend import Verdict
 from lampwork_inductor_core.codegen.scheduled_kernel import KernelSource, ScheduledKernel
+from lampwork_inductor_core.lowering.scatter import GENERATED
 
 from . import onednn
 from .build import Builder
 from .config import CpuConfig
 from .isa import BY_NAME, Isa, detect
 from .kernel import generate_kernel
+from .scatter_into_sums import scatter_into_sums
 from .toolchain import find_toolchain
 
 _LOADED: dict[
@@ -25,7 +27,7 @@ _LOADED: dict[
 
 
 class CpuBackend:
-    """Generates, builds and binds C++ kernels; brings the oneDNN passes."""
+    """Generates, builds and binds C++ kernels; brings the oneDNN passes and scatters."""
 
     device_type = "cpu"
 
@@ -34,12 +36,14 @@ class CpuBackend:
         self.isa: Isa = BY_NAME[self.config.isa] if self.config.isa else detect()
 
     def graph_passes(self) -> Sequence[Any]:
-        """Passes over the functional ATen graph that put oneDNN calls in place of linears and convolutions."""
-        return onednn.passes() if self.config.mkldnn else ()
+        """Passes over the functional ATen graph: scatters into what they are added to; oneDNN calls in place of
+        linears and convolutions."""
+        libraries = onednn.passes() if self.config.mkldnn else ()
+        return (("scatter_into_sums", scatter_into_sums), *libraries)
 
     def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
-        """None: the core's lowerings serve."""
-        return {}
+        """Scatters, in which the library's kernels take 2 to 20 times as long; else the core's lowerings serve."""
+        return GENERATED
 
     def can_fuse(self, first: Any, second: Any) -> Verdict:
         """Everything legal may fuse."""

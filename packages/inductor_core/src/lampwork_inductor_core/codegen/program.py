@@ -43,6 +43,7 @@ from .wrapper import (
     CopyInto,
     ExternCall,
     Free,
+    FreeInputs,
     Launch,
     Line,
     OutputValue,
@@ -159,6 +160,7 @@ def build_wrapper(
     tensors, used = _used_as_tensors(host), _used_names(host)
     mentioned = _mentioned(host)
     held: dict[str, Layout | OpaqueLayout] = {}  # the layout of the tensor that a name holds
+    released = _last_readers(host)
     for name in schedule.empty:
         layout = schedule.buffers[name].layout
         if isinstance(layout, Layout) and (name in schedule.readers or name in schedule.outputs):
@@ -189,8 +191,9 @@ def build_wrapper(
         elif isinstance(step, ExternNode):
             lines.append(_extern_line(step, used, mentioned))
         freed = tuple(n for n in host.memory.frees[number] if n in used or not isinstance(step, ExternNode))
-        if freed and number + 1 < len(schedule.steps):
-            lines.append(Free(freed))
+        if number + 1 < len(schedule.steps):
+            lines.extend([Free(freed)] if freed else [])
+            lines.extend([FreeInputs(released[number])] if number in released else [])
     lines.append(Return(tuple(_output(o, host, shared_inputs) for o in graph.outputs)))
     inputs = [b for b in graph.buffers if isinstance(b, InputBuffer)]
     layouts = [b.layout for b in inputs if b.name in used]  # views of inputs are spelled in terms of theirs
@@ -198,6 +201,9 @@ def build_wrapper(
     bindings = _needed(_size_bindings(inputs), numbers.symbols)
     used = used | {b.input for b in bindings} | numbers.floats
     by_position = {b.position: b.name for b in inputs if b.name in used}
+    read = {*schedule.outputs, *(name for names in released.values() for name in names)}
+    unread = [b.name for b in inputs if b.name in used - read and b.layout.dtype is not None]
+    lines[:0] = [FreeInputs(tuple(unread))] if unread else []  # of which only sizes are wanted
     count = max((b.position for b in inputs), default=-1) + 1
     return WrapperProgram(
         tuple(by_position.get(k) for k in range(count)),
@@ -207,6 +213,21 @@ def build_wrapper(
         {b.name: b.layout for b in graph.buffers if isinstance(b, InputBuffer | ConstantBuffer)},
         tuple(dict.fromkeys(names[item.launch.kernel] for item in host.launches if item is not None)),
     )
+
+
+def _last_readers(host: HostPlan) -> dict[int, tuple[str, ...]]:
+    """The tensors among the inputs by the last step that reads them; not those that are returned."""
+    last: dict[str, int] = {}
+    for number, access in enumerate(host.accesses):
+        last.update(dict.fromkeys(access.reads, number))
+        if access.scatter_initial is not None:
+            last[access.scatter_initial] = number
+    found: dict[int, list[str]] = {}
+    tensors = [b.name for b in host.graph.buffers if isinstance(b, InputBuffer) and b.layout.dtype is not None]
+    for name in tensors:
+        if name in last and name not in host.schedule.outputs:
+            found.setdefault(last[name], []).append(name)
+    return {number: tuple(names) for number, names in found.items()}
 
 
 def _mentioned(host: HostPlan) -> set[Symbol]:

@@ -20,10 +20,11 @@ from lampwork_symshape import BoolExpr, IntExpr, PythonPrinter, Quantity, Symbol
 from ..ir.buffer import BufferView
 from ..ir.float_expr import INFIX, FloatExpr, FloatInput, FloatOf, shared_parts
 from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
-from ..runtime.compiled_graph import restride
+from ..runtime.compiled_graph import Form, restride
 from ..schedule.dependencies import views_in
 
 _ZERO, _ONE = integer(0), integer(1)
+_PLAIN = Form()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,13 @@ class Free:
 
 
 @dataclass(frozen=True, slots=True)
+class FreeInputs:
+    """No later line reads these inputs: a caller that hands its inputs over is rid of them here."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OutputValue:
     """One returned value: a buffer (seen through `layout` if given; as a copy if `fresh`), or a literal."""
 
@@ -107,7 +115,7 @@ class Return:
     values: tuple[OutputValue, ...]
 
 
-Line = Comment | Allocate | TakeOver | CopyInto | Launch | ExternCall | Free | Return
+Line = Comment | Allocate | TakeOver | CopyInto | Launch | ExternCall | Free | FreeInputs | Return
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +159,17 @@ class WrapperText:
 
 def print_wrapper(
     program: WrapperProgram,
+    form: Form = _PLAIN,
     *,
-    checked: bool = False,
     restride: Collection[str] = (),
     clone: Collection[str] = (),
 ) -> WrapperText:
-    """The program as Python.
+    """The program as Python, in one of its forms.
 
-    `checked` (for the first call only) verifies what operators return against their layouts; `restride` and `clone`
-    name results that were found to differ and are copied into the expected layout or out of shared memory.
+    `restride` and `clone` name results that were found to differ from their layouts and are copied into the expected
+    one or out of shared memory.
     """
-    printer = _Printer(program, checked, restride, clone)
+    printer = _Printer(program, form, restride, clone)
     return WrapperText(printer.file(), printer.externs)
 
 
@@ -169,10 +177,8 @@ _FROM_TORCH = ("as_strided", "empty", "empty_strided")
 
 
 class _Printer:
-    def __init__(
-        self, program: WrapperProgram, checked: bool, restride: Collection[str], clone: Collection[str]
-    ) -> None:
-        self.program, self.checked = program, checked
+    def __init__(self, program: WrapperProgram, form: Form, restride: Collection[str], clone: Collection[str]) -> None:
+        self.program, self.form, self.checked = program, form, form.checked
         self.restride, self.clone = restride, clone
         self.bound: dict[str, str] = {}  # module-level name -> expression
         self.externs: dict[str, Any] = {}
@@ -211,14 +217,21 @@ class _Printer:
         head.extend(f'{name} = constants["{name}"]' for name in program.constants)
         head.extend(f'{name} = kernels["{name}"]' for name in program.kernels)
         head.extend(["", "", "def call(inputs):"])
-        if program.inputs and any(name is not None for name in program.inputs):
-            if len(program.inputs) > 1 and sum(n is None for n in program.inputs) * 2 <= len(program.inputs):
-                names = ", ".join(name or "_" for name in program.inputs)
-                head.append(f"    {names} = inputs")
-            else:
-                head.extend(f"    {n} = inputs[{k}]" for k, n in enumerate(program.inputs) if n is not None)
+        head.extend(f"    {line}" for line in self._arrival())
         head.extend(f"    {self._symbol(b.symbol)} = {self._bound_value(b)}" for b in program.sizes)
         return "\n".join([*head, *self.body, ""])
+
+    def _arrival(self) -> list[str]:
+        """The inputs get their names."""
+        inputs, owned = self.program.inputs, self.form.owned
+        unused = sum(name is None for name in inputs)
+        lines: list[str] = []
+        if unused < len(inputs):
+            if len(inputs) > 1 and unused * 2 <= len(inputs) and not (owned and unused):
+                lines.append(f"{', '.join(name or '_' for name in inputs)} = inputs")
+            else:  # and one by one where the name of those that nobody reads would keep the last of them
+                lines.extend(f"{name} = inputs[{k}]" for k, name in enumerate(inputs) if name is not None)
+        return [*lines, "inputs.clear()"] if owned else lines
 
     def _symbol(self, symbol: Symbol) -> str:
         """The variable that holds a symbol's value; no buffer has its name."""
@@ -295,6 +308,9 @@ class _Printer:
             self._extern(line)
         elif isinstance(line, Free):
             self._emit(f"del {', '.join(line.names)}")
+        elif isinstance(line, FreeInputs):
+            if self.form.owned:
+                self._emit(f"del {', '.join(line.names)}")
         else:
             values = "".join(f"{self._output(value)}, " for value in line.values).rstrip()
             self._emit(f"return [{values.rstrip(',')}]")
@@ -412,10 +428,8 @@ class _Printer:
                 read = views_in([*line.arguments, *line.keywords.values()])
                 views = ", ".join(dict.fromkeys(v.buffer for v in read if isinstance(v.layout, Layout)))
                 owners = "None" if line.aliased or line.out else f"[{views}]"
-                self._emit(
-                    f"check_result({name!r}, {name}, {self._tuple(layout.sizes)}, {self._tuple(layout.strides)}, "
-                    f"{layout.dtype}, {owners})"
-                )
+                expected = f"{self._tuple(layout.sizes)}, {self._tuple(layout.strides)}, {layout.dtype}"
+                self._emit(f"{name} = check_result({name!r}, {name}, {expected}, {owners})")
 
     def _may_lie_otherwise(self, line: ExternCall, layout: Layout) -> bool:
         """Whether a result may have other strides at sizes that the first, checked call did not have."""

@@ -1,7 +1,8 @@
 """Scatters: a copy of a tensor with elements replaced or added to at computed indices.
 
-The loops run over the source's elements; each says where it goes. Only if `config.lower_scatter` says so: the library's
-are good on most devices. Invariant: every computed index is checked against its size, as in `indexing`.
+The loops run over the source's elements; each says where it goes. Only if `config.lower_scatter` says so, or a device
+takes `GENERATED` for its own: the library's are good on most devices. Invariant: every computed index is checked
+against its size, as in `indexing`, and what meets in one element is added in the order of the source.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from lampwork_symshape import IntExpr, symbol
 from ..ir.layout import Layout, contiguous_strides
 from ..ir.loop_body import LoopBody, Node, ops
 from ..ir.loops import Scatter, ScatterMode
-from ..ir.views import Indices, canonical_indices, canonical_variables, is_dense
+from ..ir.views import Indices, canonical_indices, canonical_variables, is_dense, to_expr
 from .context import LoweringContext, broadcast_indices, broadcast_sizes
 from .elementwise import like, number_for_fill
 from .indexing import not_negative
@@ -25,7 +26,8 @@ from .values import TensorValue
 from .view import normal_dim
 
 aten = torch.ops.aten
-TABLE: dict[Any, Lowering] = {}
+GENERATED: dict[Any, Lowering] = {}
+"""The lowerings, for devices where generated scatters are the faster ones."""
 _INDEX_DTYPES = (torch.int64, torch.int32)
 
 
@@ -64,8 +66,6 @@ def _scatter(
 
 
 def _require(context: LoweringContext, base: TensorValue, *indices: TensorValue) -> None:
-    if not context.config.lower_scatter:
-        raise Unsupported("scatters are the library's (config.lower_scatter)")
     if not base.rank or any(i.dtype not in _INDEX_DTYPES or i.device != base.device for i in indices):
         raise Unsupported("indices of another dtype or device")
 
@@ -89,13 +89,13 @@ def _along(
     return _scatter(context, base, index.sizes, element, computed, direct, mode)
 
 
-@lowers(TABLE, aten.scatter.src, aten.scatter.value)
+@lowers(GENERATED, aten.scatter.src, aten.scatter.value)
 def scatter(context: LoweringContext, base: TensorValue, dim: int, index: TensorValue, source: Any) -> TensorValue:
     """Elements replaced at indices along one dimension."""
     return _along(context, base, dim, index, source, ScatterMode.ASSIGN)
 
 
-@lowers(TABLE, aten.scatter_add.default)
+@lowers(GENERATED, aten.scatter_add.default)
 def scatter_add(
     context: LoweringContext, base: TensorValue, dim: int, index: TensorValue, source: TensorValue
 ) -> TensorValue:
@@ -126,7 +126,7 @@ def _slices(
     return _scatter(context, base, source.sizes, element, computed, direct, mode)
 
 
-@lowers(TABLE, aten.index_add.default)
+@lowers(GENERATED, aten.index_add.default)
 def index_add(
     context: LoweringContext, base: TensorValue, dim: int, index: TensorValue, source: TensorValue, *, alpha: Any = 1
 ) -> TensorValue:
@@ -134,7 +134,7 @@ def index_add(
     return _slices(context, base, dim, index, source, alpha, ScatterMode.ADD)
 
 
-@lowers(TABLE, aten.index_copy.default)
+@lowers(GENERATED, aten.index_copy.default)
 def index_copy(
     context: LoweringContext, base: TensorValue, dim: int, index: TensorValue, source: TensorValue
 ) -> TensorValue:
@@ -142,7 +142,7 @@ def index_copy(
     return _slices(context, base, dim, index, source, 1, ScatterMode.ASSIGN)
 
 
-@lowers(TABLE, aten.index_put.default, aten._unsafe_index_put.default)
+@lowers(GENERATED, aten.index_put.default, aten._unsafe_index_put.default)
 def index_put(
     context: LoweringContext,
     base: TensorValue,
@@ -174,3 +174,35 @@ def index_put(
     direct.update({k: variables[start + len(common) + j] for j, k in enumerate(after)})
     mode = ScatterMode.ADD if accumulate else ScatterMode.ASSIGN
     return _scatter(context, base, sizes, element, computed, direct, mode)
+
+
+@lowers(GENERATED, aten.embedding_dense_backward.default)
+def embedding_dense_backward(
+    context: LoweringContext, grad: TensorValue, indices: TensorValue, rows: Any, padding_idx: Any, by_frequency: bool
+) -> TensorValue:
+    """The gradient of an embedding's weight: each row of `grad` added to the row that its index selects."""
+    if by_frequency or grad.rank != indices.rank + 1 or not isinstance(padding_idx, int):
+        raise Unsupported("gradients by frequency, or a padding index of the call")
+    sizes = (to_expr(rows), grad.sizes[-1])
+    base = context.expression([], [], sizes, ops.constant(0, grad.dtype), device=grad.device)
+    _require(context, base, indices)
+    variables = canonical_indices(grad.sizes)
+    context.prepare_many_reads(indices)
+    at = indices.load(variables[:-1])
+    element = grad.load(variables)
+    if padding_idx >= 0:
+        element = ops.where(ops.eq(at, ops.constant(padding_idx, at.dtype)), ops.constant(0, grad.dtype), element)
+    computed = {0: not_negative(at, sizes[0])}
+    return _scatter(context, base, grad.sizes, element, computed, {1: variables[-1]}, ScatterMode.ADD)
+
+
+def _if_asked(lowering: Lowering) -> Lowering:
+    def lower(context: LoweringContext, *arguments: Any, **keywords: Any) -> Any:
+        if not context.config.lower_scatter:
+            raise Unsupported("scatters are the library's (config.lower_scatter)")
+        return lowering(context, *arguments, **keywords)
+
+    return lower
+
+
+TABLE: dict[Any, Lowering] = {overload: _if_asked(lowering) for overload, lowering in GENERATED.items()}

@@ -2,12 +2,13 @@
 
 Holds the built kernels, the wrapper's text and its loaded function, the static cache, and on request the text of every
 stage. The first call runs a checked variant of the wrapper that compares what operators return with what the compiler
-was told, and repairs the wrapper where they differ. Invariant: a call either returns what the graph computes or raises;
-it imports nothing of the compiler.
+was told; where they differ the result is put right on the spot, and from then on by the wrapper. Invariant: a call
+either returns what the graph computes or raises; it imports nothing of the compiler.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import linecache
 import threading
@@ -27,16 +28,13 @@ class InputMismatch(TypeError):
 
 
 class ResultMismatch(RuntimeError):
-    """An operator returned another tensor than its meta function says. Layouts are repaired at the first call; sizes
-    and dtypes cannot be."""
+    """An operator returned a tensor of other sizes or another dtype than its meta function says."""
 
-    def __init__(self, name: str, problem: str, *, shares: bool, repairable: bool = True) -> None:
+    def __init__(self, name: str, problem: str) -> None:
         super().__init__(
             f"{name}: {problem}. Hint: the operator's meta (fake) implementation disagrees with the real one."
         )
         self.name = name
-        self.shares = shares
-        self.repairable = repairable
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +57,20 @@ class Repairs:
 
 
 @dataclass(frozen=True, slots=True)
-class WrapperParts:
-    """All that a wrapper's text needs when it is loaded. `write(repairs, checked)` gives the text; it may be saved."""
+class Form:
+    """A variant of a wrapper's text."""
 
-    write: Callable[[Repairs, bool], str]
+    checked: bool = False
+    """Compare results with what the compiler was told: the first call does."""
+    owned: bool = False
+    """Empty the list of inputs, and let each input go after its last reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrapperParts:
+    """All that a wrapper's text needs when it is loaded. `write(repairs, form)` gives the text; it may be saved."""
+
+    write: Callable[[Repairs, Form], str]
     kernels: Mapping[str, Callable[..., None]]
     constants: Mapping[str, torch.Tensor]
     externs: Mapping[str, Any]
@@ -78,8 +86,16 @@ class Artifacts:
         return "\n".join(f"=== {name} ===\n{text.rstrip()}\n" for name, text in self.stages.items())
 
 
+Report = Callable[[str, bool], None]
+"""Told of each result that was put right: its name, and whether into other strides (else out of shared memory)."""
+
+
 def load_wrapper(
-    text: str, kernels: Mapping[str, Any], constants: Mapping[str, Any], externs: Mapping[str, Any]
+    text: str,
+    kernels: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    externs: Mapping[str, Any],
+    report: Report | None = None,
 ) -> Callable[[Sequence[Any]], list[Any]]:
     """The `call` function of a wrapper's text. Tracebacks show the text; edit it and load it again at will."""
     name = f"<lampwork wrapper {next(_numbers)}>"
@@ -88,7 +104,7 @@ def load_wrapper(
         "kernels": kernels,
         "constants": constants,
         "externs": externs,
-        "check_result": check_result,
+        "check_result": functools.partial(check_result, report or (lambda name, strides: None)),
         "restride": restride,
         "laid_out": laid_out,
     }
@@ -97,30 +113,38 @@ def load_wrapper(
 
 
 def check_result(
+    report: Report,
     name: str,
     result: Any,
     sizes: tuple[int, ...],
     strides: tuple[int, ...],
     dtype: torch.dtype,
     arguments: Sequence[Any] | None,
-) -> None:
-    """Raise ResultMismatch unless `result` is as expected; `arguments`: tensors whose memory it must not share."""
+) -> torch.Tensor:
+    """`result`, or a copy where it has other strides than expected or shares the memory of one of `arguments` (None:
+    it may). Raises ResultMismatch for other sizes or another dtype."""
     if not isinstance(result, torch.Tensor):
-        raise ResultMismatch(name, f"is a {type(result).__name__}, not a tensor", shares=False)
+        raise ResultMismatch(name, f"is a {type(result).__name__}, not a tensor")
     if tuple(result.shape) != sizes or result.dtype != dtype:
-        problem = f"is {result.dtype}{list(result.shape)}, expected {dtype}{list(sizes)}"
-        raise ResultMismatch(name, problem, shares=False, repairable=False)
-    if result.numel() and any(a != b and n > 1 for a, b, n in zip(result.stride(), strides, sizes)):
-        raise ResultMismatch(name, f"has strides {result.stride()}, expected {strides}", shares=False)
+        raise ResultMismatch(name, f"is {result.dtype}{list(result.shape)}, expected {dtype}{list(sizes)}")
+    if laid_out(result, strides) is not result:
+        report(name, True)
+        return restride(result, strides)
     if arguments is None or result.numel() == 0:
-        return
+        return result
     address = result.untyped_storage().data_ptr()
-    for argument in arguments:
-        if isinstance(argument, torch.Tensor) and argument.untyped_storage().data_ptr() == address:
-            raise ResultMismatch(name, "shares memory with an argument", shares=True)
     extent = 1 + sum((n - 1) * s for n, s in zip(sizes, strides))
-    if result.untyped_storage().nbytes() < extent * dtype.itemsize or result.storage_offset() != 0:
-        raise ResultMismatch(name, "is a part of some other memory", shares=True)
+    shares = result.untyped_storage().nbytes() < extent * dtype.itemsize or result.storage_offset() != 0
+    shares = shares or any(
+        isinstance(argument, torch.Tensor) and argument.untyped_storage().data_ptr() == address
+        for argument in arguments
+    )
+    if not shares:
+        return result
+    copied = result.clone()
+    as_expected = laid_out(copied, strides)
+    report(name, as_expected is not copied)
+    return as_expected
 
 
 def restride(result: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
@@ -160,13 +184,19 @@ class CompiledGraph:
         self._repairs = Repairs()
         self._lock = threading.Lock()
         self._call: Callable[[Sequence[Any]], list[Any]] | None = None
+        self._owned_call: Callable[[Sequence[Any]], list[Any]] | None = None
         self.artifacts = artifacts
         self.notes = tuple(notes)
 
     @property
     def text(self) -> str:
         """The wrapper as it runs from the second call on."""
-        return self._parts.write(self._repairs, False)
+        return self._parts.write(self._repairs, Form())
+
+    @property
+    def owned_text(self) -> str:
+        """The wrapper as `run_owned` runs it from the second call on."""
+        return self._parts.write(self._repairs, Form(owned=True))
 
     @property
     def kernels(self) -> Mapping[str, Callable[..., None]]:
@@ -198,55 +228,49 @@ class CompiledGraph:
                 return self._run(inputs)
         return self._run(inputs)
 
+    def run_owned(self, inputs: list[Any]) -> list[Any]:
+        """Run on inputs that the caller hands over: the list is emptied, and an input that nobody else holds is freed
+        as soon as its last reader has run, as eager frees activations in a backward."""
+        if self._specs:
+            check_inputs(self._specs, inputs)
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self._run_owned(inputs)
+        return self._run_owned(inputs)
+
     def _run(self, inputs: Sequence[Any]) -> list[Any]:
         if self._static is not None:
             inputs = (*inputs, *self._static.get(inputs))
         call = self._call
-        return self._first_call(inputs) if call is None else call(inputs)
+        return self._first_call(inputs, owned=False) if call is None else call(inputs)
 
-    def _first_call(self, inputs: Sequence[Any]) -> list[Any]:
-        """Run checked, repairing the wrapper as long as operators surprise us; then load the plain text."""
+    def _run_owned(self, inputs: list[Any]) -> list[Any]:
+        if self._static is not None:
+            inputs.extend(self._static.get(inputs))
+        call = self._owned_call
+        return self._first_call(inputs, owned=True) if call is None else call(inputs)
+
+    def _first_call(self, inputs: Sequence[Any], owned: bool) -> list[Any]:
+        """Run checked, and load the text with the repairs that this showed to be needed."""
         with self._lock:
-            parts = self._parts
-            generators = _generators(inputs)
-            while True:
-                text = parts.write(self._repairs, True)
-                try:
-                    outputs = load_wrapper(text, parts.kernels, parts.constants, parts.externs)(inputs)
-                except ResultMismatch as mismatch:
-                    self._repairs = _repaired(self._repairs, mismatch)
-                    for generator, state in generators:  # what was drawn is drawn again
-                        generator.set_state(state)
-                    continue
-                break
-            text = parts.write(self._repairs, False)
-            self._call = load_wrapper(text, parts.kernels, parts.constants, parts.externs)
+            parts, repairs = self._parts, self._repairs
+            found: dict[str, bool] = {}
+            text = parts.write(repairs, Form(checked=True, owned=owned))
+            call = load_wrapper(text, parts.kernels, parts.constants, parts.externs, found.__setitem__)
+            outputs = call(inputs)
+            self._repairs = Repairs(
+                repairs.restride | {name for name, strides in found.items() if strides},
+                repairs.clone | {name for name, strides in found.items() if not strides},
+            )
+            text = parts.write(self._repairs, Form(owned=owned))
+            call = load_wrapper(text, parts.kernels, parts.constants, parts.externs)
+            if owned:
+                self._owned_call = call
+            else:
+                self._call = call
             if self.artifacts is not None:
                 self.artifacts.stages["wrapper"] = text
         return outputs
-
-
-def _generators(inputs: Sequence[Any]) -> list[tuple[torch.Generator, torch.Tensor]]:
-    """The random generators of the host and of the inputs' devices, each with its state."""
-    devices = {tensor.device for tensor in inputs if isinstance(tensor, torch.Tensor) and tensor.device.type != "cpu"}
-    found = [torch.default_generator]
-    for device in devices:
-        module: Any = torch.get_device_module(device)
-        found += [module.default_generators[device.index]] if hasattr(module, "default_generators") else []
-    return [(generator, generator.get_state()) for generator in found]
-
-
-def _repaired(repairs: Repairs, mismatch: ResultMismatch) -> Repairs:
-    name = mismatch.name
-    if not mismatch.repairable:
-        raise mismatch
-    if mismatch.shares:
-        if name in repairs.clone:
-            raise mismatch
-        return Repairs(repairs.restride, repairs.clone | {name})
-    if name in repairs.restride:
-        raise mismatch
-    return Repairs(repairs.restride | {name}, repairs.clone)
 
 
 def check_inputs(specs: Sequence[InputSpec], inputs: Sequence[Any]) -> None:
