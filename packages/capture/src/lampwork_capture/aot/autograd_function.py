@@ -18,6 +18,7 @@ from torch import Tensor
 from . import torch_layer
 from .joint_graph import Mask
 from .split_graphs import KeptValue, Origin
+from .tangents import laid_out, take
 
 Tangents = tuple[tuple[Tensor | None, ...], ...]
 """For each order, what arrived for each value that is differentiated there."""
@@ -98,12 +99,11 @@ class _Forward(torch.autograd.Function):
         graph: TrainedGraph = ctx.graph
         kept = _Kept.of(ctx, graph.kept)
         wanted = _wanted(ctx, 2, graph.is_tensor)
-        arrived: Tangents = (tangents,)
         if torch.is_grad_enabled():
             inputs = {k.index: value for k, value in zip(graph.kept, kept.values) if k.origin is Origin.INPUT}
             primals = [inputs.get(i, ctx.links.get(i)) if flag else None for i, flag in enumerate(graph.requires_grad)]
-            return (None, None, *_differentiably(graph, kept.values, primals, arrived, wanted))
-        return (None, None, *_gradients(graph, kept.take(), arrived, wanted))
+            return (None, None, *_differentiably(graph, kept.values, primals, (tangents,), wanted))
+        return (None, None, *_gradients(graph, kept.take(), [take(tangents)], wanted))
 
 
 @dataclass(slots=True)
@@ -139,7 +139,7 @@ class _Derivative(torch.autograd.Function):
         ctx.there = [s is not None for s in sources]
         arrived = call.tangents_of(sources)
         kept, call.kept = call.kept, [v for v in call.kept if not isinstance(v, Tensor)]
-        return tuple(_gradients(call.graph, list(kept), arrived, call.wanted))
+        return tuple(_gradients(call.graph, list(kept), list(arrived), call.wanted))
 
     @staticmethod
     def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -152,7 +152,7 @@ class _Derivative(torch.autograd.Function):
         wanted = _wanted(ctx, 1, ctx.there)
         if torch.is_grad_enabled():
             return (None, *_differentiably(call.graph, kept, sources[: call.inputs], arrived, wanted))
-        return (None, *_gradients(call.graph, kept, arrived, wanted))
+        return (None, *_gradients(call.graph, kept, list(arrived), wanted))
 
 
 @dataclass(slots=True)
@@ -199,22 +199,16 @@ def _differentiably(
     return _Derivative.apply(call, *primals, *flat)  # pyright: ignore[reportReturnType]
 
 
-def _gradients(graph: TrainedGraph, kept: list[Any], arrived: Tangents, wanted: Mask) -> list[Tensor | None]:
-    """Runs the compiled derivative; `kept` is used up."""
+def _gradients(
+    graph: TrainedGraph, kept: list[Any], arrived: list[tuple[Tensor | None, ...]], wanted: Mask
+) -> list[Tensor | None]:
+    """Runs the compiled derivative; `kept` and `arrived` are used up."""
     masks = tuple(tuple(tangent is not None for tangent in tangents) for tangents in arrived)
     derivative = graph.derivatives.get(masks, wanted)
     arguments = [kept[place] for place in derivative.kept]
     kept.clear()
-    arguments += [_laid_out(arrived[order][place], dims) for order, place, dims in derivative.tangents]
+    for order, place, dims in derivative.tangents:
+        arguments.append(laid_out(arrived[order][place], dims))
+    arrived.clear()
     found = iter(derivative.run(arguments))
     return [next(found) if there else None for there in derivative.gradients]
-
-
-def _laid_out(tangent: Tensor | None, dims: tuple[int, ...]) -> Tensor:
-    """A tangent with its dimensions in this order in memory, without gaps, as the derivative was compiled for."""
-    assert tangent is not None
-    tangent = tangent.resolve_conj().resolve_neg()
-    if dims == tuple(range(len(dims))):
-        return tangent.contiguous()
-    inverse = [dims.index(dim) for dim in range(len(dims))]
-    return tangent.permute(dims).contiguous().permute(inverse)

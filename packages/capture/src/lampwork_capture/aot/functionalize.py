@@ -8,7 +8,7 @@ what aliases what. Invariant: the trace leaves nothing behind: no mutated input,
 from __future__ import annotations
 
 import contextlib
-import functools
+import enum
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -49,6 +49,14 @@ _FOREIGN_CALLS = frozenset(
 )
 
 
+class History(enum.Enum):
+    """What autograd knows of an input."""
+
+    NONE = "requires no gradients"
+    LEAF = "requires gradients"
+    COMPUTED = "was computed from what requires gradients"
+
+
 @dataclass(frozen=True, slots=True)
 class GraphInput:
     """An input before tracing: its description, its fake tensor (or number) and, if lifted, the tensor itself."""
@@ -57,6 +65,15 @@ class GraphInput:
     value: Any
     meta: dict[str, Any]
     lifted: Tensor | None = None
+    history: History = History.NONE
+
+    @staticmethod
+    def of(spec: InputSpec, value: Any, meta: dict[str, Any], lifted: Tensor | None = None) -> GraphInput:
+        """With the history that `value` has: a trace may change what autograd knows of it."""
+        history = History.NONE
+        if isinstance(value, Tensor) and value.requires_grad:
+            history = History.LEAF if value.is_leaf else History.COMPUTED
+        return GraphInput(spec, value, meta, lifted, history)
 
 
 def trace_functional(
@@ -133,18 +150,20 @@ def traced(prepared: Prepared, decompositions: DecompositionTable, *, with_autog
     symbolic |= graph.meta.get(DATA_SIZES, False)
     grad_before = torch.is_grad_enabled()
     with _tracing(prepared.fake_mode, recorder, symbolic, grad_before and with_autograd) as wrap:
-        wrapped = [wrap(item.value, with_autograd) if isinstance(item.value, Tensor) else item.value for item in inputs]
+        histories = [item.history if with_autograd else History.NONE for item in inputs]
+        wrapped = [
+            wrap(item.value, history) if isinstance(item.value, Tensor) else item.value
+            for item, history in zip(inputs, histories)
+        ]
         edges = [
-            get_gradient_edge(w) if with_autograd and isinstance(w, Tensor) and w.requires_grad else None
-            for w in wrapped
+            get_gradient_edge(w) if history is not History.NONE else None for w, history in zip(wrapped, histories)
         ]
         arrivals = [_arrival(item.value, w) for item, w in zip(inputs, wrapped)]
         lines = BackwardLines()
         runner = _GraphRunner(graph, recorder, wrapped, inputs, lines)
         observed = analyse(inputs=arrivals, outputs=runner.run(), recorder=recorder)
         grad_after = runner.grad_mode if runner.grad_mode != grad_before else None
-        plain_wrap = functools.partial(wrap, with_autograd=False)
-        yield Trace(recorder, tuple(wrapped), tuple(edges), plain_wrap, observed, grad_after, lines)
+        yield Trace(recorder, tuple(wrapped), tuple(edges), wrap, observed, grad_after, lines)
 
 
 def _arrival(fake: Any, wrapper: Any) -> WrappedInput:
@@ -209,7 +228,7 @@ def collect_inputs(graph: fx.GraphModule, example_inputs: Sequence[Any], fake_mo
         value = _fake_input(node, example, fake_mode)
         spec = InputSpec(node.name, bool(static), meta.get("source"), is_tensor=isinstance(value, Tensor))
         spec = _with_offset(spec, value)
-        inputs.append(GraphInput(spec, value, {**meta, "static_input": bool(static)}))
+        inputs.append(GraphInput.of(spec, value, {**meta, "static_input": bool(static)}))
     taken = {item.spec.name for item in inputs}
     for name, tensor in held_tensors(graph):
         label = "held_" + "".join(c if c.isalnum() else "_" for c in name)
@@ -219,7 +238,7 @@ def collect_inputs(graph: fx.GraphModule, example_inputs: Sequence[Any], fake_mo
         _check_plain(tensor, name)
         fake = _fake_of(tensor, fake_mode)
         spec = _with_offset(InputSpec(label, True, None, lifted=True), fake)
-        inputs.append(GraphInput(spec, fake, {"static_input": True}, tensor))
+        inputs.append(GraphInput.of(spec, fake, {"static_input": True}, tensor))
     return inputs
 
 
@@ -313,13 +332,12 @@ def _tracing(
 ) -> Generator[Callable[..., Tensor], None, None]:
     """Everything on: yields the function that wraps a fake tensor for functionalization."""
 
-    def wrap(fake: Tensor, with_autograd: bool) -> Tensor:
+    def wrap(fake: Tensor, history: History = History.NONE) -> Tensor:
         wrapped = torch_layer.to_functional(fake)
-        if with_autograd and fake.requires_grad:
-            if fake.is_leaf:
-                torch_layer.mirror_autograd(fake, wrapped)
-            elif grad:
-                _Computed.apply(torch.empty(0, requires_grad=True), wrapped)
+        if history is History.LEAF or (history is History.COMPUTED and not grad):
+            wrapped.requires_grad_()
+        elif history is History.COMPUTED:
+            _Computed.apply(torch.empty(0, requires_grad=True), wrapped)
         return wrapped
 
     cache = torch.is_autocast_cache_enabled()

@@ -21,6 +21,7 @@ from torch._ops import OpOverload
 from .analysis import is_view_op, value_root
 from .joint_graph import JointGraph
 from .known_sizes import traced
+from .metadata import is_known_dense
 from .operator_traits import is_random
 
 aten = torch.ops.aten
@@ -207,6 +208,9 @@ def _keeping_cost(node: fx.Node) -> float | None:
     if _is_static(node):
         return 0.0
     root = value_root(node)
-    if root is not node and (root.op == "placeholder" or bytes_of(node) >= bytes_of(root)):
-        return None
+    if root is not node:
+        # what it views is held by eager, too; a copy of a part pays where that is smaller and has no gaps
+        is_part = root.op == "call_function" and bytes_of(node) < bytes_of(root) and is_known_dense(value)
+        if not is_part:
+            return None
     return float(bytes_of(node)) + 1.0  # of equal cuts the one through fewer values

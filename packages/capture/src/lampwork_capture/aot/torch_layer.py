@@ -23,7 +23,6 @@ to_functional: Callable[[Tensor], Tensor] = _torch._to_functional_tensor
 from_functional: Callable[[Tensor], Tensor] = _torch._from_functional_tensor
 is_functional: Callable[[Tensor], bool] = _torch._is_functional_tensor
 is_functional_base: Callable[[Tensor], bool] = _torch._is_functional_tensor_base
-mirror_autograd: Callable[[Tensor, Tensor], None] = _torch._mirror_autograd_meta_to
 
 sync: Callable[[Tensor], None] = _torch._functionalize_sync
 replace_value: Callable[[Tensor, Tensor], None] = _torch._functionalize_replace

@@ -18,12 +18,13 @@ from torch import Tensor
 from ..graph_backend import GraphBackend
 from .autograd_function import CompiledDerivative, TrainedGraph
 from .errors import RanEagerlyWarning, UnsupportedForAot
-from .functionalize import Prepared
+from .functionalize import History, Prepared
 from .joint_graph import JointGraph, Mask, trace_joint
 from .known_sizes import traced
 from .partition import PartitionPolicy, backward_reads, is_derivable, partition
 from .settings import Settings
 from .split_graphs import BackwardGraph, KeptValue, backward_graph, forward_graph, nodes_named
+from .tangents import count_references
 from .trace import DecompositionTable
 
 
@@ -36,6 +37,7 @@ def compile_training(
     policy: PartitionPolicy,
 ) -> TrainedGraph:
     """The compiled form of a captured graph whose first-order joint graph is `joint`."""
+    count_references()
     chosen = partition(joint, policy)
     graph, kept = forward_graph(joint, chosen.kept)
     placeholders = graph.graph.find_nodes(op="placeholder")
@@ -48,7 +50,7 @@ def compile_training(
         result_count=len(joint.results),
         differentiable=tuple(node is not None for node in joint.tangents[0]),
         is_tensor=tuple(spec.is_tensor for spec in inputs),
-        requires_grad=tuple(isinstance(item.value, Tensor) and item.value.requires_grad for item in prepared.inputs),
+        requires_grad=tuple(item.history is not History.NONE for item in prepared.inputs),
         kept=kept,
     )
 
