@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 import torch
@@ -27,6 +27,9 @@ from .options import core_options
 
 _backends: WeakValueDictionary[tuple[Config, bool], GraphBackend] = WeakValueDictionary()
 _making = threading.Lock()
+
+
+Compiled: TypeAlias = Callable[[torch.fx.GraphModule, CompiledGraph], None]
 
 
 class EagerFallbackWarning(UserWarning):
@@ -46,12 +49,13 @@ def graph_backend(mode: str | None = None, options: Mapping[str, Any] | None = N
     with _making:  # one backend for the same options: capture shares what was compiled between models of one class
         backend = _backends.get(key)
         if backend is None:
-            backend = _backends[key] = backend_of(chosen, lambda _: None, strict=strict)
+            backend = _backends[key] = backend_of(chosen, lambda graph, result: None, strict=strict)
         return backend
 
 
-def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None], *, strict: bool) -> GraphBackend:
-    """The same for options that are known to be good; `compiled` is shown every graph that was compiled.
+def backend_of(options: CompileOptions, compiled: Compiled, *, strict: bool) -> GraphBackend:
+    """The same for options that are known to be good; `compiled` is shown every graph that was compiled, with its ATen
+    form.
 
     `strict`: a missing compiler or backend raises (CompilerNotFound, BackendNotFound) instead of warning.
     """
@@ -68,7 +72,7 @@ def backend_of(options: CompileOptions, compiled: Callable[[CompiledGraph], None
                 warned.add(str(error))
                 warnings.warn(f"lampwork: graphs run eagerly: {error}", EagerFallbackWarning, stacklevel=2)
             return graph.forward
-        compiled(result)
+        compiled(graph, result)
         return result
 
     # numbers are symbols to the lowering; in graphs that it refuses they are constants of variants

@@ -11,6 +11,7 @@ from .decompositions import DEFAULT_DECOMPOSITIONS, merge, without
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import trace_functional
 from .joint_graph import JointGraph, trace_joint
+from .kept_report import KEPT, KeptReport, KeptTensor
 from .metadata import (
     FunctionalGraph,
     GraphSignature,
@@ -28,6 +29,7 @@ from .trace import Decomposition, DecompositionTable
 from .verify import NotFunctional, verify
 
 __all__ = [
+    "KEPT",
     "DEFAULT_DECOMPOSITIONS",
     "TRAINING",
     "Decomposition",
@@ -38,6 +40,8 @@ __all__ = [
     "InputMutation",
     "InputSpec",
     "JointGraph",
+    "KeptReport",
+    "KeptTensor",
     "NotFunctional",
     "OutputKind",
     "OutputSpec",

@@ -72,11 +72,11 @@ DEFAULT_POLICY = PartitionPolicy(default_recompute_cost)
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """The cut. `kept`: the values that the forward pass keeps, in its order; `read_bytes`: what eager would keep."""
+    """The cut. `kept`: the values that the forward pass keeps, in its order; `eager_bytes`: what eager would keep."""
 
     kept: tuple[fx.Node, ...]
     kept_bytes: int
-    read_bytes: int
+    eager_bytes: int
 
 
 def bytes_of(node: fx.Node) -> int:
@@ -117,7 +117,7 @@ def is_derivable(nodes: Iterable[fx.Node], kept: Collection[fx.Node]) -> bool:
     pending, seen = list(nodes), set[fx.Node]()
     while pending:
         node = pending.pop()
-        if node in kept or node in seen or _is_static(node):
+        if node in kept or node in seen or is_static(node):
             continue
         if node.op == "placeholder" or is_random(node.target):
             return False
@@ -150,10 +150,11 @@ def backward_reads(joint: JointGraph) -> list[fx.Node]:
 def _total_bytes(nodes: Iterable[fx.Node]) -> int:
     """Bytes of memory that keeping all of these holds: values in one memory count once, parameters not at all."""
     roots = {value_root(node): node for node in nodes}
-    return sum(bytes_of(root) for root in roots if not _is_static(root))
+    return sum(bytes_of(root) for root in roots if not is_static(root))
 
 
-def _is_static(node: fx.Node) -> bool:
+def is_static(node: fx.Node) -> bool:
+    """Whether a value is alive whatever a graph keeps: a parameter, a buffer, a constant."""
     return node.op == "get_attr" or (node.op == "placeholder" and bool(node.meta.get("static_input")))
 
 
@@ -205,7 +206,7 @@ def _keeping_cost(node: fx.Node) -> float | None:
         return 1.0
     if not isinstance(value, Tensor):
         return None
-    if _is_static(node):
+    if is_static(node):
         return 0.0
     root = value_root(node)
     if root is not node:

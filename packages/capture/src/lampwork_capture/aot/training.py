@@ -20,6 +20,7 @@ from .autograd_function import CompiledDerivative, TrainedGraph
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import History, Prepared
 from .joint_graph import JointGraph, Mask, trace_joint
+from .kept_report import KEPT, report_kept
 from .known_sizes import traced
 from .partition import PartitionPolicy, backward_reads, is_derivable, partition
 from .settings import Settings
@@ -40,6 +41,7 @@ def compile_training(
     count_references()
     chosen = partition(joint, policy)
     graph, kept = forward_graph(joint, chosen.kept)
+    graph.meta[KEPT] = report_kept(chosen)
     placeholders = graph.graph.find_nodes(op="placeholder")
     with torch.no_grad():
         forward = forward_compiler(graph, [node.meta["val"] for node in placeholders])
