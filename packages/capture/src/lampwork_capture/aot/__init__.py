@@ -29,8 +29,8 @@ from .trace import Decomposition, DecompositionTable
 from .verify import NotFunctional, verify
 
 __all__ = [
-    "KEPT",
     "DEFAULT_DECOMPOSITIONS",
+    "KEPT",
     "TRAINING",
     "Decomposition",
     "DecompositionTable",

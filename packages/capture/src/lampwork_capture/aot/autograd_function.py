@@ -1,7 +1,8 @@
 """The autograd function around a compiled forward and its compiled derivatives: what runs in a training step.
 
-One node of autograd's graph stands for the whole captured graph. Its backward frees what was kept as soon as eager
-would, and under `create_graph=True` calls the next function, whose backward is the derivative of one order more.
+One node of autograd's graph stands for the whole captured graph, and one more for each further stage of its backward
+pass. Its backward frees what was kept as soon as eager would, and under `create_graph=True` calls the next function,
+whose backward is the derivative of one order more.
 Invariant: a compiled derivative takes the kept values and the tangents of its order and those below, and nothing else,
 so that every order shares what the one forward pass kept.
 """
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import torch_layer
+from .gradient_stages import CompiledStage, Groups
 from .joint_graph import Mask
 from .split_graphs import KeptValue, Origin
 from .tangents import laid_out, take
@@ -35,12 +37,26 @@ class CompiledDerivative:
     gradients: Mask
 
 
+@dataclass(frozen=True, slots=True)
+class StagedDerivative:
+    """A compiled backward graph in stages. `names` are those of the kept values and tangents that it takes."""
+
+    names: tuple[str, ...]
+    kept: tuple[int, ...]
+    tangents: tuple[tuple[int, int, tuple[int, ...]], ...]
+    stages: tuple[CompiledStage, ...]
+
+
 class Derivatives(Protocol):
     """The derivatives of one captured graph, compiled when first asked for."""
 
     def get(self, masks: tuple[Mask, ...], wanted: Mask) -> CompiledDerivative:
         """The derivative of order `len(masks)` for calls in which the tangents of `masks` arrive; `wanted` says which
         of its gradients are asked for."""
+        ...
+
+    def stages(self, mask: Mask, groups: Groups) -> StagedDerivative:
+        """The first derivative in stages, one for each group of inputs."""
         ...
 
 
@@ -55,15 +71,66 @@ class TrainedGraph:
     is_tensor: Mask  # of the inputs
     requires_grad: Mask
     kept: tuple[KeptValue, ...]
+    groups: Groups = ()  # more than one: the backward pass runs in stages
 
     def __call__(self, *inputs: Any) -> list[Any]:
-        kept = {value.index for value in self.kept if value.origin is Origin.INPUT}
+        later = frozenset(index for group in self.groups[1:] for index in group)
+        kept = {value.index for value in self.kept if value.origin is Origin.INPUT} - later
         links = {
             index: tensor if tensor.is_leaf else _Link.apply(tensor)
             for index, (tensor, flag) in enumerate(zip(inputs, self.requires_grad))
             if flag and index not in kept
         }
-        return list(_Forward.apply(self, links, *inputs))  # pyright: ignore[reportGeneralTypeIssues]
+        call, baton = _CallInStages(self, links), None
+        for number in range(len(self.groups) - 1, 0, -1):
+            tensors = [inputs[index] for index in self.groups[number]]
+            baton = _Stage.apply(call, number, baton, *tensors)
+        followed = [t.detach() if index in later else t for index, t in enumerate(inputs)] if later else inputs
+        return list(_Forward.apply(call, baton, *followed))  # pyright: ignore[reportGeneralTypeIssues]
+
+
+class _CallInStages:
+    """One call of a trained graph, from its forward pass to the last stage of its backward pass."""
+
+    def __init__(self, graph: TrainedGraph, links: dict[int, Tensor]) -> None:
+        self.graph = graph
+        self.links = links
+        self._values: dict[str, Any] = {}
+        self._stages: tuple[CompiledStage, ...] = ()
+        self._found: dict[int, Tensor | None] | None = None
+
+    def begin(self, kept: list[Any], tangents: tuple[Tensor | None, ...]) -> None:
+        """Start a backward pass; `kept` is used up."""
+        mask = tuple(tangent is not None for tangent in tangents)
+        derivative = self.graph.derivatives.stages(mask, self.graph.groups)
+        arguments = [kept[place] for place in derivative.kept]
+        kept.clear()
+        arguments += [laid_out(tangents[place], dims) for _, place, dims in derivative.tangents]
+        self._values = dict(zip(derivative.names, arguments, strict=True))
+        self._stages, self._found = derivative.stages, None
+
+    def begin_with(self, gradients: Sequence[Tensor | None]) -> None:
+        """Start a backward pass all of whose gradients are known."""
+        self._found = dict(enumerate(gradients))
+
+    def gradients(self, number: int) -> list[Tensor | None]:
+        """The gradients of a stage, in the order of its group."""
+        found = self._stages[number](self._values) if self._found is None else self._found
+        return [found.get(index) for index in self.graph.groups[number]]
+
+
+class _Stage(torch.autograd.Function):
+    """A further stage of the backward pass. Arguments: the call, its number, the stage behind it, its inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _CallInStages, number: int, behind: Tensor | None, *inputs: Tensor) -> Tensor:
+        ctx.call, ctx.number, ctx.is_last = call, number, behind is None
+        return torch.zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *batons: Tensor) -> tuple[Tensor | None, ...]:
+        baton = None if ctx.is_last else torch.zeros(())
+        return (None, None, baton, *ctx.call.gradients(ctx.number))
 
 
 class _Link(torch.autograd.Function):
@@ -79,14 +146,15 @@ class _Link(torch.autograd.Function):
 
 
 class _Forward(torch.autograd.Function):
-    """The captured graph. Arguments: the graph, links to inputs that are not kept, the inputs."""
+    """The captured graph. Arguments: the call, the second stage of its backward pass if there is one, the inputs."""
 
     @staticmethod
-    def forward(ctx: Any, graph: TrainedGraph, links: dict[int, Tensor], *inputs: Any) -> tuple[Any, ...]:
+    def forward(ctx: Any, call: _CallInStages, baton: Tensor | None, *inputs: Any) -> tuple[Any, ...]:
+        graph = call.graph
         outputs = graph.forward(*inputs)
         values = [inputs[k.index] if k.origin is Origin.INPUT else outputs[k.index] for k in graph.kept]
         ctx.set_materialize_grads(False)
-        ctx.graph, ctx.links = graph, links
+        ctx.call, ctx.is_staged = call, baton is not None
         ctx.save_for_backward(*(value for value, k in zip(values, graph.kept) if k.is_tensor))
         ctx.numbers = [value for value, k in zip(values, graph.kept) if not k.is_tensor]
         results = tuple(outputs[: graph.result_count])
@@ -96,14 +164,27 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        graph: TrainedGraph = ctx.graph
+        call: _CallInStages = ctx.call
+        graph = call.graph
         kept = _Kept.of(ctx, graph.kept)
-        wanted = _wanted(ctx, 2, graph.is_tensor)
         if torch.is_grad_enabled():
             inputs = {k.index: value for k, value in zip(graph.kept, kept.values) if k.origin is Origin.INPUT}
-            primals = [inputs.get(i, ctx.links.get(i)) if flag else None for i, flag in enumerate(graph.requires_grad)]
-            return (None, None, *_differentiably(graph, kept.values, primals, (tangents,), wanted))
-        return (None, None, *_gradients(graph, kept.take(), [take(tangents)], wanted))
+            primals = [
+                (call.links.get(i) if i in call.links else inputs[i]) if flag else None
+                for i, flag in enumerate(graph.requires_grad)
+            ]
+            wanted = graph.requires_grad if ctx.is_staged else _wanted(ctx, 2, graph.is_tensor)
+            found = _differentiably(graph, kept.values, primals, (tangents,), wanted)
+            if not ctx.is_staged:
+                return (None, None, *found)
+            call.begin_with(found)
+        elif not ctx.is_staged:
+            wanted = _wanted(ctx, 2, graph.is_tensor)
+            return (None, None, *_gradients(graph, kept.take(), [take(tangents)], wanted))
+        else:
+            call.begin(kept.take(), take(tangents))
+        first = dict(zip(graph.groups[0], call.gradients(0), strict=True))
+        return (None, torch.zeros(()), *(first.get(index) for index in range(len(graph.is_tensor))))
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -75,10 +76,8 @@ def forward_graph(joint: JointGraph, kept: Sequence[fx.Node]) -> tuple[fx.GraphM
             values.append(KeptValue(node, Origin.INPUT, inputs.index(node), is_tensor))
         else:
             values.append(KeptValue(node, Origin.OUTPUT, len(returned), is_tensor))
-            returned.append(_owned(copies[node], owners) if is_tensor else copies[node])
-    _finish(graph, returned)
-    made = _module(joint, graph, "ForwardGraph")
-    return made, tuple(values)
+            returned.append(owned(copies[node], owners))
+    return finished_module(module, graph, returned, "ForwardGraph"), tuple(values)
 
 
 def backward_graph(joint: JointGraph, kept: Sequence[fx.Node], arriving: Mask, wanted: Mask) -> BackwardGraph | None:
@@ -98,10 +97,10 @@ def backward_graph(joint: JointGraph, kept: Sequence[fx.Node], arriving: Mask, w
     except _Mixed:
         return None
     owners: set[fx.Node] = set()
-    returned = [_owned(node, owners) for node in found if node is not None]
+    returned = [owned(node, owners) for node in found if node is not None]
     _finish(writer.graph, returned)
     used = writer.drop_unused_inputs()
-    made = _module(joint, writer.graph, "BackwardGraph")
+    made = _module(joint.functional.graph, writer.graph, "BackwardGraph")
     return BackwardGraph(
         made,
         tuple(place for place, node in enumerate(kept) if node in used),
@@ -130,8 +129,14 @@ def nodes_named(joint: JointGraph, nodes: Sequence[fx.Node]) -> tuple[fx.Node, .
     return tuple(found)
 
 
-def _module(joint: JointGraph, graph: fx.Graph, name: str) -> fx.GraphModule:
-    module = fx.GraphModule(joint.functional.graph, graph, class_name=name)
+def finished_module(root: Any, graph: fx.Graph, returned: Sequence[fx.Node], name: str) -> fx.GraphModule:
+    """`graph`, made of nodes of the module `root`, with the values that it returns and without what nobody needs."""
+    _finish(graph, returned)
+    return _module(root, graph, name)
+
+
+def _module(root: Any, graph: fx.Graph, name: str) -> fx.GraphModule:
+    module = fx.GraphModule(root, graph, class_name=name)
     module.meta[TRAINING] = True
     verify_if_asked(module)
     return module
@@ -143,8 +148,13 @@ def _finish(graph: fx.Graph, returned: Sequence[fx.Node]) -> None:
     remove_dead_code(graph)
 
 
-def _owned(node: fx.Node, owners: set[fx.Node]) -> fx.Node:
-    """`node`, or a copy of it where its memory belongs to an input, a constant or something else that is returned."""
+def owned(node: fx.Node, owners: set[fx.Node]) -> fx.Node:
+    """`node`, or a copy of it where its memory belongs to an input, a constant or something else that is returned.
+
+    `owners`: whose memory is returned already; grows.
+    """
+    if not isinstance(node.meta.get("val"), Tensor):
+        return node
     root = value_root(node)
     whole = node.meta["val"].numel() == root.meta["val"].numel()
     if root.op == "call_function" and root not in owners and whole:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import fx
 
 from ..graph_backend import GraphBackend
-from .autograd_function import CompiledDerivative, TrainedGraph
+from .autograd_function import CompiledDerivative, StagedDerivative, TrainedGraph
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import History, Prepared
+from .gradient_stages import Groups, bucket_bytes, compile_stages, cut, group_inputs
 from .joint_graph import JointGraph, Mask, trace_joint
 from .kept_report import KEPT, report_kept
 from .known_sizes import traced
@@ -46,6 +47,8 @@ def compile_training(
     with torch.no_grad():
         forward = forward_compiler(graph, [node.meta["val"] for node in placeholders])
     inputs = joint.functional.signature.inputs
+    bucket = bucket_bytes()
+    groups = () if bucket is None else group_inputs(joint, bucket)
     return TrainedGraph(
         forward,
         _Derivatives(prepared, joint, kept, backward_compiler, decompositions, policy),
@@ -54,6 +57,7 @@ def compile_training(
         is_tensor=tuple(spec.is_tensor for spec in inputs),
         requires_grad=tuple(item.history is not History.NONE for item in prepared.inputs),
         kept=kept,
+        groups=groups if len(groups) > 1 else (),
     )
 
 
@@ -76,6 +80,7 @@ class _Derivatives:
         self._decompositions = decompositions
         self._policy = policy
         self._found: dict[tuple[tuple[Mask, ...], Mask], CompiledDerivative] = {}
+        self._staged: dict[tuple[Mask, Groups], StagedDerivative] = {}
         self._lock = threading.Lock()
 
     def get(self, masks: tuple[Mask, ...], wanted: Mask) -> CompiledDerivative:
@@ -104,26 +109,47 @@ class _Derivatives:
             raise AssertionError("a joint graph that was traced for the tangents that arrive has absent ones")
         return graph
 
+    def stages(self, mask: Mask, groups: Groups) -> StagedDerivative:
+        key = (mask, groups)
+        with self._lock:
+            found = self._staged.get(key)
+            if found is None:
+                found = self._staged[key] = self._compile_staged(mask, groups)
+        return found
+
     def _compile(self, graph: BackwardGraph) -> CompiledDerivative:
-        placeholders = graph.graph.graph.find_nodes(op="placeholder")
-        examples = [node.meta["val"] for node in placeholders]
-        orders = [_memory_order(example) for example in examples[len(graph.kept) :]]
+        return CompiledDerivative(self._compiled(graph.graph), graph.kept, _placed(graph), graph.gradients)
+
+    def _compile_staged(self, mask: Mask, groups: Groups) -> StagedDerivative:
+        wanted = tuple(node is not None for node in self._joint.gradients)
+        graph = self._graph_of((mask,), wanted)
+        names = tuple(node.name for node in graph.graph.graph.find_nodes(op="placeholder"))
+        return StagedDerivative(names, graph.kept, _placed(graph), compile_stages(cut(graph, groups), self._compiled))
+
+    def _compiled(self, graph: fx.GraphModule) -> Callable[[list[Any]], Sequence[Any]]:
+        """How a compiled graph is called with arguments that become its own.
+
+        A backend's callable may offer `run_owned(arguments)`, which frees arguments as soon as they are not needed.
+        """
+        examples = [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
         try:
             with torch.no_grad():
-                compiled = self._compiler(graph.graph, examples)
+                compiled = self._compiler(graph, examples)
         except Exception as error:
             if Settings.from_environment().strict:
                 raise
             warnings.warn(
                 f"a backward pass runs eagerly: {type(error).__name__}: {error}", RanEagerlyWarning, stacklevel=2
             )
-            compiled = graph.graph.forward
-        return CompiledDerivative(
-            _owning(compiled),
-            graph.kept,
-            tuple((*place, order) for place, order in zip(graph.tangents, orders, strict=True)),
-            graph.gradients,
-        )
+            compiled = graph.forward
+        run = getattr(compiled, "run_owned", None)
+        return run if run is not None else lambda arguments: compiled(*arguments)
+
+
+def _placed(graph: BackwardGraph) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    """For each tangent that a graph takes: order, place, and how its memory is ordered."""
+    examples = [node.meta["val"] for node in graph.graph.graph.find_nodes(op="placeholder")][len(graph.kept) :]
+    return tuple((*place, _memory_order(example)) for place, example in zip(graph.tangents, examples, strict=True))
 
 
 def _aligned(joint: JointGraph, mask: Mask) -> Mask:
@@ -135,12 +161,3 @@ def _memory_order(example: Any) -> tuple[int, ...]:
     """The dimensions of a tensor without gaps, outermost in memory first."""
     sizes, strides = [traced(n) for n in example.shape], [traced(n) for n in example.stride()]
     return tuple(sorted(range(len(sizes)), key=lambda dim: (-int(strides[dim]), -int(sizes[dim]), dim)))
-
-
-def _owning(compiled: Callable[..., Any]) -> Callable[[list[Any]], Sequence[Tensor]]:
-    """How a compiled backward graph is called with arguments that become its own.
-
-    A backend's callable may offer `run_owned(arguments)`, which frees arguments as soon as they are not needed.
-    """
-    run = getattr(compiled, "run_owned", None)
-    return run if run is not None else lambda arguments: compiled(*arguments)
