@@ -21,6 +21,7 @@ from ..data_sizes import WHOLE_DTYPES
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import AllDistinct, AttributePresent, ByIdentity, IdentityIs
 from ..interpreter.side_effects import emit_attribute_write
+from ..polyfills import scaled_updates
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value, graph_arguments
 from .constant import snapshot
@@ -62,6 +63,13 @@ _BROKEN_METHODS = frozenset(
 _RESHAPING_METHODS = frozenset(
     {"t_", "transpose_", "swapaxes_", "swapdims_", "squeeze_", "unsqueeze_", "as_strided_", "detach_"}
 )
+
+# Given a tensor in place of a number: by its name, and what is traced then
+_SCALED: Mapping[str, tuple[str, Any]] = {
+    "addcdiv_": ("value", scaled_updates.addcdiv_),
+    "addcmul_": ("value", scaled_updates.addcmul_),
+    "add_": ("alpha", scaled_updates.add_),
+}
 
 
 class TensorIdentity:
@@ -274,6 +282,9 @@ class TensorValue(Value):
         if name == "squeeze_" and self.has_symbols and (self.fake.is_conj() or self.fake.is_neg()):
             cause = f"`squeeze_` of {self.describe()}, a conjugated or negated view of symbolic sizes"
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)  # torch 2.13 ends the process
+        scale, scaled = _SCALED.get(name, ("", None))
+        if scale in kwargs and isinstance(kwargs[scale].realize(), TensorValue):
+            return tracer.constant(scaled).call(tracer, (self, *args, kwargs[scale]), {})
         if name == "__format__" or name in ("__repr__", "__str__"):
             raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"the text of {self.describe()} needs its data")
         if name == "__getitem__":

@@ -1,0 +1,120 @@
+"""`torch.optim` in a frame: the steps of optimizers, which torch wrote with its own capture in mind.
+
+Where a step of torch's asks whether it is being compiled, it keeps its counters in tensors, and then passes those where
+eager passes numbers: here such calls become operations on tensors that compute the same. Invariant: what eager computes
+in Python's floats is computed in 64 bits, so that a captured step gives what eager gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.optim.optimizer import _get_value
+
+from ..graph_break import BreakId, GraphBreak
+from ..polyfills import scaled_updates
+from .base import Tracer, Value
+from .registry import handles
+from .sequence import SequenceValue
+from .tensor import TensorValue
+from .torch_function import TorchFunctionValue
+
+
+@handles(_get_value)
+def number_of_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """`_get_value(x)`, which is `x.item()` in eager: a tensor of 64 bits that no later write to `x` changes."""
+    value = args[0].realize()
+    if not isinstance(value, TensorValue) or not value.fake.is_floating_point():
+        return value
+    return tracer.add_node("call_method", "to", (value.node, torch.float64), {"copy": True})
+
+
+@handles(torch._C._group_tensors_by_device_and_dtype, like=lambda tensorlistlist, with_indices=False: None)
+def group_tensors(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """Lists of tensors, sorted by device and dtype of those in the first list: by torch itself, to keep its order."""
+    lists = [column.realize().unpack(tracer) for column in args[0].realize().unpack(tracer)]
+    firsts = [_tensor(item).fake for item in lists[0]]
+    stand_ins: Any = [[torch.empty(0, dtype=fake.dtype, device=fake.device) for fake in firsts]]
+    pairs: list[tuple[Value, Value]] = []
+    for key, (_, indices) in torch._C._group_tensors_by_device_and_dtype(stand_ins, True).items():
+        parts = [tracer.make_list([column[i] for i in indices] if column else []) for column in lists]
+        asked = len(args) > 1 and args[1].truth(tracer)
+        places = tracer.make_list([tracer.constant(i) for i in indices] if asked else [])
+        pairs.append((tracer.constant(key), tracer.make_tuple([tracer.make_list(parts), places])))
+    return tracer.make_dict(pairs)
+
+
+def _tensor(value: Value) -> TensorValue:
+    found = value.realize()
+    if not isinstance(found, TensorValue):
+        raise GraphBreak(BreakId.CALL_NOT_MODELLED, f"{found.describe()} in a list of tensors to sort")
+    return found
+
+
+@handles(torch._C._get_privateuse1_backend_name)
+def name_of_other_backend(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """It can be given once in a process, before the backend is used."""
+    return tracer.constant(torch._C._get_privateuse1_backend_name())
+
+
+_PLACE_OF_NUMBERS = {
+    torch._foreach_add: 1,
+    torch._foreach_add_: 1,
+    torch._foreach_sub: 1,
+    torch._foreach_sub_: 1,
+    torch._foreach_mul: 1,
+    torch._foreach_mul_: 1,
+    torch._foreach_div: 1,
+    torch._foreach_div_: 1,
+    torch._foreach_addcdiv_: 3,
+    torch._foreach_addcmul_: 3,
+}
+_TRACED = {
+    torch._foreach_addcdiv_: scaled_updates.foreach_addcdiv_,
+    torch._foreach_addcmul_: scaled_updates.foreach_addcmul_,
+}
+
+
+def _register(function: Any, place: int) -> None:
+    """Calls of an operator on lists with tensors where an optimizer of torch's passes numbers in eager."""
+
+    @handles(function, like=lambda *args, **kwargs: None)
+    def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        numbers = None
+        if len(args) == place + 1 and (tracer.module_name or "").startswith("torch.optim."):
+            numbers = _numbers(tracer, args[0].realize(), args[place].realize())
+        if numbers is None:
+            return TorchFunctionValue(function).call(tracer, args, kwargs)
+        args = [*args[:place], numbers]
+        if function in _TRACED:
+            return tracer.constant(_TRACED[function]).call(tracer, args, kwargs)
+        return TorchFunctionValue(function).call(tracer, args, kwargs)
+
+
+def _numbers(tracer: Tracer, targets: Value, numbers: Value) -> Value | None:
+    """The tensors in the place of numbers, as a list; None if it is no such call.
+
+    A number does not decide the dtype of a result, nor does a tensor of no dimensions beside one that has some; where
+    neither has any, it would."""
+    if isinstance(numbers, TensorValue):
+        if numbers.fake.dim() != 1:
+            return None
+        numbers = numbers.call_method(tracer, "unbind", (), {})
+    if not (isinstance(numbers, SequenceValue) and isinstance(targets, SequenceValue)):
+        return None
+    items = [item.realize() for item in numbers.unpack(tracer)]
+    if not all(isinstance(item, TensorValue) and item.fake.dtype is torch.float64 for item in items):
+        return None
+    found: list[Value] = []
+    for target, item in zip(map(_tensor, targets.unpack(tracer)), map(_tensor, items)):
+        if target.fake.dim() == 0 and target.fake.dtype is not torch.float64 and item.fake.dim() == 0:
+            found.append(tracer.add_node("call_method", "to", (item.node, target.fake.dtype), {}))
+        else:
+            found.append(item)
+    return tracer.make_list(found)
+
+
+for _function, _place in _PLACE_OF_NUMBERS.items():
+    _register(_function, _place)
