@@ -19,6 +19,7 @@ from .c_floats import no_float_decided
 from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import Misdescribed, RanEagerlyWarning, UnsupportedForAot
 from .functionalize import trace_functional
+from .metadata import NEW_VALUES
 from .runtime_wrappers import wrap_for_calls
 from .settings import Settings
 from .trace import DecompositionTable
@@ -38,9 +39,10 @@ def aot_backend(
     `forward_compiler(graph, example_inputs)` gets a graph whose placeholders carry `val`, `static_input`, `source` and
     `user_line` in their `meta` (every other node `val` and `user_line`), and returns a callable that takes the same
     flat inputs and returns the list of the graph's results: new values of mutated inputs, then computed outputs, each
-    in memory of its own and with the strides of its `val`. `backward_compiler` and `partition` are for training, which
-    runs eagerly until then. Raises UnsupportedForAot under LAMPWORK_STRICT=1 (with
-    `refuse_numbers` also for a graph that has numbers among its inputs), and Misdescribed always.
+    in memory of its own and with the strides of its `val`. `graph.meta["new_values"]` says which result is the new
+    value of which input: that one may also be written into the input, which then is the result. `backward_compiler`
+    and `partition` are for training, which runs eagerly until then. Raises UnsupportedForAot under LAMPWORK_STRICT=1
+    (with `refuse_numbers` also for a graph that has numbers among its inputs), and Misdescribed always.
     """
 
     def backend(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
@@ -86,6 +88,7 @@ def compile_inference(
     signature = functional.signature
     switches = sets_grad_mode(graph)
     static = [i for i in signature.static_inputs if not signature.inputs[i].lifted]
+    functional.graph.meta[NEW_VALUES] = signature.new_values
     with torch.no_grad():
         compiled = forward_compiler(functional.graph, [*example_inputs, *functional.lifted])
     return wrap_for_calls(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.optim.optimizer import _get_value
+from torch.optim.optimizer import _get_value, _stack_if_compiling
 
 from ..graph_break import BreakId, GraphBreak
 from ..polyfills import scaled_updates
@@ -29,6 +29,12 @@ def number_of_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str,
     if not isinstance(value, TensorValue) or not value.fake.is_floating_point():
         return value
     return tracer.add_node("call_method", "to", (value.node, torch.float64), {"copy": True})
+
+
+@handles(_stack_if_compiling)
+def list_of_numbers(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """`_stack_if_compiling(numbers)`: a list, as in eager; one tensor of them would only be taken apart again."""
+    return args[0]
 
 
 @handles(torch._C._group_tensors_by_device_and_dtype, like=lambda tensorlistlist, with_indices=False: None)

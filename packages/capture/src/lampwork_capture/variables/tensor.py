@@ -19,7 +19,7 @@ from lampwork_symshape.sym_node import expr_of
 
 from ..data_sizes import WHOLE_DTYPES
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import AllDistinct, AttributePresent, ByIdentity, IdentityIs
+from ..guards.facts import AttributePresent, ByIdentity, IdentityIs
 from ..interpreter.side_effects import emit_attribute_write
 from ..polyfills import scaled_updates
 from ..source import AttributeSource, ModuleSource, Source
@@ -121,11 +121,7 @@ class TensorValue(Value):
 
     def hash_key(self, tracer: Tracer) -> Hashable:
         if self.source is not None:  # other tensors from outside are other keys as long as they are other objects
-            values = (value for _, value in tracer.graph.values_of_objects.values())
-            others = (v.source for v in values if isinstance(v, TensorValue) and v is not self and v.source is not None)
-            sources = tuple(others)
-            if sources:
-                tracer.guard(AllDistinct(self.source, sources))
+            tracer.graph.has_tensors_as_keys = True
         return TensorIdentity(self)
 
     def length(self, tracer: Tracer) -> int:
