@@ -102,7 +102,7 @@ _FORMS: list[Any] = [
         (optim.Adagrad, {"lr_decay": 0.1}, True),
         (optim.Adadelta, {}, True),
         (optim.Adamax, {}, True),
-        (optim.NAdam, {}, False),  # a product of two numbers that eager rounds to 32 bits first
+        (optim.NAdam, {}, True),
     )
     for form in ({"foreach": True}, {"foreach": False})
 ] + [

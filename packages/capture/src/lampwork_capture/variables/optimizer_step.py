@@ -19,21 +19,24 @@ from .base import Tracer, Value
 from .registry import handles
 from .sequence import SequenceValue
 from .tensor import TensorValue
+from .tensor_number import TensorNumberValue, as_number_for, tensors_of
 from .torch_function import TorchFunctionValue
 
 
 @handles(_get_value)
 def number_of_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    """`_get_value(x)`, which is `x.item()` in eager: a tensor of 64 bits that no later write to `x` changes."""
+    """`_get_value(x)`, which is `x.item()` in eager."""
     value = args[0].realize()
-    if not isinstance(value, TensorValue) or not value.fake.is_floating_point():
+    if not isinstance(value, TensorValue):
         return value
-    return tracer.add_node("call_method", "to", (value.node, torch.float64), {"copy": True})
+    fake = value.fake
+    is_plain = fake.is_floating_point() and fake.dim() == 0 and not fake.is_inference() and not fake.requires_grad
+    return TensorNumberValue(tracer, None, (value,)) if is_plain else value
 
 
 @handles(_stack_if_compiling)
 def list_of_numbers(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
-    """`_stack_if_compiling(numbers)`: a list, as in eager; one tensor of them would only be taken apart again."""
+    """`_stack_if_compiling(numbers)`: a list, as in eager."""
     return args[0]
 
 
@@ -89,7 +92,7 @@ def _register(function: Any, place: int) -> None:
     @handles(function, like=lambda *args, **kwargs: None)
     def handler(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
         numbers = None
-        if len(args) == place + 1 and (tracer.module_name or "").startswith("torch.optim."):
+        if len(args) == place + 1:
             numbers = _numbers(tracer, args[0].realize(), args[place].realize())
         if numbers is None:
             return TorchFunctionValue(function).call(tracer, args, kwargs)
@@ -100,26 +103,15 @@ def _register(function: Any, place: int) -> None:
 
 
 def _numbers(tracer: Tracer, targets: Value, numbers: Value) -> Value | None:
-    """The tensors in the place of numbers, as a list; None if it is no such call.
-
-    A number does not decide the dtype of a result, nor does a tensor of no dimensions beside one that has some; where
-    neither has any, it would."""
-    if isinstance(numbers, TensorValue):
-        if numbers.fake.dim() != 1:
-            return None
-        numbers = numbers.call_method(tracer, "unbind", (), {})
+    """The numbers of tensors in a list, as a list of tensors; None if it is no such call."""
     if not (isinstance(numbers, SequenceValue) and isinstance(targets, SequenceValue)):
         return None
     items = [item.realize() for item in numbers.unpack(tracer)]
-    if not all(isinstance(item, TensorValue) and item.fake.dtype is torch.float64 for item in items):
+    found = [item for item in items if isinstance(item, TensorNumberValue)]
+    if not found or len(found) != len(items):
         return None
-    found: list[Value] = []
-    for target, item in zip(map(_tensor, targets.unpack(tracer)), map(_tensor, items)):
-        if target.fake.dim() == 0 and target.fake.dtype is not torch.float64 and item.fake.dim() == 0:
-            found.append(tracer.add_node("call_method", "to", (item.node, target.fake.dtype), {}))
-        else:
-            found.append(item)
-    return tracer.make_list(found)
+    tensors = zip(tensors_of(tracer, found), targets.unpack(tracer), strict=True)
+    return tracer.make_list([as_number_for(tracer, tensor, _tensor(target)) for tensor, target in tensors])
 
 
 for _function, _place in _PLACE_OF_NUMBERS.items():

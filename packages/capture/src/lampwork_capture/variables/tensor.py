@@ -29,6 +29,7 @@ from .function_override import method_caller, overridden, overrides
 from .method import BoundMethodValue, missing_attribute
 from .operators import BINARY_METHODS, INPLACE_METHODS, binary
 from .tensor_index import select_computed
+from .tensor_number import TensorNumberValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -279,8 +280,10 @@ class TensorValue(Value):
             cause = f"`squeeze_` of {self.describe()}, a conjugated or negated view of symbolic sizes"
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)  # torch 2.13 ends the process
         scale, scaled = _SCALED.get(name, ("", None))
-        if scale in kwargs and isinstance(kwargs[scale].realize(), TensorValue):
-            return tracer.constant(scaled).call(tracer, (self, *args, kwargs[scale]), {})
+        number = kwargs[scale].realize() if scale in kwargs else None
+        if isinstance(number, TensorValue | TensorNumberValue):
+            number = number if isinstance(number, TensorValue) else number.beside(self)
+            return tracer.constant(scaled).call(tracer, (self, *args, number), {})
         if name == "__format__" or name in ("__repr__", "__str__"):
             raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"the text of {self.describe()} needs its data")
         if name == "__getitem__":
@@ -364,7 +367,9 @@ class TensorValue(Value):
             return tracer.raise_observed(type(error), *error.args)
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
-        if not isinstance(other, TensorValue):
+        if isinstance(other, TensorNumberValue):
+            other = other.beside(self)
+        elif not isinstance(other, TensorValue):
             if other.is_constant() and other.python_type() in (type(None), str) and op in (operator.eq, operator.ne):
                 return tracer.constant(op is operator.ne)
             if not _is_operand(other) and not overrides(other):
