@@ -306,3 +306,23 @@ def test_a_graph_break_that_the_program_asks_for_is_one() -> None:
     graphs = _Graphs()
     assert torch.equal(lampwork_capture.optimize(graphs)(program)(torch.ones(3)), torch.full((3,), 4.0))
     assert len(graphs.modules) == 2
+
+
+def test_a_number_is_what_the_tensor_held_when_it_was_read() -> None:
+    from torch.optim.optimizer import _get_value
+
+    def program(count: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        number = _get_value(count) * 2
+        count.add_(1)
+        return x * number
+
+    def eager(count: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        number = count.item() * 2
+        count.add_(1)
+        return x * number
+
+    for start in (1.0, 5.0):
+        counts = torch.tensor(start), torch.tensor(start)
+        found = lampwork_capture.optimize(_Graphs())(program)(counts[0], torch.ones(3))
+        torch.testing.assert_close(found, eager(counts[1], torch.ones(3)))
+        assert torch.equal(*counts)

@@ -66,7 +66,7 @@ def may_be_refused(
     if read and _some_may_meet(written, read, is_pointwise):
         return True
     name = operator.overloadpacket.__name__.strip("_").removeprefix("foreach_")
-    return any(_may_refuse(name, target.dtype, read, numbers) for target in written)
+    return any(_may_refuse(name, dtype, read, numbers) for dtype in {target.dtype for target in written})
 
 
 def _fits(number: Any, dtype: torch.dtype) -> bool:
