@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .errors import UnsupportedForAot
 
+_TORCH: Any = torch  # for its parts that have no stubs
 Tensors = Sequence[Tensor]
 Number = float | Tensor
 _HALVES = (torch.float16, torch.bfloat16)
@@ -46,25 +47,25 @@ def _adam(
     rate = _rate(lr)
     p, g, m, v = map(_wide, (params, grads, averages, squares))
     if maximize:
-        g = torch._foreach_neg(g)
+        g = _TORCH._foreach_neg(g)
     if _matters(weight_decay):
         if decoupled:
             p = _scaled(p, 1 - rate * weight_decay)
         else:
-            g = torch._foreach_add(g, p, alpha=weight_decay)
-    m = torch._foreach_lerp(m, g, 1 - beta1)
-    v = torch._foreach_addcmul(torch._foreach_mul(v, beta2), g, g, 1 - beta2)
+            g = _TORCH._foreach_add(g, p, alpha=weight_decay)
+    m = _TORCH._foreach_lerp(m, g, 1 - beta1)
+    v = _TORCH._foreach_addcmul(_TORCH._foreach_mul(v, beta2), g, g, 1 - beta2)
     counts = [step.double() for step in steps]
-    first, second = (_complement(torch._foreach_pow(beta, counts)) for beta in (beta1, beta2))
-    sizes = torch._foreach_mul(torch._foreach_reciprocal(first), rate)
-    largest = torch._foreach_maximum(_wide(largest_squares), v) if amsgrad else v
-    roots = torch._foreach_div(torch._foreach_sqrt(largest), _numbers(torch._foreach_sqrt(second), p))
-    updates = torch._foreach_div(torch._foreach_mul(m, _numbers(sizes, p)), torch._foreach_add(roots, eps))
-    torch._foreach_copy_(params, torch._foreach_sub(p, updates))
-    torch._foreach_copy_(averages, m)
-    torch._foreach_copy_(squares, v)
+    first, second = (_complement(_TORCH._foreach_pow(beta, counts)) for beta in (beta1, beta2))
+    sizes = _TORCH._foreach_mul(_TORCH._foreach_reciprocal(first), rate)
+    largest = _TORCH._foreach_maximum(_wide(largest_squares), v) if amsgrad else v
+    roots = _TORCH._foreach_div(_TORCH._foreach_sqrt(largest), _numbers(_TORCH._foreach_sqrt(second), p))
+    updates = _TORCH._foreach_div(_TORCH._foreach_mul(m, _numbers(sizes, p)), _TORCH._foreach_add(roots, eps))
+    _TORCH._foreach_copy_(params, _TORCH._foreach_sub(p, updates))
+    _TORCH._foreach_copy_(averages, m)
+    _TORCH._foreach_copy_(squares, v)
     if amsgrad:
-        torch._foreach_copy_(largest_squares, largest)
+        _TORCH._foreach_copy_(largest_squares, largest)
 
 
 def _sgd(
@@ -88,16 +89,16 @@ def _sgd(
         return
     p, g = _wide(params), _wide(grads)
     if maximize:
-        g = torch._foreach_neg(g)
+        g = _TORCH._foreach_neg(g)
     if _matters(weight_decay):
-        g = torch._foreach_add(g, p, alpha=weight_decay)
+        g = _TORCH._foreach_add(g, p, alpha=weight_decay)
     if buffers:
         moved = g
         if not is_first_step:
-            moved = torch._foreach_add(torch._foreach_mul(_wide(buffers), momentum), g, alpha=1 - dampening)
-        torch._foreach_copy_(buffers, moved)
-        g = torch._foreach_add(g, moved, alpha=momentum) if nesterov else moved
-    torch._foreach_copy_(params, torch._foreach_sub(p, _scaled(g, _rate(lr))))
+            moved = _TORCH._foreach_add(_TORCH._foreach_mul(_wide(buffers), momentum), g, alpha=1 - dampening)
+        _TORCH._foreach_copy_(buffers, moved)
+        g = _TORCH._foreach_add(g, moved, alpha=momentum) if nesterov else moved
+    _TORCH._foreach_copy_(params, _TORCH._foreach_sub(p, _scaled(g, _rate(lr))))
 
 
 def _adagrad(
@@ -120,16 +121,16 @@ def _adagrad(
         return
     p, g = _wide(params), _wide(grads)
     if maximize:
-        g = torch._foreach_neg(g)
+        g = _TORCH._foreach_neg(g)
     if _matters(weight_decay):
-        g = torch._foreach_add(g, p, alpha=weight_decay)
-    total = torch._foreach_addcmul(_wide(sums), g, g, 1.0)
-    decays = torch._foreach_mul(torch._foreach_sub([step.double() for step in steps], 1), lr_decay)
-    rates = torch._foreach_mul(torch._foreach_reciprocal(torch._foreach_add(decays, 1)), _rate(lr))
-    roots = torch._foreach_add(torch._foreach_sqrt(total), eps)
-    updates = torch._foreach_div(torch._foreach_mul(g, _numbers(rates, p)), roots)
-    torch._foreach_copy_(params, torch._foreach_sub(p, updates))
-    torch._foreach_copy_(sums, total)
+        g = _TORCH._foreach_add(g, p, alpha=weight_decay)
+    total = _TORCH._foreach_addcmul(_wide(sums), g, g, 1.0)
+    decays = _TORCH._foreach_mul(_TORCH._foreach_sub([step.double() for step in steps], 1), lr_decay)
+    rates = _TORCH._foreach_mul(_TORCH._foreach_reciprocal(_TORCH._foreach_add(decays, 1)), _rate(lr))
+    roots = _TORCH._foreach_add(_TORCH._foreach_sqrt(total), eps)
+    updates = _TORCH._foreach_div(_TORCH._foreach_mul(g, _numbers(rates, p)), roots)
+    _TORCH._foreach_copy_(params, _TORCH._foreach_sub(p, updates))
+    _TORCH._foreach_copy_(sums, total)
 
 
 def _refuse_scaler(grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
@@ -151,13 +152,13 @@ def _wide(tensors: Tensors) -> Tensors:
 
 def _complement(powers: Tensors) -> Tensors:
     """One minus each."""
-    return torch._foreach_add(torch._foreach_neg(powers), 1)
+    return _TORCH._foreach_add(_TORCH._foreach_neg(powers), 1)
 
 
 def _scaled(tensors: Tensors, number: Any) -> Tensors:
     if not isinstance(number, Tensor):
-        return torch._foreach_mul(tensors, number)
-    return torch._foreach_mul(tensors, _numbers([number] * len(tensors), tensors))
+        return _TORCH._foreach_mul(tensors, number)
+    return _TORCH._foreach_mul(tensors, _numbers([number] * len(tensors), tensors))
 
 
 def _numbers(numbers: Tensors, targets: Tensors) -> Tensors:
@@ -166,8 +167,8 @@ def _numbers(numbers: Tensors, targets: Tensors) -> Tensors:
 
 
 REPLACEMENTS: Mapping[Any, Callable[..., None]] = {
-    torch._fused_adam_: partial(_adam, decoupled=False),
-    torch._fused_adamw_: partial(_adam, decoupled=True),
-    torch._fused_sgd_: _sgd,
-    torch._fused_adagrad_: _adagrad,
+    _TORCH._fused_adam_: partial(_adam, decoupled=False),
+    _TORCH._fused_adamw_: partial(_adam, decoupled=True),
+    _TORCH._fused_sgd_: _sgd,
+    _TORCH._fused_adagrad_: _adagrad,
 }

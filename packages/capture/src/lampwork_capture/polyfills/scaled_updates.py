@@ -7,9 +7,12 @@ for `add_`, whose kernels round once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+_TORCH: Any = torch  # for its parts that have no stubs
 
 
 def add_(target: Tensor, other: Tensor, scale: Tensor) -> Tensor:
@@ -31,15 +34,15 @@ def foreach_addcdiv_(
     targets: Sequence[Tensor], numerators: Sequence[Tensor], denominators: Sequence[Tensor], scales: Sequence[Tensor]
 ) -> None:
     """`torch._foreach_addcdiv_`, a scale for each."""
-    updates = torch._foreach_mul(numerators, scales)
-    torch._foreach_div_(updates, denominators)
-    torch._foreach_add_(targets, updates)
+    updates = _TORCH._foreach_mul(numerators, scales)
+    _TORCH._foreach_div_(updates, denominators)
+    _TORCH._foreach_add_(targets, updates)
 
 
 def foreach_addcmul_(
     targets: Sequence[Tensor], firsts: Sequence[Tensor], seconds: Sequence[Tensor], scales: Sequence[Tensor]
 ) -> None:
     """`torch._foreach_addcmul_`, a scale for each."""
-    updates = torch._foreach_mul(firsts, scales)
-    torch._foreach_mul_(updates, seconds)
-    torch._foreach_add_(targets, updates)
+    updates = _TORCH._foreach_mul(firsts, scales)
+    _TORCH._foreach_mul_(updates, seconds)
+    _TORCH._foreach_add_(targets, updates)

@@ -22,6 +22,8 @@ from .tensor import TensorValue
 from .tensor_number import TensorNumberValue, as_number_for, tensors_of
 from .torch_function import TorchFunctionValue
 
+_TORCH: Any = torch  # for its parts that have no stubs
+
 
 @handles(_get_value)
 def number_of_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
@@ -40,14 +42,14 @@ def list_of_numbers(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, 
     return args[0]
 
 
-@handles(torch._C._group_tensors_by_device_and_dtype, like=lambda tensorlistlist, with_indices=False: None)
+@handles(_TORCH._C._group_tensors_by_device_and_dtype, like=lambda tensorlistlist, with_indices=False: None)
 def group_tensors(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """Lists of tensors, sorted by device and dtype of those in the first list: by torch itself, to keep its order."""
     lists = [column.realize().unpack(tracer) for column in args[0].realize().unpack(tracer)]
     firsts = [_tensor(item).fake for item in lists[0]]
     stand_ins: Any = [[torch.empty(0, dtype=fake.dtype, device=fake.device) for fake in firsts]]
     pairs: list[tuple[Value, Value]] = []
-    for key, (_, indices) in torch._C._group_tensors_by_device_and_dtype(stand_ins, True).items():
+    for key, (_, indices) in _TORCH._C._group_tensors_by_device_and_dtype(stand_ins, True).items():
         parts = [tracer.make_list([column[i] for i in indices] if column else []) for column in lists]
         asked = len(args) > 1 and args[1].truth(tracer)
         places = tracer.make_list([tracer.constant(i) for i in indices] if asked else [])
@@ -62,27 +64,27 @@ def _tensor(value: Value) -> TensorValue:
     return found
 
 
-@handles(torch._C._get_privateuse1_backend_name)
+@handles(_TORCH._C._get_privateuse1_backend_name)
 def name_of_other_backend(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """It can be given once in a process, before the backend is used."""
-    return tracer.constant(torch._C._get_privateuse1_backend_name())
+    return tracer.constant(_TORCH._C._get_privateuse1_backend_name())
 
 
 _PLACE_OF_NUMBERS = {
-    torch._foreach_add: 1,
-    torch._foreach_add_: 1,
-    torch._foreach_sub: 1,
-    torch._foreach_sub_: 1,
-    torch._foreach_mul: 1,
-    torch._foreach_mul_: 1,
-    torch._foreach_div: 1,
-    torch._foreach_div_: 1,
-    torch._foreach_addcdiv_: 3,
-    torch._foreach_addcmul_: 3,
+    _TORCH._foreach_add: 1,
+    _TORCH._foreach_add_: 1,
+    _TORCH._foreach_sub: 1,
+    _TORCH._foreach_sub_: 1,
+    _TORCH._foreach_mul: 1,
+    _TORCH._foreach_mul_: 1,
+    _TORCH._foreach_div: 1,
+    _TORCH._foreach_div_: 1,
+    _TORCH._foreach_addcdiv_: 3,
+    _TORCH._foreach_addcmul_: 3,
 }
 _TRACED = {
-    torch._foreach_addcdiv_: scaled_updates.foreach_addcdiv_,
-    torch._foreach_addcmul_: scaled_updates.foreach_addcmul_,
+    _TORCH._foreach_addcdiv_: scaled_updates.foreach_addcdiv_,
+    _TORCH._foreach_addcmul_: scaled_updates.foreach_addcmul_,
 }
 
 

@@ -24,13 +24,14 @@ from .operators import binary
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
 
+_TORCH: Any = torch  # for its parts that have no stubs
 Function = Callable[..., Any]
 _WITH_NUMBER: Mapping[Function, Function] = {
-    operator.add: torch._foreach_add,
-    operator.sub: torch._foreach_sub,
-    operator.mul: torch._foreach_mul,
-    operator.truediv: torch._foreach_div,
-    operator.pow: torch._foreach_pow,
+    operator.add: _TORCH._foreach_add,
+    operator.sub: _TORCH._foreach_sub,
+    operator.mul: _TORCH._foreach_mul,
+    operator.truediv: _TORCH._foreach_div,
+    operator.pow: _TORCH._foreach_pow,
 }
 _TENSOR = "a tensor"
 
@@ -142,26 +143,27 @@ def _read_all(tracer: Tracer, numbers: Sequence[TensorNumberValue]) -> list[Valu
         return [number.tensor() for number in numbers]
     # No operator converts a list: the sum with a zero of 64 bits is the number
     zero = _node(_filled(tracer, 0.0, device))
-    return _apply(tracer, torch._foreach_add, [zero] * len(tensors), [_node(tensor) for tensor in tensors])
+    return _apply(tracer, _TORCH._foreach_add, [zero] * len(tensors), [_node(tensor) for tensor in tensors])
 
 
 def _computed(tracer: Tracer, function: Function, numbers: Sequence[TensorNumberValue]) -> list[Value]:
     columns: list[Any] = []
     for place in range(2):
         operands = [number.operands[place] for number in numbers]
-        if isinstance(operands[0], TensorNumberValue):
-            columns.append([_node(tensor) for tensor in tensors_of(tracer, operands)])
+        inner = [operand for operand in operands if isinstance(operand, TensorNumberValue)]
+        if inner:  # then all are, as all are computed in one way
+            columns.append([_node(tensor) for tensor in tensors_of(tracer, inner)])
         else:
             columns.append(operands[0].as_graph_argument())
     left, right = columns
     if isinstance(left, list) or function is operator.pow:
         return _apply(tracer, _WITH_NUMBER[function], left, right)
     if function is operator.sub:
-        negated = _apply(tracer, torch._foreach_neg, right)
-        return _apply(tracer, torch._foreach_add, [_node(tensor) for tensor in negated], left)
+        negated = _apply(tracer, _TORCH._foreach_neg, right)
+        return _apply(tracer, _TORCH._foreach_add, [_node(tensor) for tensor in negated], left)
     if function is operator.truediv:
         numerator = _node(_filled(tracer, left, _example(right[0]).device))
-        return _apply(tracer, torch._foreach_div, [numerator] * len(right), right)
+        return _apply(tracer, _TORCH._foreach_div, [numerator] * len(right), right)
     return _apply(tracer, _WITH_NUMBER[function], right, left)
 
 
