@@ -104,7 +104,7 @@ _FORMS: list[Any] = [
         (optim.Adamax, {}, True),
         (optim.NAdam, {}, True),
     )
-    for form in ({"foreach": True}, {"foreach": False})
+    for form in ({"foreach": True}, {"foreach": False}, {})
 ] + [
     pytest.param(cls, options, True, id=f"{cls.__name__}-fused")
     for cls, options in (
@@ -169,6 +169,15 @@ def test_parameters_without_gradients_are_left_alone() -> None:
         missing=lambda step: frozenset({1}) if step % 3 == 2 else frozenset(),
     )
     assert counts[-1] == 3
+
+
+def test_the_default_form_of_adam_is_that_on_lists() -> None:
+    run = _run(optim.AdamW)
+    _give_gradients(run, 0)
+    graphs = _Graphs()
+    lampwork_capture.optimize(graphs)(run.optimizer.step)()
+    called = [getattr(node.target, "__name__", "") for node in graphs.modules[0].graph.nodes]
+    assert "_foreach_lerp_" in called and "lerp_" not in called
 
 
 def test_groups_have_rates_of_their_own() -> None:

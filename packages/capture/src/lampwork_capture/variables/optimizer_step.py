@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.optim.optimizer import _get_value, _stack_if_compiling
+from torch.optim.optimizer import _default_to_fused_or_foreach, _get_value, _stack_if_compiling
 
 from ..graph_break import BreakId, GraphBreak
 from ..polyfills import scaled_updates
@@ -23,6 +23,7 @@ from .tensor_number import TensorNumberValue, as_number_for, tensors_of
 from .torch_function import TorchFunctionValue
 
 _TORCH: Any = torch  # for its parts that have no stubs
+_SAME_IN_LISTS = frozenset({"torch.optim.adam", "torch.optim.sgd"})
 
 
 @handles(_get_value)
@@ -40,6 +41,27 @@ def number_of_tensor(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str,
 def list_of_numbers(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
     """`_stack_if_compiling(numbers)`: a list, as in eager."""
     return args[0]
+
+
+@handles(_default_to_fused_or_foreach)
+def default_form(tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+    """Which form a step takes where the program does not say: that on lists, where it computes the very same.
+
+    Eager takes it on some devices only, by what it costs to run there. To trace it costs a fraction of the other."""
+    tensors = [_tensor(item) for item in args[0].realize().unpack(tracer) if not tracer.is_none(item)]
+    differentiable, use_fused = args[1].truth(tracer), len(args) > 2 and args[2].truth(tracer)
+    if not all(tensor.python_type() in (torch.Tensor, torch.nn.Parameter) for tensor in tensors):
+        found = False, False
+    elif tracer.module_name in _SAME_IN_LISTS and not differentiable and all(_is_real(t.fake) for t in tensors):
+        found = False, True
+    else:
+        stand_ins = [torch.empty(0, dtype=tensor.fake.dtype, device=tensor.fake.device) for tensor in tensors]
+        found = _default_to_fused_or_foreach(stand_ins, differentiable, use_fused)
+    return tracer.make_tuple([tracer.constant(answer) for answer in found])
+
+
+def _is_real(fake: torch.Tensor) -> bool:
+    return fake.is_floating_point() and fake.layout is torch.strided
 
 
 @handles(_TORCH._C._group_tensors_by_device_and_dtype, like=lambda tensorlistlist, with_indices=False: None)
