@@ -123,6 +123,23 @@ def test_a_step_is_one_graph(cls: Any, options: dict[str, Any], exact: bool) -> 
     assert counts[1] == counts[-1] <= 2
 
 
+@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("cls", [optim.AdamW, optim.RAdam, optim.NAdam, optim.ASGD, optim.Adamax, optim.RMSprop])
+def test_capturable_forms_compute_the_same_without_branches(cls: Any, foreach: bool) -> None:
+    # Eager refuses them on CPUs, where a capture asks for no such device
+    eager = _run(lambda parameters: cls(parameters, foreach=foreach))
+    compiled = _run(lambda parameters: cls(parameters, foreach=foreach, capturable=True))
+    graphs = _Graphs()
+    optimized = lampwork_capture.optimize(graphs, fullgraph=True)(_step)
+    for number in range(_STEPS):
+        for run, function in ((eager, _step), (compiled, optimized)):
+            _give_gradients(run, number)
+            function(run)
+    for a, b in zip(eager.parameters, compiled.parameters, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert len(graphs.modules) == 2
+
+
 @pytest.mark.parametrize("cls", [optim.RAdam, optim.ASGD, optim.Rprop])
 def test_steps_that_branch_on_data_are_right(cls: Any) -> None:
     _beside_eager(lambda parameters: cls(parameters, foreach=True))
