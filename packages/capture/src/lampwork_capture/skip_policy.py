@@ -48,6 +48,8 @@ _TORCH_INLINED = (
     "_functorch/functional_call.py",
     "nn/utils/parametriz",
     "nn/utils/rnn.py",
+    "nn/utils/clip_grad.py",
+    "utils/_foreach_utils.py",
     "nn/attention/",
     "autograd/grad_mode.py",
     "amp/autocast_mode.py",
@@ -67,6 +69,8 @@ _TORCH_INLINED = (
     "_functorch/apis.py",
     "_compile.py",
 )
+# Parts of torch whose own frames are converted: what users call with no code of theirs around it, `optimizer.step` too.
+_TORCH_CONVERTED = ("nn/modules/", "optim/")
 # Standard library modules that are not traced: they look at frames, lock, or talk to the world.
 _STDLIB_SKIPPED = (
     "logging/",
@@ -200,8 +204,8 @@ class SkipPolicy:
         if filename.startswith((_TORCH, _HERE)) or filename.startswith(_GENERATED):
             return (
                 filename.startswith(_TORCH)
-                and filename[len(_TORCH) :].startswith("nn/modules/")
-                and (not filename.endswith("module.py"))
+                and filename[len(_TORCH) :].startswith(_TORCH_CONVERTED)
+                and (not filename.endswith("nn/modules/module.py"))
             )
         if filename.startswith(_STDLIB) and "site-packages" not in filename:
             return False

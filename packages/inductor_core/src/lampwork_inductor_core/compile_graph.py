@@ -36,6 +36,7 @@ from .passes.rewriting import PassContext
 from .runtime.compiled_graph import CompiledGraph, Form, InputSpec, Repairs, WrapperParts
 from .runtime.static_cache import StaticCache
 from .schedule.fusion import FusedNode
+from .schedule.new_values import NEW_VALUES
 from .schedule.scheduler import schedule
 
 GraphBackend = Callable[[torch.fx.GraphModule, Sequence[Any]], Callable[..., Sequence[Any]]]
@@ -104,15 +105,16 @@ def compile_graph(
 ) -> CompiledGraph:
     """Compile a functional ATen graph.
 
-    `example_inputs`: real or fake tensors (or numbers), one a placeholder. Raises BackendNotFound for a device
-    without a backend, whatever the backend's build raises (no compiler found, say), and LoweringError for a malformed
-    graph.
+    `example_inputs`: real or fake tensors (or numbers), one a placeholder. `graph.meta["new_values"]` may say which
+    results are new values of inputs: such a one may be written into the input, which is then the result. Raises
+    BackendNotFound for a device without a backend, whatever the backend's build raises (no compiler found, say), and
+    LoweringError for a malformed graph.
     """
     options = options or CompileOptions()
     config, recorder, backends = options.config, Recorder(options.keep_artifacts), Backends(options.backends)
     if options.weights_change:
         config = replace(config, channels_last=False)
-    graph = _own_copy(graph, example_inputs, options)
+    graph, new_values = _own_copy(graph, example_inputs, options), graph.meta.get(NEW_VALUES, {})
     recorder.keep("aten", lambda: graph.print_readable(print_output=False))
     used, context = backends.of_graph(graph), PassContext(config)
     graph = run_passes(graph, context, (*PASSES, *(item for backend in used for item in backend.graph_passes())))
@@ -125,7 +127,7 @@ def compile_graph(
     recorder.keep("lowered", lambda: print_graph(lowered))
     scheduled = schedule(lowered, config.schedule, lambda a, b: _can_fuse(backends, a, b))
     recorder.keep("schedule", lambda: str(scheduled))
-    host = plan_host(lowered, scheduled, config.schedule)
+    host = plan_host(lowered, scheduled, config.schedule, new_values)
     recorder.keep("kernels", lambda: "\n".join(print_kernel(kernel) for kernel in host.kernels()))
     names, kernels = _build_kernels(host, backends, recorder)
     first_kept = len(example_inputs)
@@ -160,6 +162,9 @@ def _own_copy(
     copied = torch.fx.Graph()
     copied.output(copied.graph_copy(graph.graph, {}))
     own = torch.fx.GraphModule(graph, copied, "AtenGraph")
+    written = frozenset(
+        graph.meta.get(NEW_VALUES, {}).values()
+    )  # what is made of them is not the same in the next call
     if any("val" not in n.meta for n in copied.nodes if n.op in ("placeholder", "call_function")):
         given = [x.fake_mode for x in example_inputs if isinstance(x, FakeTensor)]
         mode = given[0] if given else FakeTensorMode(allow_non_fake_inputs=True)
@@ -167,6 +172,8 @@ def _own_copy(
     for position, node in enumerate(n for n in copied.nodes if n.op == "placeholder"):
         if position in options.static_inputs:
             node.meta["static_input"] = True
+        if position in written:
+            node.meta["static_input"] = False
         given = example_inputs[position] if position < len(example_inputs) else None
         if isinstance(given, torch.Tensor) and given.is_inference():
             node.meta["static_input"] = False  # has no version: what is made of it could never be kept

@@ -22,7 +22,7 @@ from .decompositions import DEFAULT_DECOMPOSITIONS
 from .errors import Misdescribed, RanEagerlyWarning, UnsupportedForAot
 from .functionalize import Prepared, prepare, trace_prepared
 from .joint_graph import JointGraph, trace_joint
-from .metadata import FunctionalGraph
+from .metadata import NEW_VALUES, FunctionalGraph
 from .need import Need, grad_gate, need_of, sets_grad_mode, training_gate
 from .partition import DEFAULT_POLICY, PartitionPolicy
 from .runtime_wrappers import wrap_for_calls
@@ -44,10 +44,12 @@ def aot_backend(
     `forward_compiler(graph, example_inputs)` gets a graph whose placeholders carry `val`, `static_input`, `source` and
     `user_line` in their `meta` (every other node `val` and `user_line`), and returns a callable that takes the same
     flat inputs and returns the list of the graph's results: new values of mutated inputs, then computed outputs, each
-    in memory of its own and with the strides of its `val`. `backward_compiler` (by default the same) gets the graphs of
-    derivatives when they are first needed; what it returns may offer `run_owned(arguments)`, see `training`.
-    `partition` says what may be computed again rather than kept. Raises UnsupportedForAot under LAMPWORK_STRICT=1 (with
-    `refuse_numbers` also for a graph that has numbers among its inputs), and Misdescribed always.
+    in memory of its own and with the strides of its `val`. `graph.meta["new_values"]` says which result is the new
+    value of which input: that one may also be written into the input, which then is the result. `backward_compiler` (by
+    default the same) gets the graphs of derivatives when they are first needed; what it returns may offer
+    `run_owned(arguments)`, see `training`. `partition` says what may be computed again rather than kept. Raises
+    UnsupportedForAot under LAMPWORK_STRICT=1 (with `refuse_numbers` also for a graph that has numbers among its
+    inputs), and Misdescribed always.
     """
     compilers = Compilers(forward_compiler, backward_compiler or forward_compiler, decompositions, partition)
 
@@ -99,6 +101,7 @@ def compile_for_calls(graph: fx.GraphModule, example_inputs: Sequence[Any], comp
         )
         gate = training_gate(example_inputs, static)
     else:
+        functional.graph.meta[NEW_VALUES] = signature.new_values
         with torch.no_grad():
             compiled = compilers.forward(functional.graph, [*example_inputs, *functional.lifted])
         switches = sets_grad_mode(graph) or need is Need.CERTAIN

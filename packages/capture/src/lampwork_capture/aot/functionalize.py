@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..graph.runtime_assert import require
 from ..graph_backend import DATA_SIZES
-from . import checkpointing, hidden_writes, symbolic_forms, torch_layer
+from . import checkpointing, fused_optimizers, hidden_writes, symbolic_forms, torch_layer
 from .analysis import Observed, WrappedInput, analyse
 from .backward_lines import BackwardLines
 from .c_floats import computed_float, with_stand_ins
@@ -38,7 +38,7 @@ from .settings import Settings
 from .trace import AtenRecorder, DecompositionTable
 from .verify import verify_if_asked
 
-_REPLACEMENTS = {**hidden_writes.REPLACEMENTS, **symbolic_forms.REPLACEMENTS}
+_REPLACEMENTS = {**hidden_writes.REPLACEMENTS, **symbolic_forms.REPLACEMENTS, **fused_optimizers.REPLACEMENTS}
 _PLACEHOLDER_META = ("source", "user_line", "stack_trace", "tensor_meta")
 _NODE_META = ("user_line", "stack_trace", "nn_module_stack", "source_fn_stack")
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer, FakeTensor)

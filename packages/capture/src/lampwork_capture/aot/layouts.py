@@ -53,6 +53,8 @@ class LayoutKeeper:
 
     def before(self, args: Any, kwargs: Any) -> list[_Seen]:
         """What to compare with after a node that takes `args` and `kwargs` has run."""
+        if len(args) == 2 and type(args[0]) in (list, tuple) and type(args[1]) is int and not kwargs:
+            return []  # an item of a list, which may be long and is taken apart by one node for each
         return [
             _Seen(t, torch_layer.mutation_counter(t), t.shape, t.stride()) for t in _tensors((*args, *kwargs.values()))
         ]

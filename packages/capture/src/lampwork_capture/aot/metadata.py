@@ -19,6 +19,9 @@ from . import torch_layer
 from .errors import UnsupportedForAot
 from .known_sizes import by_stride, known, traced
 
+NEW_VALUES = "new_values"
+"""The key in a functional graph's `meta`: the position of a result -> that of the input whose new value it is."""
+
 
 class OutputKind(enum.Enum):
     """What an output of the captured graph is, in terms of what the compiled graph takes and returns."""
@@ -128,6 +131,11 @@ class GraphSignature:
     def mutated_inputs(self) -> tuple[int, ...]:
         """Indices of the inputs whose data the call changes."""
         return tuple(m.index for m in self.mutations if m.result is not None)
+
+    @property
+    def new_values(self) -> dict[int, int]:
+        """The results that are new values of inputs which keep their sizes: by position, the position of the input."""
+        return {m.result: m.index for m in self.mutations if m.result is not None and m.metadata is None}
 
     @property
     def metadata_mutated_inputs(self) -> tuple[int, ...]:

@@ -127,8 +127,15 @@ def _with_effects(run: GraphCallable, functional: FunctionalGraph) -> GraphCalla
     def call(*args: Any) -> Any:
         results = run(*args)
         inputs = (*args, *lifted) if lifted else args
+        written: list[Tensor] = []
         for mutation in mutations:
-            _apply(mutation, inputs[mutation.index], results)
+            target = inputs[mutation.index]
+            if mutation.result is not None and results[mutation.result] is target:
+                written.append(target)
+            else:
+                _apply(mutation, target, results)
+        if written:
+            torch_layer.count_writes(written)
         outputs: list[Any] = []
         for build in builders:
             outputs.append(build(inputs, results, outputs))

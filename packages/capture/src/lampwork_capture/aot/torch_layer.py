@@ -6,7 +6,7 @@ Invariant: nothing in this module knows of graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -31,6 +31,7 @@ mutation_counter: Callable[[Tensor], int] = _torch._functionalize_mutation_count
 has_data_mutation: Callable[[Tensor], bool] = _torch._functionalize_has_data_mutation
 was_storage_changed: Callable[[Tensor], bool] = _torch._functionalize_was_storage_changed
 
+count_writes: Callable[[Iterable[Tensor]], None] = _torch.autograd.graph.increment_version  # what keeps values looks
 storage_address: Callable[[Tensor], int] = _C._storage_address
 disable_autocast: Callable[[], AbstractContextManager[None]] = _C._DisableAutocast
 is_any_autocast_enabled: Callable[[], bool] = _C._is_any_autocast_enabled

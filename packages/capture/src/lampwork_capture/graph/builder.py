@@ -101,6 +101,7 @@ class GraphBuilder:
         self.values_of_objects: dict[int, tuple[Any, Any]] = {}  # id -> (object, kept alive; its value)
         self.values_of_fakes: dict[int, Any] = {}  # id of a fake tensor -> its TensorValue
         self.guarded_classes: set[ByIdentity] = set()  # of the program, whose special methods are guarded
+        self.has_tensors_as_keys = False  # of dicts and sets
         self.asked_state: set[str] = set()  # pieces of global state that are guarded on demand, and are
 
     @functools.cached_property

@@ -24,6 +24,7 @@ _C: Any = torch._C
 _CONSTANTS = frozenset({int, float, bool, str, NoneType, torch.dtype, torch.device, torch.layout, torch.memory_format})
 _SEQUENCES = frozenset({tuple, list, torch.Size})
 _SEVERAL = frozenset({tuple, list})
+_LONGEST = 64  # list: one of all the parameters of a model comes once, and describing it takes as long as running
 _NATIVE = (str, BuiltinFunctionType, MethodDescriptorType, torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 
 
@@ -116,6 +117,8 @@ class FakeResults:
     def call_of(self, mode: FakeTensorMode, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call | None:
         """The operation, if its result can be remembered."""
         if not _depends_on_arguments_only(target) or _C._functorch.peek_interpreter_stack() is not None:
+            return None
+        if any(type(argument) in _SEQUENCES and len(argument) > _LONGEST for argument in args):
             return None
         grad = torch.is_grad_enabled()
         tensors: list[FakeTensor] = []

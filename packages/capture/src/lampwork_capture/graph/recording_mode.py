@@ -15,12 +15,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..data_sizes import DataSizes, depends_on_data
 from .fake_results import FakeResults, Ran, env_of
+from .list_fakes import list_fake
 from .memory_bounds import check_bounds
 from .operator_effects import draws_random, is_composite, may_raise, written_tensors
 from .quick_fakes import is_quick, quick_fake
 from .refused_writes import may_be_refused
 from .total_operators import is_total
 
+_LISTS = (list, tuple)
 _ATEN: Any = torch.ops.aten
 _BY_STRIDES = frozenset({_ATEN.as_strided, _ATEN.as_strided_copy})
 
@@ -123,6 +125,8 @@ class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseCla
             result = self._sized_by_data(func, args, kwargs)
         elif self.shape_env is not None and is_quick(func):
             result = quick_fake(self, func, args, kwargs)
+        if result is NotImplemented and args and (type(args[0]) in _LISTS or type(args[-1]) in _LISTS):
+            result = list_fake(self, func, args, kwargs)
         return super().__torch_dispatch__(func, types, args, kwargs) if result is NotImplemented else result
 
     def _sized_by_data(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -63,10 +63,10 @@ def may_be_refused(
     is_pointwise = torch.Tag.pointwise in operator.tags
     if any(_overlaps_itself(tensor) for tensor in written):
         return True
-    if any(_may_meet(target, tensor, is_pointwise) for target in written for tensor in read):
+    if read and _some_may_meet(written, read, is_pointwise):
         return True
-    name = operator.overloadpacket.__name__.strip("_")
-    return any(_may_refuse(name, target.dtype, read, numbers) for target in written)
+    name = operator.overloadpacket.__name__.strip("_").removeprefix("foreach_")
+    return any(_may_refuse(name, dtype, read, numbers) for dtype in {target.dtype for target in written})
 
 
 def _fits(number: Any, dtype: torch.dtype) -> bool:
@@ -77,7 +77,7 @@ def _fits(number: Any, dtype: torch.dtype) -> bool:
         return dtype.is_complex and _fits(number.real, dtype) and _fits(number.imag, dtype)
     if isinstance(number, (torch.SymInt, torch.SymFloat, torch.SymBool)):
         if isinstance(number, torch.SymFloat):
-            return dtype is torch.float64
+            return dtype is torch.float64 or (dtype.is_floating_point and _is_within(number, torch.finfo(dtype).max))
         return dtype in _HOLD_ANY_SIZE or isinstance(number, torch.SymBool)
     if dtype.is_floating_point or dtype.is_complex:
         return not math.isfinite(number) or abs(number) <= torch.finfo(dtype).max
@@ -85,15 +85,31 @@ def _fits(number: Any, dtype: torch.dtype) -> bool:
     return limits.min <= number <= limits.max  # no infinity does, nor what is not a number
 
 
+def _is_within(number: torch.SymFloat, largest: float) -> bool:
+    """Whether a symbolic number is a finite one of a dtype: a fact that the graph then relies on, so that a number
+    which is another in each call, a learning rate, is no reason to break."""
+    return bool(number >= -largest) and bool(number <= largest)
+
+
 def _overlaps_itself(tensor: torch.Tensor) -> bool:
     """Whether several elements surely are one in memory; where that is hard to tell torch does not refuse."""
     return any(type(stride) is int and stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride()))
 
 
+def _some_may_meet(written: Sequence[torch.Tensor], read: Sequence[torch.Tensor], is_pointwise: bool) -> bool:
+    """`_may_meet` for each pair. Lists of parameters are long, and as a rule each tensor has memory of its own."""
+    by_storage: dict[int, list[torch.Tensor]] = {}
+    for tensor in read:
+        by_storage.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
+    return any(
+        _may_meet(target, tensor, is_pointwise)
+        for target in written
+        for tensor in by_storage.get(target.untyped_storage()._cdata, ())
+    )
+
+
 def _may_meet(written: torch.Tensor, read: torch.Tensor, is_pointwise: bool) -> bool:
-    """Whether two tensors have memory in common that torch would see; pointwise operators may read what they write."""
-    if written.untyped_storage()._cdata != read.untyped_storage()._cdata:
-        return False
+    """Whether two tensors of one storage meet as far as torch sees; pointwise operators may read what they write."""
     if is_pointwise and (
         written is read
         or (written.shape, written.stride(), written.storage_offset(), written.dtype)

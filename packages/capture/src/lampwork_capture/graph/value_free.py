@@ -37,7 +37,14 @@ _SIGN = ((operator.lt, 0.0), (operator.gt, 0.0))
 _DROPOUT = (FreeFloat(1, "p", _PROBABILITY),)
 _EPS_LAST = (FreeFloat(4, "eps", _POSITIVE),)
 _RUNNING = (FreeFloat(6, "momentum"), FreeFloat(7, "eps", _POSITIVE))
+_TORCH: Any = torch  # for its parts that have no stubs
+_KEYWORD_ONLY = 1 << 30
+_RATES = tuple(FreeFloat(_KEYWORD_ONLY, name) for name in ("lr", "weight_decay"))
 _FREE: Mapping[Callable[..., Any], Sequence[FreeFloat]] = {
+    _TORCH._fused_adam_: _RATES,
+    _TORCH._fused_adamw_: _RATES,
+    _TORCH._fused_sgd_: _RATES,
+    _TORCH._fused_adagrad_: _RATES,
     F.dropout: _DROPOUT,
     F.dropout1d: _DROPOUT,
     F.dropout2d: _DROPOUT,

@@ -11,7 +11,7 @@ import functools
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import BuiltinFunctionType, CellType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any
 
@@ -61,6 +61,7 @@ from . import (
     module_conversion,
     namespace,
     optimized_callable,
+    optimizer_step,
     ordering,
     partial,
     paths,
@@ -125,6 +126,7 @@ MODELS: tuple[ModuleType, ...] = (
     module_conversion,
     namespace,
     optimized_callable,
+    optimizer_step,
     ordering,
     partial,
     paths,
@@ -433,17 +435,25 @@ def final_facts(tracer: Tracer, mutated: Sequence[Value]) -> None:
             by_type.setdefault(value.python_type(), []).append(value.source)
     cells = [cell.source for cell in tracer.sourced_cells() if cell.source is not None]
     by_type[CellType] = cells
-    for value in mutated:
-        found = dict.fromkeys(by_type.get(value.python_type(), ()))  # what also stands in a new class is there twice
-        others = tuple(source for source in found if source != value.source)
-        if value.source is not None and others:
-            tracer.guard(AllDistinct(value.source, others))
+    for kind in dict.fromkeys(value.python_type() for value in mutated if value.source is not None):
+        # What also stands in a new class is there twice
+        written = [value.source for value in mutated if value.source is not None and value.python_type() is kind]
+        _tell_apart(tracer, dict.fromkeys((*written, *by_type.get(kind, ()))))
+    if tracer.graph.has_tensors_as_keys:
+        found = (value for _, value in tracer.graph.values_of_objects.values() if isinstance(value, TensorValue))
+        _tell_apart(tracer, dict.fromkeys(value.source for value in found if value.source is not None))
     _check_namespaces(tracer, mutated)
     if tracer.graph.mutates_inputs:
         inputs = [entry.source for entry in tracer.graph.inputs if not entry.is_number]
         sources = [source.base if isinstance(source, ArrayTensorSource) else source for source in inputs]
-        if len(sources) > 1:
-            tracer.guard(AllDistinct(sources[0], tuple(sources[1:])))
+        _tell_apart(tracer, sources)
+
+
+def _tell_apart(tracer: Tracer, sources: Iterable[Source]) -> None:
+    """Record that no two of the objects at these sources are one."""
+    found = tuple(sources)
+    if len(found) > 1:
+        tracer.guard(AllDistinct(found[0], found[1:]))
 
 
 def _check_namespaces(tracer: Tracer, mutated: Sequence[Value]) -> None:

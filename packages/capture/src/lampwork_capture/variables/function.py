@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
     from ..interpreter.scope import GlobalScope
 
+_OPTIMIZERS = "torch.optim.optimizer"
+_DECORATORS = "torch._dynamo.decorators"
 _PLAIN_ATTRIBUTES = frozenset({"__name__", "__qualname__", "__module__", "__doc__"})
 
 
@@ -177,6 +179,8 @@ class SourcedFunctionValue(FunctionValue):
         handler = handler_of(self.function)
         if handler is not None:
             return handler(tracer, args, kwargs)
+        if _is_idle_break(tracer, self.function):
+            return tracer.constant(None)
         if self.by_identity and self.source is not None:
             tracer.guard(IdentityIs(AttributeSource(self.source, "__code__"), ByIdentity(self.code)))
         return super().call(tracer, args, kwargs)
@@ -211,6 +215,19 @@ class SourcedFunctionValue(FunctionValue):
 
     def reconstruct(self, emitter: ValueEmitter) -> None:
         emitter.load_constant(self.function)  # without a source: a function known while tracing
+
+
+def _is_idle_break(tracer: Tracer, function: Any) -> bool:
+    """Whether a call of a function of torch's own capture, `torch._dynamo.graph_break`, does nothing here.
+
+    Torch's optimizers call it around each step, for what their capture would otherwise make of the mode of gradients.
+    Raises GraphBreak where the program itself asks for one.
+    """
+    if function.__name__ != "graph_break" or function.__module__ != _DECORATORS:
+        return False
+    if tracer.module_name != _OPTIMIZERS:
+        raise GraphBreak(BreakId.REQUESTED, "`torch._dynamo.graph_break()` was called")
+    return True
 
 
 class MadeFunctionValue(FunctionValue):

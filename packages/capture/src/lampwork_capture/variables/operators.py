@@ -69,6 +69,7 @@ UNARY_METHODS: dict[Callable[..., Any], str] = {
     operator.abs: "__abs__",
 }
 _NUMBER, _TRUTH, _TENSOR = "a symbolic number", "a symbolic truth value", "a tensor"
+_NUMBER_OF_TENSOR = "a number of a tensor"
 _DEEP = "the text of containers nested deeply: eager may raise"
 _REPEATED = (str, bytes, bytearray, list, tuple, collections.deque)  # by `*`
 _DEEPEST = 60  # containers in containers that are looked through
@@ -106,7 +107,7 @@ def binary(
     attempts = [(left, right, False), (right, left, True)]
     if right_first:
         attempts.reverse()
-    elif left_type is right_type and op not in COMPARISONS and right.kind != _NUMBER:
+    elif left_type is right_type and op not in COMPARISONS and right.kind not in (_NUMBER, _NUMBER_OF_TENSOR):
         del attempts[1]  # the same method of the same class is not asked again
     for value, other, reflected in attempts:
         result = value.binary(tracer, op, other, reflected)

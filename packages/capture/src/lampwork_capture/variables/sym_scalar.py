@@ -82,6 +82,8 @@ class SymScalarValue(UndecidedValue):
         if other.kind == "a tensor":
             mine, theirs = self.as_graph_argument(), other.as_graph_argument()
             return tracer.add_node("call_function", op, (theirs, mine) if reflected else (mine, theirs), {})
+        if other.kind == "a number of a tensor":
+            return None  # it knows both forms
         theirs = number_term(other)
         if theirs is not None:
             terms = [theirs, self.term] if reflected else [self.term, theirs]

@@ -19,8 +19,9 @@ from lampwork_symshape.sym_node import expr_of
 
 from ..data_sizes import WHOLE_DTYPES
 from ..graph_break import BreakId, GraphBreak
-from ..guards.facts import AllDistinct, AttributePresent, ByIdentity, IdentityIs
+from ..guards.facts import AttributePresent, ByIdentity, IdentityIs
 from ..interpreter.side_effects import emit_attribute_write
+from ..polyfills import scaled_updates
 from ..source import AttributeSource, ModuleSource, Source
 from .base import Tracer, Value, graph_arguments
 from .constant import snapshot
@@ -28,6 +29,7 @@ from .function_override import method_caller, overridden, overrides
 from .method import BoundMethodValue, missing_attribute
 from .operators import BINARY_METHODS, INPLACE_METHODS, binary
 from .tensor_index import select_computed
+from .tensor_number import TensorNumberValue
 
 if TYPE_CHECKING:
     from ..interpreter.reconstruct import ValueEmitter
@@ -62,6 +64,13 @@ _BROKEN_METHODS = frozenset(
 _RESHAPING_METHODS = frozenset(
     {"t_", "transpose_", "swapaxes_", "swapdims_", "squeeze_", "unsqueeze_", "as_strided_", "detach_"}
 )
+
+# Given a tensor in place of a number: by its name, and what is traced then
+_SCALED: Mapping[str, tuple[str, Any]] = {
+    "addcdiv_": ("value", scaled_updates.addcdiv_),
+    "addcmul_": ("value", scaled_updates.addcmul_),
+    "add_": ("alpha", scaled_updates.add_),
+}
 
 
 class TensorIdentity:
@@ -113,11 +122,7 @@ class TensorValue(Value):
 
     def hash_key(self, tracer: Tracer) -> Hashable:
         if self.source is not None:  # other tensors from outside are other keys as long as they are other objects
-            values = (value for _, value in tracer.graph.values_of_objects.values())
-            others = (v.source for v in values if isinstance(v, TensorValue) and v is not self and v.source is not None)
-            sources = tuple(others)
-            if sources:
-                tracer.guard(AllDistinct(self.source, sources))
+            tracer.graph.has_tensors_as_keys = True
         return TensorIdentity(self)
 
     def length(self, tracer: Tracer) -> int:
@@ -274,6 +279,11 @@ class TensorValue(Value):
         if name == "squeeze_" and self.has_symbols and (self.fake.is_conj() or self.fake.is_neg()):
             cause = f"`squeeze_` of {self.describe()}, a conjugated or negated view of symbolic sizes"
             raise GraphBreak(BreakId.CALL_NOT_MODELLED, cause)  # torch 2.13 ends the process
+        scale, scaled = _SCALED.get(name, ("", None))
+        number = kwargs[scale].realize() if scale in kwargs else None
+        if isinstance(number, TensorValue | TensorNumberValue):
+            number = number if isinstance(number, TensorValue) else number.beside(self)
+            return tracer.constant(scaled).call(tracer, (self, *args, number), {})
         if name == "__format__" or name in ("__repr__", "__str__"):
             raise GraphBreak(BreakId.DATA_DEPENDENT_VALUE, f"the text of {self.describe()} needs its data")
         if name == "__getitem__":
@@ -357,7 +367,9 @@ class TensorValue(Value):
             return tracer.raise_observed(type(error), *error.args)
 
     def binary(self, tracer: Tracer, op: Callable[..., Any], other: Value, reflected: bool) -> Value | None:
-        if not isinstance(other, TensorValue):
+        if isinstance(other, TensorNumberValue):
+            other = other.beside(self)
+        elif not isinstance(other, TensorValue):
             if other.is_constant() and other.python_type() in (type(None), str) and op in (operator.eq, operator.ne):
                 return tracer.constant(op is operator.ne)
             if not _is_operand(other) and not overrides(other):

@@ -33,6 +33,7 @@ from ..ir.loops import Scatter
 from ..schedule.dependencies import ExternNode
 from ..schedule.fusion import FusedNode
 from ..schedule.memory import MemoryPlan, StepAccess, plan
+from ..schedule.new_values import overwrites
 from ..schedule.scheduler import Schedule
 from .kernel import finish, may_overwrite
 from .scheduled_kernel import KernelLaunch, ScheduledKernel
@@ -53,6 +54,7 @@ from .wrapper import (
     WrapperProgram,
 )
 
+_NOTHING: Mapping[int, int] = {}
 _COMMENT_LINES = 4
 _COMMENT_NODES = 8
 
@@ -84,8 +86,11 @@ class HostPlan:
         return found
 
 
-def plan_host(graph: LoweredGraph, schedule: Schedule, config: ScheduleConfig) -> HostPlan:
-    """Stage every fused node, plan memory, name the kernels' arguments."""
+def plan_host(
+    graph: LoweredGraph, schedule: Schedule, config: ScheduleConfig, new_values: Mapping[int, int] = _NOTHING
+) -> HostPlan:
+    """Stage every fused node, plan memory, name the kernels' arguments. `new_values`: which results (by position) may
+    be written into which inputs, if that can be done."""
     staged: list[StagedKernel | None] = []
     accesses: list[StepAccess] = []
     for step in schedule.steps:
@@ -98,7 +103,7 @@ def plan_host(graph: LoweredGraph, schedule: Schedule, config: ScheduleConfig) -
             staged.append(kernel)
             accesses.append(_kernel_access(step, kernel))
 
-    def overwrites(number: int, source: str, target: str) -> bool:
+    def works_in_place(number: int, source: str, target: str) -> bool:
         kernel = staged[number]
         return kernel is not None and may_overwrite(kernel, source, target)
 
@@ -106,9 +111,10 @@ def plan_host(graph: LoweredGraph, schedule: Schedule, config: ScheduleConfig) -
         accesses,
         schedule.buffers,
         schedule.outputs,
-        overwrites,
+        works_in_place,
         reuse=config.reuse_buffers,
         in_place=config.update_in_place,
+        inputs=overwrites(graph, schedule, new_values),
     )
     known: dict[ScheduledKernel, ScheduledKernel] = {}
     launches: list[DeviceLaunch | None] = []
@@ -282,6 +288,8 @@ def _used_names(host: HostPlan) -> set[str]:
         found.update(access.reads)
         if access.scatter_initial is not None:
             found.add(access.scatter_initial)
+    for placed in host.memory.placements:
+        found.update(p.source for p in placed if p.source is not None)
     return found
 
 

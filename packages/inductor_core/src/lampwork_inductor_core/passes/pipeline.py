@@ -1,6 +1,7 @@
 """PASSES: the core's rewrites of the ATen graph, in order, on one page.
 
-    remove what does nothing -> merge equal calls -> find attention -> fold normalisation -> choose layouts -> clean up
+    take lists apart -> remove what does nothing -> merge equal calls -> find attention -> fold normalisation
+    -> choose layouts -> clean up
 
 A device's own passes come after these; `hoist_static` comes last of all and is no pass (it gives two graphs).
 Invariant: each pass keeps what the graph computes and every node's fake value.
@@ -15,6 +16,7 @@ import torch.fx
 from .channels_last import choose_channels_last
 from .common_subexpressions import merge_common_subexpressions
 from .dead_code import remove_dead_code
+from .expand_lists import expand_lists
 from .fold_batch_norm import fold_batch_norm
 from .merge_linears import merge_linears
 from .recognise_attention import recognise_attention
@@ -23,6 +25,7 @@ from .rewriting import Pass, PassContext
 from .verify_graph import verify_graph
 
 PASSES: tuple[Pass, ...] = (
+    ("expand_lists", expand_lists),
     ("dead_code", remove_dead_code),
     ("remove_no_ops", remove_no_ops),
     ("common_subexpressions", merge_common_subexpressions),

@@ -165,8 +165,9 @@ class CompiledGraph:
 
     Inputs must be as the examples were in sizes, strides, dtype and device. With `specs` that is verified at each call
     (about 0.4 us an input) and InputMismatch raised; callers whose guards already hold pass none. Inputs may share
-    memory with each other and need no alignment beyond their dtype's; none is written. Outputs are new tensors, but
-    for those that the graph itself returns as inputs or views of them.
+    memory with each other and need no alignment beyond their dtype's; none is written, but for those that the caller
+    gave new values for: these share memory with no other, and may come back as results. Other outputs are new tensors,
+    but for those that the graph itself returns as inputs or views of them.
     """
 
     def __init__(

@@ -3,7 +3,8 @@
 Runs on the ordered steps once it is known which buffers the kernels store. A buffer takes over the memory of a dead one
 of the same kind and size, or of one that dies in the very kernel that writes it if that kernel may work in place.
 Buffers that live inside one kernel get no memory. Invariant: two buffers that are live at one step never share
-memory, unless one is a view of the other; graph inputs and constants are never written.
+memory, unless one is a view of the other; constants are never written, and of the graph's inputs only one whose new
+value it is (`new_values`), once nothing reads the old one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from ..ir.buffer import Buffer, ComputedBuffer, ExternBuffer
 from ..ir.layout import Layout
 from ..ir.views import span_of
 from .dependencies import byte_count
+from .new_values import Overwrites
 
 MayOverwrite = Callable[[int, str, str], bool]  # (step, dying source, written target)
 
 
 _PEAK_SLACK = 1.02  # how far reuse may raise the peak above that of freeing everything at once
+
+
+_NO_INPUTS = Overwrites()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +114,10 @@ def plan(
     *,
     reuse: bool = True,
     in_place: bool = True,
+    inputs: Overwrites = _NO_INPUTS,
 ) -> MemoryPlan:
     """Place every written buffer. `may_overwrite` is asked only for buffers of one kind of which the source dies there.
+    `inputs`: which of them may be written over.
 
     Memory that waits for its next user is not free meanwhile, so reuse reaches only as far ahead as it does not raise
     the peak above that of freeing everything at once.
@@ -120,7 +127,7 @@ def plan(
     sizes = {n: byte_count(b.layout) if isinstance(b.layout, Layout) else 0 for n, b in buffers.items()}
 
     def planned(window: int) -> MemoryPlan:
-        planner = _Planner(buffers, last, viewed, may_overwrite, window, in_place)
+        planner = _Planner(buffers, last, viewed, may_overwrite, window, in_place, inputs)
         for number, step in enumerate(steps):
             planner.step(number, step)
         return planner.result(len(steps))
@@ -145,9 +152,11 @@ class _Planner:
         may_overwrite: MayOverwrite,
         window: int,
         in_place: bool,
+        inputs: Overwrites,
     ) -> None:
         self.buffers, self.last, self.viewed = buffers, last, viewed
         self.may_overwrite, self.window, self.in_place = may_overwrite, window, in_place
+        self.inputs = inputs
         self.free: dict[_Kind, list[tuple[int, str]]] = {}  # dead memory: when it died, and whose it was
         self.roots: dict[str, str] = {}
         self.placements: list[tuple[Placement, ...]] = []
@@ -189,24 +198,36 @@ class _Planner:
         if kind is None:
             return Placement(name)
         if self.in_place:
+            of_caller = self._input_for(number, name)
+            if of_caller is not None:
+                is_read = of_caller in step.reads or of_caller == step.scatter_initial
+                if not is_read or self._works_in_place(number, name, step, of_caller):
+                    return self._take(name, of_caller, in_place=is_read)
             for source in dying:
                 if source in self.taken or source in step.written or self._kind(source) != kind:
                     continue
-                if step.scatter_initial is not None:
-                    usable = source == step.scatter_initial and source not in step.reads
-                else:
-                    usable = self.may_overwrite(number, source, name)
-                if usable:
-                    self.taken.add(source)
-                    self.roots[name] = self.roots.get(source, source)
-                    return Placement(name, source, in_place=True)
+                if self._works_in_place(number, name, step, source):
+                    return self._take(name, source, in_place=True)
         waiting = self.free.get(kind, [])
         if waiting and number - waiting[-1][0] <= self.window:
-            source = waiting.pop()[1]
-            self.taken.add(source)
-            self.roots[name] = self.roots.get(source, source)
-            return Placement(name, source)
+            return self._take(name, waiting.pop()[1], in_place=False)
         return Placement(name)
+
+    def _take(self, name: str, source: str, *, in_place: bool) -> Placement:
+        self.taken.add(source)
+        self.roots[name] = self.roots.get(source, source)
+        return Placement(name, source, in_place)
+
+    def _works_in_place(self, number: int, name: str, step: StepAccess, source: str) -> bool:
+        """Whether a step that reads `source` may write over it."""
+        if step.scatter_initial is not None:
+            return source == step.scatter_initial and source not in step.reads
+        return self.may_overwrite(number, source, name)
+
+    def _input_for(self, number: int, name: str) -> str | None:
+        """The input of which a buffer is the new value, if nothing behind this step reads the old one."""
+        found = self.inputs.inputs.get(name)
+        return None if found is None or number < self.inputs.first or self.last.get(found, -1) > number else found
 
     def _release(self, number: int, name: str) -> None:
         if not isinstance(self.buffers[name], ComputedBuffer | ExternBuffer):
