@@ -261,3 +261,9 @@ def _padded(grad: Tensor, sizes: Sequence[int], dim: int, start: int) -> Tensor:
     """`grad` with zeros before and behind it along one dimension."""
     behind = sizes[dim] - start - grad.shape[dim]
     return aten.constant_pad_nd.default(grad, [0, 0] * (len(sizes) - 1 - dim) + [start, behind], 0)
+
+
+@registry.of(aten._efficientzerotensor.default)
+def efficient_zero_tensor(size: Sequence[int], **options: Any) -> Tensor:
+    """Autograd's zeros without memory: zeros like others."""
+    return aten.full.default(size, 0, **options)
