@@ -32,6 +32,12 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], list[torch.Tensor]]] = {
     "rms norm": (_rms, [_t(6, 130), _t(130)]),
     "rotary": (_rotate, [_t(2, 3, 7, 64), _t(7, 64)]),
     "column statistics": (lambda x: (x.mean(0), x.var(0), x.amax(0), x.argmax(0)), [_t(41, 67)]),
+    "column blocks": (
+        lambda x, y: (F.relu(x + y), F.relu(x + y).sum(0), (x * y).amax(0) * 2, x.sum(0).bfloat16()),
+        [_t(29, 1024), _t(29, 1024, seed=1)],
+    ),
+    "column blocks of planes": (lambda x: (x.sum(1) + 1, x.double().prod(1)), [_t(5, 3, 64)]),
+    "long column blocks": (lambda x: ((x + 1000).sum(0),), [_t(5000, 512)]),
     "row statistics": (lambda x: (x.mean(1), x.std(1), x.argmin(1), (x > 0).any(1)), [_t(41, 67)]),
     "batch statistics": (lambda x: (x - x.mean((0, 2, 3), keepdim=True)) * 2, [_t(4, 6, 9, 11)]),
     "transposes": (lambda x, y: (x.t() + y).exp().t() * x, [_t(33, 50), _t(50, 33)]),

@@ -26,9 +26,20 @@ class Verdict:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LargeMemory:
+    """What wrappers do with a new buffer of at least so many bytes: `buffer = prepare(buffer)`."""
+
+    least_bytes: int
+    prepare: Callable[[torch.Tensor], torch.Tensor]
+
+
 @runtime_checkable
 class DeviceBackend(Protocol):
-    """What a device brings. Kernel callables take tensors (buffers, in argument order), integers (sizes), floats."""
+    """What a device brings. Kernel callables take tensors (buffers, in argument order), integers (sizes), floats.
+
+    A backend may have an attribute `large_memory` (LargeMemory or None) beside.
+    """
 
     device_type: str
 

@@ -132,7 +132,8 @@ def compile_graph(
     names, kernels = _build_kernels(host, backends, recorder)
     first_kept = len(example_inputs)
     kept = range(first_kept, first_kept + (len(hoisted.program.names) if hoisted.program is not None else 0))
-    program = build_wrapper(host, names, shared_inputs=kept)
+    large = {b.device_type: m for b in used if (m := getattr(b, "large_memory", None)) is not None}
+    program = build_wrapper(host, names, shared_inputs=kept, large_memory=large)
     parts = _wrapper_parts(program, lowered, kernels)
     recorder.keep("wrapper", lambda: parts.write(Repairs(), Form()))
     specs = [s for s in _input_specs(lowered) if s.position < first_kept] if options.check_inputs else ()

@@ -18,6 +18,7 @@ from .build import Builder
 from .config import CpuConfig
 from .isa import BY_NAME, Isa, detect
 from .kernel import generate_kernel
+from .large_memory import large_memory
 from .scatter_into_sums import scatter_into_sums
 from .toolchain import find_toolchain
 
@@ -33,6 +34,7 @@ class CpuBackend:
 
     def __init__(self, config: CpuConfig | None = None) -> None:
         self.config = CpuConfig.from_environment() if config is None else config
+        self.large_memory = large_memory() if self.config.huge_pages else None
         self.isa: Isa = BY_NAME[self.config.isa] if self.config.isa else detect()
 
     def graph_passes(self) -> Sequence[Any]:

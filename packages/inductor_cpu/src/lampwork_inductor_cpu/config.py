@@ -32,6 +32,8 @@ class CpuConfig:
     """Where built kernels are kept: `cpu` in the core's cache folder (`LAMPWORK_CACHE_DIR`)."""
     mkldnn: bool = True
     """Call oneDNN with prepacked weights for linears and convolutions (`LAMPWORK_CPU_MKLDNN=0` turns it off)."""
+    huge_pages: bool = True
+    """Request huge pages for large buffers where the system has them (`LAMPWORK_CPU_HUGE_PAGES=0` turns it off)."""
     local_bytes: int = 262144
     """Bytes of local rows that a kernel may hold on the stack of each thread; beyond, values are computed again."""
 
@@ -44,4 +46,5 @@ class CpuConfig:
             parallel=values.get("LAMPWORK_CPU_PARALLEL", "1") != "0",
             compiler=values.get("CXX") or None,
             mkldnn=values.get("LAMPWORK_CPU_MKLDNN", "1") != "0",
+            huge_pages=values.get("LAMPWORK_CPU_HUGE_PAGES", "1") != "0",
         )

@@ -86,11 +86,12 @@ class Accumulator:
         merged = name if partials == 1 else self.merge_partials(partials)
         return f"{_HORIZONTAL[self.kind]}({merged})"
 
-    def result_per_lane(self) -> str:
-        """The finished value of each lane, where the lanes are different outer points."""
+    def result_per_lane(self, part: str = "") -> str:
+        """The finished value of each lane, where the lanes are different outer points (and so are the partials)."""
+        name = self.name + part
         if self.cascade:
-            return f"{self.name}.total()"
-        return f"{self.name}.index" if self.is_position else self.name
+            return f"{name}.total()"
+        return f"{name}.index" if self.is_position else name
 
 
 _HORIZONTAL: dict[ReductionKind, str] = {

@@ -7,7 +7,8 @@ The policy, by kind of operator:
   and their kin, cat, sort, topk, cumsum and other scans, argmax and argmin, max/min along a dimension, upsampling, fft,
   linear algebra, every random operator (so that eager's stream of numbers is kept).
 * Written as pointwise work and reductions (`sum.dim_IntList`, `amax`, `amin`, `var_mean.correction`), because a fusing
-  lowering makes one or two loops of them: normalisations, softmax, losses, activations, statistics.
+  lowering makes one or two loops of them: normalisations, softmax, losses, activations, statistics; their gradients
+  too.
 * Reduced to fewer forms: views (transposes become `permute`), creation (`full`), copies (`clone`, `_to_copy`).
 * Composite operators (linear, matmul, conv2d, ...) have been taken apart by the dispatcher before the table is asked: a
   linear layer is `addmm(bias, view(x), permute(weight, [1, 0]))` or `mm`, with `weight` a static input.

@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
 from lampwork_symshape import BoolExpr, IntExpr, Quantity, Symbol, stride_of
 
+from ..backend import LargeMemory
 from ..config import ScheduleConfig
 from ..ir.buffer import (
     BufferView,
@@ -158,9 +160,10 @@ def build_wrapper(
     names: Mapping[ScheduledKernel, str],
     *,
     shared_inputs: Collection[int] = (),
+    large_memory: Mapping[str, LargeMemory] = MappingProxyType({}),
 ) -> WrapperProgram:
     """The wrapper program. `names` are the kernels' generated names; results at `shared_inputs` (values that a cache
-    keeps) are returned as copies, because the caller may write into what it gets."""
+    keeps) are returned as copies, because the caller may write into what it gets. `large_memory`: by device type."""
     graph, schedule = host.graph, host.schedule
     lines: list[Line] = []
     tensors, used = _used_as_tensors(host), _used_names(host)
@@ -218,6 +221,7 @@ def build_wrapper(
         tuple(lines),
         {b.name: b.layout for b in graph.buffers if isinstance(b, InputBuffer | ConstantBuffer)},
         tuple(dict.fromkeys(names[item.launch.kernel] for item in host.launches if item is not None)),
+        large_memory,
     )
 
 

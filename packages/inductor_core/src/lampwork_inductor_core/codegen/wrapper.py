@@ -11,12 +11,13 @@ import math
 import operator
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from lampwork_symshape import BoolExpr, IntExpr, PythonPrinter, Quantity, Symbol, integer
 
+from ..backend import LargeMemory
 from ..ir.buffer import BufferView
 from ..ir.float_expr import INFIX, FloatExpr, FloatInput, FloatOf, shared_parts
 from ..ir.layout import Layout, OpaqueLayout, contiguous_strides
@@ -144,6 +145,7 @@ class WrapperProgram:
     lines: tuple[Line, ...]
     layouts: Mapping[str, Layout | OpaqueLayout]
     kernels: tuple[str, ...]
+    large_memory: Mapping[str, LargeMemory] = field(default_factory=dict)  # by device type
 
 
 # ------------------------------------------------------------------------------------------------------------- printing
@@ -320,9 +322,14 @@ class _Printer:
 
     def _allocation(self, layout: Layout) -> str:
         options = f"dtype={layout.dtype}, device={self._device(layout.device)}"
+        text = f"empty_strided({self._tuple(layout.sizes)}, {self._tuple(layout.strides)}, {options})"
         if layout.strides == contiguous_strides(layout.sizes):
-            return f"empty({self._tuple(layout.sizes)}, {options})"
-        return f"empty_strided({self._tuple(layout.sizes)}, {self._tuple(layout.strides)}, {options})"
+            text = f"empty({self._tuple(layout.sizes)}, {options})"
+        large = self.program.large_memory.get(layout.device.type)
+        if large is None or not layout.element_count.is_constant:
+            return text
+        is_large = int(layout.element_count) * layout.dtype.itemsize >= large.least_bytes
+        return f"{self._target(large.prepare)}({text})" if is_large else text
 
     def _view(self, name: str, layout: Layout | OpaqueLayout) -> str:
         """The expression of a buffer seen through a layout; the shortest spelling that is a view."""
