@@ -124,7 +124,11 @@ def run_process(model: str, contestant: str, seconds: float) -> dict[str, Any]:
     """One cell in a process of its own, with empty caches."""
     with tempfile.TemporaryDirectory() as caches:
         folders = ("LAMPWORK_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-        environment = {**os.environ, **{name: str(Path(caches) / name.lower()) for name in folders}}
+        environment = {
+            **os.environ,
+            "LAMPWORK_STRICT": "1",
+            **{name: str(Path(caches) / name.lower()) for name in folders},
+        }
         command = [sys.executable, __file__, "--cell", model, contestant, "--seconds", str(seconds)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
     lines = done.stdout.strip().splitlines()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -189,7 +190,8 @@ def run_process(name: str, extra: list[str]) -> dict[str, Any]:
     """One family in a process of its own."""
     command = [sys.executable, __file__, "--cell", name, *extra]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_TIMEOUT_S)
+        environment = {**os.environ, "LAMPWORK_STRICT": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_TIMEOUT_S, env=environment)
     except subprocess.TimeoutExpired:
         return {"family": name, "error": "timed out"}
     lines = done.stdout.strip().splitlines()

@@ -114,7 +114,8 @@ def compile_graph(
     config, recorder, backends = options.config, Recorder(options.keep_artifacts), Backends(options.backends)
     if options.weights_change:
         config = replace(config, channels_last=False)
-    graph, new_values = _own_copy(graph, example_inputs, options), graph.meta.get(NEW_VALUES, {})
+    new_values, passing = graph.meta.get(NEW_VALUES, {}), _passing_inputs(graph) if options.weights_change else None
+    graph = _own_copy(graph, example_inputs, options)
     recorder.keep("aten", lambda: graph.print_readable(print_output=False))
     used, context = backends.of_graph(graph), PassContext(config)
     graph = run_passes(graph, context, (*PASSES, *(item for backend in used for item in backend.graph_passes())))
@@ -125,9 +126,11 @@ def compile_graph(
         recorder.keep("static", lambda: static_text)
     lowered = lower(hoisted.graph, lowering_table(used), config)
     recorder.keep("lowered", lambda: print_graph(lowered))
+    arguments = [buffer for buffer in lowered.buffers if isinstance(buffer, InputBuffer)]
+    handed_over = None if passing is None else frozenset(b.name for b in arguments if b.position in passing)
     scheduled = schedule(lowered, config.schedule, lambda a, b: _can_fuse(backends, a, b))
     recorder.keep("schedule", lambda: str(scheduled))
-    host = plan_host(lowered, scheduled, config.schedule, new_values)
+    host = plan_host(lowered, scheduled, config.schedule, new_values, handed_over)
     recorder.keep("kernels", lambda: "\n".join(print_kernel(kernel) for kernel in host.kernels()))
     names, kernels = _build_kernels(host, backends, recorder)
     first_kept = len(example_inputs)
@@ -181,6 +184,12 @@ def _own_copy(
         if options.weights_change:
             node.meta["static_input"] = False
     return own
+
+
+def _passing_inputs(graph: torch.fx.GraphModule) -> frozenset[int]:
+    """The positions of inputs that live no longer than the call: all but parameters and buffers."""
+    placeholders = graph.graph.find_nodes(op="placeholder")
+    return frozenset(i for i, node in enumerate(placeholders) if not node.meta.get("static_input"))
 
 
 def _static_cache(program: StaticProgram | None) -> StaticCache | None:

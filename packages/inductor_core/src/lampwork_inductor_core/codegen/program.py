@@ -89,10 +89,15 @@ class HostPlan:
 
 
 def plan_host(
-    graph: LoweredGraph, schedule: Schedule, config: ScheduleConfig, new_values: Mapping[int, int] = _NOTHING
+    graph: LoweredGraph,
+    schedule: Schedule,
+    config: ScheduleConfig,
+    new_values: Mapping[int, int] = _NOTHING,
+    handed_over: frozenset[str] | None = None,
 ) -> HostPlan:
     """Stage every fused node, plan memory, name the kernels' arguments. `new_values`: which results (by position) may
-    be written into which inputs, if that can be done."""
+    be written into which inputs, if that can be done. `handed_over`: for a graph whose peak of memory matters more than
+    anything, the inputs that are freed behind their last reader."""
     staged: list[StagedKernel | None] = []
     accesses: list[StepAccess] = []
     for step in schedule.steps:
@@ -117,6 +122,7 @@ def plan_host(
         reuse=config.reuse_buffers,
         in_place=config.update_in_place,
         inputs=overwrites(graph, schedule, new_values),
+        handed_over=handed_over,
     )
     known: dict[ScheduledKernel, ScheduledKernel] = {}
     launches: list[DeviceLaunch | None] = []

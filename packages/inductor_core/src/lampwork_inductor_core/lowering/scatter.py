@@ -188,6 +188,7 @@ def embedding_dense_backward(
     _require(context, base, indices)
     variables = canonical_indices(grad.sizes)
     context.prepare_many_reads(indices)
+    context.realise(grad)  # what it is computed from need not live until there is memory for the whole table
     at = indices.load(variables[:-1])
     element = grad.load(variables)
     if padding_idx >= 0:

@@ -59,16 +59,16 @@ class MemoryPlan:
     roots: Mapping[str, str]  # buffer -> the buffer whose memory it lies in
     made: tuple[tuple[str, ...], ...]  # what step k allocates by itself
 
-    def peak_bytes(self, sizes: Mapping[str, int]) -> int:
-        """The most bytes live at once, inputs and constants apart."""
+    def peak_bytes(self, sizes: Mapping[str, int], others: Sequence[int] = ()) -> int:
+        """The most bytes live at once, inputs and constants apart. `others`: what else each step holds."""
         live = peak = 0
         held: set[str] = set()
-        for placed, made, freed in zip(self.placements, self.made, self.frees):
+        for number, (placed, made, freed) in enumerate(zip(self.placements, self.made, self.frees)):
             new = [p.name for p in placed if p.source is None]
             for name in (*new, *made):
                 live += sizes[name]
                 held.add(name)
-            peak = max(peak, live)
+            peak = max(peak, live + (others[number] if others else 0))
             for name in freed:
                 root = self.roots.get(name, name)
                 if root in held:
@@ -115,12 +115,14 @@ def plan(
     reuse: bool = True,
     in_place: bool = True,
     inputs: Overwrites = _NO_INPUTS,
+    handed_over: frozenset[str] | None = None,
 ) -> MemoryPlan:
     """Place every written buffer. `may_overwrite` is asked only for buffers of one kind of which the source dies there.
-    `inputs`: which of them may be written over.
+    `inputs`: which of them may be written over. `handed_over`: where the peak matters more than time, the inputs that
+    are freed behind their last reader.
 
     Memory that waits for its next user is not free meanwhile, so reuse reaches only as far ahead as it does not raise
-    the peak above that of freeing everything at once.
+    the peak above that of freeing everything at once; by little, where the peak does not matter more than time.
     """
     last = _last_uses(steps, outputs)
     viewed = _viewed(buffers)
@@ -133,12 +135,29 @@ def plan(
         return planner.result(len(steps))
 
     frugal = planned(0)
-    highest = frugal.peak_bytes(sizes) * _PEAK_SLACK
-    for window in (len(steps), 64, 16, 4) if reuse else ():
+    others = [] if handed_over is None else _other_bytes(steps, last, sizes, handed_over)
+    highest = frugal.peak_bytes(sizes, others) * (_PEAK_SLACK if handed_over is None else 1)
+    for window in (len(steps), 64, 16, 4, 1) if reuse else ():
         reusing = planned(window)
-        if reusing.peak_bytes(sizes) <= highest:
+        if reusing.peak_bytes(sizes, others) <= highest:
             return reusing
     return frugal
+
+
+def _other_bytes(
+    steps: Sequence[StepAccess], last: Mapping[str, int], sizes: Mapping[str, int], handed_over: frozenset[str]
+) -> list[int]:
+    """What each step holds beside planned buffers: inputs not yet freed, and what a library call may need inside, taken
+    to be copies of all that it reads."""
+    dying = [0] * (len(steps) + 1)
+    for name in handed_over:
+        dying[last.get(name, 0)] += sizes.get(name, 0)
+    held = sum(dying)
+    found: list[int] = []
+    for number, step in enumerate(steps):
+        found.append(held + (sum(sizes.get(name, 0) for name in step.reads) if step.made else 0))
+        held -= dying[number]
+    return found
 
 
 class _Planner:
