@@ -5,9 +5,11 @@
 Each family runs in a process of its own, in train mode with all dropout rates at 0 (fp64 draws other numbers), from the
 same weights and inputs: losses of all steps, and all parameters after them. The error of the losses is relative to the
 fp64 loss; that of the parameters is the 2-norm of the difference over the 2-norm of how far the fp64 run moved them. A
-compiled run may be three times as far from fp64 as eager is. Shown beside: how many forward and backward graphs were
-compiled. The program exits with 1 if a family raises, is too far off, or has more graphs than torch.compile where that
-has one of each.
+compiled run may be three times as far from fp64 as eager is, and 1e-5 (losses) or 1e-4 (parameters) more, as AdamW
+moves a weight whose gradient is noise by as much as any other. Where fp64 cannot run (grouped products of experts have
+no kernel for it), the reference is eager itself. Shown beside: how many forward and backward graphs were compiled. The
+program exits with 1 if a family raises, is too far off, or has more graphs than torch.compile where that has one of
+each.
 """
 
 from __future__ import annotations
@@ -143,7 +145,11 @@ def run_cell(name: str, ours_only: bool) -> dict[str, Any]:
     exact_inputs = {
         k: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for k, v in inputs.items()
     }
-    losses, weights = train(exact, exact_inputs, exact)
+    try:
+        losses, weights = train(exact, exact_inputs, exact)
+    except RuntimeError:
+        exact = copy.deepcopy(model)
+        losses, weights = train(exact, inputs, exact)
     moved = float((weights - start).norm())
     del exact
 
@@ -177,8 +183,8 @@ def verdict(result: dict[str, Any]) -> str:
     ours, eager = result.get("lampwork", {"error": result.get("error", "no result")}), result.get("eager")
     if "error" in ours:
         return str(ours["error"]).splitlines()[0][:160]
-    for what in ("losses", "parameters"):
-        if not ours[what] <= 3 * eager[what] + 1e-6:
+    for what, allowance in (("losses", 1e-5), ("parameters", 1e-4)):
+        if not ours[what] <= 3 * eager[what] + allowance:
             return f"{what} off by {ours[what]:.1e}, eager {eager[what]:.1e}"
     theirs = result.get("torch.compile", {})
     if theirs.get("forward") == theirs.get("backward") == 1 and not ours["forward"] == ours["backward"] == 1:

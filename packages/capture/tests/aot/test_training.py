@@ -182,6 +182,18 @@ def test_computed_inputs_may_be_written_to():
     check(f, randn(3, 4), randn(3, 4), prepare=lambda x, y: (x * 1, y + 0))
 
 
+def test_results_may_be_written_to():
+    compiled = optimized(lambda x: (x.exp().view(2, 6), x.sin().t()))
+    x = randn(3, 4)
+    flat, turned = compiled(x)
+    flat.mul_(2)
+    turned[1] = 0
+    (gradient,) = torch.autograd.grad(flat.sum() + turned.sum(), x)
+    expected = x.exp() * 2 + x.cos()
+    expected[:, 1] -= x.cos()[:, 1]
+    torch.testing.assert_close(gradient, expected)
+
+
 def test_buffers_are_updated_beside_the_gradients():
     def f(x, average):
         with torch.no_grad():

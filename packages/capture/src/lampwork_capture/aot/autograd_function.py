@@ -157,7 +157,7 @@ class _Forward(torch.autograd.Function):
         ctx.call, ctx.is_staged = call, baton is not None
         ctx.save_for_backward(*(value for value, k in zip(values, graph.kept) if k.is_tensor))
         ctx.numbers = [value for value, k in zip(values, graph.kept) if not k.is_tensor]
-        results = tuple(outputs[: graph.result_count])
+        results = tuple(_by_itself(output) for output in outputs[: graph.result_count])
         fixed = (r for r, flag in zip(results, graph.differentiable) if not flag and isinstance(r, Tensor))
         ctx.mark_non_differentiable(*fixed)
         return results
@@ -185,6 +185,11 @@ class _Forward(torch.autograd.Function):
             call.begin(kept.take(), take(tangents))
         first = dict(zip(graph.groups[0], call.gradients(0), strict=True))
         return (None, torch.zeros(()), *(first.get(index) for index in range(len(graph.is_tensor))))
+
+
+def _by_itself(output: Any) -> Any:
+    """A result as a tensor that autograd does not take for a view of one made in here: it may be written to."""
+    return output.data if isinstance(output, Tensor) and output._is_view() else output
 
 
 @dataclass(slots=True)
