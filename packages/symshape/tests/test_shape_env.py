@@ -251,3 +251,16 @@ def test_only_equalities_are_recorded() -> None:
         assert not env.facts
         assert env.evaluate(eq(a, b))
     assert [f.condition for f in env.facts] == [eq(a, b)]
+
+
+def test_what_is_reconsidered_leaves_no_trace():
+    env = ShapeEnv()
+    n = env.create_backed(4, "x.size(0)")
+    env.evaluate(ge(n, 3))
+    with env.reconsidering({n: 7}) as found:
+        assert env.evaluate(ge(n, 3)) and not found  # what was recorded before still holds
+        assert env.evaluate(ge(n, 6))
+        assert env.evaluate_int(n) == 7
+    assert [str(fact.condition) for fact in found] == [str(ge(n, 6)), str(eq(n, 7))]
+    assert len(env.facts) == 1 and env.hint_of(n) == 4 and not env.specializations
+    assert not env.evaluate(ge(n, 6))

@@ -434,6 +434,42 @@ def test_higher_derivatives_reach_inputs_that_are_not_kept():
     torch.testing.assert_close(f(optimized(lambda h: h.relu() + 1), x), f(lambda h: h.relu() + 1, x))
 
 
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x * g
+
+
+def test_functions_of_the_user_with_a_backward_of_their_own():
+    check(lambda x: Square.apply(x.sin()).sum(), randn(4), orders=3)
+
+
+@pytest.mark.parametrize(
+    ("f", "shapes"),
+    [
+        (lambda x, w: F.layer_norm((x @ w).relu(), (5,)).square().mean(), [((n, 4), (4, 5)) for n in (3, 5, 9)]),
+        # its second derivative is written for whole numbers, so there is one for each size
+        (lambda x, w: F.conv2d(x, w).relu().mean((2, 3)), [((n, 3, 8 + n, 8), (4, 3, 3, 3)) for n in (2, 3, 5, 2)]),
+    ],
+)
+def test_symbolic_sizes(f, shapes):
+    compiler = Interpreting()
+    compiled = capture.optimize(aot_backend(compiler), dynamic=True, fullgraph=True)(f)
+    for left, right in shapes:
+        for order in (1, 2):
+            inputs = randn(*left), randn(*right)
+            expected = trained(f, inputs, order, lambda *x: x)
+            actual = trained(compiled, inputs, order, lambda *x: x)
+            torch.testing.assert_close(actual, expected)
+    assert compiler.names.count("ForwardGraph") == 1
+
+
 # -- memory
 
 

@@ -89,6 +89,11 @@ def calling_user_frame() -> UserFrame | None:
     return None
 
 
+_CHANGED_BY_FACTS = (
+    "_hints", "_hint_memo", "_facts", "_recorded", "_deferred", "_known", "_specializations", "_larger_facts"
+)  # fmt: skip
+
+
 def _no_frame() -> UserFrame | None:
     return None
 
@@ -394,6 +399,35 @@ class ShapeEnv:
             yield
         finally:
             self._as_larger = before
+
+    @contextmanager
+    def reconsidering(self, hints: Mapping[Symbol, int]) -> Generator[list[Fact]]:
+        """Within this context backed symbols have the values `hints`, and what is recorded is kept apart: the list that
+        it gives holds these facts when the context ends. The environment is then as before.
+
+        For what is worked out after the facts were handed on as guards, for a call of other sizes.
+        """
+        names = (
+            "_hints",
+            "_hint_memo",
+            "_facts",
+            "_recorded",
+            "_deferred",
+            "_known",
+            "_specializations",
+            "_larger_facts",
+        )
+        before = {name: getattr(self, name) for name in names}
+        self._hints, self._hint_memo = {**self._hints, **hints}, {}
+        self._facts, self._recorded = [*self._facts], {*self._recorded}
+        self._deferred, self._specializations = [*self._deferred], [*self._specializations]
+        count, found = len(self._facts), list[Fact]()
+        try:
+            yield found
+        finally:
+            found += self._facts[count:]
+            for name, value in before.items():
+                setattr(self, name, value)
 
     def _larger(self) -> dict[Symbol, IntExpr]:
         """The symbols that may be 1 but were not, as 2 and something: so products of them are sums that show it."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import torch_layer
+from .call_sizes import CallSizes, Sizes
 from .gradient_stages import CompiledStage, Groups
 from .joint_graph import Mask
 from .split_graphs import KeptValue, Origin
@@ -50,12 +51,12 @@ class StagedDerivative:
 class Derivatives(Protocol):
     """The derivatives of one captured graph, compiled when first asked for."""
 
-    def get(self, masks: tuple[Mask, ...], wanted: Mask) -> CompiledDerivative:
-        """The derivative of order `len(masks)` for calls in which the tangents of `masks` arrive; `wanted` says which
-        of its gradients are asked for."""
+    def get(self, masks: tuple[Mask, ...], wanted: Mask, sizes: Sizes) -> CompiledDerivative:
+        """The derivative of order `len(masks)` for calls of these sizes in which the tangents of `masks` arrive;
+        `wanted` says which of its gradients are asked for."""
         ...
 
-    def stages(self, mask: Mask, groups: Groups) -> StagedDerivative:
+    def stages(self, mask: Mask, groups: Groups, sizes: Sizes) -> StagedDerivative:
         """The first derivative in stages, one for each group of inputs."""
         ...
 
@@ -71,6 +72,7 @@ class TrainedGraph:
     is_tensor: Mask  # of the inputs
     requires_grad: Mask
     kept: tuple[KeptValue, ...]
+    sizes: CallSizes
     groups: Groups = ()  # more than one: the backward pass runs in stages
 
     def __call__(self, *inputs: Any) -> list[Any]:
@@ -95,6 +97,7 @@ class _CallInStages:
     def __init__(self, graph: TrainedGraph, links: dict[int, Tensor]) -> None:
         self.graph = graph
         self.links = links
+        self.sizes: Sizes = ()
         self._values: dict[str, Any] = {}
         self._stages: tuple[CompiledStage, ...] = ()
         self._found: dict[int, Tensor | None] | None = None
@@ -102,7 +105,7 @@ class _CallInStages:
     def begin(self, kept: list[Any], tangents: tuple[Tensor | None, ...]) -> None:
         """Start a backward pass; `kept` is used up."""
         mask = tuple(tangent is not None for tangent in tangents)
-        derivative = self.graph.derivatives.stages(mask, self.graph.groups)
+        derivative = self.graph.derivatives.stages(mask, self.graph.groups, self.sizes)
         arguments = [kept[place] for place in derivative.kept]
         kept.clear()
         arguments += [laid_out(tangents[place], dims) for _, place, dims in derivative.tangents]
@@ -151,6 +154,7 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _CallInStages, baton: Tensor | None, *inputs: Any) -> tuple[Any, ...]:
         graph = call.graph
+        call.sizes = graph.sizes.read(inputs)
         outputs = graph.forward(*inputs)
         values = [inputs[k.index] if k.origin is Origin.INPUT else outputs[k.index] for k in graph.kept]
         ctx.set_materialize_grads(False)
@@ -174,13 +178,13 @@ class _Forward(torch.autograd.Function):
                 for i, flag in enumerate(graph.requires_grad)
             ]
             wanted = graph.requires_grad if ctx.is_staged else _wanted(ctx, 2, graph.is_tensor)
-            found = _differentiably(graph, kept.values, primals, (tangents,), wanted)
+            found = _differentiably(graph, call.sizes, kept.values, primals, (tangents,), wanted)
             if not ctx.is_staged:
                 return (None, None, *found)
             call.begin_with(found)
         elif not ctx.is_staged:
             wanted = _wanted(ctx, 2, graph.is_tensor)
-            return (None, None, *_gradients(graph, kept.take(), [take(tangents)], wanted))
+            return (None, None, *_gradients(graph, call.sizes, kept.take(), [take(tangents)], wanted))
         else:
             call.begin(kept.take(), take(tangents))
         first = dict(zip(graph.groups[0], call.gradients(0), strict=True))
@@ -225,7 +229,7 @@ class _Derivative(torch.autograd.Function):
         ctx.there = [s is not None for s in sources]
         arrived = call.tangents_of(sources)
         kept, call.kept = call.kept, [v for v in call.kept if not isinstance(v, Tensor)]
-        return tuple(_gradients(call.graph, list(kept), list(arrived), call.wanted))
+        return tuple(_gradients(call.graph, call.sizes, list(kept), list(arrived), call.wanted))
 
     @staticmethod
     def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -237,8 +241,8 @@ class _Derivative(torch.autograd.Function):
         arrived = (*call.tangents_of(sources), tangents)
         wanted = _wanted(ctx, 1, ctx.there)
         if torch.is_grad_enabled():
-            return (None, *_differentiably(call.graph, kept, sources[: call.inputs], arrived, wanted))
-        return (None, *_gradients(call.graph, kept, list(arrived), wanted))
+            return (None, *_differentiably(call.graph, call.sizes, kept, sources[: call.inputs], arrived, wanted))
+        return (None, *_gradients(call.graph, call.sizes, kept, list(arrived), wanted))
 
 
 @dataclass(slots=True)
@@ -246,6 +250,7 @@ class _Call:
     """One call of a derivative, beside the tensors that autograd follows."""
 
     graph: TrainedGraph
+    sizes: Sizes
     kept: list[Any]
     wanted: Mask
     inputs: int  # how many of the arguments are inputs of the captured graph
@@ -278,19 +283,24 @@ def _is_used(needed: bool, node: Any) -> bool:
 
 
 def _differentiably(
-    graph: TrainedGraph, kept: list[Any], primals: Sequence[Tensor | None], arrived: Tangents, wanted: Mask
+    graph: TrainedGraph,
+    sizes: Sizes,
+    kept: list[Any],
+    primals: Sequence[Tensor | None],
+    arrived: Tangents,
+    wanted: Mask,
 ) -> Sequence[Tensor | None]:
-    call = _Call(graph, kept, wanted, len(primals), tuple(map(len, arrived)))
+    call = _Call(graph, sizes, kept, wanted, len(primals), tuple(map(len, arrived)))
     flat = [tangent for tangents in arrived for tangent in tangents]
     return _Derivative.apply(call, *primals, *flat)  # pyright: ignore[reportReturnType]
 
 
 def _gradients(
-    graph: TrainedGraph, kept: list[Any], arrived: list[tuple[Tensor | None, ...]], wanted: Mask
+    graph: TrainedGraph, sizes: Sizes, kept: list[Any], arrived: list[tuple[Tensor | None, ...]], wanted: Mask
 ) -> list[Tensor | None]:
     """Runs the compiled derivative; `kept` and `arrived` are used up."""
     masks = tuple(tuple(tangent is not None for tangent in tangents) for tangents in arrived)
-    derivative = graph.derivatives.get(masks, wanted)
+    derivative = graph.derivatives.get(masks, wanted, sizes)
     arguments = [kept[place] for place in derivative.kept]
     kept.clear()
     for order, place, dims in derivative.tangents:

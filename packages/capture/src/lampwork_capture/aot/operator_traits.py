@@ -35,6 +35,8 @@ _LIFTS = frozenset({aten.lift_fresh.default, aten.lift.default, aten.lift_fresh_
 _HIDDEN_WRITES = frozenset(
     {aten.native_batch_norm.default, aten.cudnn_batch_norm.default, aten.miopen_batch_norm.default}
 )
+# Operators whose kernels ask for the grad mode, in which a compiled forward graph does not run.
+ASKS_GRAD_MODE = frozenset({aten.mkldnn_rnn_layer.default})
 # Operators that eager has no kernel of for integers: what they decompose into would compute where eager raises.
 FLOATING_ONLY = frozenset(
     {

@@ -37,7 +37,7 @@ from .errors import Misdescribed, UnsupportedForAot
 from .fitting_fills import may_not_fit
 from .known_sizes import equal_strides, is_contiguous, known_equal, traced
 from .metadata import is_dense
-from .operator_traits import FLOATING_ONLY, OperatorTraits, is_quantising, is_right_for_one, traits_of
+from .operator_traits import ASKS_GRAD_MODE, FLOATING_ONLY, OperatorTraits, is_quantising, is_right_for_one, traits_of
 from .symbols import SymbolTable
 
 Decomposition: TypeAlias = Callable[..., Any]
@@ -269,6 +269,8 @@ class AtenRecorder(TorchDispatchMode):
                 op,
                 "Keep it outside the compiled function, or use a form of fixed size (`torch.where(cond, a, b)`).",
             )
+        if op in ASKS_GRAD_MODE and not self._merges:
+            raise self.unsupported("an operator computes what its gradient needs only in grad mode", op)
         if traits.hidden_write and args[5] and args[3] is not None:
             raise self.unsupported("an operator updates running statistics behind its schema", op)
         args, kwargs = self._without_real_tensors(args, kwargs)

@@ -17,6 +17,7 @@ from torch import fx
 
 from ..graph_backend import GraphBackend
 from .autograd_function import CompiledDerivative, StagedDerivative, TrainedGraph
+from .call_sizes import BySizes, CallSizes, Sizes
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import History, Prepared
 from .gradient_stages import Groups, bucket_bytes, compile_stages, cut, group_inputs
@@ -47,16 +48,18 @@ def compile_training(
     with torch.no_grad():
         forward = forward_compiler(graph, [node.meta["val"] for node in placeholders])
     inputs = joint.functional.signature.inputs
+    sizes = CallSizes.of(prepared)
     bucket = bucket_bytes()
     groups = () if bucket is None else group_inputs(joint, bucket)
     return TrainedGraph(
         forward,
-        _Derivatives(prepared, joint, kept, backward_compiler, decompositions, policy),
+        _Derivatives(prepared, joint, kept, backward_compiler, decompositions, policy, sizes),
         result_count=len(joint.results),
         differentiable=tuple(node is not None for node in joint.tangents[0]),
         is_tensor=tuple(spec.is_tensor for spec in inputs),
         requires_grad=tuple(item.history is not History.NONE for item in prepared.inputs),
         kept=kept,
+        sizes=sizes,
         groups=groups if len(groups) > 1 else (),
     )
 
@@ -72,6 +75,7 @@ class _Derivatives:
         compiler: GraphBackend,
         decompositions: DecompositionTable,
         policy: PartitionPolicy,
+        sizes: CallSizes,
     ) -> None:
         self._prepared = prepared
         self._joint = joint
@@ -79,19 +83,24 @@ class _Derivatives:
         self._compiler = compiler
         self._decompositions = decompositions
         self._policy = policy
-        self._found: dict[tuple[tuple[Mask, ...], Mask], CompiledDerivative] = {}
-        self._staged: dict[tuple[Mask, Groups], StagedDerivative] = {}
-        self._lock = threading.Lock()
+        self._sizes = sizes
+        self._found: dict[tuple[tuple[Mask, ...], Mask], BySizes[CompiledDerivative]] = {}
+        self._staged: dict[tuple[Mask, Groups], BySizes[StagedDerivative]] = {}
+        self._lock = threading.RLock()
 
-    def get(self, masks: tuple[Mask, ...], wanted: Mask) -> CompiledDerivative:
-        key = (masks, wanted)
-        found = self._found.get(key)
-        if found is None:
+    def get(self, masks: tuple[Mask, ...], wanted: Mask, sizes: Sizes) -> CompiledDerivative:
+        found = self._found.get((masks, wanted))
+        made = None if found is None else found.find(sizes)
+        if made is None:
             with self._lock:
-                found = self._found.get(key)
-                if found is None:
-                    found = self._found[key] = self._compile(self._graph_of(masks, wanted))
-        return found
+                found = self._found.setdefault((masks, wanted), BySizes(self._prepared, self._sizes))
+                made = found.get(sizes, lambda: self._compile(masks, wanted))
+        return made
+
+    def stages(self, mask: Mask, groups: Groups, sizes: Sizes) -> StagedDerivative:
+        with self._lock:
+            found = self._staged.setdefault((mask, groups), BySizes(self._prepared, self._sizes))
+            return found.get(sizes, lambda: self._compile_staged(mask, groups))
 
     def _graph_of(self, masks: tuple[Mask, ...], wanted: Mask) -> BackwardGraph:
         if len(masks) == 1:
@@ -109,15 +118,8 @@ class _Derivatives:
             raise AssertionError("a joint graph that was traced for the tangents that arrive has absent ones")
         return graph
 
-    def stages(self, mask: Mask, groups: Groups) -> StagedDerivative:
-        key = (mask, groups)
-        with self._lock:
-            found = self._staged.get(key)
-            if found is None:
-                found = self._staged[key] = self._compile_staged(mask, groups)
-        return found
-
-    def _compile(self, graph: BackwardGraph) -> CompiledDerivative:
+    def _compile(self, masks: tuple[Mask, ...], wanted: Mask) -> CompiledDerivative:
+        graph = self._graph_of(masks, wanted)
         return CompiledDerivative(self._compiled(graph.graph), graph.kept, _placed(graph), graph.gradients)
 
     def _compile_staged(self, mask: Mask, groups: Groups) -> StagedDerivative:

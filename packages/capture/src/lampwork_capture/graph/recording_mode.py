@@ -24,12 +24,16 @@ from .total_operators import is_total
 
 _LISTS = (list, tuple)
 _ATEN: Any = torch.ops.aten
+_C: Any = torch._C
 _BY_STRIDES = frozenset({_ATEN.as_strided, _ATEN.as_strided_copy})
 
 
 def _has_kernel(func: Any) -> bool:
-    """Whether it is an operator of torch's on tensors that does not run others in its place."""
-    return func.namespace in ("aten", "prims") and not is_composite(func)
+    """Whether it is an operator of torch's on tensors that does not run others in its place.
+
+    Not so a question that only Python's dispatcher knows, as `aten::size`.
+    """
+    return func.namespace in ("aten", "prims") and _C._dispatch_has_kernel(func.name()) and not is_composite(func)
 
 
 class RecordingFakeMode(FakeTensorMode):  # pyright: ignore[reportUntypedBaseClass]

@@ -1,0 +1,89 @@
+"""The sizes of a call, for what is compiled after its guards are fixed: derivatives, when they are first asked for.
+
+Tracing or lowering a derivative may turn a symbolic size into a fact that no guard checks. So a derivative is worked
+out for the sizes of the call that needs it, remembers the facts that it relied on, and serves calls that meet them.
+Invariant: the environment of the capture is left as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from lampwork_symshape import Fact, ShapeEnv, Symbol
+from torch import SymInt, Tensor
+
+from .errors import UnsupportedForAot
+from .functionalize import Prepared
+
+T = TypeVar("T")
+Sizes = tuple[int, ...]
+_MOST_VARIANTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CallSizes:
+    """Where a call shows the values of symbols: input and dimension, None for an input that is the number itself."""
+
+    symbols: tuple[Symbol, ...]
+    places: tuple[tuple[int, int | None], ...]
+
+    @staticmethod
+    def of(prepared: Prepared) -> CallSizes:
+        """The places of every symbol that is a size, or an input, by itself."""
+        found: dict[Symbol, tuple[int, int | None]] = {}
+        for index, item in enumerate(prepared.inputs):
+            numbers = [(None, item.value)]
+            if isinstance(item.value, Tensor):
+                numbers = list(enumerate(item.value.shape))
+            for dim, number in numbers:
+                expression = getattr(number.node, "expr", None) if isinstance(number, SymInt) else None
+                if isinstance(expression, Symbol):
+                    found.setdefault(expression, (index, dim))
+        return CallSizes(tuple(found), tuple(found.values()))
+
+    def read(self, inputs: Sequence[Any]) -> Sizes:
+        """The values in a call."""
+        return tuple(inputs[index] if dim is None else inputs[index].shape[dim] for index, dim in self.places)
+
+
+class BySizes(Generic[T]):
+    """One thing for every kind of sizes, made when a call needs it."""
+
+    def __init__(self, prepared: Prepared, sizes: CallSizes) -> None:
+        env = getattr(prepared.fake_mode, "shape_env", None)
+        self._env = env if isinstance(env, ShapeEnv) and sizes.symbols else None
+        self._forget: Callable[[], None] = getattr(prepared.fake_mode, "forget_results", lambda: None)
+        self._sizes = sizes
+        self._made: list[tuple[tuple[Fact, ...], T]] = []
+
+    def get(self, sizes: Sizes, make: Callable[[], T]) -> T:
+        """What serves `sizes`. Raises UnsupportedForAot if every size needs one of its own."""
+        found = self.find(sizes)
+        if found is not None:
+            return found
+        if len(self._made) >= _MOST_VARIANTS:
+            raise UnsupportedForAot(
+                f"a derivative was compiled for {_MOST_VARIANTS} sizes, as it depends on {self._made[-1][0][0]}",
+                hint="Compile the function with `dynamic=False`, or give it inputs of fewer sizes.",
+            )
+        env = self._env
+        if env is None:
+            made, facts = make(), ()
+        else:
+            self._forget()  # what is remembered relied on facts of other sizes
+            with env.reconsidering(dict(zip(self._sizes.symbols, sizes))) as recorded:
+                made = make()
+            self._forget()
+            facts = tuple(recorded)
+        self._made.append((facts, made))
+        return made
+
+    def find(self, sizes: Sizes) -> T | None:
+        """What serves `sizes`, if it was made already."""
+        values = dict(zip(self._sizes.symbols, sizes))
+        for facts, made in self._made:
+            if all(cast("Any", fact.condition).evaluate(values) for fact in facts):
+                return made
+        return None
