@@ -2,9 +2,10 @@
 
     python distributed_program.py
 
-`inner` wraps a compiled module, `outer` compiles the wrapped one. In the third step one rank gets a batch of another
-size and captures anew. Events of the last step's backward pass, in order: `stage` when a compiled backward graph runs,
-`bucket k` when DistributedDataParallel starts to send bucket k.
+Each step accumulates two backward passes, the first under `no_sync`. `inner` wraps a compiled module, `outer` compiles
+the wrapped one. In the third step one rank gets a batch of another size and captures anew. Events of the last step's
+backward pass, in order: `stage` when a compiled backward graph runs, `bucket k` when DistributedDataParallel starts to
+send bucket k.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def train(rank: int, mode: str, folder: str) -> None:
         torch.manual_seed(100 * step + rank)
         x = torch.randn(32 if (step, rank) == (2, 1) else 64, 128)
         optimizer.zero_grad()
+        with owner.no_sync():  # gradients of a first half that are not sent
+            function(x * 0.5).square().mean().backward()
         loss = function(x).square().mean()
         events.clear()
         loss.backward()
@@ -84,6 +87,7 @@ def train(rank: int, mode: str, folder: str) -> None:
         losses.append(loss.item())
     result = {"losses": losses, "events": events}
     Path(folder, f"{mode}{rank}.json").write_text(json.dumps(result))
+    dist.barrier()  # a process that ends while the other one still sends aborts it
     dist.destroy_process_group()
 
 

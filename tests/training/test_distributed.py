@@ -1,4 +1,4 @@
-"""A compiled module under DistributedDataParallel: eager's losses, buckets that are sent while gradients are computed."""
+"""A compiled module under DistributedDataParallel: eager's losses, and buckets sent while gradients are computed."""
 
 from __future__ import annotations
 
