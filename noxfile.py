@@ -120,6 +120,14 @@ def opinfo_symbolic(session: nox.Session) -> None:
 
 
 @nox.session
+def training(session: nox.Session) -> None:
+    """Every operator's gradients through the lowering, and model families trained beside torch.compile (long)."""
+    _install(session, FULL_STACK, "transformers")
+    session.run("python", "tests/training/opinfo_gradients.py", *session.posargs, env=STRICT)
+    session.run("python", "benchmarks/training_families.py")
+
+
+@nox.session
 def dynamic(session: nox.Session) -> None:
     """Model families over twelve sizes: how often each is captured, beside torch.compile (long)."""
     _install(session, "lampwork-capture", "transformers")

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lampwork_capture.aot import UnsupportedForAot, aot_backend
+from lampwork_capture.aot import TRAINING, UnsupportedForAot, aot_backend
 from lampwork_inductor_core import CompileOptions, compile_graph
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
@@ -51,8 +51,9 @@ class Outcome:
 
 
 def lowered(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Any:
-    """The lowering under test."""
-    return compile_graph(graph, example_inputs, options=CompileOptions(check_inputs=False))
+    """The lowering under test, as the whole stack calls it."""
+    options = CompileOptions(check_inputs=False, weights_change=bool(graph.meta.get(TRAINING)))
+    return compile_graph(graph, example_inputs, options=options)
 
 
 def interpreted(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Any:

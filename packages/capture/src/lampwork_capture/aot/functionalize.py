@@ -136,7 +136,9 @@ def prepare(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Prepared:
 
 
 @contextlib.contextmanager
-def traced(prepared: Prepared, decompositions: DecompositionTable, *, with_autograd: bool) -> Iterator[Trace]:
+def traced(
+    prepared: Prepared, decompositions: DecompositionTable, *, with_autograd: bool
+) -> Generator[Trace, None, None]:
     """Runs the graph on its fake inputs; while the context is open, more operators can be recorded behind it."""
     graph, inputs = prepared.graph, prepared.inputs
     verify = Settings.from_environment().verify

@@ -183,7 +183,7 @@ class _Differentiation:
         if not wanted or not pairs:
             return [None] * len(sources)
         try:
-            found = torch.autograd.grad(
+            found = torch.autograd.grad(  # pyright: ignore[reportCallIssue]
                 [value for value, _ in pairs],  # pyright: ignore[reportArgumentType]
                 wanted,
                 [tangent for _, tangent in pairs],
