@@ -1,13 +1,13 @@
 """Modes and options reach the core's config, and a wrong one fails at once with a suggestion."""
 
 import pytest
-from lampwork.options import MODES, OptionError, core_options
+from lampwork.options import MODES, OptionError, stack_options
 
 
 def test_options_reach_both_configs() -> None:
-    chosen = core_options(None, {"channels_last": False, "reuse_buffers": False}).config
+    chosen = stack_options(None, {"channels_last": False, "reuse_buffers": False}).core.config
     assert not chosen.channels_last and not chosen.schedule.reuse_buffers
-    assert all(core_options(mode, None) for mode in MODES)
+    assert all(stack_options(mode, None) for mode in MODES)
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,11 @@ def test_options_reach_both_configs() -> None:
 )
 def test_wrong_names_and_types(mode: str | None, options: dict[str, object] | None, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        core_options(mode, options)
+        stack_options(mode, options)
+
+
+def test_options_of_training() -> None:
+    chosen = stack_options(None, {"memory_budget": 0.5, "backward_at_once": True}).training
+    assert chosen.memory_budget == 0.5 and chosen.backward_at_once
+    with pytest.raises(OptionError, match="part in"):
+        stack_options(None, {"memory_budget": 1.5})

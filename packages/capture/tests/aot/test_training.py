@@ -120,6 +120,15 @@ def test_loss_and_predictions_of_which_only_the_loss_is_differentiated():
     assert arriving == ["tangent_0"]  # no zeros are made for what nobody differentiates
 
 
+def test_the_backward_graph_compiled_at_once():
+    compiler = Interpreting()
+    x, w = randn(4, 3), randn(3, 3)
+    out = optimized(lambda x, w: (x @ w).sin(), compiler, backward_at_once=True)(x, w)
+    assert compiler.names == ["ForwardGraph", "BackwardGraph"]
+    out.sum().backward()
+    assert compiler.names == ["ForwardGraph", "BackwardGraph"]
+
+
 def test_tangents_that_meet_in_another_operator_than_a_sum():
     def f(x):
         a, b = x.sin(), x.cos()

@@ -21,7 +21,7 @@ from lampwork_inductor_core.backend import find_backend
 from rich.console import Console
 from rich.table import Table
 
-from .options import core_options
+from .options import stack_options
 from .pipeline import backend_of
 
 _DISTRIBUTIONS = (
@@ -108,7 +108,7 @@ def _device(name: str) -> Finding:
     def check() -> str:
         find_backend(torch.device(name))
         graphs: list[CompiledGraph] = []
-        lowered = backend_of(core_options(None, None), lambda _, result: graphs.append(result), strict=True)
+        lowered = backend_of(stack_options(None, None), lambda _, result: graphs.append(result), strict=True)
         # A constant that changes with time makes the kernel new, so that the compiler really runs.
         offset = time.time() % 1e6
         x = torch.linspace(0, 1, 1000, device=name)

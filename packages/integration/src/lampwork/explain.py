@@ -17,7 +17,7 @@ from lampwork_capture import BreakRecord, Capture
 from lampwork_capture.aot import KEPT, KeptReport
 from lampwork_inductor_core import CompiledGraph
 
-from .options import core_options
+from .options import stack_options
 from .pipeline import backend_of
 
 
@@ -68,7 +68,7 @@ def explain(
         compiled.append(result)
         kept.append(graph.meta.get(KEPT))
 
-    backend = backend_of(core_options(mode, options, keep_artifacts=True), note, strict=False)
+    backend = backend_of(stack_options(mode, options, keep_artifacts=True), note, strict=False)
 
     explained = lampwork_capture.explain(model, backend=backend, dynamic=dynamic)
 

@@ -19,13 +19,13 @@ from weakref import WeakValueDictionary
 import torch
 import torch.fx
 from lampwork_capture import GraphBackend, with_number_variants
-from lampwork_capture.aot import TRAINING, aot_backend
-from lampwork_inductor_core import CompiledGraph, CompileOptions, Config, compile_graph
+from lampwork_capture.aot import TRAINING, PartitionPolicy, aot_backend
+from lampwork_inductor_core import CompiledGraph, Config, compile_graph
 from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
 
-from .options import core_options
+from .options import StackOptions, TrainingOptions, stack_options
 
-_backends: WeakValueDictionary[tuple[Config, bool], GraphBackend] = WeakValueDictionary()
+_backends: WeakValueDictionary[tuple[Config, TrainingOptions, bool], GraphBackend] = WeakValueDictionary()
 _making = threading.Lock()
 
 
@@ -44,8 +44,8 @@ def graph_backend(mode: str | None = None, options: Mapping[str, Any] | None = N
     or a device without a backend gets one warning that names the fix, and the graph runs eagerly.
     """
     strict = os.environ.get("LAMPWORK_STRICT", "") not in ("", "0")
-    chosen = core_options(mode, options)
-    key = (chosen.config, strict)
+    chosen = stack_options(mode, options)
+    key = (chosen.core.config, chosen.training, strict)
     with _making:  # one backend for the same options: capture shares what was compiled between models of one class
         backend = _backends.get(key)
         if backend is None:
@@ -53,7 +53,7 @@ def graph_backend(mode: str | None = None, options: Mapping[str, Any] | None = N
         return backend
 
 
-def backend_of(options: CompileOptions, compiled: Compiled, *, strict: bool) -> GraphBackend:
+def backend_of(options: StackOptions, compiled: Compiled, *, strict: bool) -> GraphBackend:
     """The same for options that are known to be good; `compiled` is shown every graph that was compiled, with its ATen
     form.
 
@@ -63,7 +63,7 @@ def backend_of(options: CompileOptions, compiled: Compiled, *, strict: bool) -> 
 
     def lampwork(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
         try:
-            chosen = replace(options, weights_change=True) if graph.meta.get(TRAINING) else options
+            chosen = replace(options.core, weights_change=True) if graph.meta.get(TRAINING) else options.core
             result = compile_graph(graph, example_inputs, options=chosen)
         except (CompilerNotFound, BackendNotFound) as error:
             if strict:
@@ -76,7 +76,14 @@ def backend_of(options: CompileOptions, compiled: Compiled, *, strict: bool) -> 
         return result
 
     # numbers are symbols to the lowering; in graphs that it refuses they are constants of variants
-    return _named(with_number_variants(aot_backend(lampwork, refuse_numbers=True), symbolic_numbers=True))
+    training = options.training
+    functional = aot_backend(
+        lampwork,
+        partition=PartitionPolicy(memory_budget=training.memory_budget),
+        backward_at_once=training.backward_at_once,
+        refuse_numbers=True,
+    )
+    return _named(with_number_variants(functional, symbolic_numbers=True))
 
 
 def _named(backend: GraphBackend) -> GraphBackend:

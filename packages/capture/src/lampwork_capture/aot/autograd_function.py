@@ -60,6 +60,10 @@ class Derivatives(Protocol):
         """The first derivative in stages, one for each group of inputs."""
         ...
 
+    def prepare(self, graph: TrainedGraph) -> None:
+        """Compile what a backward pass from all results needs."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TrainedGraph:

@@ -37,6 +37,7 @@ def aot_backend(
     *,
     decompositions: DecompositionTable = DEFAULT_DECOMPOSITIONS,
     partition: PartitionPolicy = DEFAULT_POLICY,
+    backward_at_once: bool = False,
     refuse_numbers: bool = False,
 ) -> GraphBackend:
     """A graph backend that hands `forward_compiler` functional ATen graphs.
@@ -46,12 +47,14 @@ def aot_backend(
     flat inputs and returns the list of the graph's results: new values of mutated inputs, then computed outputs, each
     in memory of its own and with the strides of its `val`. `graph.meta["new_values"]` says which result is the new
     value of which input: that one may also be written into the input, which then is the result. `backward_compiler` (by
-    default the same) gets the graphs of derivatives when they are first needed; what it returns may offer
-    `run_owned(arguments)`, see `training`. `partition` says what may be computed again rather than kept. Raises
-    UnsupportedForAot under LAMPWORK_STRICT=1 (with `refuse_numbers` also for a graph that has numbers among its
-    inputs), and Misdescribed always.
+    default the same) gets the graphs of derivatives when they are first needed, or with `backward_at_once` that of all
+    results along with the forward graph; what it returns may offer `run_owned(arguments)`, see `training`. `partition`
+    says what may be computed again rather than kept. Raises UnsupportedForAot under LAMPWORK_STRICT=1 (with
+    `refuse_numbers` also for a graph that has numbers among its inputs), and Misdescribed always.
     """
-    compilers = Compilers(forward_compiler, backward_compiler or forward_compiler, decompositions, partition)
+    compilers = Compilers(
+        forward_compiler, backward_compiler or forward_compiler, decompositions, partition, backward_at_once
+    )
 
     def backend(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
         settings = Settings.from_environment()
@@ -76,6 +79,7 @@ class Compilers:
     backward: GraphBackend
     decompositions: DecompositionTable
     partition: PartitionPolicy
+    backward_at_once: bool
 
 
 def compile_for_calls(graph: fx.GraphModule, example_inputs: Sequence[Any], compilers: Compilers) -> Callable[..., Any]:
@@ -99,6 +103,8 @@ def compile_for_calls(graph: fx.GraphModule, example_inputs: Sequence[Any], comp
         compiled = compile_training(
             prepared, joint, compilers.forward, compilers.backward, compilers.decompositions, compilers.partition
         )
+        if compilers.backward_at_once:
+            compiled.derivatives.prepare(compiled)
         gate = training_gate(example_inputs, static)
     else:
         functional.graph.meta[NEW_VALUES] = signature.new_values

@@ -43,6 +43,11 @@ class CallSizes:
                     found.setdefault(expression, (index, dim))
         return CallSizes(tuple(found), tuple(found.values()))
 
+    def hints(self, prepared: Prepared) -> Sizes:
+        """The values in the captured call."""
+        env: Any = getattr(prepared.fake_mode, "shape_env", None)
+        return tuple(env.hint_of(symbol) for symbol in self.symbols)
+
     def read(self, inputs: Sequence[Any]) -> Sizes:
         """The values in a call."""
         return tuple(inputs[index] if dim is None else inputs[index].shape[dim] for index, dim in self.places)

@@ -43,14 +43,6 @@ _CHEAP_CALLS = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionPolicy:
-    """How to choose. `memory_budget`: what part of the bytes that eager would keep may be kept, 1.0 for no limit."""
-
-    recompute_cost: RecomputeCost
-    memory_budget: float = 1.0
-
-
 def default_recompute_cost(node: fx.Node) -> float:
     """Arithmetic on elements is cheap, transcendental functions are not, and nothing else is computed again."""
     target = node.target
@@ -67,7 +59,15 @@ def default_recompute_cost(node: fx.Node) -> float:
     return math.inf
 
 
-DEFAULT_POLICY = PartitionPolicy(default_recompute_cost)
+@dataclass(frozen=True, slots=True)
+class PartitionPolicy:
+    """How to choose. `memory_budget`: what part of the bytes that eager would keep may be kept, 1.0 for no limit."""
+
+    recompute_cost: RecomputeCost = default_recompute_cost
+    memory_budget: float = 1.0
+
+
+DEFAULT_POLICY = PartitionPolicy()
 
 
 @dataclass(frozen=True, slots=True)

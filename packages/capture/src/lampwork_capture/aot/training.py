@@ -102,6 +102,14 @@ class _Derivatives:
             found = self._staged.setdefault((mask, groups), BySizes(self._prepared, self._sizes))
             return found.get(sizes, lambda: self._compile_staged(mask, groups))
 
+    def prepare(self, graph: TrainedGraph) -> None:
+        """Compile what a backward pass from all results needs, at the sizes of the capture."""
+        hints = self._sizes.hints(self._prepared)
+        if graph.groups:
+            self.stages(graph.differentiable, graph.groups, hints)
+        else:
+            self.get((graph.differentiable,), graph.requires_grad, hints)
+
     def _graph_of(self, masks: tuple[Mask, ...], wanted: Mask) -> BackwardGraph:
         if len(masks) == 1:
             first = _aligned(self._joint, masks[0])
