@@ -270,6 +270,14 @@ def test_a_kept_value_that_is_written_to_is_told_of():
         y.sum().backward()
 
 
+def test_a_result_that_is_kept_and_written_to_is_told_of():
+    x = randn(3, 4)
+    (y,) = optimized(lambda x: (x.exp().view(2, 6),))(x)
+    y.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
 def test_hooks_of_tensors_see_gradients():
     seen = []
     x = randn(3)

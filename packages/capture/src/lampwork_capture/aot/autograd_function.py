@@ -77,26 +77,27 @@ class TrainedGraph:
     requires_grad: Mask
     kept: tuple[KeptValue, ...]
     sizes: CallSizes
-    groups: Groups = ()  # more than one: the backward pass runs in stages
+    groups: Groups  # more than one: the backward pass runs in stages
+    linked: tuple[int, ...]  # inputs that are differentiated and that autograd does not find among the kept values
 
     def __call__(self, *inputs: Any) -> list[Any]:
-        later = frozenset(index for group in self.groups[1:] for index in group)
-        kept = {value.index for value in self.kept if value.origin is Origin.INPUT} - later
-        links = {
-            index: tensor if tensor.is_leaf else _Link.apply(tensor)
-            for index, (tensor, flag) in enumerate(zip(inputs, self.requires_grad))
-            if flag and index not in kept
-        }
-        call, baton = _CallInStages(self, links), None
+        links: dict[int, Tensor] = {}
+        for index in self.linked:
+            tensor = inputs[index]
+            links[index] = tensor if tensor.is_leaf else _Link.apply(tensor)
+        call = _ForwardCall(self, links)
+        if not self.groups:
+            return list(_Forward.apply(call, None, *inputs))  # pyright: ignore[reportGeneralTypeIssues]
+        baton, followed = None, list(inputs)
         for number in range(len(self.groups) - 1, 0, -1):
-            tensors = [inputs[index] for index in self.groups[number]]
-            baton = _Stage.apply(call, number, baton, *tensors)
-        followed = [t.detach() if index in later else t for index, t in enumerate(inputs)] if later else inputs
+            baton = _Stage.apply(call, number, baton, *(inputs[index] for index in self.groups[number]))
+            for index in self.groups[number]:
+                followed[index] = inputs[index].detach()
         return list(_Forward.apply(call, baton, *followed))  # pyright: ignore[reportGeneralTypeIssues]
 
 
-class _CallInStages:
-    """One call of a trained graph, from its forward pass to the last stage of its backward pass."""
+class _ForwardCall:
+    """One call of a trained graph: what lies between its forward pass and the last stage of its backward pass."""
 
     def __init__(self, graph: TrainedGraph, links: dict[int, Tensor]) -> None:
         self.graph = graph
@@ -130,7 +131,7 @@ class _Stage(torch.autograd.Function):
     """A further stage of the backward pass. Arguments: the call, its number, the stage behind it, its inputs."""
 
     @staticmethod
-    def forward(ctx: Any, call: _CallInStages, number: int, behind: Tensor | None, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, call: _ForwardCall, number: int, behind: Tensor | None, *inputs: Tensor) -> Tensor:
         ctx.call, ctx.number, ctx.is_last = call, number, behind is None
         return torch.zeros(())
 
@@ -156,23 +157,24 @@ class _Forward(torch.autograd.Function):
     """The captured graph. Arguments: the call, the second stage of its backward pass if there is one, the inputs."""
 
     @staticmethod
-    def forward(ctx: Any, call: _CallInStages, baton: Tensor | None, *inputs: Any) -> tuple[Any, ...]:
+    def forward(ctx: Any, call: _ForwardCall, baton: Tensor | None, *inputs: Any) -> tuple[Any, ...]:
         graph = call.graph
         call.sizes = graph.sizes.read(inputs)
         outputs = graph.forward(*inputs)
-        values = [inputs[k.index] if k.origin is Origin.INPUT else outputs[k.index] for k in graph.kept]
+        results = tuple(_by_itself(output) for output in outputs[: graph.result_count])
+        made = (*results, *outputs[graph.result_count :])
+        values = [(inputs if k.origin is Origin.INPUT else made)[k.index] for k in graph.kept]
         ctx.set_materialize_grads(False)
         ctx.call, ctx.is_staged = call, baton is not None
         ctx.save_for_backward(*(value for value, k in zip(values, graph.kept) if k.is_tensor))
         ctx.numbers = [value for value, k in zip(values, graph.kept) if not k.is_tensor]
-        results = tuple(_by_itself(output) for output in outputs[: graph.result_count])
         fixed = (r for r, flag in zip(results, graph.differentiable) if not flag and isinstance(r, Tensor))
         ctx.mark_non_differentiable(*fixed)
         return results
 
     @staticmethod
     def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        call: _CallInStages = ctx.call
+        call: _ForwardCall = ctx.call
         graph = call.graph
         kept = _Kept.of(ctx, graph.kept)
         if torch.is_grad_enabled():
@@ -196,8 +198,9 @@ class _Forward(torch.autograd.Function):
 
 
 def _by_itself(output: Any) -> Any:
-    """A result as a tensor that autograd does not take for a view of one made in here: it may be written to."""
-    return output.data if isinstance(output, Tensor) and output._is_view() else output
+    """A result as a tensor that autograd does not take for a view of one made in here: it may be written to. Writes are
+    seen by what is kept in its memory."""
+    return output.detach() if isinstance(output, Tensor) and output._is_view() else output
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
 The forward graph returns the results and then the kept values that are neither inputs nor results. A backward graph
 takes kept values and the tangents that arrive, and computes the wanted gradients from them; what is computed again
-stands right before its first reader. Invariant: every value that a graph returns has memory of its own.
+stands right before its first reader. Invariant: every value that a graph returns has memory of its own, but for kept
+values that lie in a result's.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def forward_graph(joint: JointGraph, kept: Sequence[fx.Node]) -> tuple[fx.GraphM
             values.append(KeptValue(node, Origin.INPUT, inputs.index(node), is_tensor))
         else:
             values.append(KeptValue(node, Origin.OUTPUT, len(returned), is_tensor))
-            returned.append(owned(copies[node], owners))
+            shared = node.op == "call_function" and value_root(copies[node]) in owners
+            returned.append(copies[node] if shared else owned(copies[node], owners))
     return finished_module(module, graph, returned, "ForwardGraph"), tuple(values)
 
 

@@ -26,7 +26,7 @@ from .kept_report import KEPT, report_kept
 from .known_sizes import traced
 from .partition import PartitionPolicy, backward_reads, is_derivable, partition
 from .settings import Settings
-from .split_graphs import BackwardGraph, KeptValue, backward_graph, forward_graph, nodes_named
+from .split_graphs import BackwardGraph, KeptValue, Origin, backward_graph, forward_graph, nodes_named
 from .tangents import count_references
 from .trace import DecompositionTable
 
@@ -51,16 +51,21 @@ def compile_training(
     sizes = CallSizes.of(prepared)
     bucket = bucket_bytes()
     groups = () if bucket is None else group_inputs(joint, bucket)
+    groups = groups if len(groups) > 1 else ()
+    requires_grad = tuple(item.history is not History.NONE for item in prepared.inputs)
+    found = {value.index for value in kept if value.origin is Origin.INPUT}
+    found -= {index for group in groups[1:] for index in group}  # the forward pass sees these detached
     return TrainedGraph(
         forward,
         _Derivatives(prepared, joint, kept, backward_compiler, decompositions, policy, sizes),
         result_count=len(joint.results),
         differentiable=tuple(node is not None for node in joint.tangents[0]),
         is_tensor=tuple(spec.is_tensor for spec in inputs),
-        requires_grad=tuple(item.history is not History.NONE for item in prepared.inputs),
+        requires_grad=requires_grad,
         kept=kept,
         sizes=sizes,
-        groups=groups if len(groups) > 1 else (),
+        groups=groups,
+        linked=tuple(i for i, flag in enumerate(requires_grad) if flag and i not in found),
     )
 
 
