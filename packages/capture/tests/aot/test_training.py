@@ -250,6 +250,35 @@ def test_expanded_and_strided_tangents():
 # -- how often, and with what around it
 
 
+def test_a_backward_pass_inside_of_an_optimized_function():
+    seen = []
+
+    class Watching(Interpreting):
+        def __call__(self, graph, example_inputs):
+            run = super().__call__(graph, example_inputs)
+
+            def watched(*args):
+                seen.append(graph._get_name())
+                return run(*args)
+
+            return watched
+
+    def step(x, w):
+        loss = (x * w).sin().sum()
+        loss.backward()
+        return loss.detach()
+
+    compiler = Watching()
+    compiled = capture.optimize(aot_backend(compiler))(step)
+    x, w = randn(3, grad=False), randn(3)
+    for _ in range(2):
+        w.grad = None
+        compiled(x, w)
+        torch.testing.assert_close(w.grad, x * (x * w).detach().cos())
+    assert compiler.names[:2] == ["ForwardGraph", "BackwardGraph"]  # behind the break something is detached
+    assert seen.count("ForwardGraph") == seen.count("BackwardGraph") == 2
+
+
 def test_retained_graphs_and_graphs_that_are_used_up():
     x, w = randn(3, 4), randn(4, 4)
     y = optimized(lambda x, w: (x @ w).exp())(x, w)
@@ -389,6 +418,16 @@ def test_dropout_is_reproduced_by_the_seed():
         results.append([y.detach(), *torch.autograd.grad(y.sum(), x)])
     for other in results[1:]:
         torch.testing.assert_close(other, results[0])
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_dropout_of_transposed_values(grad):
+    x = randn(4, 6, grad=grad)
+    drawn = []
+    for f in (lambda x: F.dropout(x.t(), 0.5), optimized(lambda x: F.dropout(x.t(), 0.5))):
+        torch.manual_seed(7)
+        drawn.append(f(x).detach())
+    assert torch.equal(*drawn) and drawn[0].stride() == drawn[1].stride()
 
 
 def test_no_grad_calls_between_training_calls():

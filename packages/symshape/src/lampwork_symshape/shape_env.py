@@ -407,17 +407,7 @@ class ShapeEnv:
 
         For what is worked out after the facts were handed on as guards, for a call of other sizes.
         """
-        names = (
-            "_hints",
-            "_hint_memo",
-            "_facts",
-            "_recorded",
-            "_deferred",
-            "_known",
-            "_specializations",
-            "_larger_facts",
-        )
-        before = {name: getattr(self, name) for name in names}
+        before = {name: getattr(self, name) for name in _CHANGED_BY_FACTS}
         self._hints, self._hint_memo = {**self._hints, **hints}, {}
         self._facts, self._recorded = [*self._facts], {*self._recorded}
         self._deferred, self._specializations = [*self._deferred], [*self._specializations]

@@ -21,7 +21,7 @@ from .call_sizes import CallSizes, Sizes
 from .gradient_stages import CompiledStage, Groups
 from .joint_graph import Mask
 from .split_graphs import KeptValue, Origin
-from .tangents import laid_out, take
+from .tangents import ENGINE, is_batched, laid_out
 
 Tangents = tuple[tuple[Tensor | None, ...], ...]
 """For each order, what arrived for each value that is differentiated there."""
@@ -33,6 +33,8 @@ class CompiledDerivative:
 
     run: Callable[[list[Any]], Sequence[Tensor]]
     """Takes the list of arguments as its own: it may empty it and free each argument behind its last reader."""
+    operators: Callable[..., Sequence[Tensor]]
+    """The same by torch's operators, for tensors that are not plain memory."""
     kept: tuple[int, ...]
     tangents: tuple[tuple[int, int, tuple[int, ...]], ...]  # order, place, and how its memory is ordered
     gradients: Mask
@@ -114,6 +116,7 @@ class _ForwardCall:
         arguments = [kept[place] for place in derivative.kept]
         kept.clear()
         arguments += [laid_out(tangents[place], dims) for _, place, dims in derivative.tangents]
+        arguments += self.sizes
         self._values = dict(zip(derivative.names, arguments, strict=True))
         self._stages, self._found = derivative.stages, None
 
@@ -124,6 +127,8 @@ class _ForwardCall:
     def gradients(self, number: int) -> list[Tensor | None]:
         """The gradients of a stage, in the order of its group."""
         found = self._stages[number](self._values) if self._found is None else self._found
+        if number == len(self.graph.groups) - 1:
+            self._values, self._found = {}, None
         return [found.get(index) for index in self.graph.groups[number]]
 
 
@@ -190,9 +195,9 @@ class _Forward(torch.autograd.Function):
             call.begin_with(found)
         elif not ctx.is_staged:
             wanted = _wanted(ctx, 2, graph.is_tensor)
-            return (None, None, *_gradients(graph, call.sizes, kept.take(), [take(tangents)], wanted))
+            return (None, None, *_gradients(graph, call.sizes, kept.take(), [ENGINE.take(tangents)], wanted))
         else:
-            call.begin(kept.take(), take(tangents))
+            call.begin(kept.take(), ENGINE.take(tangents))
         first = dict(zip(graph.groups[0], call.gradients(0), strict=True))
         return (None, torch.zeros(()), *(first.get(index) for index in range(len(graph.is_tensor))))
 
@@ -310,8 +315,13 @@ def _gradients(
     derivative = graph.derivatives.get(masks, wanted, sizes)
     arguments = [kept[place] for place in derivative.kept]
     kept.clear()
-    for order, place, dims in derivative.tangents:
-        arguments.append(laid_out(arrived[order][place], dims))
-    arrived.clear()
-    found = iter(derivative.run(arguments))
+    if any(is_batched(tangent) for tangents in arrived for tangent in tangents):
+        arguments += [arrived[order][place] for order, place, _ in derivative.tangents]
+        found = iter(derivative.operators(*arguments, *sizes))
+    else:
+        for order, place, dims in derivative.tangents:
+            arguments.append(laid_out(arrived[order][place], dims))
+        arguments += sizes
+        arrived.clear()
+        found = iter(derivative.run(arguments))
     return [next(found) if there else None for there in derivative.gradients]

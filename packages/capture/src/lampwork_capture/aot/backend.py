@@ -108,7 +108,7 @@ def compile_for_calls(graph: fx.GraphModule, example_inputs: Sequence[Any], comp
         gate = training_gate(example_inputs, static)
     else:
         functional.graph.meta[NEW_VALUES] = signature.new_values
-        with torch.no_grad():
+        with torch.no_grad(), torch_layer.disable_autocast():
             compiled = compilers.forward(functional.graph, [*example_inputs, *functional.lifted])
         switches = sets_grad_mode(graph) or need is Need.CERTAIN
         gate = grad_gate(example_inputs, static, grad_enabled, switches)

@@ -7,6 +7,7 @@ Invariant: the environment of the capture is left as it was.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -14,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 from lampwork_symshape import Fact, ShapeEnv, Symbol
 from torch import SymInt, Tensor
 
-from .errors import UnsupportedForAot
+from .errors import RanEagerlyWarning
 from .functionalize import Prepared
 
 T = TypeVar("T")
@@ -43,6 +44,11 @@ class CallSizes:
                     found.setdefault(expression, (index, dim))
         return CallSizes(tuple(found), tuple(found.values()))
 
+    def numbers(self, prepared: Prepared) -> tuple[Any, ...]:
+        """The symbols as symbolic integers of the trace."""
+        values = [prepared.inputs[index].value for index, _ in self.places]
+        return tuple(v if dim is None else v.shape[dim] for v, (_, dim) in zip(values, self.places))
+
     def hints(self, prepared: Prepared) -> Sizes:
         """The values in the captured call."""
         env: Any = getattr(prepared.fake_mode, "shape_env", None)
@@ -61,18 +67,24 @@ class BySizes(Generic[T]):
         self._env = env if isinstance(env, ShapeEnv) and sizes.symbols else None
         self._forget: Callable[[], None] = getattr(prepared.fake_mode, "forget_results", lambda: None)
         self._sizes = sizes
+        self._told = False
         self._made: list[tuple[tuple[Fact, ...], T]] = []
 
     def get(self, sizes: Sizes, make: Callable[[], T]) -> T:
-        """What serves `sizes`. Raises UnsupportedForAot if every size needs one of its own."""
+        """What serves `sizes`."""
         found = self.find(sizes)
         if found is not None:
             return found
         if len(self._made) >= _MOST_VARIANTS:
-            raise UnsupportedForAot(
-                f"a derivative was compiled for {_MOST_VARIANTS} sizes, as it depends on {self._made[-1][0][0]}",
-                hint="Compile the function with `dynamic=False`, or give it inputs of fewer sizes.",
-            )
+            if len(self._made) == _MOST_VARIANTS and not self._told:
+                self._told = True
+                warnings.warn(
+                    f"a derivative is compiled for each size, as it depends on {self._made[-1][0][0]}; only the last "
+                    f"{_MOST_VARIANTS} are kept. Compile the function with `dynamic=False`, or give it fewer sizes.",
+                    RanEagerlyWarning,
+                    stacklevel=2,
+                )
+            del self._made[0]
         env = self._env
         if env is None:
             made, facts = make(), ()

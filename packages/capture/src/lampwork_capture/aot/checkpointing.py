@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.utils.checkpoint import checkpoint
 
 from ..graph.checkpoint_call import call_checkpoint
@@ -57,6 +57,27 @@ def _state_like(device: torch.device) -> Tensor:
 @torch.library.register_fake("lampwork::swap_random_state", lib=_library)
 def _swapped_like(state: Tensor, device: torch.device) -> Tensor:
     return torch.empty_like(state)
+
+
+def swaps_generators(graph: fx.GraphModule) -> bool:
+    """Whether a graph sets random generators back while it runs."""
+    return any(node.target is torch.ops.lampwork.swap_random_state.default for node in graph.graph.nodes)
+
+
+def restoring_generators(run: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
+    """`run`, which leaves the generators as they were where it raises between two swaps."""
+
+    def call(arguments: list[Any]) -> Any:
+        devices = {torch.device("cpu"), *(a.device for a in arguments if isinstance(a, Tensor))}
+        states = {device: _read(device) for device in devices}
+        try:
+            return run(arguments)
+        except BaseException:
+            for device, state in states.items():
+                _write(state, device)
+            raise
+
+    return call
 
 
 def replacements(recorder: AtenRecorder) -> Mapping[Any, Callable[..., Any]]:

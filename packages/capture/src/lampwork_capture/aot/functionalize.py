@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 from ..graph.runtime_assert import require
 from ..graph_backend import DATA_SIZES
 from . import checkpointing, fused_optimizers, hidden_writes, symbolic_forms, torch_layer
+from .ambient_state import AmbientState
 from .analysis import Observed, WrappedInput, analyse
 from .backward_lines import BackwardLines
 from .c_floats import computed_float, with_stand_ins
@@ -46,6 +47,7 @@ _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer, FakeTensor)
 _FOREIGN_MODULES = ("torch._functorch", "torch._C._functorch", "torch.random", "torch.cuda", "torch.autograd.graph")
 _FOREIGN_CALLS = frozenset(
     {torch.manual_seed, torch.seed, torch.set_rng_state, torch.get_rng_state, torch.autograd.grad}
+    | {torch_layer.make_dual, torch_layer.unpack_dual}
 )
 
 
@@ -108,6 +110,7 @@ class Prepared:
     graph: fx.GraphModule
     fake_mode: FakeTensorMode
     inputs: tuple[GraphInput, ...]
+    state: AmbientState
 
     @property
     def lifted(self) -> tuple[Tensor, ...]:
@@ -126,13 +129,16 @@ class Trace:
     observed: Observed
     grad_mode_after: bool | None
     lines: BackwardLines
+    saved: tuple[fx.Node, ...]  # what autograd saved: what eager would keep
 
 
 def prepare(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Prepared:
     """Fake inputs for `graph`: one real or fake tensor, SymInt or number per placeholder is given."""
     fake_mode = find_fake_mode(graph, example_inputs)
     with torch.inference_mode(False):
-        return Prepared(graph, fake_mode, tuple(collect_inputs(graph, example_inputs, fake_mode)))
+        inputs = tuple(collect_inputs(graph, example_inputs, fake_mode))
+    devices = {item.value.device.type for item in inputs if isinstance(item.value, Tensor)}
+    return Prepared(graph, fake_mode, inputs, AmbientState.read(devices))
 
 
 @contextlib.contextmanager
@@ -151,7 +157,17 @@ def traced(
     symbolic = any(isinstance(item.value, SymInt) or _is_symbolic(item.value) for item in inputs)
     symbolic |= graph.meta.get(DATA_SIZES, False)
     grad_before = torch.is_grad_enabled()
-    with _tracing(prepared.fake_mode, recorder, symbolic, grad_before and with_autograd) as wrap:
+    saved: dict[fx.Node, None] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if torch_layer.is_functional(tensor):
+            node = recorder.find_node(torch_layer.from_functional(tensor))
+            if node is not None:
+                saved[node] = None
+        return tensor
+
+    is_tracked = grad_before and with_autograd
+    with prepared.state.entered(), _tracing(prepared.fake_mode, recorder, symbolic, is_tracked, note) as wrap:
         histories = [item.history if with_autograd else History.NONE for item in inputs]
         wrapped = [
             wrap(item.value, history) if isinstance(item.value, Tensor) else item.value
@@ -165,7 +181,7 @@ def traced(
         runner = _GraphRunner(graph, recorder, wrapped, inputs, lines)
         observed = analyse(inputs=arrivals, outputs=runner.run(), recorder=recorder)
         grad_after = runner.grad_mode if runner.grad_mode != grad_before else None
-        yield Trace(recorder, tuple(wrapped), tuple(edges), wrap, observed, grad_after, lines)
+        yield Trace(recorder, tuple(wrapped), tuple(edges), wrap, observed, grad_after, lines, tuple(saved))
 
 
 def _arrival(fake: Any, wrapper: Any) -> WrappedInput:
@@ -330,9 +346,16 @@ def _attribute(root: Any, path: str) -> Any:
 
 @contextlib.contextmanager
 def _tracing(
-    fake_mode: FakeTensorMode, recorder: AtenRecorder, symbolic: bool, grad: bool
+    fake_mode: FakeTensorMode,
+    recorder: AtenRecorder,
+    symbolic: bool,
+    grad: bool,
+    pack: Callable[[Tensor], Tensor],
 ) -> Generator[Callable[..., Tensor], None, None]:
-    """Everything on: yields the function that wraps a fake tensor for functionalization."""
+    """Everything on: yields the function that wraps a fake tensor for functionalization.
+
+    `pack` sees what autograd saves. The caller's own hooks do not: they are for what the calls save.
+    """
 
     def wrap(fake: Tensor, history: History = History.NONE) -> Tensor:
         wrapped = torch_layer.to_functional(fake)
@@ -346,9 +369,7 @@ def _tracing(
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))
-        if torch_layer.saved_tensors_hooks(True) is not None:
-            # The caller's hooks are for what the calls save, not for what the trace does.
-            stack.enter_context(saved_tensors_hooks(_itself, _itself))
+        stack.enter_context(saved_tensors_hooks(pack, _itself))
         stack.enter_context(torch_layer.disable_function_subclasses())
         torch.set_autocast_cache_enabled(False)  # its entries would outlive the trace
         stack.callback(torch.set_autocast_cache_enabled, cache)

@@ -8,7 +8,6 @@ Invariant: nodes stand in the order in which they were recorded: the forward pas
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from .fold import fold
 from .functionalize import Prepared, Trace, finish, traced
 from .layouts import synchronise
 from .metadata import FunctionalGraph, is_dense
-from .trace import AtenRecorder, DecompositionTable
+from .trace import DecompositionTable
 
 Mask = tuple[bool, ...]
 
@@ -56,13 +55,12 @@ def trace_joint(prepared: Prepared, decompositions: DecompositionTable, masks: S
     with traced(prepared, decompositions, with_autograd=True) as trace, torch.enable_grad():
         forward = frozenset(trace.recorder.graph.nodes)
         values = _differentiable(trace)
-        saved = saved_by_autograd(values, trace.recorder)
         trace.recorder.begin_backward(trace.lines)
         with torch_layer.disable_autocast():
             tangents, gradients = _Differentiation(prepared.fake_mode, trace).run(values, masks)
         nodes = [None if g is None else trace.recorder.node_of(g) for g in gradients]
         outputs = [*trace.observed.results, *(node for node in nodes if node is not None)]
-        graph, end = fold(trace.recorder.graph, outputs, saved)
+        graph, end = fold(trace.recorder.graph, outputs, trace.saved)
     # folding may have put other nodes in the places of outputs
     (returned,) = graph.find_nodes(op="output")[0].args
     count = len(trace.observed.results)
@@ -98,42 +96,6 @@ def _differentiable(trace: Trace) -> list[Tensor | None]:
             raise UnsupportedForAot("an output that requires gradients views a tensor that does not")
         found.append(value if wanted else None)
     return found
-
-
-def saved_by_autograd(values: Sequence[Tensor | None], recorder: AtenRecorder) -> list[fx.Node]:
-    """The nodes of the tensors that the gradient functions behind `values` hold: what eager would keep."""
-    found: dict[fx.Node, None] = {}
-    pending = [value.grad_fn for value in values if value is not None]
-    seen = set[Any]()
-    while pending:
-        function = pending.pop()
-        if function is None or function in seen:
-            continue
-        seen.add(function)
-        pending += [following for following, _ in function.next_functions]
-        for tensor in _saved_tensors(function):
-            if torch_layer.is_functional(tensor):
-                node = recorder.find_node(torch_layer.from_functional(tensor))
-                if node is not None:
-                    found[node] = None
-    return list(found)
-
-
-def _saved_tensors(function: Any) -> list[Tensor]:
-    names = ["saved_tensors"] if hasattr(function, "saved_tensors") else _saved_names(type(function))
-    found: list[Tensor] = []
-    for name in names:
-        try:
-            value = getattr(function, name)
-        except RuntimeError:  # written to since: the backward pass will say so
-            continue
-        found += [v for v in (value if isinstance(value, (list, tuple)) else (value,)) if isinstance(v, Tensor)]
-    return found
-
-
-@functools.cache
-def _saved_names(kind: type) -> list[str]:
-    return [name for name in dir(kind) if name.startswith("_saved_")]
 
 
 class _Differentiation:

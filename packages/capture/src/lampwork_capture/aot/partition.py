@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import networkx
 import torch
 from networkx.algorithms.flow import boykov_kolmogorov
-from torch import SymInt, Tensor, fx
+from torch import SymBool, SymFloat, SymInt, Tensor, fx
 from torch._ops import OpOverload
 
 from .analysis import is_view_op, value_root
@@ -105,11 +105,28 @@ def partition(joint: JointGraph, policy: PartitionPolicy = DEFAULT_POLICY) -> Pa
 
 def _with_higher_orders(joint: JointGraph, kept: Sequence[fx.Node]) -> list[fx.Node]:
     """`kept`, and what autograd saved that cannot be computed from it: derivatives of higher order may read that."""
-    everything = set(kept)
-    for node in joint.saved:
-        if node in joint.forward and not is_derivable([node], everything):
-            everything.add(node if _keeping_cost(node) is not None else value_root(node))
+    everything, saved = set(kept), set(joint.saved)
+    derivable = set[fx.Node]()
+    for node in joint.functional.graph.graph.nodes:
+        if node not in joint.forward:
+            continue
+        if not _is_derivable(node, everything, derivable):
+            if node not in saved:
+                continue
+            root = value_root(node)
+            everything.add(node if _keeping_cost(node) is not None else root)
+            derivable.add(root)
+        derivable.add(node)
     return [node for node in joint.functional.graph.graph.nodes if node in everything]
+
+
+def _is_derivable(node: fx.Node, kept: Collection[fx.Node], derivable: Collection[fx.Node]) -> bool:
+    """Whether a node can be computed from `kept` and parameters; `derivable`: the ones before it that can."""
+    if node in kept or is_static(node):
+        return True
+    if node.op == "placeholder" or is_random(node.target):
+        return False
+    return all(source in derivable for source in node.all_input_nodes)
 
 
 def is_derivable(nodes: Iterable[fx.Node], kept: Collection[fx.Node]) -> bool:
@@ -161,9 +178,10 @@ def is_static(node: fx.Node) -> bool:
 def _minimum_cut(joint: JointGraph, reads: Sequence[fx.Node], cost: RecomputeCost, weight: float) -> list[fx.Node]:
     """The values to keep. A value is an edge whose capacity is its bytes; computing it again is one from the source."""
     network = networkx.DiGraph()
-    order = _ancestors(joint, reads)
+    order, reads_set = _ancestors(joint, reads), set(reads)
+    exposed = _exposed(joint)
     for node in order:
-        capacity = _keeping_cost(node)
+        capacity = None if node in exposed and node not in reads_set else _keeping_cost(node)
         arrives, leaves = (node, 0), (node, 1)
         network.add_edge(arrives, leaves, **({} if capacity is None else {"capacity": round(capacity * weight)}))
         again = math.inf if node.op == "placeholder" else _cost_again(node, cost)
@@ -179,6 +197,14 @@ def _minimum_cut(joint: JointGraph, reads: Sequence[fx.Node], cost: RecomputeCos
         return []
     _, (before, _) = networkx.minimum_cut(network, "source", "sink", flow_func=boykov_kolmogorov)
     return [node for node in order if (node, 0) in before and (node, 1) not in before]
+
+
+def _exposed(joint: JointGraph) -> set[fx.Node]:
+    """Inputs and results in whose memory autograd saved nothing: the program may write to them before the backward
+    pass, so that they are kept only where the backward pass reads them as they are."""
+    saved = {value_root(node) for node in joint.saved}
+    visible = [*joint.results, *joint.functional.graph.graph.find_nodes(op="placeholder")]
+    return {root for root in map(value_root, visible) if root not in saved}
 
 
 def _ancestors(joint: JointGraph, reads: Sequence[fx.Node]) -> list[fx.Node]:
@@ -202,7 +228,7 @@ def _cost_again(node: fx.Node, cost: RecomputeCost) -> float:
 def _keeping_cost(node: fx.Node) -> float | None:
     """The bytes that keeping a value costs; None where it cannot be kept by itself."""
     value = node.meta.get("val")
-    if isinstance(value, (int, SymInt)):
+    if isinstance(value, (int, float, SymInt, SymFloat, SymBool)):
         return 1.0
     if not isinstance(value, Tensor):
         return None

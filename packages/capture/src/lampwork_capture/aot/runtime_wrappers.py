@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import torch_layer
 from .metadata import FunctionalGraph, InputMutation, OutputKind, OutputSpec, apply_view
@@ -65,7 +66,7 @@ def _unless_for_others(
     run: GraphCallable, eager: GraphCallable, is_for_others: Callable[[Sequence[Any]], bool]
 ) -> GraphCallable:
     def call(*args: Any) -> Any:
-        if is_for_others(args):
+        if forward_ad._current_level >= 0 or is_for_others(args):  # a forward gradient may be among the inputs
             return eager(*args)
         return run(*args)
 
@@ -123,10 +124,15 @@ def _with_effects(run: GraphCallable, functional: FunctionalGraph) -> GraphCalla
     signature, lifted = functional.signature, functional.lifted
     mutations = signature.mutations
     builders = [_builder(spec) for spec in signature.outputs]
+    may_be_written = tuple(signature.new_values.values())
 
     def call(*args: Any) -> Any:
-        results = run(*args)
         inputs = (*args, *lifted) if lifted else args
+        try:
+            results = run(*args)
+        except BaseException:
+            torch_layer.count_writes([inputs[index] for index in may_be_written])  # some of it may have happened
+            raise
         written: list[Tensor] = []
         for mutation in mutations:
             target = inputs[mutation.index]

@@ -48,8 +48,8 @@ class KeptValue:
 
 @dataclass(frozen=True, slots=True)
 class BackwardGraph:
-    """`graph` takes the kept values at `kept` and the tangents at `tangents` (order and place); it returns a gradient
-    for each true entry of `gradients`."""
+    """`graph` takes the kept values at `kept`, the tangents at `tangents` (order and place) and all sizes of the call;
+    it returns a gradient for each true entry of `gradients`."""
 
     graph: fx.GraphModule
     kept: tuple[int, ...]
@@ -60,7 +60,9 @@ class BackwardGraph:
 def forward_graph(joint: JointGraph, kept: Sequence[fx.Node]) -> tuple[fx.GraphModule, tuple[KeptValue, ...]]:
     """The forward graph, and where it leaves each of `kept`."""
     module = joint.functional.graph
-    inputs = [node for node in module.graph.find_nodes(op="placeholder") if node in joint.forward]
+    placeholders = [node for node in module.graph.find_nodes(op="placeholder") if node in joint.forward]
+    inputs = {node: index for index, node in enumerate(placeholders)}
+    results = {node: index for index, node in reversed(list(enumerate(joint.results)))}
     written = set(joint.functional.signature.mutated_inputs)
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in module.graph.nodes:
@@ -71,10 +73,10 @@ def forward_graph(joint: JointGraph, kept: Sequence[fx.Node]) -> tuple[fx.GraphM
     values: list[KeptValue] = []
     for node in kept:
         is_tensor = isinstance(node.meta.get("val"), Tensor)
-        if node in joint.results:
-            values.append(KeptValue(node, Origin.OUTPUT, joint.results.index(node), is_tensor))
-        elif node.op == "placeholder" and inputs.index(node) not in written:
-            values.append(KeptValue(node, Origin.INPUT, inputs.index(node), is_tensor))
+        if node in results:
+            values.append(KeptValue(node, Origin.OUTPUT, results[node], is_tensor))
+        elif node.op == "placeholder" and inputs[node] not in written:
+            values.append(KeptValue(node, Origin.INPUT, inputs[node], is_tensor))
         else:
             values.append(KeptValue(node, Origin.OUTPUT, len(returned), is_tensor))
             shared = node.op == "call_function" and value_root(copies[node]) in owners
@@ -82,7 +84,9 @@ def forward_graph(joint: JointGraph, kept: Sequence[fx.Node]) -> tuple[fx.GraphM
     return finished_module(module, graph, returned, "ForwardGraph"), tuple(values)
 
 
-def backward_graph(joint: JointGraph, kept: Sequence[fx.Node], arriving: Mask, wanted: Mask) -> BackwardGraph | None:
+def backward_graph(
+    joint: JointGraph, kept: Sequence[fx.Node], arriving: Mask, wanted: Mask, sizes: Sequence[Any] = ()
+) -> BackwardGraph | None:
     """The graph for calls in which the tangents of `arriving` come, of the highest order, and the gradients of `wanted`
     are asked for.
 
@@ -102,6 +106,9 @@ def backward_graph(joint: JointGraph, kept: Sequence[fx.Node], arriving: Mask, w
     returned = [owned(node, owners) for node in found if node is not None]
     _finish(writer.graph, returned)
     used = writer.drop_unused_inputs()
+    for number, size in enumerate(sizes):  # so that every size that the graph speaks of can be told from its inputs
+        with writer.graph.inserting_before(writer.first_call()):
+            writer.graph.placeholder(f"size_{number}").meta["val"] = size
     made = _module(joint.functional.graph, writer.graph, "BackwardGraph")
     return BackwardGraph(
         made,
@@ -124,11 +131,18 @@ def nodes_named(joint: JointGraph, nodes: Sequence[fx.Node]) -> tuple[fx.Node, .
         twin = by_name.get(node.name)
         if twin is None:
             found.append(node)  # nothing of this trace reads it
-        elif twin.target != node.target:
+        elif _described(twin) != _described(node):
             raise UnsupportedForAot("two traces of one graph differ", user_line=node.meta.get("user_line"))
         else:
             found.append(twin)
     return tuple(found)
+
+
+def _described(node: fx.Node) -> tuple[object, ...]:
+    """What tells a node of a trace from another: what it computes, and what its value looks like."""
+    value = node.meta.get("val")
+    looks = (value.dtype, str(value.shape), str(value.stride())) if isinstance(value, Tensor) else type(value)
+    return (node.op, node.target, looks)
 
 
 def finished_module(root: Any, graph: fx.Graph, returned: Sequence[fx.Node], name: str) -> fx.GraphModule:
@@ -183,10 +197,11 @@ class _BackwardWriter:
         self._copies: dict[fx.Node, fx.Node | None] = {}  # None: absent
         self._inputs: dict[fx.Node, fx.Node] = {}
         last = joint.tangents[-1]
+        missing = {node for node, arrives in zip(last, arriving) if node is not None and not arrives}
         for node in (*kept, *(node for tangents in joint.tangents for node in tangents)):
             if node is None:
                 continue
-            if node in last and not arriving[last.index(node)]:
+            if node in missing:
                 self._copies[node] = None
                 continue
             copied = self.graph.placeholder(node.name)
@@ -232,6 +247,10 @@ class _BackwardWriter:
         if copied is None:
             raise _Mixed
         return copied
+
+    def first_call(self) -> fx.Node:
+        """The first node that is no input."""
+        return next(node for node in self.graph.nodes if node.op != "placeholder")
 
     def drop_unused_inputs(self) -> set[fx.Node]:
         """Removes inputs that nothing reads; returns those that stay, as nodes of the joint graph."""

@@ -16,6 +16,7 @@ from torch import SymInt, Tensor
 from torch.utils._pytree import tree_leaves
 
 from ..graph.symbolic_runs import EXACT_FORMS, PLAIN, is_linspace_of_floats, with_plain_numbers
+from . import torch_layer
 from .aligned_resize import interpolate
 
 
@@ -73,10 +74,28 @@ def _for_symbolic_sizes(function: Callable[..., Any], form: Callable[..., Any]) 
     return call
 
 
+def _with_its_dropout(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A recurrent network by its kernel if it drops out: what torch runs in its place for symbolic sizes does not."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        weights = next((i for i, arg in enumerate(args) if isinstance(arg, (list, tuple)) and len(arg) > 2), None)
+        if weights is not None and len(args) > weights + 4:  # behind them: has_biases, num_layers, dropout, train
+            rate, trains = args[weights + 3], args[weights + 4]
+            if not (rate and trains):
+                return function(*args, **kwargs)
+        with torch_layer.disable_python_dispatcher():
+            return function(*args, **kwargs)
+
+    return call
+
+
+_RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+
 REPLACEMENTS: Mapping[Any, Callable[..., Any]] = {
     torch.tensor: tensor,
     torch.linspace: linspace,
     F.one_hot: one_hot,
+    **{function: _with_its_dropout(function) for function in _RECURRENT},
     F.interpolate: _for_symbolic_sizes(F.interpolate, interpolate),
     **{function: _for_symbolic_sizes(function, form) for function, form in EXACT_FORMS.items()},
 }

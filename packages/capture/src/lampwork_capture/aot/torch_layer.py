@@ -35,16 +35,20 @@ count_writes: Callable[[Iterable[Tensor]], None] = _torch.autograd.graph.increme
 storage_address: Callable[[Tensor], int] = _C._storage_address
 disable_autocast: Callable[[], AbstractContextManager[None]] = _C._DisableAutocast
 is_any_autocast_enabled: Callable[[], bool] = _C._is_any_autocast_enabled
+disable_python_dispatcher: Callable[[], AbstractContextManager[None]] = _C._DisablePythonDispatcher
 disable_dispatch: Callable[[], AbstractContextManager[None]] = _C._DisableTorchDispatch
 disable_function_subclasses: Callable[[], AbstractContextManager[None]] = _C.DisableTorchFunctionSubclass
 below_autograd: Callable[[], AbstractContextManager[None]] = _C._AutoDispatchBelowAutograd
 exclude_keys: Callable[[Any], AbstractContextManager[None]] = _C._ExcludeDispatchKeyGuard
+make_dual: Any = _torch._VF._make_dual  # as forward gradients are made and read in captured graphs
+unpack_dual: Any = _torch._VF._unpack_dual
 set_grad_enabled: Callable[[bool], None] = _C._set_grad_enabled  # the very object captured graphs call
 disabled_dispatch_impl: Any = _C._disabled_torch_dispatch_impl
 
 next_sequence_number: Callable[[], int] = _C._autograd._get_sequence_nr
 current_autograd_node: Callable[[], Any] = _C._current_autograd_node
-saved_tensors_hooks: Callable[[bool], Any] = _C._autograd._top_saved_tensors_default_hooks
+storage_use_count: Callable[[int], int] = _C._storage_Use_Count
+is_batched: Callable[[Tensor], bool] = _C._functorch.is_batchedtensor
 will_execute: Callable[[Any], bool] = _C._will_engine_execute_node
 
 VIEW_TRACKING: Any = _C.DispatchKeySet(_C.DispatchKey.ADInplaceOrView)

@@ -79,6 +79,9 @@ _POOLING = frozenset({F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_a
 _SIZED_BY_NUMBERS = frozenset(
     {aten.arange.default, aten.arange.start, aten.arange.start_step, aten.range.default, aten.range.step}
 )
+_UNWRITTEN = frozenset(
+    {aten.empty_like.default, aten.empty.memory_format, aten.empty_strided.default, aten.new_empty.default}
+)
 _ADDRESSING = frozenset({aten.as_strided.default, aten.as_strided_scatter.default})
 # Values that say nothing when passed explicitly; leaving them out makes equal calls equal.
 _DEFAULT_KWARGS: dict[str, Sequence[Any]] = {
@@ -224,6 +227,8 @@ class AtenRecorder(TorchDispatchMode):
         traits = traits_of(func)
         if traits.is_lift:
             return self._lift(func, args[0])
+        if func is aten.bernoulli.p and self._is_new(args[0]) and not is_contiguous(args[0]) and is_dense(args[0]):
+            return self._drawn_in_place(args[0], args[1])
         decomposition = self._decompositions.get(func)
         if func in FLOATING_ONLY and not (args[0].is_floating_point() or args[0].is_complex()):
             decomposition = None
@@ -240,6 +245,19 @@ class AtenRecorder(TorchDispatchMode):
                 self._label(func, out)
                 return self._with_eager_layout(func, args, kwargs, out)
         return self._record(func, traits, args, kwargs)
+
+    def _is_new(self, value: Any) -> bool:
+        """Whether `value` is memory that nothing was written to yet."""
+        node = self._nodes.get(id(value))
+        return node is not None and node.target in _UNWRITTEN
+
+    def _drawn_in_place(self, value: Tensor, probability: float) -> Tensor:
+        """`bernoulli_` on new memory, as dropout calls it: it fills in the order of the memory, `bernoulli` in that of
+        the elements."""
+        order = sorted(range(value.dim()), key=lambda d: (-traced(value.stride(d)), -traced(value.shape[d])))
+        with self:
+            drawn = aten.bernoulli.p(aten.permute.default(value, order), probability)
+            return aten.permute.default(drawn, [order.index(d) for d in range(value.dim())])
 
     def _decomposed(self, op: OpOverload, traits: OperatorTraits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A composite operator by its parts. Some write to what they have just made: these are made functional."""

@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import fx
 
+from .. import _native
 from ..graph_backend import GraphBackend
+from . import torch_layer
 from .autograd_function import CompiledDerivative, StagedDerivative, TrainedGraph
 from .call_sizes import BySizes, CallSizes, Sizes
+from .checkpointing import restoring_generators, swaps_generators
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import History, Prepared
 from .gradient_stages import Groups, bucket_bytes, compile_stages, cut, group_inputs
@@ -27,7 +30,7 @@ from .known_sizes import traced
 from .partition import PartitionPolicy, backward_reads, is_derivable, partition
 from .settings import Settings
 from .split_graphs import BackwardGraph, KeptValue, Origin, backward_graph, forward_graph, nodes_named
-from .tangents import count_references
+from .tangents import ENGINE
 from .trace import DecompositionTable
 
 
@@ -40,12 +43,12 @@ def compile_training(
     policy: PartitionPolicy,
 ) -> TrainedGraph:
     """The compiled form of a captured graph whose first-order joint graph is `joint`."""
-    count_references()
+    ENGINE.count()
     chosen = partition(joint, policy)
     graph, kept = forward_graph(joint, chosen.kept)
     graph.meta[KEPT] = report_kept(chosen)
     placeholders = graph.graph.find_nodes(op="placeholder")
-    with torch.no_grad():
+    with torch.no_grad(), torch_layer.disable_autocast():
         forward = forward_compiler(graph, [node.meta["val"] for node in placeholders])
     inputs = joint.functional.signature.inputs
     sizes = CallSizes.of(prepared)
@@ -67,6 +70,9 @@ def compile_training(
         groups=groups,
         linked=tuple(i for i, flag in enumerate(requires_grad) if flag and i not in found),
     )
+
+
+_MOST_SELECTIONS = 4  # of gradients, for the same tangents; then all are computed
 
 
 class _Derivatives:
@@ -94,18 +100,24 @@ class _Derivatives:
         self._lock = threading.RLock()
 
     def get(self, masks: tuple[Mask, ...], wanted: Mask, sizes: Sizes) -> CompiledDerivative:
+        if sum(known == masks for known, _ in self._found) >= _MOST_SELECTIONS and (masks, wanted) not in self._found:
+            wanted = self._all_gradients(masks)  # gradients that nobody asks for are no error
         found = self._found.get((masks, wanted))
         made = None if found is None else found.find(sizes)
         if made is None:
             with self._lock:
                 found = self._found.setdefault((masks, wanted), BySizes(self._prepared, self._sizes))
-                made = found.get(sizes, lambda: self._compile(masks, wanted))
+                made = found.get(sizes, _plainly(lambda: self._compile(masks, wanted)))
         return made
+
+    def _all_gradients(self, masks: tuple[Mask, ...]) -> Mask:
+        inputs = tuple(item.history is not History.NONE for item in self._prepared.inputs)
+        return (*inputs, *(there for mask in masks[:-1] for there in mask))
 
     def stages(self, mask: Mask, groups: Groups, sizes: Sizes) -> StagedDerivative:
         with self._lock:
             found = self._staged.setdefault((mask, groups), BySizes(self._prepared, self._sizes))
-            return found.get(sizes, lambda: self._compile_staged(mask, groups))
+            return found.get(sizes, _plainly(lambda: self._compile_staged(mask, groups)))
 
     def prepare(self, graph: TrainedGraph) -> None:
         """Compile what a backward pass from all results needs, at the sizes of the capture."""
@@ -116,9 +128,10 @@ class _Derivatives:
             self.get((graph.differentiable,), graph.requires_grad, hints)
 
     def _graph_of(self, masks: tuple[Mask, ...], wanted: Mask) -> BackwardGraph:
+        numbers = self._sizes.numbers(self._prepared)
         if len(masks) == 1:
             first = _aligned(self._joint, masks[0])
-            graph = backward_graph(self._joint, self._kept, first, wanted)
+            graph = backward_graph(self._joint, self._kept, first, wanted, numbers)
             if graph is not None:
                 return graph
         with torch.enable_grad():
@@ -126,14 +139,15 @@ class _Derivatives:
         kept = nodes_named(joint, self._kept)
         if not is_derivable(backward_reads(joint), set(kept)):
             raise UnsupportedForAot("a derivative of this order needs a value that the forward pass did not keep")
-        graph = backward_graph(joint, kept, _aligned(joint, masks[-1]), wanted)
+        graph = backward_graph(joint, kept, _aligned(joint, masks[-1]), wanted, numbers)
         if graph is None:
             raise AssertionError("a joint graph that was traced for the tangents that arrive has absent ones")
         return graph
 
     def _compile(self, masks: tuple[Mask, ...], wanted: Mask) -> CompiledDerivative:
         graph = self._graph_of(masks, wanted)
-        return CompiledDerivative(self._compiled(graph.graph), graph.kept, _placed(graph), graph.gradients)
+        compiled = self._compiled(graph.graph)
+        return CompiledDerivative(compiled, graph.graph.forward, graph.kept, _placed(graph), graph.gradients)
 
     def _compile_staged(self, mask: Mask, groups: Groups) -> StagedDerivative:
         wanted = tuple(node is not None for node in self._joint.gradients)
@@ -148,7 +162,7 @@ class _Derivatives:
         """
         examples = [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch_layer.disable_autocast():
                 compiled = self._compiler(graph, examples)
         except Exception as error:
             if Settings.from_environment().strict:
@@ -158,13 +172,20 @@ class _Derivatives:
             )
             compiled = graph.forward
         run = getattr(compiled, "run_owned", None)
-        return run if run is not None else lambda arguments: compiled(*arguments)
+        run = run if run is not None else lambda arguments: compiled(*arguments)
+        return _plainly(restoring_generators(run) if swaps_generators(graph) else run)
+
+
+def _plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as plain Python throughout: a backward pass may run inside of an optimized function, which would
+    capture what it calls."""
+    return _native.OptimizedCallable(function)
 
 
 def _placed(graph: BackwardGraph) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
     """For each tangent that a graph takes: order, place, and how its memory is ordered."""
     examples = [node.meta["val"] for node in graph.graph.graph.find_nodes(op="placeholder")][len(graph.kept) :]
-    return tuple((*place, _memory_order(example)) for place, example in zip(graph.tangents, examples, strict=True))
+    return tuple((*place, _memory_order(example)) for place, example in zip(graph.tangents, examples))
 
 
 def _aligned(joint: JointGraph, mask: Mask) -> Mask:

@@ -236,6 +236,8 @@ def _position(
     _check(value)
     if any(context.may_be_zero(value.sizes[d]) for d in dims):
         raise Unsupported("an extremum of nothing")
+    if value.dtype == torch.bool:  # compared as numbers, as generators have no registers of truth values to compare
+        value = context.pointwise([value], value.sizes, lambda x: ops.to_dtype(x, torch.int32))
     return reduce_over(context, value, dims, keepdim, kind, torch.int64, None, result)
 
 
