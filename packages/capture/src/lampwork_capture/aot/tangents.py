@@ -34,7 +34,9 @@ def laid_out(tangent: Tensor | None, dims: tuple[int, ...]) -> Tensor:
 
 def is_batched(tangent: Tensor | None) -> bool:
     """Whether a tangent stands for many, as under `torch.autograd.functional.jacobian(vectorize=True)`."""
-    return tangent is not None and torch_layer.is_batched(tangent)
+    if tangent is None:
+        return False
+    return torch_layer.is_batched_by_functorch(tangent) or torch_layer.is_batched_by_autograd(tangent)
 
 
 class Engine:
@@ -97,7 +99,7 @@ def _references(tangent: Tensor) -> References | None:
     use_count = getattr(tangent, "_use_count", None)
     if use_count is None or type(tangent) is not Tensor or tangent.layout is not torch.strided:
         return None
-    if torch_layer.is_batched(tangent) or tangent._is_view():
+    if is_batched(tangent) or tangent._is_view():
         return None
     storage = tangent.untyped_storage()
     return References(sys.getrefcount(tangent), use_count(), torch_layer.storage_use_count(storage._cdata))

@@ -48,7 +48,8 @@ disabled_dispatch_impl: Any = _C._disabled_torch_dispatch_impl
 next_sequence_number: Callable[[], int] = _C._autograd._get_sequence_nr
 current_autograd_node: Callable[[], Any] = _C._current_autograd_node
 storage_use_count: Callable[[int], int] = _C._storage_Use_Count
-is_batched: Callable[[Tensor], bool] = _C._functorch.is_batchedtensor
+is_batched_by_functorch: Callable[[Tensor], bool] = _C._functorch.is_batchedtensor
+is_batched_by_autograd: Callable[[Tensor], bool] = _C._functorch.is_legacy_batchedtensor
 will_execute: Callable[[Any], bool] = _C._will_engine_execute_node
 
 VIEW_TRACKING: Any = _C.DispatchKeySet(_C.DispatchKey.ADInplaceOrView)
