@@ -1,8 +1,9 @@
 """Training: from a captured graph to a callable that autograd can differentiate, to any order.
 
 The whole of it on one page: trace the joint graph, partition it, compile the forward graph now and each derivative when
-it is first asked for. Invariant: a derivative that cannot be compiled is computed operator by operator instead, from
-the same kept values; a graph that cannot be traced runs as it was captured.
+it is first asked for. Invariant: a backward graph that its compiler refuses is computed operator by operator instead,
+from the same kept values; a graph that cannot be traced runs as it was captured. A derivative of higher order that
+cannot be traced raises UnsupportedForAot in the backward pass that asks for it.
 """
 
 from __future__ import annotations
@@ -44,8 +45,15 @@ def compile_training(
 ) -> TrainedGraph:
     """The compiled form of a captured graph whose first-order joint graph is `joint`."""
     ENGINE.count()
-    chosen = partition(joint, policy)
-    graph, kept = forward_graph(joint, chosen.kept)
+    try:
+        chosen = partition(joint, policy)
+        graph, kept = forward_graph(joint, chosen.kept)
+    except UnsupportedForAot:
+        raise
+    except Exception as error:  # a failure of ours must not become one of the user's program
+        raise UnsupportedForAot(
+            f"the partition failed: {type(error).__name__}: {error}", hint="Please report it with this message."
+        ) from error
     graph.meta[KEPT] = report_kept(chosen)
     placeholders = graph.graph.find_nodes(op="placeholder")
     with torch.no_grad(), torch_layer.disable_autocast():
