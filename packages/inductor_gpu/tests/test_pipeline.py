@@ -17,6 +17,12 @@ def layer_norm_with_residual(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) 
     return torch.nn.functional.layer_norm(x + y, (x.shape[-1],), w, w) * 2
 
 
+def residual_in_place(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    # the sum is stored over the product, of which nothing may be read again
+    h = x + y @ (w[:, None] * w)
+    return h + torch.nn.functional.layer_norm(h, (x.shape[-1],), w, w) @ (w[:, None] * w)
+
+
 def softmax_of_masked(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return torch.softmax(torch.where(y > 0, x, float("-inf")), -1).nan_to_num() + w
 
@@ -57,6 +63,7 @@ def index_as_data(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> tuple[to
 PROGRAMS = [
     index_as_data,
     layer_norm_with_residual,
+    residual_in_place,
     softmax_of_masked,
     gelu_tanh,
     rms_norm,

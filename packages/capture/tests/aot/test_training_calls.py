@@ -323,6 +323,13 @@ def test_batched_tangents():
     torch.testing.assert_close(jacobian(optimized(f), x, vectorize=True), jacobian(f, x))
 
 
+def test_devices_that_are_not_trained_on():
+    compiler = Interpreting()
+    x = randn(3)
+    optimized(lambda x: x.sin(), compiler, trains_on=frozenset({"cuda"}))(x).sum().backward()
+    assert not compiler.graphs and torch.allclose(x.grad, x.detach().cos())
+
+
 def test_forward_gradients_pass_through():
     forward_ad = torch.autograd.forward_ad
     compiled = optimized(lambda x: x.sin())

@@ -32,6 +32,7 @@ from lampwork_inductor_core.ir.loop_body import (
     Masked,
     Node,
     operands,
+    walk,
 )
 from lampwork_inductor_core.ir.loops import ReductionKind, ScatterMode
 from lampwork_symshape import IntExpr, Symbol
@@ -86,6 +87,19 @@ class _Scope:
             scope = scope.parent
         return None
 
+    def forget_loads(self, buffer: str) -> None:
+        """`buffer` was written to: what was computed from its old contents is not what the same expression says now."""
+        scope: _Scope | None = self
+        while scope is not None:
+            scope.values = {
+                key: name for key, name in scope.values.items() if not (isinstance(key, tuple) and _reads(key, buffer))
+            }
+            scope = scope.parent
+
+
+def _reads(key: tuple[object, ...], buffer: str) -> bool:
+    return any(isinstance(n, Load) and n.buffer == buffer for part in key if isinstance(part, Node) for n in walk(part))
+
 
 @dataclass(frozen=True, slots=True)
 class _Lanes:
@@ -112,6 +126,7 @@ class TritonKernelWriter:
         self.cast = _CASTS[self.reach.width]
         self.stage_names: dict[int, str] = {}
         self.local_values: dict[str, str] = {}
+        self.loaded: set[str] = set()
         self.comments: set[str] = set()
         self.stored: set[str] = set()  # arguments written since the last barrier
 
@@ -231,6 +246,8 @@ class TritonKernelWriter:
         else:
             self.line(f"tl.store({pointer}, {value}{', ' + mask if mask else ''})")
         self.stored.add(store.argument)
+        if store.argument in self.loaded:
+            scope.forget_loads(store.argument)
 
     def _in_inner(self, stage: Stage) -> bool:
         return any(isinstance(s, InnerLoop) and stage in s.stages for s in self.kernel.segments)
@@ -371,6 +388,7 @@ class TritonKernelWriter:
             # Another thread of the program may have stored what this one reads.
             self.line("tl.debug_barrier()")
             self.stored.clear()
+        self.loaded.add(node.buffer)
         name = self.fresh()
         # Lanes beyond the mask hold zero: defined, and never stored.
         self.line(f"{name} = tl.load({node.buffer} + {self._parenthesised(index)}{f', {mask}, 0' if mask else ''})")

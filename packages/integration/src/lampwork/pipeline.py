@@ -25,6 +25,8 @@ from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
 
 from .options import StackOptions, TrainingOptions, stack_options
 
+# On GPUs kernels for training are right where they were tried and not yet faster than eager's.
+_TRAINS_ON = frozenset({"cpu"})
 _backends: WeakValueDictionary[tuple[Config, TrainingOptions, bool], GraphBackend] = WeakValueDictionary()
 _making = threading.Lock()
 
@@ -81,6 +83,7 @@ def backend_of(options: StackOptions, compiled: Compiled, *, strict: bool) -> Gr
         lampwork,
         partition=PartitionPolicy(memory_budget=training.memory_budget),
         backward_at_once=training.backward_at_once,
+        trains_on=_TRAINS_ON,
         refuse_numbers=True,
     )
     return _named(with_number_variants(functional, symbolic_numbers=True))

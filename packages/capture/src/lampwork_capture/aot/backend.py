@@ -38,6 +38,7 @@ def aot_backend(
     decompositions: DecompositionTable = DEFAULT_DECOMPOSITIONS,
     partition: PartitionPolicy = DEFAULT_POLICY,
     backward_at_once: bool = False,
+    trains_on: frozenset[str] | None = None,
     refuse_numbers: bool = False,
 ) -> GraphBackend:
     """A graph backend that hands `forward_compiler` functional ATen graphs.
@@ -49,11 +50,12 @@ def aot_backend(
     value of which input: that one may also be written into the input, which then is the result. `backward_compiler` (by
     default the same) gets the graphs of derivatives when they are first needed, or with `backward_at_once` that of all
     results along with the forward graph; what it returns may offer `run_owned(arguments)`, see `training`. `partition`
-    says what may be computed again rather than kept. Raises UnsupportedForAot under LAMPWORK_STRICT=1 (with
+    says what may be computed again rather than kept. Graphs that need gradients and have tensors on other types of
+    devices than `trains_on` run as they were captured. Raises UnsupportedForAot under LAMPWORK_STRICT=1 (with
     `refuse_numbers` also for a graph that has numbers among its inputs), and Misdescribed always.
     """
     compilers = Compilers(
-        forward_compiler, backward_compiler or forward_compiler, decompositions, partition, backward_at_once
+        forward_compiler, backward_compiler or forward_compiler, decompositions, partition, backward_at_once, trains_on
     )
 
     def backend(graph: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
@@ -80,6 +82,7 @@ class Compilers:
     decompositions: DecompositionTable
     partition: PartitionPolicy
     backward_at_once: bool
+    trains_on: frozenset[str] | None
 
 
 def compile_for_calls(graph: fx.GraphModule, example_inputs: Sequence[Any], compilers: Compilers) -> Callable[..., Any]:
@@ -90,13 +93,16 @@ def compile_for_calls(graph: fx.GraphModule, example_inputs: Sequence[Any], comp
         placeholders = graph.graph.find_nodes(op="placeholder")
         with no_float_decided(node.meta.get("example_value") for node in placeholders):
             prepared = prepare(graph, example_inputs)
-            functional, joint = _traced(prepared, need, compilers.decompositions)
+            found = _traced(prepared, need, compilers)
     except UnsupportedForAot:
         raise
     except Exception as error:  # a failure of ours must not become one of the user's program
         raise UnsupportedForAot(
             f"tracing failed: {type(error).__name__}: {error}", hint="Please report it with this message."
         ) from error
+    if found is None:
+        return graph.forward
+    functional, joint = found
     signature = functional.signature
     static = [i for i in signature.static_inputs if not signature.inputs[i].lifted]
     if joint is not None:
@@ -122,13 +128,15 @@ def compile_for_calls(graph: fx.GraphModule, example_inputs: Sequence[Any], comp
     )
 
 
-def _traced(
-    prepared: Prepared, need: Need, decompositions: DecompositionTable
-) -> tuple[FunctionalGraph, JointGraph | None]:
-    """The functional graph, and the joint one if there is something to differentiate."""
+def _traced(prepared: Prepared, need: Need, compilers: Compilers) -> tuple[FunctionalGraph, JointGraph | None] | None:
+    """The functional graph, and the joint one if there is something to differentiate; None to run the captured one."""
+    decompositions, trains_on = compilers.decompositions, compilers.trains_on
     if need is not Need.CERTAIN:
         functional = trace_prepared(prepared, decompositions, with_autograd=need is Need.UNKNOWN)
         if not functional.signature.outputs_require_grad:
             return functional, None
+    devices = {item.value.device.type for item in prepared.inputs if isinstance(item.value, torch.Tensor)}
+    if trains_on is not None and not devices <= trains_on:
+        return None
     joint = trace_joint(prepared, decompositions)
     return joint.functional, joint if any(node is not None for node in joint.tangents[0]) else None
