@@ -37,7 +37,7 @@ from lampwork_symshape.sym_node import TorchShapeEnv, sym_int
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-if importlib.util.find_spec("expecttest") is None:
+if "expecttest" not in sys.modules and importlib.util.find_spec("expecttest") is None:
     # the sample database imports torch's test harness, and that a library for golden texts which nothing here uses
     sys.modules["expecttest"] = types.ModuleType("expecttest")
     sys.modules["expecttest"].TestCase = unittest.TestCase

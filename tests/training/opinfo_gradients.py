@@ -29,7 +29,7 @@ from lampwork_inductor_core import CompileOptions, compile_graph
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-if importlib.util.find_spec("expecttest") is None:
+if "expecttest" not in sys.modules and importlib.util.find_spec("expecttest") is None:
     # the sample database imports torch's test harness, and that a library for golden texts which nothing here uses
     sys.modules["expecttest"] = types.ModuleType("expecttest")
     sys.modules["expecttest"].TestCase = unittest.TestCase
@@ -167,8 +167,13 @@ def check(op: Any, sample: Any, order: int, compiler: Any) -> Outcome:
     return Outcome(name, order, "passed")
 
 
-def session(ops: Sequence[Any], count: int, compiler: Any, orders: Sequence[int]) -> Iterator[Outcome]:
-    """The outcomes of the first `count` samples of each operator."""
+def session(
+    ops: Sequence[Any], count: int, compiler: Any, orders: Sequence[int] = (1, 2), *, highest: bool = False
+) -> Iterator[Outcome]:
+    """The outcomes of the first `count` samples of each operator.
+
+    `highest`: at the highest order alone, which compares what the lower ones give, too.
+    """
     for op in ops:
         try:
             samples = [s for _, s in zip(range(count), op.sample_inputs("cpu", torch.float64, requires_grad=True))]
@@ -176,9 +181,9 @@ def session(ops: Sequence[Any], count: int, compiler: Any, orders: Sequence[int]
             yield Outcome(op.name, 0, "no samples", str(error)[:80])
             continue
         for sample in samples:
-            for order in orders:
-                if order == 1 or op.supports_gradgrad:
-                    yield check(op, sample, order, compiler)
+            supported = [order for order in orders if order == 1 or op.supports_gradgrad]
+            for order in supported[-1:] if highest else supported:
+                yield check(op, sample, order, compiler)
 
 
 def report(outcomes: Sequence[Outcome]) -> int:

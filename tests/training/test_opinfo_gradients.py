@@ -31,20 +31,19 @@ FALL_BACK = {
 
 @pytest.mark.filterwarnings("ignore")
 def test_every_operator_as_an_aten_graph(capsys: pytest.CaptureFixture[str]) -> None:
-    outcomes = list(session(operators(), 1, interpreted, (1, 2)))
+    outcomes = list(session(operators(), 1, interpreted, highest=True))
     with capsys.disabled():
         assert report(outcomes) == 0
     assert {o.operator for o in outcomes if o.status == "fell back"} <= FALL_BACK
-    for order, least in ((1, 500), (2, 490)):
-        assert sum(o.status == "passed" for o in outcomes if o.order == order) > least
+    assert sum(o.status == "passed" for o in outcomes if o.order == 2) > 490
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_quick_part_through_the_lowering(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = operators(QUICK)
-    outcomes = list(session(chosen, 1, lowered, (1, 2)))
+    outcomes = list(session(chosen, 1, lowered, highest=True))
     with capsys.disabled():
         assert report(outcomes) == 0
     assert not [o for o in outcomes if o.status == "fell back"]
-    assert sum(o.status == "passed" for o in outcomes) > 60
+    assert sum(o.status == "passed" for o in outcomes) > 35
     assert not set(QUICK) - {op.name for op in chosen}
