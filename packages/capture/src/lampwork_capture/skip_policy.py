@@ -245,6 +245,14 @@ def is_disabled(function: Any) -> bool:
     return attributes.get(MARK) is Mark.DISABLED or bool(attributes.get("_torchdynamo_disable", False))
 
 
+def is_kept_from_torch(function: Any) -> bool:
+    """Whether torch's own capture, once it was used, excludes this function of torch's optimizers from itself."""
+    original = getattr(function, "_torchdynamo_orig_callable", None)
+    return (
+        isinstance(original, FunctionType) and original.__module__.startswith("torch.optim") and is_disabled(function)
+    )
+
+
 def called_function(
     code: CodeType, local_values: Mapping[str, Any], global_values: Mapping[str, Any]
 ) -> FunctionType | None:

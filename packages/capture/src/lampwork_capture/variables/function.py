@@ -16,6 +16,7 @@ from ..bytecode.version import qualified_name
 from ..graph_break import BreakId, GraphBreak
 from ..guards.facts import ByIdentity, ConstantIs, IdentityIs, InstanceDictLacks, LengthIs, TypeIs
 from ..interpreter.side_effects import DELETED, emit_attribute_write
+from ..skip_policy import is_kept_from_torch
 from ..source import (
     AttributeSource,
     CellSource,
@@ -176,6 +177,8 @@ class SourcedFunctionValue(FunctionValue):
         return tracer.wrap(obj, DefaultSource(self.source, key))
 
     def call(self, tracer: Tracer, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Value:
+        if self.source is not None and is_kept_from_torch(self.function):
+            return self.get_attribute(tracer, "_torchdynamo_orig_callable").call(tracer, args, kwargs)
         handler = handler_of(self.function)
         if handler is not None:
             return handler(tracer, args, kwargs)
