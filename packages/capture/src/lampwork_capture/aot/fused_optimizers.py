@@ -45,14 +45,10 @@ def _adam(
     if not params:
         return
     rate = _rate(lr)
-    p, g, m, v = map(_wide, (params, grads, averages, squares))
-    if maximize:
-        g = _TORCH._foreach_neg(g)
-    if _matters(weight_decay):
-        if decoupled:
-            p = _scaled(p, 1 - rate * weight_decay)
-        else:
-            g = _TORCH._foreach_add(g, p, alpha=weight_decay)
+    p, m, v = map(_wide, (params, averages, squares))
+    g = _directions(p, grads, maximize, 0.0 if decoupled else weight_decay)
+    if decoupled and _matters(weight_decay):
+        p = _scaled(p, 1 - rate * weight_decay)
     m = _TORCH._foreach_lerp(m, g, 1 - beta1)
     v = _TORCH._foreach_addcmul(_TORCH._foreach_mul(v, beta2), g, g, 1 - beta2)
     counts = [step.double() for step in steps]
@@ -87,11 +83,8 @@ def _sgd(
     _refuse_scaler(grad_scale, found_inf)
     if not params:
         return
-    p, g = _wide(params), _wide(grads)
-    if maximize:
-        g = _TORCH._foreach_neg(g)
-    if _matters(weight_decay):
-        g = _TORCH._foreach_add(g, p, alpha=weight_decay)
+    p = _wide(params)
+    g = _directions(p, grads, maximize, weight_decay)
     if buffers:
         moved = g
         if not is_first_step:
@@ -119,11 +112,8 @@ def _adagrad(
     _refuse_scaler(grad_scale, found_inf)
     if not params:
         return
-    p, g = _wide(params), _wide(grads)
-    if maximize:
-        g = _TORCH._foreach_neg(g)
-    if _matters(weight_decay):
-        g = _TORCH._foreach_add(g, p, alpha=weight_decay)
+    p = _wide(params)
+    g = _directions(p, grads, maximize, weight_decay)
     total = _TORCH._foreach_addcmul(_wide(sums), g, g, 1.0)
     decays = _TORCH._foreach_mul(_TORCH._foreach_sub([step.double() for step in steps], 1), lr_decay)
     rates = _TORCH._foreach_mul(_TORCH._foreach_reciprocal(_TORCH._foreach_add(decays, 1)), _rate(lr))
@@ -131,6 +121,14 @@ def _adagrad(
     updates = _TORCH._foreach_div(_TORCH._foreach_mul(g, _numbers(rates, p)), roots)
     _TORCH._foreach_copy_(params, _TORCH._foreach_sub(p, updates))
     _TORCH._foreach_copy_(sums, total)
+
+
+def _directions(p: Tensors, grads: Tensors, maximize: bool, weight_decay: float) -> Tensors:
+    """What the parameters `p` are moved against: their gradients, with the decay of weights added."""
+    g = _wide(grads)
+    if maximize:
+        g = _TORCH._foreach_neg(g)
+    return _TORCH._foreach_add(g, p, alpha=weight_decay) if _matters(weight_decay) else g
 
 
 def _refuse_scaler(grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
