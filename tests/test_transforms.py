@@ -26,3 +26,17 @@ def test_transforms_compile(name):
         actual = torch.compile(PROGRAMS[name], backend="lampwork", fullgraph=True)(x, w)
     for a, b in zip(pytree.tree_leaves(expected), pytree.tree_leaves(actual), strict=True):
         torch.testing.assert_close(b, a)
+
+
+@pytest.mark.parametrize("name", ["gradient", "gradients per sample", "map"])
+def test_transforms_train(name):
+    def step(run):
+        torch.manual_seed(0)
+        x, w = torch.randn(5, 3), torch.randn(3, 3, requires_grad=True)
+        loss = sum(leaf.square().sum() for leaf in pytree.tree_leaves(run(x, w * 2)))
+        loss.backward()
+        return loss.detach(), w.grad
+
+    expected = step(PROGRAMS[name])
+    actual = step(torch.compile(PROGRAMS[name], backend="lampwork", fullgraph=True))
+    torch.testing.assert_close(actual, expected)

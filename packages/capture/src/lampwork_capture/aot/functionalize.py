@@ -23,6 +23,7 @@ from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
 from ..graph.runtime_assert import require
+from ..graph.transforms import call_transform, tensors_in
 from ..graph_backend import DATA_SIZES
 from . import checkpointing, fused_optimizers, hidden_writes, symbolic_forms, torch_layer
 from .ambient_state import AmbientState
@@ -410,6 +411,15 @@ def _itself(value: Tensor) -> Tensor:
     return value
 
 
+def _transformed(*args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+    """`call_transform` without the hooks that torch refuses there: whatever it reads and gives counts as saved."""
+    with torch_layer.innermost_hooks_set_aside() as pack:
+        results = call_transform(*args, **kwargs)
+    for tensor in tensors_in((args, kwargs, results)):
+        pack(tensor)
+    return results
+
+
 class _Computed(torch.autograd.Function):
     """Gives an input that was computed a gradient function of its own: such a tensor may be written to."""
 
@@ -555,7 +565,7 @@ class _GraphRunner:
                 raise self._recorder.unsupported("autocast contexts do not nest", target)
             self._autocasts.pop()
         with self._recorder.questions_of(target):
-            return target(*args, **kwargs)
+            return _transformed(*args, **kwargs) if target is call_transform else target(*args, **kwargs)
 
     def _call_module(self, name: str, args: Any, kwargs: Any) -> Any:
         module = self._graph.get_submodule(name)

@@ -6,7 +6,8 @@ Invariant: nothing in this module knows of graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -57,6 +58,17 @@ FUNCTIONALIZE: Any = _C.DispatchKeySet(_C.DispatchKey.Functionalize)
 
 conjugate_view: Callable[[Tensor], Tensor] = _torch._conj
 negative_view: Callable[[Tensor], Tensor] = _torch._neg_view
+
+
+@contextlib.contextmanager
+def innermost_hooks_set_aside() -> Generator[Callable[[Tensor], Any], None, None]:
+    """The innermost hooks on saved tensors are not there meanwhile, those around them are; yields the packing one."""
+    pack, unpack = _C._autograd._top_saved_tensors_default_hooks(True)
+    _C._autograd._pop_saved_tensors_default_hooks()
+    try:
+        yield pack
+    finally:
+        _C._autograd._push_saved_tensors_default_hooks(pack, unpack)
 
 
 class WroteToArgument(Exception):
