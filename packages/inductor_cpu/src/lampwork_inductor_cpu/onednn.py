@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from lampwork_inductor_core.passes.activation_match import Activation, ActivationKind, match_activation
 from lampwork_inductor_core.passes.dead_code import remove_dead_code
 from lampwork_inductor_core.passes.rewriting import (
     Pass,
@@ -31,11 +32,11 @@ from lampwork_inductor_core.passes.rewriting import (
     may_be_empty,
     same_numbers,
     same_tensor_type,
+    through_views,
     traced_value,
 )
 from lampwork_inductor_core.passes.static_nodes import static_nodes
 
-from .activation_match import Activation, match_activation
 from .isa import is_intel
 
 aten = torch.ops.aten
@@ -47,7 +48,13 @@ _TRANSPOSES: dict[Any, Callable[[torch.fx.Node], bool]] = {
     aten.permute.default: lambda n: list(n.args[1]) == [1, 0],  # pyright: ignore[reportArgumentType]
     aten.transpose.int: lambda n: sorted(d % 2 for d in n.args[1:3]) == [0, 1],  # pyright: ignore[reportOperatorIssue]
 }
-_VIEWS = frozenset({aten.view.default, aten._unsafe_view.default, aten.reshape.default})
+_ONEDNN_WORDS: dict[ActivationKind, tuple[str, str]] = {
+    ActivationKind.GELU: ("gelu", "none"),
+    ActivationKind.GELU_TANH: ("gelu", "tanh"),
+    ActivationKind.SILU: ("swish", ""),
+    ActivationKind.SIGMOID: ("sigmoid", ""),
+    ActivationKind.TANH: ("tanh", ""),
+}  # a relu stays in a kernel of ours, which costs ResNet-50 about 1 %
 
 
 def available() -> bool:
@@ -149,7 +156,7 @@ def pack_linears(
         if chosen is LinearLibrary.MKL:
             _replace_by_mkl(graph, mode, node, linear, packed[key], key[2])
         else:
-            activation = match_activation(_through_views(node))
+            activation = match_activation(through_views(node))
             _replace_linear(graph, mode, node, linear, packed[key], activation)
     return remove_dead_code(graph, context) if changed else graph
 
@@ -171,7 +178,7 @@ def call_onednn_unpacked(graph: torch.fx.GraphModule, context: PassContext) -> t
         if linear.transposed:
             with graph.graph.inserting_before(node):
                 weight = add_call(graph, mode, node, aten.permute.default, weight, [1, 0])
-        _replace_linear(graph, mode, node, linear, weight, match_activation(_through_views(node)))
+        _replace_linear(graph, mode, node, linear, weight, match_activation(through_views(node)))
     return remove_dead_code(graph, context) if changed else graph
 
 
@@ -223,16 +230,6 @@ def _replace_by_mkl(
     node.replace_all_uses_with(call)
 
 
-def _through_views(node: torch.fx.Node) -> torch.fx.Node:
-    """The last of the views that alone use a value: what acts on each element commutes with them."""
-    while len(node.users) == 1:
-        user = next(iter(node.users))
-        if user.target not in _VIEWS or user.args[0] is not node:
-            break
-        node = user
-    return node
-
-
 def _replace_linear(
     graph: torch.fx.GraphModule,
     mode: AbstractContextManager[Any],
@@ -241,7 +238,7 @@ def _replace_linear(
     weight: torch.fx.Node,
     activation: Activation | None,
 ) -> None:
-    attribute, algorithm = ("none", "") if activation is None else (activation.attribute, activation.algorithm)
+    attribute, algorithm = ("none", "") if activation is None else _ONEDNN_WORDS[activation.kind]
     with graph.graph.inserting_before(node):
         target = torch.ops.mkldnn._linear_pointwise.default
         arguments = (linear.rows, weight, linear.bias, attribute, [], algorithm)
@@ -320,7 +317,7 @@ def _replace_convolution(
     last = node if residual is None else residual[0]
     # after a sum, oneDNN's fused operator takes relu only, which is not fused (see `activation_match`)
     activation = match_activation(last) if residual is None else None
-    attribute, algorithm = ("none", "") if activation is None else (activation.attribute, activation.algorithm)
+    attribute, algorithm = ("none", "") if activation is None else _ONEDNN_WORDS[activation.kind]
     with graph.graph.inserting_before(last):
         if residual is None:
             target = torch.ops.mkldnn._convolution_pointwise.default

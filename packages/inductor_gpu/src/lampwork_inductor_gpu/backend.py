@@ -25,15 +25,19 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
     SizeArgument,
 )
 from lampwork_inductor_core.lowering.table import Unsupported
+from lampwork_inductor_core.passes.rewriting import Pass
 from lampwork_inductor_core.runtime.kernel_cache import cache_directory
 from lampwork_symshape import IntExpr, Printer, Symbol
 
+from .attention_kernels import attention_pass
 from .device import DeviceProperties, properties_of
 from .device_functions import INTERPRETED
 from .heuristics import KernelShape, LaunchConfig, choose
 from .index_width import IndexReach, IndexWidth
 from .kernel import write_kernel
 from .launcher import POINTER_TYPES, InterpretedLauncher, Launcher, LaunchSpec
+from .library_epilogues import fuse_convolutions, fuse_linears
+from .patch_convolutions import multiply_patches
 
 _PROGRAM_COUNT = "lambda sizes: (lambda {0}: -(-({1}) // {2}))(*sizes)"
 
@@ -52,9 +56,14 @@ class TritonBackend:
             self._device = properties_of(torch.device("cuda"))
         return self._device
 
-    def graph_passes(self) -> Sequence[Any]:
-        """None of its own yet."""
-        return ()
+    def graph_passes(self) -> Sequence[Pass]:
+        """What libraries compute, in the kernel of a library that is best at it."""
+        return (
+            ("choose_attention", attention_pass(self.device)),
+            ("multiply_patches", multiply_patches),
+            ("fuse_convolutions", fuse_convolutions),
+            ("fuse_linears", fuse_linears),
+        )
 
     def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
         """Operators whose scalar function Triton does not have: called, not generated."""

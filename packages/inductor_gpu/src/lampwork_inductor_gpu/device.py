@@ -20,6 +20,7 @@ class DeviceProperties:
     multiprocessors: int
     shared_memory_per_block: int
     l2_cache: int
+    cudnn: int = 0  # the version of the library, 90100 for 9.1.0; 0 for none
 
     @property
     def architecture(self) -> int:
@@ -27,7 +28,7 @@ class DeviceProperties:
         return 10 * self.capability[0] + self.capability[1]
 
 
-H100 = DeviceProperties("NVIDIA H100", (9, 0), 132, 232_448, 52_428_800)
+H100 = DeviceProperties("NVIDIA H100", (9, 0), 132, 232_448, 52_428_800, 91_000)
 
 
 def properties_of(device: torch.device) -> DeviceProperties:
@@ -36,4 +37,5 @@ def properties_of(device: torch.device) -> DeviceProperties:
         return H100
     p = torch.cuda.get_device_properties(device)
     shared = int(getattr(p, "shared_memory_per_block_optin", 0)) or H100.shared_memory_per_block
-    return DeviceProperties(p.name, (p.major, p.minor), p.multi_processor_count, shared, int(p.L2_cache_size))
+    cudnn = (torch.backends.cudnn.version() or 0) if torch.backends.cudnn.is_available() else 0
+    return DeviceProperties(p.name, (p.major, p.minor), p.multi_processor_count, shared, int(p.L2_cache_size), cudnn)

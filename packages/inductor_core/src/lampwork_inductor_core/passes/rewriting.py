@@ -81,6 +81,9 @@ def _questions(env: object, target: Any) -> AbstractContextManager[None]:
     return env.as_larger_sizes()
 
 
+_RESHAPES = frozenset(
+    {torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default, torch.ops.aten.reshape.default}
+)
 _SIZED_BY_NUMBERS = frozenset(
     {
         torch.ops.aten.arange.default, torch.ops.aten.arange.start, torch.ops.aten.arange.start_step,
@@ -129,6 +132,16 @@ def is_view(node: torch.fx.Node) -> bool:
     if node.target is torch.ops.aten._unsafe_view.default:
         return True
     return any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+
+
+def through_views(node: torch.fx.Node) -> torch.fx.Node:
+    """The last of the views that alone use a value: what acts on each element commutes with them."""
+    while len(node.users) == 1:
+        user = next(iter(node.users))
+        if user.target not in _RESHAPES or user.args[0] is not node:
+            break
+        node = user
+    return node
 
 
 def owners_of_results(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:

@@ -35,8 +35,13 @@ def verify_graph(graph: torch.fx.GraphModule, name: str) -> None:
             raise InvalidRewrite(name, node, "has no fake value")
         if any(n.meta.get("opaque") for n in node.all_input_nodes) or not is_pure(node):
             continue
-        if not _depends_on_data(node.meta["val"]):  # each run makes numbers of its own
-            _compare(name, node, node.meta["val"], fake_value(node, mode))
+        if _depends_on_data(node.meta["val"]):  # each run makes numbers of its own
+            continue
+        try:
+            right = fake_value(node, mode)
+        except NotImplementedError:  # the operator runs on a device only, so the pass has said what it gives
+            continue
+        _compare(name, node, node.meta["val"], right)
 
 
 def _compare(name: str, node: torch.fx.Node, recorded: Any, actual: Any) -> None:

@@ -1,0 +1,243 @@
+"""Passes that choose library kernels: traced as on a card, compared on the CPU with plain calls in place of cuDNN's."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lampwork_inductor_core.passes.channels_last import choose_channels_last
+from lampwork_inductor_core.passes.fold_batch_norm import fold_batch_norm
+from lampwork_inductor_core.passes.rewriting import PassContext
+from lampwork_inductor_gpu.attention_kernels import attention_pass
+from lampwork_inductor_gpu.device import H100, DeviceProperties
+from lampwork_inductor_gpu.library_epilogues import fuse_convolutions, fuse_linears
+from lampwork_inductor_gpu.patch_convolutions import multiply_patches
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+aten = torch.ops.aten
+
+
+def _flash(q: Any, k: Any, v: Any, *args: Any, **options: Any) -> Any:
+    return [F.scaled_dot_product_attention(q, k, v, is_causal=args[1] if len(args) > 1 else False)]
+
+
+STAND_INS: dict[Any, Callable[..., Any]] = {
+    aten.cudnn_convolution_relu.default: lambda x, w, b, s, p, d, g: F.relu(F.conv2d(x, w, b, s, p, d, g)),
+    aten.cudnn_convolution_add_relu.default: lambda x, w, z, a, b, s, p, d, g: F.relu(
+        F.conv2d(x, w, b, s, p, d, g) + a * z
+    ),
+    aten._addmm_activation.default: lambda b, x, w, use_gelu: F.gelu(torch.addmm(b, x, w), approximate="tanh"),
+    aten._scaled_dot_product_cudnn_attention.default: lambda q, k, v, mask, lse, p, causal, debug, scale=None: [
+        F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+    ],
+    aten._scaled_dot_product_flash_attention.default: _flash,
+}
+
+
+class _OnCpu(torch.fx.Interpreter):
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if target is operator.getitem and args[1] >= len(args[0]):
+            return None  # what attention gives beside its result
+        kwargs = {key: "cpu" if key == "device" else value for key, value in kwargs.items()}
+        return STAND_INS.get(target, target)(*args, **kwargs)
+
+
+class _AsOnACard(torch.fx.Interpreter):
+    """Fake values as cuDNN gives them: a build of torch without it describes convolutions as contiguous."""
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.target is aten.convolution.default and n.args[0].meta["val"].is_contiguous(
+            memory_format=torch.channels_last
+        ):
+            result = torch.empty_like(result, memory_format=torch.channels_last)
+        if n.op != "output":
+            n.meta["val"] = result
+        return result
+
+
+def rewritten(
+    passes: list[Callable[..., Any]], function: Callable[..., Any], *inputs: torch.Tensor, static: tuple[int, ...] = ()
+) -> list[Any]:
+    """The operators after the passes, traced on a card that need not be there; the values are what they were."""
+    with FakeTensorMode(), torch.no_grad():
+        fakes = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cuda") for t in inputs]
+        graph = make_fx(function)(*fakes)
+        _AsOnACard(graph).run(*fakes)
+    before = _OnCpu(graph).run(*inputs)
+    for position, node in enumerate(graph.graph.find_nodes(op="placeholder")):
+        node.meta["static_input"] = position in static
+    for rewrite in passes:
+        graph = rewrite(graph, PassContext())
+        graph.graph.lint()
+    after = _OnCpu(graph).run(*inputs)
+    for one, other in zip(after, before, strict=True):
+        torch.testing.assert_close(one, other, rtol=3e-2, atol=3e-2)
+        assert one.stride() == other.stride()
+    return [n.target for n in graph.graph.nodes if n.op == "call_function"]
+
+
+def _halves(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float32).bfloat16() / 2
+
+
+def _last(*shape: int) -> torch.Tensor:
+    return _halves(*shape).to(memory_format=torch.channels_last)
+
+
+def test_a_relu_joins_its_convolution():
+    found = rewritten(
+        [fuse_convolutions],
+        lambda x, w, b: [F.conv2d(x, w, b, padding=1).relu()],
+        _last(2, 8, 6, 6), _last(16, 8, 3, 3), _halves(16),
+    )  # fmt: skip
+    assert found == [aten.cudnn_convolution_relu.default]
+
+
+def test_of_two_convolutions_that_are_added_one_takes_sum_and_biases():
+    found = rewritten(
+        [fuse_convolutions],
+        lambda x, w, b, y, v, c: [(F.conv2d(x, w, b) + F.conv2d(y, v, c)).relu()],
+        _last(2, 8, 6, 6), _last(16, 8, 1, 1), _halves(16), _last(2, 4, 6, 6), _last(16, 4, 1, 1), _halves(16),
+    )  # fmt: skip
+    assert sorted(map(str, found)) == [
+        "aten.add.Tensor", "aten.convolution.default", "aten.cudnn_convolution_add_relu.default",
+    ]  # fmt: skip
+
+
+def test_a_sum_that_is_read_again_is_not_fused():
+    def function(x, w, z):
+        total = F.conv2d(x, w) + z
+        return [total.relu(), total * 2]
+
+    found = rewritten([fuse_convolutions], function, _last(2, 8, 6, 6), _last(16, 8, 1, 1), _last(2, 16, 6, 6))
+    assert aten.convolution.default in found and aten.cudnn_convolution_add_relu.default not in found
+
+
+def test_a_sum_that_broadcasts_is_not_fused():
+    found = rewritten(
+        [fuse_convolutions],
+        lambda x, w, z: [(F.conv2d(x, w) + z).relu()],
+        _last(2, 8, 6, 6), _last(16, 8, 1, 1), _last(1, 16, 1, 1),
+    )  # fmt: skip
+    assert aten.cudnn_convolution_add_relu.default not in found
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_a_bias_without_a_relu_is_arithmetic(groups):
+    found = rewritten(
+        [fuse_convolutions],
+        lambda x, w, b: [F.silu(F.conv2d(x, w, b, groups=groups))],
+        _last(2, 8, 6, 6), _last(8, 8 // groups, 3, 3), _halves(8),
+    )  # fmt: skip
+    assert found[:3] == [aten.convolution.default, aten.view.default, aten.add.Tensor]
+
+
+def test_a_norm_in_float32_is_folded_into_a_convolution_of_halves():
+    def function(x, w, mean, variance, weight, bias):
+        y = (F.conv2d(x, w).float() - mean.float().view(-1, 1, 1)) * torch.rsqrt(variance.float() + 1e-5).view(-1, 1, 1)
+        return [(y * weight.float().view(-1, 1, 1) + bias.float().view(-1, 1, 1)).bfloat16().relu()]
+
+    found = rewritten(
+        [fold_batch_norm, fuse_convolutions], function,
+        _last(2, 8, 6, 6), _last(16, 8, 1, 1), _halves(16), _halves(16).abs() + 1, _halves(16), _halves(16),
+        static=(1, 2, 3, 4, 5),
+    )  # fmt: skip
+    assert found[-1] == aten.cudnn_convolution_relu.default
+
+
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bias", [True, False])
+def test_patches_are_multiplied(format, bias):
+    x = _halves(2, 3, 8, 12).to(memory_format=format)
+    w, b = _halves(5, 3, 4, 2).to(memory_format=format), _halves(5)
+    found = rewritten([multiply_patches], lambda x, w, b: [F.conv2d(x, w, b if bias else None, (4, 2))], x, w, b)
+    assert aten.convolution.default not in found
+    assert (aten.addmm.default if bias else aten.mm.default) in found
+
+
+@pytest.mark.parametrize(
+    "options", [{"stride": 1}, {"stride": 2, "padding": 2}, {"stride": 2, "dilation": 2}, {"stride": 3}]
+)
+def test_windows_that_overlap_or_leave_gaps_are_convolved(options):
+    found = rewritten(
+        [multiply_patches], lambda x, w: [F.conv2d(x, w, **options)], _halves(2, 3, 9, 9), _halves(5, 3, 2, 2)
+    )
+    assert found == [aten.convolution.default]
+
+
+def test_patches_that_do_not_cover_the_image_are_convolved():
+    found = rewritten(
+        [multiply_patches], lambda x, w: [F.conv2d(x, w, stride=2)], _halves(2, 3, 9, 8), _halves(5, 3, 2, 2)
+    )
+    assert found == [aten.convolution.default]
+
+
+def test_a_graph_in_channels_last_multiplies_patches_in_channels_last():
+    def function(x, *weights):
+        for w in weights[:3]:
+            x = F.conv2d(x, w, padding=1).relu()
+        return [F.conv2d(x, weights[3], stride=2)]
+
+    weights = [_halves(8, 3, 3, 3), _halves(8, 8, 3, 3), _halves(8, 8, 3, 3), _halves(5, 8, 2, 2)]
+    found = rewritten(
+        [choose_channels_last, multiply_patches, fuse_convolutions], function, _halves(2, 3, 8, 8), *weights
+    )
+    assert found.count(aten.cudnn_convolution_relu.default) == 3 and aten.mm.default in found
+
+
+@pytest.mark.parametrize("spelling", ["function", "words"])
+def test_gelu_by_tanh_joins_its_linear(spelling):
+    def function(x, w, b):
+        y = F.linear(x, w, b)
+        if spelling == "function":
+            return [F.gelu(y, approximate="tanh")]
+        return [0.5 * y * (1.0 + torch.tanh(0.7978845608028654 * (y + 0.044715 * y.pow(3.0))))]
+
+    found = rewritten([fuse_linears], function, _halves(2, 6, 8), _halves(16, 8), _halves(16))
+    assert aten._addmm_activation.default in found and aten.tanh.default not in found
+
+
+def test_exact_gelu_stays():
+    found = rewritten(
+        [fuse_linears], lambda x, w, b: [F.gelu(F.linear(x, w, b))], _halves(6, 8), _halves(16, 8), _halves(16)
+    )
+    assert aten.addmm.default in found
+
+
+def _attention(q, k, v):
+    return [aten._scaled_dot_product_flash_attention(q, k, v, 0.0, True)[0]]
+
+
+def _heads(*shape: int) -> torch.Tensor:
+    batch, heads, length, width = shape
+    return _halves(batch, length, heads, width).transpose(1, 2)
+
+
+def test_attention_is_cudnn_on_hopper():
+    heads = [_heads(2, 3, 16, 8)] * 3
+    assert rewritten([attention_pass(H100)], _attention, *heads)[0] == aten._scaled_dot_product_cudnn_attention.default
+
+
+@pytest.mark.parametrize("why", ["older card", "older library", "wide heads", "log-sum-exp is read", "dropout"])
+def test_attention_stays_with_torchs_choice(why):
+    device = {
+        "older card": DeviceProperties("A100", (8, 0), 108, 1, 1, 91_000),
+        "older library": DeviceProperties("H100", (9, 0), 132, 1, 1, 8_900),
+    }.get(why, H100)
+    width = 256 if why == "wide heads" else 8
+
+    def function(q, k, v):
+        found = aten._scaled_dot_product_flash_attention(q, k, v, 0.5 if why == "dropout" else 0.0, True)
+        return [found[0], found[1].sum()] if why == "log-sum-exp is read" else [found[0]]
+
+    with FakeTensorMode():
+        fakes = [torch.empty(2, 16, 3, width, dtype=torch.bfloat16, device="cuda").transpose(1, 2) for _ in range(3)]
+        graph = make_fx(function)(*fakes)
+    graph = attention_pass(device)(graph, PassContext())
+    assert aten._scaled_dot_product_flash_attention.default in [n.target for n in graph.graph.nodes]
