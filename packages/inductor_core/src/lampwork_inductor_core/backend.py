@@ -38,7 +38,9 @@ class LargeMemory:
 class DeviceBackend(Protocol):
     """What a device brings. Kernel callables take tensors (buffers, in argument order), integers (sizes), floats.
 
-    A backend may have an attribute `large_memory` (LargeMemory or None) beside.
+    A backend may have more attributes beside: `large_memory` (LargeMemory or None); `tune_schedule`, from the
+    configuration of the schedule to the one that suits its device; `split_reduction`, from a
+    `schedule.split_reductions.ReductionShape` to the number of parts that are reduced on their own (1: as it is).
     """
 
     device_type: str

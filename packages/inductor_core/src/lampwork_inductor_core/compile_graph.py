@@ -24,10 +24,11 @@ from .codegen.print_kernel import print_kernel
 from .codegen.program import HostPlan, build_wrapper, plan_host
 from .codegen.scheduled_kernel import KernelSource, ScheduledKernel
 from .codegen.wrapper import WrapperProgram, print_wrapper
-from .config import Config
+from .config import Config, ScheduleConfig
 from .ir.buffer import ConstantBuffer, InputBuffer, LoweredGraph
 from .ir.layout import Layout
 from .ir.printer import print_graph
+from .ir.verify import verify
 from .lowering.graph import default_table, lower
 from .lowering.table import Lowering, Unsupported
 from .passes.hoist_static import Hoisted, StaticProgram, hoist_static
@@ -37,7 +38,8 @@ from .runtime.compiled_graph import CompiledGraph, Form, InputSpec, Repairs, Wra
 from .runtime.static_cache import StaticCache
 from .schedule.fusion import FusedNode
 from .schedule.new_values import NEW_VALUES
-from .schedule.scheduler import schedule
+from .schedule.scheduler import Tuned, schedule
+from .schedule.split_reductions import ReductionShape, split_reductions
 
 GraphBackend = Callable[[torch.fx.GraphModule, Sequence[Any]], Callable[..., Sequence[Any]]]
 
@@ -76,6 +78,23 @@ class Backends:
         if backend is None:
             backend = self._found[device.type] = find_backend(device)
         return backend
+
+    def tuned(self, config: ScheduleConfig) -> Tuned:
+        """The schedule's configuration as each device has it."""
+        made: dict[str, ScheduleConfig] = {}
+
+        def of(device: torch.device) -> ScheduleConfig:
+            if device.type not in made:
+                tune: Callable[[ScheduleConfig], ScheduleConfig] | None = getattr(self[device], "tune_schedule", None)
+                made[device.type] = config if tune is None else tune(config)
+            return made[device.type]
+
+        return of
+
+    def parts_of(self, device: torch.device, shape: ReductionShape) -> int:
+        """In how many parts a device wants a reduction."""
+        choose: Callable[[ReductionShape], int] | None = getattr(self[device], "split_reduction", None)
+        return 1 if choose is None else choose(shape)
 
     def of_graph(self, graph: torch.fx.GraphModule) -> list[DeviceBackend]:
         """The backends of all devices with tensors of some size in the graph; at least one. Raises BackendNotFound.
@@ -128,9 +147,13 @@ def compile_graph(
     recorder.keep("lowered", lambda: print_graph(lowered))
     arguments = [buffer for buffer in lowered.buffers if isinstance(buffer, InputBuffer)]
     handed_over = None if passing is None else frozenset(b.name for b in arguments if b.position in passing)
-    scheduled = schedule(lowered, config.schedule, lambda a, b: _can_fuse(backends, a, b))
+    lowered = split_reductions(lowered, backends.parts_of)
+    if config.verify:
+        verify(lowered)
+    tuned = backends.tuned(config.schedule)
+    scheduled = schedule(lowered, config.schedule, lambda a, b: _can_fuse(backends, a, b), tuned)
     recorder.keep("schedule", lambda: str(scheduled))
-    host = plan_host(lowered, scheduled, config.schedule, new_values, handed_over)
+    host = plan_host(lowered, scheduled, config.schedule, new_values, handed_over, tuned)
     recorder.keep("kernels", lambda: "\n".join(print_kernel(kernel) for kernel in host.kernels()))
     names, kernels = _build_kernels(host, backends, recorder)
     first_kept = len(example_inputs)

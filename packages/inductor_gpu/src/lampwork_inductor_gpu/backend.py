@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -24,22 +25,26 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
     ScheduledKernel,
     SizeArgument,
 )
+from lampwork_inductor_core.config import ScheduleConfig
 from lampwork_inductor_core.lowering.table import Unsupported
 from lampwork_inductor_core.passes.rewriting import Pass
 from lampwork_inductor_core.runtime.kernel_cache import cache_directory
+from lampwork_inductor_core.schedule.split_reductions import ReductionShape
 from lampwork_symshape import IntExpr, Printer, Symbol
 
 from .attention_kernels import attention_pass
 from .device import DeviceProperties, properties_of
 from .device_functions import INTERPRETED
-from .heuristics import KernelShape, LaunchConfig, choose
+from .heuristics import KernelShape, LaunchConfig, choose, parts_of
 from .index_width import IndexReach, IndexWidth
 from .kernel import write_kernel
 from .launcher import POINTER_TYPES, InterpretedLauncher, Launcher, LaunchSpec
 from .library_epilogues import fuse_convolutions, fuse_linears
 from .patch_convolutions import multiply_patches
 
-_PROGRAM_COUNT = "lambda sizes: (lambda {0}: -(-({1}) // {2}))(*sizes)"
+_PROGRAM_COUNT = "lambda sizes: (lambda {0}: {1})(*sizes)"
+_ANY_ROW = 1 << 40  # bytes
+_AGAIN = 12  # operations a point
 
 
 class TritonBackend:
@@ -72,6 +77,15 @@ class TritonBackend:
     def can_fuse(self, first: Any, second: Any) -> Verdict:
         """Whatever is legal fits: Triton programs hold any mix of segments."""
         return Verdict(True)
+
+    def tune_schedule(self, config: ScheduleConfig) -> ScheduleConfig:
+        """Rows live in registers or are computed again, never in memory; arithmetic is nearly free."""
+        rows = max(config.parallel_rows, self.device.multiprocessors // 2)
+        return replace(config, local_row_bytes=_ANY_ROW, recompute_operations=_AGAIN, parallel_rows=rows)
+
+    def split_reduction(self, shape: ReductionShape) -> int:
+        """In how many parts a reduction runs."""
+        return parts_of(shape, self.device)
 
     def generate(self, kernel: ScheduledKernel) -> KernelSource:
         """The Triton text of a kernel."""
@@ -114,13 +128,13 @@ def _write_atomically(path: Path, text: str) -> None:
 def launch_spec(source: KernelSource) -> LaunchSpec:
     """How to compile and launch a generated kernel."""
     config = source.launch["config"]
-    outer = source.launch["outer_size"]
+    programs = source.launch["programs"]
     reach = source.launch["reach"]
-    assert isinstance(config, LaunchConfig) and isinstance(outer, IntExpr) and isinstance(reach, IndexReach)
+    assert isinstance(config, LaunchConfig) and isinstance(programs, IntExpr) and isinstance(reach, IndexReach)
     symbols = tuple(a.symbol for a in source.arguments if isinstance(a, SizeArgument))
     constants = {"X_BLOCK": config.x_block}
     if config.shape is not KernelShape.POINTWISE:
-        constants["R_BLOCK"] = config.r_block
+        constants["Y_BLOCK" if config.shape is KernelShape.TILED else "R_BLOCK"] = config.r_block
     return LaunchSpec(
         pointer_types=tuple(POINTER_TYPES[a.dtype] for a in source.arguments if isinstance(a, BufferArgument)),
         size_names=tuple(s.name for s in symbols),
@@ -129,16 +143,16 @@ def launch_spec(source: KernelSource) -> LaunchSpec:
         warps=config.warps,
         stages=config.stages,
         checked=bool(source.launch["checked"]),
-        program_count=_program_count(outer, symbols, config.x_block),
+        program_count=_program_count(programs, symbols),
         dividing=cast("tuple[int, ...]", source.launch["dividing"]),
         fits_narrow=reach.fits() if reach.width is IndexWidth.BY_SIZES else None,
     )
 
 
-def _program_count(outer: IntExpr, symbols: Sequence[Symbol], block: int) -> Callable[[Sequence[int]], int]:
-    if outer.is_constant:
-        fixed = -(-int(outer) // block)
+def _program_count(programs: IntExpr, symbols: Sequence[Symbol]) -> Callable[[Sequence[int]], int]:
+    if programs.is_constant:
+        fixed = int(programs)
         return lambda _: fixed
     names = {s: f"n{position}" for position, s in enumerate(symbols)}
-    size = Printer(lambda s: names[s])(outer)
-    return cast("Callable[[Sequence[int]], int]", eval(_PROGRAM_COUNT.format(", ".join(names.values()), size, block)))
+    count = Printer(lambda s: names[s])(programs)
+    return cast("Callable[[Sequence[int]], int]", eval(_PROGRAM_COUNT.format(", ".join(names.values()), count)))

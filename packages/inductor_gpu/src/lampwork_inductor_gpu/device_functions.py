@@ -134,6 +134,33 @@ def float_floor_div(a, b):
 
 
 @triton.jit
+def join_moments(mean, squares, count, other_mean, other_squares, other_count):
+    """Combine of means, sums of squared deviations and counts."""
+    total = count + other_count
+    share = tl.where(total == 0, 0.0, other_count / total)
+    distance = other_mean - mean
+    mean = mean + distance * share
+    squares = squares + other_squares + distance * distance * count * share
+    return mean, squares, total
+
+
+@triton.jit
+def add_power(largest, total, value):
+    """The sum of exp(value - largest) with one value more, by one exponential; `largest` is from before."""
+    distance = value - largest
+    power = tl.where(value == float("-inf"), 0.0, tl.exp(-tl.abs(distance)))
+    return tl.where(distance > 0, total * power + 1, total + power)
+
+
+@triton.jit
+def join_powers(largest, total, other, other_total):
+    """Combine of greatest values and of the sums of exponentials of differences to them."""
+    best = tl.maximum(largest, other, propagate_nan=tl.PropagateNan.ALL)
+    shift = tl.where(best == float("-inf"), 0.0, best)
+    return best, total * tl.exp(largest - shift) + other_total * tl.exp(other - shift)
+
+
+@triton.jit
 def greater_or_first(value, index, other, other_index):
     """Combine of an argmax: the greater value, nan above all, the first index on ties."""
     nan, other_nan = value != value, other != other

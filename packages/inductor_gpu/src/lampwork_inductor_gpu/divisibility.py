@@ -14,8 +14,8 @@ from lampwork_symshape import Expr, IntExpr, Kind, Symbol
 from lampwork_symshape.expr import stride_of
 
 from .heuristics import LaunchConfig
-from .index_width import is_local
-from .indexing import FlatSpace, flatten
+from .indexing import FlatSpace, is_local
+from .spaces import spaces_of
 
 
 def dividing_sizes(kernel: ScheduledKernel, config: LaunchConfig) -> tuple[int, ...]:
@@ -24,13 +24,15 @@ def dividing_sizes(kernel: ScheduledKernel, config: LaunchConfig) -> tuple[int, 
     An access that is contiguous along a space is wide where its rows start aligned (the sizes in its index) and where
     its mask is one for whole accesses (the sizes of the space). Others are as narrow for any sizes.
     """
-    x, r = flatten("x", kernel.outer), flatten("r", kernel.inner)
+    spaces = spaces_of(kernel, config)
+    x, r = spaces.x, spaces.second
     flat = {**x.dimensions, **r.dimensions}
     found: set[Symbol] = set()
     for index in _accesses(kernel):
-        for space, dimensions in ((r, kernel.inner), (x, kernel.outer)):
+        for space in (r, x):
             blocked = config.x_block if space is x else config.r_block
-            if not dimensions or blocked == 1 or stride_of(index, dimensions[-1].symbol) not in (1, None):
+            loops = space.loops
+            if not loops or blocked == 1 or stride_of(index, loops[-1]) not in (1, None):
                 continue
             found |= space.size.free_symbols
             found |= _of_starts(index.substitute(flat), x if space is r else None)

@@ -16,9 +16,10 @@ from lampwork_inductor_core.codegen.scheduled_kernel import ScheduledKernel, Siz
 from lampwork_inductor_core.ir.loop_body import CheckedIndex, IndexValue, Load, Node, walk
 from lampwork_symshape import Expr, Symbol
 
-from .heuristics import LARGEST_BLOCK
-from .indexing import FlatSpace, flatten
+from .heuristics import LARGEST_BLOCK, LaunchConfig
+from .indexing import FlatSpace, flatten, is_local
 from .range_program import RangeProgram
+from .spaces import spaces_of
 
 LIMIT = 2**31 - LARGEST_BLOCK  # the last block may reach so far beyond the end
 
@@ -42,9 +43,12 @@ class IndexReach:
     wide: frozenset[Symbol]
 
     @staticmethod
-    def of(kernel: ScheduledKernel) -> IndexReach:
-        """What a kernel's text will compute with."""
-        spaces = (flatten("x", kernel.outer), flatten("r", kernel.inner))
+    def of(kernel: ScheduledKernel, config: LaunchConfig | None = None) -> IndexReach:
+        """What a kernel's text will compute with (None: in one space of its outer loops)."""
+        if config is None:
+            spaces = (flatten("x", kernel.outer), flatten("r", kernel.inner))
+        else:
+            spaces = (spaces_of(kernel, config).x, spaces_of(kernel, config).second)
         flat = {s: e for space in spaces for s, e in space.dimensions.items()}
         expressions: dict[Expr, None] = {}
         indirect: list[tuple[Symbol, Node]] = []
@@ -87,8 +91,3 @@ class IndexReach:
         for expression in self.expressions:
             program.bounded(expression)
         return program
-
-
-def is_local(name: str) -> bool:
-    """Whether a name is that of a local row: its index is not part of the text."""
-    return name.startswith("local")

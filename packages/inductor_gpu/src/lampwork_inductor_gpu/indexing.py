@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from lampwork_symshape.expr import BinaryInt, MinMax
 
 
+def is_local(name: str) -> bool:
+    """Whether a name is that of a local row: its index is not part of the text."""
+    return name.startswith("local")
+
+
 def _is_nonnegative(expr: IntExpr) -> bool:
     lower = expr.value_range.lower
     return lower is not None and lower >= 0
@@ -66,6 +71,11 @@ class FlatSpace:
     name: str
     size: IntExpr
     dimensions: dict[Symbol, IntExpr]  # each loop symbol as a function of the flat index
+
+    @property
+    def loops(self) -> tuple[Symbol, ...]:
+        """The loop symbols, the last one fastest."""
+        return tuple(reversed(self.dimensions))
 
     @property
     def flat(self) -> Symbol:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import torch
 from lampwork_inductor_core.codegen.scheduled_kernel import (
@@ -32,17 +31,20 @@ from lampwork_inductor_core.ir.loop_body import (
     Masked,
     Node,
     operands,
-    walk,
 )
 from lampwork_inductor_core.ir.loops import ReductionKind, ScatterMode
 from lampwork_symshape import IntExpr, Symbol
 
+from .accumulators import Accumulator, Moments, Positioned, Powers, Single
 from .divisibility import dividing_sizes
 from .heuristics import KernelShape, LaunchConfig
-from .index_width import IndexReach, IndexWidth, is_local
-from .indexing import FlatSpace, TritonPrinter, flatten
-from .ops import TRITON_TYPES, format_op, is_generated, literal
-from .reduction import COMBINE, SCAN_AS_REDUCTION, SCAN_COMBINE, block_reduction, carrier, converted, identity
+from .index_width import IndexReach, IndexWidth
+from .indexing import FlatSpace, TritonPrinter, is_local
+from .one_pass import Pair, PairKind, left_out, pairs_of
+from .ops import TRITON_TYPES, format_op, is_generated, literal, reciprocal
+from .reduction import SCAN_AS_REDUCTION, SCAN_COMBINE, block_reduction, carrier, converted, identity
+from .scope import Held, Lanes, Scope, passes_of
+from .spaces import spaces_of
 
 _CASTS = {IndexWidth.NARROW: "", IndexWidth.WIDE: ".to(tl.int64)", IndexWidth.BY_SIZES: ".to(INDEX)"}
 _HEADER = """import triton
@@ -61,52 +63,15 @@ import triton.language as tl
 def {name}({parameters}):
 """
 _DEVICE_FUNCTIONS = (
-    "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "copysign",
-    "cosh", "erfc", "erfinv", "expm1", "float_floor_div", "float_remainder", "floor_div", "floor_mod", "fmod",
-    "greater_or_first", "hypot", "integer_pow", "less_or_first", "lgamma", "log10", "log1p", "maximum", "minimum",
-    "multiply", "nextafter", "pow", "round_half_even", "sinh", "tan", "tanh", "trunc",
+    "acos", "acosh", "add", "add_power", "asin", "asinh", "atan", "atan2", "atanh", "copysign", "cosh", "erfc",
+    "erfinv", "expm1", "float_floor_div", "float_remainder", "floor_div", "floor_mod", "fmod", "greater_or_first",
+    "hypot", "integer_pow", "join_moments", "join_powers", "less_or_first", "lgamma", "log10", "log1p", "maximum",
+    "minimum", "multiply", "nextafter", "pow", "round_half_even", "sinh", "tan", "tanh", "trunc",
 )  # fmt: skip
 
 
 class NotGenerated(RuntimeError):
     """A kernel asks for what this generator has no text for; `TritonBackend.lowerings` keeps such operators out."""
-
-
-@dataclass
-class _Scope:
-    """Names of values and index texts that are visible at one place of the text."""
-
-    values: dict[object, str] = field(default_factory=dict)
-    parent: _Scope | None = None
-
-    def find(self, key: object) -> str | None:
-        scope: _Scope | None = self
-        while scope is not None:
-            if key in scope.values:
-                return scope.values[key]
-            scope = scope.parent
-        return None
-
-    def forget_loads(self, buffer: str) -> None:
-        """`buffer` was written to: what was computed from its old contents is not what the same expression says now."""
-        scope: _Scope | None = self
-        while scope is not None:
-            scope.values = {
-                key: name for key, name in scope.values.items() if not (isinstance(key, tuple) and _reads(key, buffer))
-            }
-            scope = scope.parent
-
-
-def _reads(key: tuple[object, ...], buffer: str) -> bool:
-    return any(isinstance(n, Load) and n.buffer == buffer for part in key if isinstance(part, Node) for n in walk(part))
-
-
-@dataclass(frozen=True, slots=True)
-class _Lanes:
-    """Which flat spaces a value varies over: decides its masks and its shape."""
-
-    x: bool
-    r: bool
 
 
 class TritonKernelWriter:
@@ -118,30 +83,40 @@ class TritonKernelWriter:
         self.lines: list[str] = []
         self.indent = 1
         self.counter = 0
-        self.x: FlatSpace = flatten("x", kernel.outer)
-        self.r: FlatSpace = flatten("r", kernel.inner)
+        self.spaces = spaces_of(kernel, config)
+        self.x: FlatSpace = self.spaces.x
+        self.r: FlatSpace = self.spaces.second
+        self.block = f"{self.r.name.upper()}_BLOCK"  # of the second space
         self.symbols: dict[Symbol, IntExpr] = {**self.x.dimensions, **self.r.dimensions}
         self.printer = TritonPrinter()
-        self.reach = IndexReach.of(kernel)
+        self.reach = IndexReach.of(kernel, config)
         self.cast = _CASTS[self.reach.width]
         self.stage_names: dict[int, str] = {}
         self.local_values: dict[str, str] = {}
         self.loaded: set[str] = set()
         self.comments: set[str] = set()
         self.stored: set[str] = set()  # arguments written since the last barrier
+        self.held: dict[str, Held] = {}  # what arguments hold where this program wrote them
+        looped = config.shape is KernelShape.LOOPED
+        self.segment = 0
+        self.pairs = pairs_of(kernel) if looped else ()
+        self.left_out = left_out(kernel, self.pairs)
+        self.passes = passes_of(kernel, self.left_out) if looped else {}
 
     # The skeleton
 
     def write(self) -> str:
         """The body's text, without the header."""
         self._emit_x()
-        outer = _Scope()
-        if self.config.shape is KernelShape.PERSISTENT:
-            self._emit_r("0")
+        outer = Scope()
+        if self.config.shape in (KernelShape.PERSISTENT, KernelShape.TILED):
+            if self.config.shape is KernelShape.PERSISTENT:
+                self._emit_r("0")
             for segment, first in self._numbered():
                 self._emit_stages(segment, first, outer)
         else:
-            for segment, first in self._numbered():
+            for number, (segment, first) in enumerate(self._numbered()):
+                self.segment = number
                 if isinstance(segment, OuterSegment):
                     self._emit_stages(segment, first, outer)
                 else:
@@ -162,7 +137,8 @@ class TritonKernelWriter:
         return f"{prefix}{self.counter - 1}"
 
     @property
-    def reducing(self) -> bool:
+    def two_spaces(self) -> bool:
+        """Whether blocks have two dimensions."""
         return self.config.shape is not KernelShape.POINTWISE
 
     def _divides(self, size: IntExpr, block: int) -> bool:
@@ -174,13 +150,26 @@ class TritonKernelWriter:
 
     @property
     def r_masked(self) -> bool:
-        return self.reducing and not self._divides(self.r.size, self.config.r_block)
+        return self.two_spaces and not self._divides(self.r.size, self.config.r_block)
 
     def _emit_x(self) -> None:
-        across = "[:, None]" if self.reducing else ""
-        self.line(f"x = tl.program_id(0){self.cast} * X_BLOCK + tl.arange(0, X_BLOCK){across}")
+        across = "[:, None]" if self.two_spaces else ""
+        program = f"tl.program_id(0){self.cast}"
+        second = self.spaces.second_programs
+        if second is not None:
+            self.line(f"program = {program}")
+            program = f"program // {self._factor(second)}"
+        start = f"{program} * X_BLOCK" if second is None else f"({program}) * X_BLOCK"
+        self.line(f"x = {start} + tl.arange(0, X_BLOCK){across}")
         if self.x_masked:
             self.line(f"x_mask = x < {self.printer(self.x.size)}")
+        if second is not None:
+            self.line(f"y = (program % {self._factor(second)}) * Y_BLOCK + tl.arange(0, Y_BLOCK)[None, :]")
+            if self.r_masked:
+                self.line(f"y_mask = y < {self.printer(self.r.size)}")
+
+    def _factor(self, expression: IntExpr) -> str:
+        return self._parenthesised(self.printer(expression))
 
     def _emit_r(self, start: str) -> None:
         block = "tl.arange(0, R_BLOCK)[None, :]"
@@ -188,17 +177,21 @@ class TritonKernelWriter:
         if self.r_masked:
             self.line(f"r_mask = r < {self.printer(self.r.size)}")
 
-    def _emit_inner_loop(self, segment: InnerLoop, first: int, outer: _Scope) -> None:
-        accumulators = self._emit_accumulators(segment, first)
+    def _emit_inner_loop(self, segment: InnerLoop, first: int, outer: Scope) -> None:
+        accumulators = self._accumulators(segment, first)
         carries = self._emit_carries(segment, first)
-        self.line(f"for r_start in range(0, {self.printer(self.r.size)}, R_BLOCK):")
-        self.indent += 1
-        self._emit_r("r_start")
-        self._emit_stages(segment, first, _Scope(parent=outer), accumulators, carries)
-        self.indent -= 1
+        for accumulator in dict.fromkeys(accumulators.values()):
+            self.lines.extend("    " * self.indent + text for text in accumulator.start())
+        if any(p not in self.left_out for p, _ in enumerate(segment.stages, first)):
+            self.line(f"for r_start in range(0, {self.printer(self.r.size)}, R_BLOCK):")
+            self.indent += 1
+            self._emit_r("r_start")
+            self._emit_stages(segment, first, Scope(parent=outer), accumulators, carries)
+            self.indent -= 1
+        for accumulator in dict.fromkeys(accumulators.values()):
+            self._finish_accumulator(accumulator)
         for position, stage in enumerate(segment.stages, first):
             if stage.accumulate is not None:
-                self._finish_accumulator(position, stage, accumulators[position])
                 self._store(stage, self.stage_names[position], outer, reduced=True)
 
     # Stages
@@ -207,11 +200,13 @@ class TritonKernelWriter:
         self,
         segment: Segment,
         first: int,
-        scope: _Scope,
-        accumulators: dict[int, tuple[str, ...]] | None = None,
+        scope: Scope,
+        accumulators: dict[int, Accumulator] | None = None,
         carries: dict[int, str] | None = None,
     ) -> None:
         for position, stage in enumerate(segment.stages, first):
+            if position in self.left_out:
+                continue  # an earlier loop computes it along
             if stage.comment and stage.comment not in self.comments:
                 self.comments.add(stage.comment)
                 self.line(f"# {stage.comment}")
@@ -222,24 +217,27 @@ class TritonKernelWriter:
                 self.stage_names[position] = name
                 self._store(stage, name, scope, reduced=False)
             elif accumulators is not None:
-                self._combine_looped(stage, name, accumulators[position])
+                accumulator = accumulators[position]
+                masked = self.r_masked and not isinstance(accumulator, Moments)
+                prepared = self._prepared(stage, name, masked=masked)
+                self.lines.extend("    " * self.indent + text for text in accumulator.step(prepared))
             else:
                 self.stage_names[position] = self._reduce_block(stage, name)
                 self._store(stage, self.stage_names[position], scope, reduced=True)
 
-    def _store(self, stage: Stage, name: str, scope: _Scope, *, reduced: bool) -> None:
+    def _store(self, stage: Stage, name: str, scope: Scope, *, reduced: bool) -> None:
         store = stage.store
         if store is None:
             return
         if is_local(store.argument):
-            self.local_values[store.argument] = name
+            self.local_values[store.argument] = self._spread(name, self._lanes_of(stage.value), Lanes(True, True))
             return
         index, lanes = self._index(store.index, store.indirect, scope)
         # One store a lane: pointers and values get the full shape of the segment they stand in.
-        full = _Lanes(True, self.reducing and not reduced and self._in_inner(stage))
+        full = Lanes(True, self.two_spaces and not reduced and self._in_second(stage))
         mask = self._mask(full)
         pointer = f"{store.argument} + {self._spread(index, lanes, full)}"
-        held = _Lanes(True, False) if reduced else self._lanes_of(stage.value)
+        held = Lanes(True, False) if reduced else self._lanes_of(stage.value)
         value = self._spread(name, held, full)
         if store.scatter is ScatterMode.ADD:
             self.line(f"tl.atomic_add({pointer}, {value}, {mask or 'None'})")
@@ -248,16 +246,22 @@ class TritonKernelWriter:
         self.stored.add(store.argument)
         if store.argument in self.loaded:
             scope.forget_loads(store.argument)
+        self.held.pop(store.argument, None)
+        if self.config.shape is not KernelShape.LOOPED and store.scatter is None and not store.indirect:
+            self.held[store.argument] = Held(store.index, value)
 
-    def _in_inner(self, stage: Stage) -> bool:
-        return any(isinstance(s, InnerLoop) and stage in s.stages for s in self.kernel.segments)
+    def _in_second(self, stage: Stage) -> bool:
+        """Whether a stage runs for every point of the second space."""
+        return self.config.shape is KernelShape.TILED or any(
+            isinstance(s, InnerLoop) and stage in s.stages for s in self.kernel.segments
+        )
 
-    def _shape(self, lanes: _Lanes) -> str:
-        if not self.reducing:
+    def _shape(self, lanes: Lanes) -> str:
+        if not self.two_spaces:
             return "[X_BLOCK]"
-        return f"[X_BLOCK, {'R_BLOCK' if lanes.r else '1'}]"
+        return f"[X_BLOCK, {self.block if lanes.r else '1'}]"
 
-    def _spread(self, text: str, held: _Lanes, wanted: _Lanes) -> str:
+    def _spread(self, text: str, held: Lanes, wanted: Lanes) -> str:
         """A block that varies over `held`, in the shape of `wanted`."""
         if held == wanted:
             return self._parenthesised(text)
@@ -268,7 +272,7 @@ class TritonKernelWriter:
 
     # Values
 
-    def _lanes_of(self, root: Node) -> _Lanes:
+    def _lanes_of(self, root: Node) -> Lanes:
         symbols: set[Symbol] = set()
         stages: list[int] = []
         pending, seen = [root], {root}
@@ -276,7 +280,7 @@ class TritonKernelWriter:
             node = pending.pop()
             if isinstance(node, Load):
                 if is_local(node.buffer):
-                    return _Lanes(True, True)
+                    return Lanes(True, True)
                 symbols |= node.index.free_symbols
             elif isinstance(node, IndexValue):
                 symbols |= node.expression.free_symbols
@@ -294,36 +298,36 @@ class TritonKernelWriter:
             x, r = x or lanes.x, r or (lanes.r and stage.accumulate is None)
             if stage.accumulate is not None:
                 x = True
-        return _Lanes(x, r)
+        return Lanes(x, r)
 
-    def _mask(self, lanes: _Lanes, *extra: str) -> str:
+    def _mask(self, lanes: Lanes, *extra: str) -> str:
         parts = list(extra)
         if lanes.x and self.x_masked:
             parts.append("x_mask")
         if lanes.r and self.r_masked:
-            parts.append("r_mask")
+            parts.append(f"{self.r.name}_mask")
         return " & ".join(parts)
 
     def _index(
-        self, expression: IntExpr, indirect: tuple[tuple[Symbol, Node], ...], scope: _Scope, guard: str = ""
-    ) -> tuple[str, _Lanes]:
+        self, expression: IntExpr, indirect: tuple[tuple[Symbol, Node], ...], scope: Scope, guard: str = ""
+    ) -> tuple[str, Lanes]:
         """An index expression's text, and over which spaces it varies."""
         renames: dict[Symbol, IntExpr] = dict(self.symbols)
         bound: dict[Symbol, str] = {}
-        lanes = _Lanes(False, False)
+        lanes = Lanes(False, False)
         for placeholder, node in indirect:
             bound[placeholder] = self._value(node, scope, guard)
             other = self._lanes_of(node)
-            lanes = _Lanes(lanes.x or other.x, lanes.r or other.r)
+            lanes = Lanes(lanes.x or other.x, lanes.r or other.r)
         free = expression.free_symbols
-        lanes = _Lanes(
+        lanes = Lanes(
             lanes.x or bool(free & self.x.dimensions.keys()), lanes.r or bool(free & self.r.dimensions.keys())
         )
         flat = expression.substitute(renames)
         printer = TritonPrinter(lambda s: bound.get(s, s.name))
         return printer(flat), lanes
 
-    def _value(self, root: Node, scope: _Scope, guard: str = "") -> str:
+    def _value(self, root: Node, scope: Scope, guard: str = "") -> str:
         """Emit what a value needs, operands first; the name that holds it. Iterative: bodies may be deep."""
         stack: list[tuple[Node, bool]] = [(root, False)]
         while stack:
@@ -339,7 +343,7 @@ class TritonKernelWriter:
         assert name is not None
         return name
 
-    def _emit_node(self, node: Node, scope: _Scope, guard: str) -> str:
+    def _emit_node(self, node: Node, scope: Scope, guard: str) -> str:
         if isinstance(node, Constant):
             return literal(node.value, node.dtype)
         if isinstance(node, Forwarded):
@@ -362,8 +366,13 @@ class TritonKernelWriter:
             if not is_generated(node.op):
                 raise NotGenerated(f"scalar operation {node.op} has no Triton text")
             texts = [self._need(a, scope, guard) for a in node.arguments]
-            operand_type = node.arguments[-1].dtype
-            self.line(f"{name} = {format_op(node.op, texts, operand_type, node.dtype)}")
+            operand_type, op = node.arguments[-1].dtype, node.op
+            divisor = node.arguments[-1]
+            if op == "truediv" and isinstance(divisor, Constant):
+                factor = reciprocal(divisor.value, divisor.dtype)
+                if factor is not None:
+                    op, texts[-1] = "mul", literal(factor, torch.float32)
+            self.line(f"{name} = {format_op(op, texts, operand_type, node.dtype)}")
         elif isinstance(node, Masked):
             condition = self._value(node.condition, scope, guard)
             inner_guard = f"{guard} & {condition}" if guard else condition
@@ -375,13 +384,16 @@ class TritonKernelWriter:
             raise NotGenerated(f"no Triton text for {type(node).__name__}")
         return name
 
-    def _need(self, node: Node, scope: _Scope, guard: str) -> str:
+    def _need(self, node: Node, scope: Scope, guard: str) -> str:
         name = scope.find((node, guard))
         return name if name is not None else self._value(node, scope, guard)
 
-    def _emit_load(self, node: Load, scope: _Scope, guard: str) -> str:
+    def _emit_load(self, node: Load, scope: Scope, guard: str) -> str:
         if is_local(node.buffer):
             return self.local_values[node.buffer]
+        held = self.held.get(node.buffer)
+        if held is not None and held.index is node.index and not node.indirect:
+            return held.text
         index, lanes = self._index(node.index, node.indirect, scope, guard)
         mask = self._mask(lanes, *([guard] if guard else []))
         if node.buffer in self.stored:
@@ -391,14 +403,23 @@ class TritonKernelWriter:
         self.loaded.add(node.buffer)
         name = self.fresh()
         # Lanes beyond the mask hold zero: defined, and never stored.
-        self.line(f"{name} = tl.load({node.buffer} + {self._parenthesised(index)}{f', {mask}, 0' if mask else ''})")
+        extra = (f", {mask}, 0" if mask else "") + self._eviction(node)
+        self.line(f"{name} = tl.load({node.buffer} + {self._parenthesised(index)}{extra})")
         return name
+
+    def _eviction(self, node: Load) -> str:
+        """Rows that a later loop reads again should stay in the cache until it has."""
+        passes = self.passes.get(node)
+        rows = not node.index.free_symbols.isdisjoint(self.x.dimensions)
+        if passes is None or passes.first == passes.last or not rows:
+            return ""
+        return f', eviction_policy="evict_{"first" if self.segment == passes.last else "last"}"'
 
     @staticmethod
     def _parenthesised(text: str) -> str:
         return text if text.isidentifier() or text.isdigit() else f"({text})"
 
-    def _emit_checked_index(self, node: CheckedIndex, name: str, scope: _Scope, guard: str) -> None:
+    def _emit_checked_index(self, node: CheckedIndex, name: str, scope: Scope, guard: str) -> None:
         size = self.printer(node.size)
         value = self._need(node.value, scope, guard)
         self.line(f"{name} = tl.where({value} < 0, {value} + {size}, {value})")
@@ -410,7 +431,7 @@ class TritonKernelWriter:
 
     # Reductions
 
-    def _prepared(self, stage: Stage, name: str) -> str:
+    def _prepared(self, stage: Stage, name: str, *, masked: bool) -> str:
         """A stage's value in the accumulation type, with the identity in lanes that are not part of the space."""
         accumulate = stage.accumulate
         assert accumulate is not None
@@ -419,7 +440,7 @@ class TritonKernelWriter:
         lanes = self._lanes_of(stage.value)
         if not (lanes.x and lanes.r):
             text = f"tl.broadcast_to({text}, [X_BLOCK, R_BLOCK])"
-        if self.r_masked:
+        if masked:
             start = literal(identity(accumulate.kind, dtype), dtype)
             text = f"tl.where(r_mask, {text}, {start})"
         if text == name:
@@ -431,7 +452,7 @@ class TritonKernelWriter:
     def _reduce_block(self, stage: Stage, name: str) -> str:
         accumulate = stage.accumulate
         assert accumulate is not None
-        prepared = self._prepared(stage, name)
+        prepared = self._prepared(stage, name, masked=self.r_masked)
         positions = ""
         if accumulate.kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
             positions = self.fresh("position")
@@ -442,45 +463,36 @@ class TritonKernelWriter:
         self.line(f"{result} = {converted(text, accumulate)}")
         return result
 
-    def _emit_accumulators(self, segment: InnerLoop, first: int) -> dict[int, tuple[str, ...]]:
-        result: dict[int, tuple[str, ...]] = {}
+    def _accumulators(self, segment: InnerLoop, first: int) -> dict[int, Accumulator]:
+        """By position; the second stage of a pair has none of its own."""
+        of_pair = {pair.first: pair for pair in self.pairs}
+        result: dict[int, Accumulator] = {}
         for position, stage in enumerate(segment.stages, first):
-            if stage.accumulate is None:
+            if stage.accumulate is None or position in self.left_out:
                 continue
-            dtype = carrier(stage.accumulate.accumulate)
-            name = self.fresh("acc")
-            start = literal(identity(stage.accumulate.kind, dtype), dtype)
-            self.line(f"{name} = tl.broadcast_to({start}, [X_BLOCK, R_BLOCK])")
-            if stage.accumulate.kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
-                where = self.fresh("where")
-                self.line(f"{where} = tl.full([X_BLOCK, R_BLOCK], {2**63 - 1}, tl.int64)")
-                result[position] = (name, where)
+            if position in of_pair:
+                result[position] = self._accumulator_of(of_pair[position], stage)
+            elif stage.accumulate.kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
+                result[position] = Positioned(position, stage.accumulate, self.fresh("acc"), self.fresh("where"))
             else:
-                result[position] = (name,)
+                result[position] = Single(position, stage.accumulate, self.fresh("acc"))
         return result
 
-    def _combine_looped(self, stage: Stage, name: str, accumulator: tuple[str, ...]) -> None:
-        accumulate = stage.accumulate
-        assert accumulate is not None
-        prepared = self._prepared(stage, name)
-        kind = accumulate.kind
-        if kind in (ReductionKind.ARGMAX, ReductionKind.ARGMIN):
-            combine = "greater_or_first" if kind is ReductionKind.ARGMAX else "less_or_first"
-            value, where = accumulator
-            position = "tl.broadcast_to(r.to(tl.int64), [X_BLOCK, R_BLOCK])"
-            self.line(f"{value}, {where} = {combine}({value}, {where}, {prepared}, {position})")
-        elif kind is ReductionKind.XOR_SUM:
-            self.line(f"{accumulator[0]} = {accumulator[0]} ^ {prepared}")
-        else:
-            self.line(f"{accumulator[0]} = {COMBINE[kind]}({accumulator[0]}, {prepared})")
-
-    def _finish_accumulator(self, position: int, stage: Stage, accumulator: tuple[str, ...]) -> None:
+    def _accumulator_of(self, pair: Pair, stage: Stage) -> Accumulator:
         assert stage.accumulate is not None
-        result = self.fresh("sum" if stage.accumulate.kind is ReductionKind.SUM else "reduced")
-        # An arg-reduction carries its positions last; the others carry their value alone.
-        text = block_reduction(stage.accumulate.kind, accumulator[0], accumulator[-1])
-        self.line(f"{result} = {converted(text, stage.accumulate)}")
-        self.stage_names[position] = result
+        if pair.kind is PairKind.POWERS:
+            return Powers(pair.first, pair.second, stage.accumulate, self.fresh("largest"), self.fresh("powers"))
+        names = self.fresh("mean"), self.fresh("squares"), self.fresh("blocks")
+        return Moments(pair.first, pair.second, int(self.r.size), self.r_masked, *names)
+
+    def _finish_accumulator(self, accumulator: Accumulator) -> None:
+        self.lines.extend("    " * self.indent + text for text in accumulator.finish())
+        for result in accumulator.results():
+            accumulate = self.kernel.stages()[result.stage].accumulate
+            assert accumulate is not None
+            name = self.fresh("sum" if accumulate.kind is ReductionKind.SUM else "reduced")
+            self.line(f"{name} = {result.text}")
+            self.stage_names[result.stage] = name
 
     # Scans
 
@@ -522,8 +534,8 @@ def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:
     body = writer.write()
     parameters = [a.symbol.name if isinstance(a, SizeArgument) else a.name for a in kernel.arguments]
     parameters.append("X_BLOCK: tl.constexpr")
-    if writer.reducing:
-        parameters.append("R_BLOCK: tl.constexpr")
+    if writer.two_spaces:
+        parameters.append(f"{writer.block}: tl.constexpr")
     if writer.reach.width is IndexWidth.BY_SIZES:
         parameters.append("INDEX: tl.constexpr")
     used = [f for f in _DEVICE_FUNCTIONS if _mentions(body, f)]
@@ -533,7 +545,7 @@ def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:
     header = template.format(functions=", ".join(used), name=name, parameters=", ".join(parameters))
     launch: dict[str, object] = {
         "config": config,
-        "outer_size": writer.x.size,
+        "programs": writer.spaces.programs,
         "checked": "device_assert" in body,
         "reach": writer.reach,
         "dividing": dividing_sizes(kernel, config),

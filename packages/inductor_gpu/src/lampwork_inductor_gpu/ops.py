@@ -126,6 +126,7 @@ _DOUBLE = {
     "sqrt": "tl.sqrt({0})",
     "reciprocal": "tl.full([], 1.0, {type}) / {0}",
 }
+_LEAST_NORMAL = torch.finfo(torch.float32).tiny
 _INTEGER_OF_WIDTH = {2: "tl.int16", 4: "tl.int32", 8: "tl.int64"}
 
 
@@ -157,6 +158,18 @@ def format_op(op: str, operands: list[str], operand_type: torch.dtype, result_ty
         bits=8 * operand_type.itemsize,
         integer=_INTEGER_OF_WIDTH.get(operand_type.itemsize, "tl.int8"),
     )
+
+
+def reciprocal(divisor: float | int | bool, dtype: torch.dtype) -> float | None:
+    """What a division by a literal multiplies with instead, as eager's kernels on GPUs do; None where it divides.
+
+    Halves are divided in float32, so theirs has the precision of float32. Not where a rounded reciprocal would lose
+    more than its last bit.
+    """
+    if not dtype.is_floating_point or dtype == torch.float64:
+        return None
+    value = float(torch.tensor(divisor, dtype=dtype).to(torch.float32).reciprocal())
+    return value if value == value and _LEAST_NORMAL <= abs(value) < float("inf") else None
 
 
 def literal(value: float | int | bool, dtype: torch.dtype) -> str:

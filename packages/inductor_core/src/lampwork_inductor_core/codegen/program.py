@@ -36,7 +36,7 @@ from ..schedule.dependencies import ExternNode
 from ..schedule.fusion import FusedNode
 from ..schedule.memory import MemoryPlan, StepAccess, plan
 from ..schedule.new_values import overwrites
-from ..schedule.scheduler import Schedule
+from ..schedule.scheduler import Schedule, Tuned
 from .kernel import finish, may_overwrite
 from .scheduled_kernel import KernelLaunch, ScheduledKernel
 from .staging import StagedKernel, comment_of, stage
@@ -94,10 +94,12 @@ def plan_host(
     config: ScheduleConfig,
     new_values: Mapping[int, int] = _NOTHING,
     handed_over: frozenset[str] | None = None,
+    tuned: Tuned | None = None,
 ) -> HostPlan:
     """Stage every fused node, plan memory, name the kernels' arguments. `new_values`: which results (by position) may
     be written into which inputs, if that can be done. `handed_over`: for a graph whose peak of memory matters more than
-    anything, the inputs that are freed behind their last reader."""
+    anything, the inputs that are freed behind their last reader. `tuned`: a device's own configuration, where that is
+    another."""
     staged: list[StagedKernel | None] = []
     accesses: list[StepAccess] = []
     for step in schedule.steps:
@@ -106,7 +108,7 @@ def plan_host(
             accesses.append(_extern_access(step))
         else:
             needed = {n for n in step.writes if n in schedule.readers or n in schedule.outputs}
-            kernel = stage(step, needed, config)
+            kernel = stage(step, needed, config if tuned is None else tuned(step.device))
             staged.append(kernel)
             accesses.append(_kernel_access(step, kernel))
 

@@ -208,7 +208,8 @@ class LoweringContext:
         operations = expensive = 0
         for source in sources:
             reads |= source.cost.reads
-            heavy |= source.cost.heavy_reads
+            if _is_heavy(source.sizes, sizes):  # what a row's statistics are made of weighs little in its elements
+                heavy |= source.cost.heavy_reads
             operations += source.cost.operations
             expensive += source.cost.expensive
         for value in inputs:

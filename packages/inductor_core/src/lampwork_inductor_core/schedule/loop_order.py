@@ -9,6 +9,7 @@ points; nodes for which the order is part of the meaning (argmax, scans) keep th
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -162,9 +163,14 @@ def estimated_stride(index: IntExpr, symbol: Symbol) -> int | None:
 
 
 def _unit_bytes(node: LoopNode, symbol: Symbol) -> int:
-    """How many accesses (a write counts twice) step by one element along this loop."""
-    reads = sum(1 for access in node.reads if _constant_stride(access.index, symbol) == 1)
-    return reads + 2 * (_constant_stride(node.write.index, symbol) == 1)
+    """How many elements are accessed (a write counts twice) by accesses that step by one element along this loop."""
+    loops = dict(zip(node.space.outer_symbols, node.space.outer))
+    total = 0
+    for access, weight in (*((read, 1) for read in node.reads), (node.write, 2)):
+        if _constant_stride(access.index, symbol) == 1:
+            sizes = (size for loop, size in loops.items() if loop in access.index.free_symbols)
+            total += weight * math.prod(int(size) if size.is_constant else TYPICAL_SIZE for size in sizes)
+    return total
 
 
 def _outer_order(node: LoopNode) -> list[int]:

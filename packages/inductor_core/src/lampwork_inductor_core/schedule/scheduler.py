@@ -11,6 +11,8 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from ..backend import Verdict
 from ..config import ScheduleConfig
 from ..ir.buffer import Buffer, ComputedBuffer, ExternBuffer, LoweredGraph
@@ -31,10 +33,11 @@ from .dependencies import (
 )
 from .fusion import FusedNode, Refusal, fuse, single
 from .loop_order import normalise
-from .score import argument_count, keeps_parallelism, shared_bytes, worth_sharing
+from .score import argument_count, keeps_parallelism, shared_bytes, walks_alike, worth_sharing
 
 _MAX_REFUSALS = 256
 CanFuse = Callable[[FusedNode, FusedNode], Verdict]
+Tuned = Callable[[torch.device], ScheduleConfig]
 Step = FusedNode | ExternNode
 
 
@@ -82,8 +85,11 @@ def step_writes(step: Step) -> tuple[str, ...]:
     return writes_of(step) if isinstance(step, ExternNode) else tuple(step.writes)
 
 
-def schedule(graph: LoweredGraph, config: ScheduleConfig, can_fuse: CanFuse | None = None) -> Schedule:
-    """Dependencies, normal loops, fusion, order. Raises ScheduleError on a malformed graph."""
+def schedule(
+    graph: LoweredGraph, config: ScheduleConfig, can_fuse: CanFuse | None = None, tuned: Tuned | None = None
+) -> Schedule:
+    """Dependencies, normal loops, fusion, order. `tuned`: a device's own configuration, where that is another. Raises
+    ScheduleError on a malformed graph."""
     outputs = frozenset(o.buffer for o in graph.outputs if o.buffer is not None)
     buffers = buffers_by_name(graph)
     nodes = live_nodes(graph_nodes(graph), outputs)
@@ -92,7 +98,7 @@ def schedule(graph: LoweredGraph, config: ScheduleConfig, can_fuse: CanFuse | No
     empty = tuple(n.name for n in fills_nothing if is_empty(n.space))
     kept = [normalise(n) if isinstance(n, LoopNode) else n for n in nodes if n.name not in empty]
     dependencies = build_dependencies(kept, outputs)
-    fusing = _Fusing(dependencies, buffers, config, can_fuse)
+    fusing = _Fusing(dependencies, buffers, config, can_fuse, tuned or (lambda _: config))
     fusing.run()
     steps = fusing.ordered()
     readers: dict[str, list[int]] = {}
@@ -114,9 +120,15 @@ class _Fusing:
     """The state of one run of fusion; thrown away afterwards. Groups are numbered; -1 never occurs."""
 
     def __init__(
-        self, graph: DependencyGraph, buffers: Mapping[str, Buffer], config: ScheduleConfig, can_fuse: CanFuse | None
+        self,
+        graph: DependencyGraph,
+        buffers: Mapping[str, Buffer],
+        config: ScheduleConfig,
+        can_fuse: CanFuse | None,
+        tuned: Tuned,
     ) -> None:
         self.config = config
+        self.tuned = tuned
         self.can_fuse = can_fuse
         self.buffers = buffers
         self.outputs = graph.outputs
@@ -198,7 +210,7 @@ class _Fusing:
         if self._cycle(first, second):
             return
         a, b = self._fused(first), self._fused(second)
-        config = self.config
+        config = self.tuned(a.device)
         if len(a.members) + len(b.members) > config.max_fused or argument_count(a, b) > config.max_arguments:
             return
         if not self._dependent(first, second):
@@ -208,6 +220,9 @@ class _Fusing:
         fused = fuse(a, b)
         if isinstance(fused, Refusal):
             self._refuse(a, b, fused.reason)
+            return
+        if not self._dependent(first, second) and not walks_alike(a, b, fused):
+            self._refuse(a, b, "they walk memory in different orders")
             return
         if not keeps_parallelism(a, b, fused, config):
             self._refuse(a, b, "too few rows would be left to run in parallel")

@@ -6,11 +6,15 @@ data scores nothing; thresholds come from the config, never from the environment
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+
+from lampwork_symshape import stride_of
 
 from ..config import ScheduleConfig
-from .dependencies import product_of
-from .fusion import FusedNode
+from .dependencies import Access, product_of
+from .fusion import FusedNode, Member
+from .loop_order import TYPICAL_SIZE
 
 
 def shared_bytes(a: FusedNode, b: FusedNode, sizes: Mapping[str, int]) -> int:
@@ -43,6 +47,38 @@ def worth_sharing(a: FusedNode, b: FusedNode, score: int, sizes: Mapping[str, in
     first, second = traffic(a, sizes), traffic(b, sizes)
     small = max(first, second) <= config.small_traffic
     return score > 0 and (small or score * config.horizontal_share >= min(first, second))
+
+
+def walks_alike(a: FusedNode, b: FusedNode, fused: FusedNode) -> bool:
+    """Whether independent nodes step through memory along the same loops of their common space.
+
+    The rows of one as the columns of another share no access: each is read in the order that suits the other.
+    """
+    if not fused.has_inner:
+        return True
+    most = max(_points(access, fused) for m in fused.members for access in (*m.reads, m.write))
+    first = _unit_loops([m for m in fused.members if m.node.name in a.writes], fused, most)
+    second = _unit_loops([m for m in fused.members if m.node.name in b.writes], fused, most)
+    return not first or not second or not first.isdisjoint(second)
+
+
+def _points(access: Access, fused: FusedNode) -> int:
+    """How many elements an access touches; symbolic sizes count as TYPICAL_SIZE."""
+    space, free = fused.space, access.index.free_symbols
+    loops = zip((*space.outer_symbols, *space.inner_symbols), (*space.outer, *space.inner))
+    return math.prod(int(n) if n.is_constant else TYPICAL_SIZE for s, n in loops if s in free)
+
+
+def _unit_loops(members: Sequence[Member], fused: FusedNode, most: int) -> set[bool]:
+    """Where accesses to whole tensors step by one element: along an inner loop (True), or along an outer one."""
+    outer, inner = frozenset(fused.space.outer_symbols), frozenset(fused.space.inner_symbols)
+    found: set[bool] = set()
+    for member in members:
+        for access in (*member.reads, member.write):
+            if 2 * _points(access, fused) > most:
+                loops = access.index.free_symbols & (outer | inner)
+                found.update(s in inner for s in loops if stride_of(access.index, s) == 1)
+    return found
 
 
 def keeps_parallelism(a: FusedNode, b: FusedNode, fused: FusedNode, config: ScheduleConfig) -> bool:

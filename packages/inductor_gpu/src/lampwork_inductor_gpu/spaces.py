@@ -1,0 +1,42 @@
+"""The two flat spaces of a kernel: `x`, and what its blocks span beside it.
+
+Between the launch configuration and the text. In reductions the second space (`r`) is the inner one; in tiled kernels
+(`y`) it is one of the outer loops, the one that some access is contiguous along while others are along the last.
+Invariant: every loop symbol belongs to exactly one of the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lampwork_inductor_core.codegen.scheduled_kernel import ScheduledKernel
+from lampwork_symshape import IntExpr
+
+from .heuristics import KernelShape, LaunchConfig
+from .indexing import FlatSpace, flatten
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSpaces:
+    """How a kernel's loops are flattened, and how many programs cover them."""
+
+    x: FlatSpace
+    second: FlatSpace
+    programs: IntExpr
+    second_programs: IntExpr | None  # of the second space, where programs share it out (tiled kernels)
+
+
+def spaces_of(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSpaces:
+    """The spaces of a kernel in a configuration."""
+    if config.shape is KernelShape.TILED:
+        across = kernel.outer[config.across]
+        x = flatten("x", [d for d in kernel.outer if d is not across])
+        y = flatten("y", [across])
+        second = _blocks(y.size, config.r_block)
+        return KernelSpaces(x, y, _blocks(x.size, config.x_block) * second, second)
+    x = flatten("x", kernel.outer)
+    return KernelSpaces(x, flatten("r", kernel.inner), _blocks(x.size, config.x_block), None)
+
+
+def _blocks(size: IntExpr, block: int) -> IntExpr:
+    return size if block == 1 else (size + (block - 1)) // block
