@@ -33,6 +33,9 @@ from lampwork_inductor_core.schedule.split_reductions import ReductionShape
 from lampwork_symshape import IntExpr, Printer, Symbol
 
 from .attention_kernels import attention_pass
+from .contraction import Contraction
+from .contraction_choice import MATRIX_LOWERINGS, blocks_for, follows, is_contraction
+from .contraction_kernel import write_contraction
 from .device import DeviceProperties, properties_of
 from .device_functions import INTERPRETED
 from .heuristics import KernelShape, LaunchConfig, choose, parts_of
@@ -71,11 +74,14 @@ class TritonBackend:
         )
 
     def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
-        """Operators whose scalar function Triton does not have: called, not generated."""
-        return {torch.ops.aten.digamma.default: _left_to_the_library}
+        """Products of matrices that libraries are slow at; and operators whose function Triton does not have."""
+        return {torch.ops.aten.digamma.default: _left_to_the_library, **MATRIX_LOWERINGS}
 
     def can_fuse(self, first: Any, second: Any) -> Verdict:
-        """Whatever is legal fits: Triton programs hold any mix of segments."""
+        """Whatever is legal fits: Triton programs hold any mix of segments. A contraction takes what follows it."""
+        for one, other in ((first, second), (second, first)):
+            if is_contraction(one) and not follows(other, one):
+                return Verdict(False, "a product of matrices shares its kernel only with what is computed from it")
         return Verdict(True)
 
     def tune_schedule(self, config: ScheduleConfig) -> ScheduleConfig:
@@ -89,6 +95,9 @@ class TritonBackend:
 
     def generate(self, kernel: ScheduledKernel) -> KernelSource:
         """The Triton text of a kernel."""
+        contraction = Contraction.of(kernel)
+        if contraction is not None:
+            return write_contraction(kernel, contraction, blocks_for(contraction, self.device))
         config = choose(kernel, self.device)
         if config.shape is KernelShape.LOOPED and kernel.locals:
             # A row that does not fit in registers is computed again instead of kept.
@@ -132,14 +141,11 @@ def launch_spec(source: KernelSource) -> LaunchSpec:
     reach = source.launch["reach"]
     assert isinstance(config, LaunchConfig) and isinstance(programs, IntExpr) and isinstance(reach, IndexReach)
     symbols = tuple(a.symbol for a in source.arguments if isinstance(a, SizeArgument))
-    constants = {"X_BLOCK": config.x_block}
-    if config.shape is not KernelShape.POINTWISE:
-        constants["Y_BLOCK" if config.shape is KernelShape.TILED else "R_BLOCK"] = config.r_block
     return LaunchSpec(
         pointer_types=tuple(POINTER_TYPES[a.dtype] for a in source.arguments if isinstance(a, BufferArgument)),
         size_names=tuple(s.name for s in symbols),
         float_names=tuple(a.name for a in source.arguments if isinstance(a, FloatArgument)),
-        constants=constants,
+        constants=cast("Mapping[str, int]", source.launch["constants"]),
         warps=config.warps,
         stages=config.stages,
         checked=bool(source.launch["checked"]),

@@ -39,12 +39,14 @@ class KernelShape(enum.Enum):
     TILED = "tiled"  # a block of two loops, where accesses are contiguous along different ones
     PERSISTENT = "persistent reduction"  # whole rows at once
     LOOPED = "looped reduction"  # rows in blocks, in a loop
+    CONTRACTION = "contraction"  # blocks of a product of matrices, on the matrix units
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchConfig:
     """Block sizes (points), warps and pipeline stages of one kernel. `r_block` is along the inner loops, or in tiled
-    kernels along the outer loop number `across`."""
+    kernels along the outer loop number `across`, in contractions along the columns. A contraction sums `k_block`
+    products at a time, in so many `programs`."""
 
     shape: KernelShape
     x_block: int
@@ -52,6 +54,8 @@ class LaunchConfig:
     warps: int
     stages: int = 2
     across: int = 0
+    k_block: int = 1
+    programs: int = 0
 
     def __post_init__(self) -> None:
         for block in (self.x_block, self.r_block):

@@ -48,7 +48,8 @@ class IndexReach:
         if config is None:
             spaces = (flatten("x", kernel.outer), flatten("r", kernel.inner))
         else:
-            spaces = (spaces_of(kernel, config).x, spaces_of(kernel, config).second)
+            found = spaces_of(kernel, config)
+            spaces = (found.x, found.second, *([] if found.inner is None else [found.inner]))
         flat = {s: e for space in spaces for s, e in space.dimensions.items()}
         expressions: dict[Expr, None] = {}
         indirect: list[tuple[Symbol, Node]] = []

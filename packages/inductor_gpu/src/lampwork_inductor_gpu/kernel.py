@@ -136,6 +136,11 @@ class TritonKernelWriter:
         self.counter += 1
         return f"{prefix}{self.counter - 1}"
 
+    def constants(self) -> dict[str, int]:
+        """The sizes of blocks, by the names of the parameters that take them."""
+        second = {self.block: self.config.r_block} if self.two_spaces else {}
+        return {"X_BLOCK": self.config.x_block, **second}
+
     @property
     def two_spaces(self) -> bool:
         """Whether blocks have two dimensions."""
@@ -252,7 +257,7 @@ class TritonKernelWriter:
 
     def _in_second(self, stage: Stage) -> bool:
         """Whether a stage runs for every point of the second space."""
-        return self.config.shape is KernelShape.TILED or any(
+        return self.config.shape in (KernelShape.TILED, KernelShape.CONTRACTION) or any(
             isinstance(s, InnerLoop) and stage in s.stages for s in self.kernel.segments
         )
 
@@ -530,12 +535,15 @@ class TritonKernelWriter:
 
 def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:
     """The Triton source of one kernel. Raises NotGenerated for what has no Triton text."""
-    writer = TritonKernelWriter(kernel, config)
+    return finish_kernel(TritonKernelWriter(kernel, config))
+
+
+def finish_kernel(writer: TritonKernelWriter) -> KernelSource:
+    """The source that a writer makes. Raises NotGenerated."""
+    kernel, config = writer.kernel, writer.config
     body = writer.write()
     parameters = [a.symbol.name if isinstance(a, SizeArgument) else a.name for a in kernel.arguments]
-    parameters.append("X_BLOCK: tl.constexpr")
-    if writer.two_spaces:
-        parameters.append(f"{writer.block}: tl.constexpr")
+    parameters.extend(f"{name}: tl.constexpr" for name in writer.constants())
     if writer.reach.width is IndexWidth.BY_SIZES:
         parameters.append("INDEX: tl.constexpr")
     used = [f for f in _DEVICE_FUNCTIONS if _mentions(body, f)]
@@ -545,6 +553,7 @@ def write_kernel(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSource:
     header = template.format(functions=", ".join(used), name=name, parameters=", ".join(parameters))
     launch: dict[str, object] = {
         "config": config,
+        "constants": writer.constants(),
         "programs": writer.spaces.programs,
         "checked": "device_assert" in body,
         "reach": writer.reach,
@@ -564,4 +573,4 @@ def _mentions(body: str, function: str) -> bool:
     return False
 
 
-__all__ = ["NotGenerated", "TritonKernelWriter", "write_kernel"]
+__all__ = ["NotGenerated", "TritonKernelWriter", "finish_kernel", "write_kernel"]

@@ -2,7 +2,8 @@
 
 Between the launch configuration and the text. In reductions the second space (`r`) is the inner one; in tiled kernels
 (`y`) it is one of the outer loops, the one that some access is contiguous along while others are along the last.
-Invariant: every loop symbol belongs to exactly one of the two.
+A contraction has rows and columns, and the inner space for what it sums over. Invariant: every loop symbol belongs to
+exactly one space.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lampwork_inductor_core.codegen.scheduled_kernel import ScheduledKernel
-from lampwork_symshape import IntExpr
+from lampwork_symshape import IntExpr, integer
 
+from .contraction import Contraction, column_space, inner_space, row_space
 from .heuristics import KernelShape, LaunchConfig
 from .indexing import FlatSpace, flatten
 
@@ -24,10 +26,16 @@ class KernelSpaces:
     second: FlatSpace
     programs: IntExpr
     second_programs: IntExpr | None  # of the second space, where programs share it out (tiled kernels)
+    inner: FlatSpace | None = None  # what a contraction sums over
 
 
 def spaces_of(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSpaces:
     """The spaces of a kernel in a configuration."""
+    if config.shape is KernelShape.CONTRACTION:
+        contraction = Contraction.of(kernel)
+        assert contraction is not None
+        x, y = row_space(contraction), column_space(contraction)
+        return KernelSpaces(x, y, integer(config.programs), None, inner_space(contraction))
     if config.shape is KernelShape.TILED:
         across = kernel.outer[config.across]
         x = flatten("x", [d for d in kernel.outer if d is not across])

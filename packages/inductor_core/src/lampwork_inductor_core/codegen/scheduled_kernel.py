@@ -127,6 +127,8 @@ class Accumulate:
     kind: ReductionKind
     accumulate: torch.dtype
     result: torch.dtype
+    contraction: bool = False
+    """The value is a product that a device sums on its matrix units; no other stage is in the loop."""
 
 
 @dataclass(frozen=True, slots=True)

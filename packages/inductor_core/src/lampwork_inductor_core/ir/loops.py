@@ -60,7 +60,8 @@ class Reduction:
     have further dimensions of size one).
 
     `dtype` is the result's; accumulation is in `accumulate` (float32 for half types, int64 for integers).
-    An empty reduction space gives the identity.
+    An empty reduction space gives the identity. `contraction`: the body is a product of two values in `accumulate`, and
+    a device is to sum it on its matrix units: such a reduction stays whole, and only what follows it joins its kernel.
     """
 
     sizes: tuple[IntExpr, ...]
@@ -69,6 +70,7 @@ class Reduction:
     body: LoopBody
     dtype: torch.dtype
     accumulate: torch.dtype
+    contraction: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -403,6 +403,20 @@ class LoweringContext:
         layout = Layout(value.device, dtype, sizes, strides)
         return self.add_computed(layout, loops, Origin(nodes, self.user_line))
 
+    def contract(
+        self, device: torch.device, sizes: Indices, contracted: Indices, body: Callable[..., Node], dtype: torch.dtype
+    ) -> BufferValue:
+        """A contraction: `body(variables, contracted variables)` is the product that is summed, in float32; realised in
+        row-major order as `dtype`. What the body reads is realised already."""
+        variables = canonical_variables(sizes)
+        reduction_variables = tuple(reduction_variable(k, size) for k, size in enumerate(contracted))
+        value = body(canonical_indices(sizes), reduction_variables)
+        loops = Reduction(
+            sizes, contracted, ReductionKind.SUM, LoopBody(variables, reduction_variables, value), dtype,
+            torch.float32, contraction=True,
+        )  # fmt: skip
+        return self.add_computed(Layout(device, dtype, sizes, contiguous_strides(sizes)), loops, self.origin())
+
 
 # ---------------------------------------------------------------------------------------------------------- functions
 

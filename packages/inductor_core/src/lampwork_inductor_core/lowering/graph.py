@@ -35,7 +35,7 @@ from . import activation, concat, creation, indexing, normalisation, pointwise, 
 from .context import LoweringContext, layout_of
 from .fallback import call_operator, is_plain, take_item
 from .library_calls import is_library_call
-from .table import Lowering, LoweringTable, Unsupported
+from .table import LeftToLibrary, Lowering, LoweringTable, Unsupported
 from .values import BufferValue, ExpressionValue, OpaqueValue, TensorValue
 
 _READ = torch.ops.aten._local_scalar_dense.default  # happens, whatever checks then say that the number is
@@ -166,6 +166,8 @@ class _Lowering:
                 result = self._lowered(node, lowering)
                 self._check(node, result, meta)
                 return self._finish(node, result, meta)
+            except LeftToLibrary:
+                pass
             except Unsupported as reason:
                 self.context.notes.append(f"{node.name}: {node.target} is called as it is: {reason}")
         elif node.target is not _READ and not is_library_call(node.target):

@@ -22,6 +22,10 @@ class Unsupported(Exception):
     """This use of an operator has no lowering; the message says why, for `explain`. The operator is called instead."""
 
 
+class LeftToLibrary(Unsupported):
+    """A device has a lowering for this use, and the library is better at it: no gap that anybody needs to know of."""
+
+
 def lowers(table: dict[Any, Lowering], *overloads: Any) -> Callable[[_LoweringT], _LoweringT]:
     """Enter the decorated function into `table` for these overloads."""
 

@@ -1,0 +1,84 @@
+"""Products of matrices that are ours: under the interpreter against eager, in any layout and at any edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lampwork_inductor_core import CompileOptions, compile_graph
+from lampwork_inductor_gpu.backend import TritonBackend
+from lampwork_inductor_gpu.device import H100
+from torch.fx.experimental.proxy_tensor import make_fx
+
+
+def compiled(function: Callable[..., object], inputs: list[torch.Tensor]) -> Callable[..., list[torch.Tensor]]:
+    with torch.no_grad():
+        graph = make_fx(lambda *tensors: [function(*tensors)], tracing_mode="fake")(*inputs)
+    backend = TritonBackend(H100)
+    backend.device_type = "cpu"
+    return compile_graph(graph, inputs, options=CompileOptions(backends={"cpu": backend}, keep_artifacts=True))
+
+
+def _halves(*shape: int) -> torch.Tensor:
+    return (torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))) / 4).half()
+
+
+def check(function: Callable[..., torch.Tensor], *inputs: torch.Tensor, kernels: int = 1) -> str:
+    """Ours against float64; all of it is one kernel. The kernel's text."""
+    graph = compiled(function, list(inputs))
+    (got,) = graph(*inputs)
+    expected = function(*(t.double() for t in inputs))
+    torch.testing.assert_close(got.double(), expected, rtol=3e-3, atol=3e-3)
+    assert got.is_contiguous() and got.dtype == torch.float16
+    assert len(graph.kernels) == kernels
+    text = graph.artifacts.stages["cpu code"]
+    assert "tl.dot(" in text
+    return text
+
+
+@pytest.mark.parametrize("rows", [64, 130, 257])
+@pytest.mark.parametrize("columns", [65, 301])
+def test_a_linear_of_awkward_width(rows, columns):
+    text = check(F.linear, _halves(rows, 72), _halves(columns, 72))
+    assert text.count("make_tensor_descriptor") == 2
+
+
+def test_what_follows_joins_the_kernel():
+    check(
+        lambda x, w, b, r: F.gelu(F.linear(x, w, b), approximate="tanh") * 2 + r,
+        _halves(70, 64), _halves(67, 64), _halves(67), _halves(70, 67),
+    )  # fmt: skip
+
+
+def test_rows_that_were_transposed():
+    check(lambda x, w: x.t() @ w.t(), _halves(64, 72), _halves(67, 64))
+
+
+def test_columns_that_start_anywhere_are_gathered():
+    text = check(lambda x, w: x @ w, _halves(70, 64), _halves(64, 67))
+    assert text.count("make_tensor_descriptor") == 1
+
+
+def test_three_dimensions_are_rows():
+    text = check(F.linear, _halves(2, 35, 64), _halves(67, 64))
+    assert text.count("make_tensor_descriptor") == 2
+
+
+def test_others_are_the_librarys():
+    x, w = _halves(70, 64), _halves(64, 64)
+    assert not compiled(F.linear, [x, w]).kernels
+    small, few = _halves(3, 64), _halves(67, 64)
+    assert not compiled(F.linear, [small, few]).kernels
+
+
+def test_two_products_of_one_value_are_two_kernels():
+    def function(x, v, w):
+        return F.linear(x, v) + F.linear(x, w)
+
+    check(function, _halves(70, 64), _halves(67, 64), _halves(67, 64), kernels=2)
+
+
+def test_a_product_that_is_read_by_rows_is_stored():
+    check(lambda x, w: F.linear(x, w).softmax(-1), _halves(70, 64), _halves(67, 64), kernels=2)
