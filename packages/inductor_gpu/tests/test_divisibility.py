@@ -63,9 +63,9 @@ def names(kernel: ScheduledKernel, config: LaunchConfig | None = None) -> set[st
         # rows of a view: the strides matter, the heads that number them do not
         (sums([B, H], [S], [W, 64, 1]), "sw"),
         (sums([B], [H, S], [W, S, 1]), "hsw"),
-        # along columns: one lane an access, whatever the sizes are
-        (sums([S], [B], [1, S]), ""),
-        (sums([B, S], [H], [H * S, 1, S]), ""),
+        # along columns: rows of the memory start where they say, and end
+        (sums([S], [B], [1, S]), "s"),
+        (sums([B, S], [H], [H * S, 1, S]), "bhs"),
         # short columns, many of them in one program
         (sums([S], [4], [1, S]), "s"),
     ],

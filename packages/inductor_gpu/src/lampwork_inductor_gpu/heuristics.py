@@ -145,7 +145,9 @@ def _rows(kernel: ScheduledKernel, traffic: Traffic, device: DeviceProperties) -
     # the cache still has them.
     warps = 32 if outer < device.multiprocessors else 16 if outer < 4 * device.multiprocessors else 8
     at_once = device.multiprocessors * _MOST_WARPS * inner * traffic.loaded
-    while held and warps < 32 and 2 * at_once > warps * device.l2_cache:
+    most = 32 if traffic.loaded <= 4 else 16  # threads of 32 warps have 64 registers
+    warps = min(warps, most)
+    while held and warps < most and 2 * at_once > warps * device.l2_cache:
         warps *= 2
     block = min(32 * warps * min(wanted, 16), LARGEST_BLOCK)
     return LaunchConfig(KernelShape.LOOPED, 1, min(block, r_block) if known else block, warps)

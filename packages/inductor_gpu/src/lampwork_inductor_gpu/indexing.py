@@ -65,17 +65,47 @@ class TritonPrinter(Printer):
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedSpace:
+    """A flat space by blocks within its last loop, of `size` points: `high` numbers the others and is one number for a
+    program, `low` is the last one."""
+
+    high: Symbol
+    low: Symbol
+    size: int
+    dimensions: dict[Symbol, IntExpr]
+
+
+@dataclass(frozen=True, slots=True)
 class FlatSpace:
     """A block-wise walked, flattened iteration space: `name` runs over [0, size)."""
 
     name: str
     size: IntExpr
     dimensions: dict[Symbol, IntExpr]  # each loop symbol as a function of the flat index
+    sizes: dict[Symbol, IntExpr]  # of each loop, in order
 
     @property
     def loops(self) -> tuple[Symbol, ...]:
         """The loop symbols, the last one fastest."""
-        return tuple(reversed(self.dimensions))
+        return tuple(self.sizes)
+
+    def in_blocks_of(self, block: int) -> BlockedSpace | None:
+        """The space where no block crosses the end of the last loop; None where one does, or there is one loop only."""
+        if block == 1 or len(self.sizes) < 2 or not all(size.is_constant for size in self.sizes.values()):
+            return None
+        last, *others = self.loops[::-1]
+        size = int(self.sizes[last])
+        if not size or size % block:
+            return None
+        high = symbol(f"{self.name}_high", 0, None)
+        low = symbol(f"{self.name}_low", 0, size - 1)
+        dimensions: dict[Symbol, IntExpr] = {last: low}
+        stride: IntExpr = integer(1)
+        for loop in others:
+            index = high // stride
+            dimensions[loop] = index if loop is self.loops[0] else index % self.sizes[loop]
+            stride = stride * self.sizes[loop]
+        return BlockedSpace(high, low, size, dimensions)
 
     @property
     def flat(self) -> Symbol:
@@ -97,7 +127,7 @@ def flatten(name: str, dimensions: Sequence[Dimension]) -> FlatSpace:
         index = flat // stride
         result[dimension.symbol] = index if position == 0 else index % dimension.size
         stride = stride * dimension.size
-    return FlatSpace(name, size, result)
+    return FlatSpace(name, size, result, {d.symbol: d.size for d in dimensions})
 
 
 __all__ = ["FlatSpace", "Precedence", "TritonPrinter", "flatten"]

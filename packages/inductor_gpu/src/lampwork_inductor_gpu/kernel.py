@@ -31,6 +31,7 @@ from lampwork_inductor_core.ir.loop_body import (
     Masked,
     Node,
     operands,
+    walk,
 )
 from lampwork_inductor_core.ir.loops import ReductionKind, ScatterMode
 from lampwork_symshape import IntExpr, Symbol
@@ -43,6 +44,7 @@ from .indexing import FlatSpace, TritonPrinter, is_local
 from .one_pass import Pair, PairKind, left_out, pairs_of
 from .ops import TRITON_TYPES, format_op, is_generated, literal, reciprocal
 from .reduction import SCAN_AS_REDUCTION, SCAN_COMBINE, block_reduction, carrier, converted, identity
+from .rounding import rounded_divisions
 from .scope import Held, Lanes, Scope, passes_of
 from .spaces import spaces_of
 
@@ -87,7 +89,9 @@ class TritonKernelWriter:
         self.x: FlatSpace = self.spaces.x
         self.r: FlatSpace = self.spaces.second
         self.block = f"{self.r.name.upper()}_BLOCK"  # of the second space
-        self.symbols: dict[Symbol, IntExpr] = {**self.x.dimensions, **self.r.dimensions}
+        self.blocked = self.x.in_blocks_of(config.x_block)
+        x = self.x.dimensions if self.blocked is None else self.blocked.dimensions
+        self.symbols: dict[Symbol, IntExpr] = {**x, **self.r.dimensions}
         self.printer = TritonPrinter()
         self.reach = IndexReach.of(kernel, config)
         self.cast = _CASTS[self.reach.width]
@@ -99,6 +103,7 @@ class TritonKernelWriter:
         self.held: dict[str, Held] = {}  # what arguments hold where this program wrote them
         looped = config.shape is KernelShape.LOOPED
         self.segment = 0
+        self.rounded = rounded_divisions(kernel)
         self.pairs = pairs_of(kernel) if looped else ()
         self.left_out = left_out(kernel, self.pairs)
         self.passes = passes_of(kernel, self.left_out) if looped else {}
@@ -165,6 +170,12 @@ class TritonKernelWriter:
             self.line(f"program = {program}")
             program = f"program // {self._factor(second)}"
         start = f"{program} * X_BLOCK" if second is None else f"({program}) * X_BLOCK"
+        if self.blocked is not None:
+            # No block crosses the end of the last loop: the others are the same for all of it.
+            self.line(f"start = {start}")
+            self.line(f"{self.blocked.high.name} = start // {self.blocked.size}")
+            self.line(f"{self.blocked.low.name} = start % {self.blocked.size} + tl.arange(0, X_BLOCK){across}")
+            start = "start"
         self.line(f"x = {start} + tl.arange(0, X_BLOCK){across}")
         if self.x_masked:
             self.line(f"x_mask = x < {self.printer(self.x.size)}")
@@ -188,6 +199,7 @@ class TritonKernelWriter:
         for accumulator in dict.fromkeys(accumulators.values()):
             self.lines.extend("    " * self.indent + text for text in accumulator.start())
         if any(p not in self.left_out for p, _ in enumerate(segment.stages, first)):
+            self._emit_barrier(segment)
             self.line(f"for r_start in range(0, {self.printer(self.r.size)}, R_BLOCK):")
             self.indent += 1
             self._emit_r("r_start")
@@ -377,6 +389,8 @@ class TritonKernelWriter:
                 factor = reciprocal(divisor.value, divisor.dtype)
                 if factor is not None:
                     op, texts[-1] = "mul", literal(factor, torch.float32)
+            elif node in self.rounded:
+                op = "roughdiv"
             self.line(f"{name} = {format_op(op, texts, operand_type, node.dtype)}")
         elif isinstance(node, Masked):
             condition = self._value(node.condition, scope, guard)
@@ -402,15 +416,25 @@ class TritonKernelWriter:
         index, lanes = self._index(node.index, node.indirect, scope, guard)
         mask = self._mask(lanes, *([guard] if guard else []))
         if node.buffer in self.stored:
-            # Another thread of the program may have stored what this one reads.
-            self.line("tl.debug_barrier()")
-            self.stored.clear()
+            self._emit_barrier_of(node)
         self.loaded.add(node.buffer)
         name = self.fresh()
         # Lanes beyond the mask hold zero: defined, and never stored.
         extra = (f", {mask}, 0" if mask else "") + self._eviction(node)
         self.line(f"{name} = tl.load({node.buffer} + {self._parenthesised(index)}{extra})")
         return name
+
+    def _emit_barrier(self, segment: InnerLoop) -> None:
+        """Before a loop, not in each round of it."""
+        for node in (n for stage in segment.stages for root in stage.roots for n in walk(root)):
+            if isinstance(node, Load) and node.buffer in self.stored:
+                self._emit_barrier_of(node)
+
+    def _emit_barrier_of(self, node: Load) -> None:
+        """Another thread of the program may have stored what this one reads."""
+        assert node.buffer in self.stored
+        self.line("tl.debug_barrier()")
+        self.stored.clear()
 
     def _eviction(self, node: Load) -> str:
         """Rows that a later loop reads again should stay in the cache until it has."""

@@ -75,6 +75,7 @@ _BOOL = {
 # Rows that differ for, or exist only for, floating types.
 _FLOAT = {
     "truediv": "tl.div_rn({0}, {1})",
+    "roughdiv": "{0} / {1}",  # not of the table: of two units in the last place of float32
     "floordiv": "float_floor_div({0}, {1})",
     "truncdiv": "trunc(tl.div_rn({0}, {1}))",
     "remainder": "float_remainder({0}, {1})",

@@ -125,18 +125,19 @@ class Traffic:
 
 def held_words(kernel: ScheduledKernel) -> int:
     """How many values of 4 bytes a point a program must hold at once if it keeps whole rows: what is read or computed
-    in one inner loop and used in a later one."""
+    in one inner loop and used in a later one. Rows that all programs share (weights) are held within what they make."""
     first: dict[object, int] = {}
     last: dict[object, int] = {}
     words: dict[object, int] = {}
-    inner = frozenset(d.symbol for d in kernel.inner)
+    inner, outer = frozenset(d.symbol for d in kernel.inner), frozenset(d.symbol for d in kernel.outer)
     sizes = {b.name: b.dtype.itemsize for b in kernel.locals}
     for number, segment in enumerate(kernel.segments):
         if not isinstance(segment, InnerLoop):
             continue
         for stage in segment.stages:
             for node in (n for root in stage.roots for n in walk(root) if isinstance(n, Load)):
-                if not is_local(node.buffer) and inner.isdisjoint(node.index.free_symbols):
+                free = node.index.free_symbols
+                if not is_local(node.buffer) and (inner.isdisjoint(free) or (outer and outer.isdisjoint(free))):
                     continue
                 key = node.buffer if is_local(node.buffer) else (node.buffer, node.index)
                 first.setdefault(key, number)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from lampwork_symshape import IntExpr, symbol
 
-from ..ir.loop_body import Node, ops
-from ..ir.views import Indices, canonical_indices, to_expr
+from ..ir.loop_body import IndexValue, Load, Node, ops, rewrite, walk
+from ..ir.views import Indices, canonical_indices, element_count, to_expr
 from .context import LoweringContext, broadcast_indices, broadcast_sizes
 from .promotion import is_supported
 from .table import Lowering, Unsupported, lowers
@@ -23,6 +23,7 @@ from .view import normal_dim
 aten = torch.ops.aten
 TABLE: dict[Any, Lowering] = {}
 _INDEX_DTYPES = (torch.int64, torch.int32)
+_FEW = 16  # of so many elements at least, one is selected
 
 
 def indirect_load(
@@ -101,13 +102,49 @@ def gather(
     ):
         raise Unsupported("indices of another dtype or rank")
     axis = normal_dim(dim, value.rank)
-    source = _source(context, value)
     variables = canonical_indices(indices.sizes)
     context.prepare_users(indices)
     at = indices.load(variables)
     direct = {k: v for k, v in enumerate(variables) if k != axis}
-    body = indirect_load(context, source, {axis: not_negative(at, value.sizes[axis])}, direct)
+    position = not_negative(at, value.sizes[axis])
+    if _selects_few(value, indices):
+        computed = _computed_at(value, axis, position, direct)
+        if computed is not None:
+            return context.expression([value, indices], [at], indices.sizes, computed)
+    source = _source(context, value)
+    body = indirect_load(context, source, {axis: position}, direct)
     return context.expression([source, indices], [at], indices.sizes, body)
+
+
+def _selects_few(value: TensorValue, indices: TensorValue) -> bool:
+    """Whether so few elements are selected that they are better computed than the whole is stored."""
+    whole, few = element_count(value.sizes), element_count(indices.sizes)
+    known = whole.is_constant and few.is_constant and value.buffer is None and is_supported(value.dtype)
+    return known and int(few) * _FEW <= int(whole)
+
+
+def _computed_at(value: TensorValue, axis: int, position: Node, direct: dict[int, IntExpr]) -> Node | None:
+    """The element of a value that no buffer holds, at an index that a node computes; None where its body uses indices
+    as data."""
+    size = value.sizes[axis]
+    whole = value.load(canonical_indices(value.sizes))
+    used = {s.name for n in walk(whole) if isinstance(n, Load) for s, _ in n.indirect}
+    name = next(name for k in range(len(used) + 1) if (name := f"t{k}") not in used)
+    selected = symbol(name, 0, max(int(size) - 1, 0) if size.is_constant else None)
+    checked = ops.checked_index(position, size)
+    body = value.load([selected if k == axis else direct[k] for k in range(value.rank)])
+    done: dict[Node, Node] = {}
+    for node in walk(body):
+        if isinstance(node, IndexValue) and selected in node.expression.free_symbols:
+            return None
+        if isinstance(node, Load) and selected in node.index.free_symbols:
+            pairs = tuple((s, rewrite(n, done.get, _same)) for s, n in node.indirect)
+            done[node] = ops.load(node.buffer, node.index, node.dtype, (*pairs, (selected, checked)))
+    return rewrite(body, done.get, _same)
+
+
+def _same(index: IntExpr) -> IntExpr:
+    return index
 
 
 @lowers(TABLE, aten.index.Tensor, aten._unsafe_index.Tensor)
