@@ -82,3 +82,21 @@ def test_two_products_of_one_value_are_two_kernels():
 
 def test_a_product_that_is_read_by_rows_is_stored():
     check(lambda x, w: F.linear(x, w).softmax(-1), _halves(70, 64), _halves(67, 64), kernels=2)
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_of_few_channels(padding, stride):
+    x, w, b = _halves(2, 3, 65, 67), _halves(24, 3, 5, 7), _halves(24)
+    graph = compiled(lambda x, w, b: F.conv2d(x, w, b, stride, padding).relu(), [x, w, b])
+    (got,) = graph(x, w, b)
+    expected = F.conv2d(x.double(), w.double(), b.double(), stride, padding).relu()
+    torch.testing.assert_close(got.double(), expected, rtol=5e-3, atol=5e-3)
+    assert "tl.dot(" in graph.artifacts.stages["cpu code"]
+
+
+def test_a_convolution_that_dilates():
+    x, w = _halves(1, 5, 70, 70), _halves(16, 5, 3, 3)
+    (got,) = compiled(lambda x, w: F.conv2d(x, w, None, 1, (1, 2), (2, 1)), [x, w])(x, w)
+    expected = F.conv2d(x.double(), w.double(), None, 1, (1, 2), (2, 1))
+    torch.testing.assert_close(got.double(), expected, rtol=5e-3, atol=5e-3)

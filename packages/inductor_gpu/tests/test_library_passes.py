@@ -188,7 +188,8 @@ def test_a_graph_in_channels_last_multiplies_patches_in_channels_last():
     found = rewritten(
         [choose_channels_last, multiply_patches, fuse_convolutions], function, _halves(2, 3, 8, 8), *weights
     )
-    assert found.count(aten.cudnn_convolution_relu.default) == 3 and aten.mm.default in found
+    # that of three channels is a kernel of ours
+    assert found.count(aten.cudnn_convolution_relu.default) == 2 and aten.mm.default in found
 
 
 @pytest.mark.parametrize("spelling", ["function", "words"])

@@ -8,19 +8,22 @@ is not chosen is the library's, without a word.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from lampwork_inductor_core.ir.loop_body import ops
+from lampwork_inductor_core.ir.loop_body import Node, ops
 from lampwork_inductor_core.ir.loops import Reduction
 from lampwork_inductor_core.lowering.context import LoweringContext
 from lampwork_inductor_core.lowering.table import LeftToLibrary
-from lampwork_inductor_core.lowering.values import BufferValue, TensorValue
+from lampwork_inductor_core.lowering.values import TensorValue
+from lampwork_inductor_core.lowering.view import permute_value, unsqueeze_value
 from lampwork_inductor_core.schedule.fusion import FusedNode
-from lampwork_symshape import IntExpr
+from lampwork_symshape import IntExpr, integer
 
-from .contraction import Contraction, block_of, column_space, inner_space, row_space
+from .contraction import Contraction, block_of, inner_space, row_space
 from .device import DeviceProperties
 from .heuristics import KernelShape, LaunchConfig
 from .traffic import size_of
@@ -44,6 +47,7 @@ def follows(node: FusedNode, contraction: FusedNode) -> bool:
 
 def blocks_for(contraction: Contraction, device: DeviceProperties) -> LaunchConfig:
     """The blocks of a contraction: as large as registers allow where that leaves a tile for every multiprocessor."""
+    gathers = block_of(contraction.left, row_space(contraction), inner_space(contraction)) is None
     rows, columns, inner = (size_of(d) for d in (contraction.rows, contraction.columns, contraction.inner))
     x_block, y_block, warps, stages = 128, 256, 8, 3
     if -(-rows // x_block) * -(-columns // y_block) < device.multiprocessors or columns <= 128:
@@ -53,15 +57,11 @@ def blocks_for(contraction: Contraction, device: DeviceProperties) -> LaunchConf
     while y_block > 16 and y_block >= 2 * columns:
         y_block //= 2
     k_block = 64
-    while k_block > 16 and k_block >= 2 * inner:
+    while k_block > 16 and (k_block >= 2 * inner or (gathers and k_block > 32)):
         k_block //= 2
     tiles = -(-rows // x_block) * -(-columns // y_block)
     known = all(d.size.is_constant for d in (*contraction.rows, *contraction.columns))
     programs = min(device.multiprocessors, tiles) if known else device.multiprocessors
-    spaces = row_space(contraction), column_space(contraction), inner_space(contraction)
-    gathers = block_of(contraction.left, spaces[0], spaces[2]) is None
-    if gathers and warps == 8:
-        stages = 2
     return LaunchConfig(KernelShape.CONTRACTION, x_block, y_block, warps, stages, k_block=k_block, programs=programs)
 
 
@@ -70,9 +70,9 @@ def _multiply(
 ) -> TensorValue:
     rows, inner = left.sizes
     columns = right.sizes[1]
-    stored = (_matrix(context, left, 0), _matrix(context, right, 1))
+    stored = context.realise(left), context.realise(right)
 
-    def product(variables: tuple[IntExpr, ...], contracted: tuple[IntExpr, ...]) -> Any:
+    def product(variables: tuple[IntExpr, ...], contracted: tuple[IntExpr, ...]) -> Node:
         (i, j), (k,) = variables, contracted
         first, second = stored[0].load((i, k)), stored[1].load((k, j))
         return ops.mul(ops.to_dtype(first, torch.float32), ops.to_dtype(second, torch.float32))
@@ -85,10 +85,6 @@ def _multiply(
         [total, bias], (rows, columns),
         lambda x, b: ops.to_dtype(ops.add(x, ops.to_dtype(b, torch.float32)), left.dtype),
     )  # fmt: skip
-
-
-def _matrix(context: LoweringContext, value: TensorValue, position: int) -> BufferValue:
-    return context.realise(value)
 
 
 def _is_ours(left: TensorValue, right: TensorValue) -> bool:
@@ -117,7 +113,73 @@ def multiply_and_add(
     return _multiply(context, left, right, bias)
 
 
+# -------------------------------------------------------------------------------------------------------- convolutions
+
+
+def convolve(
+    context: LoweringContext,
+    image: TensorValue,
+    weight: TensorValue,
+    bias: TensorValue | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> TensorValue:
+    """A convolution of an image with few channels, which leave the library's accesses narrow."""
+    steps = (*stride, *padding, *dilation)
+    fixed = all(s.is_constant for s in (*image.sizes[1:], *weight.sizes)) and all(isinstance(n, int) for n in steps)
+    if transposed or groups != 1 or image.rank != 4 or not fixed or not _has_few_channels(image, weight):
+        raise LeftToLibrary("the library is as fast")
+    batch, channels, height, width = image.sizes
+    outputs, _, kernel_height, kernel_width = weight.sizes
+    rows, columns = (
+        integer((int(n) + 2 * padding[k] - dilation[k] * (int(window) - 1) - 1) // stride[k] + 1)
+        for k, (n, window) in enumerate(((height, kernel_height), (width, kernel_width)))
+    )
+    stored = context.realise(weight)
+    context.prepare_substitution(image)
+
+    def product(variables: tuple[IntExpr, ...], contracted: tuple[IntExpr, ...]) -> Node:
+        n, i, j, output = variables
+        channel, down, across = contracted
+        y = i * stride[0] + down * dilation[0] - padding[0]
+        x = j * stride[1] + across * dilation[1] - padding[1]
+        element = image.load((n, channel, y, x))
+        if any(padding):
+            inside = [condition for index, size in ((y, height), (x, width)) for condition in _inside(index, size)]
+            element = ops.masked(functools.reduce(ops.logical_and, inside), element, 0.0)
+        factor = stored.load((output, channel, down, across))
+        return ops.mul(ops.to_dtype(element, torch.float32), ops.to_dtype(factor, torch.float32))
+
+    sizes, contracted = (batch, rows, columns, outputs), (channels, kernel_height, kernel_width)
+    result = image.dtype if bias is None else torch.float32
+    total = permute_value(context.contract(image.device, sizes, contracted, product, result), (0, 3, 1, 2))
+    if bias is None:
+        return total
+    vector = unsqueeze_value(unsqueeze_value(bias, 1), 2)
+    return context.pointwise(
+        [total, vector], total.sizes,
+        lambda x, b: ops.to_dtype(ops.add(x, ops.to_dtype(b, torch.float32)), image.dtype),
+    )  # fmt: skip
+
+
+def _inside(index: IntExpr, size: IntExpr) -> tuple[Node, Node]:
+    place, first, end = (ops.index_value(e, torch.int32) for e in (index, integer(0), size))
+    return ops.ge(place, first), ops.lt(place, end)
+
+
+def _has_few_channels(image: TensorValue, weight: TensorValue) -> bool:
+    if image.dtype not in _HALVES or weight.dtype != image.dtype:
+        return False
+    points = math.prod(int(s) for s in image.sizes[2:])
+    return int(image.sizes[1]) % _ALIGNED != 0 and int(weight.sizes[0]) >= 16 and points >= _LEAST * _LEAST
+
+
 MATRIX_LOWERINGS: Mapping[Any, Callable[..., Any]] = {
     aten.mm.default: multiply,
     aten.addmm.default: multiply_and_add,
+    aten.convolution.default: convolve,
 }

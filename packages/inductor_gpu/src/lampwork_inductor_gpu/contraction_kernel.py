@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from lampwork_inductor_core.codegen.scheduled_kernel import Forwarded, KernelSource, ScheduledKernel
-from lampwork_inductor_core.ir.loop_body import Node, walk
+from lampwork_inductor_core.ir.loop_body import Load, Masked, Node, walk
 from lampwork_symshape import IntExpr
 
 from .contraction import Block, Contraction, block_of
@@ -56,11 +56,12 @@ class ContractionWriter(TritonKernelWriter):
             if block is not None:
                 self._emit_descriptor(name, block, kept, size)
         rows, columns = self._tiles(self.x.size, self.config.x_block), self._tiles(self.r.size, self.config.r_block)
-        self.line(f"for tile in range(tl.program_id(0), {self.printer(rows * columns)}, {self.config.programs}):")
+        tiles = self.printer(rows * columns)
+        self.line(f"for tile in tl.range(tl.program_id(0), {tiles}, {self.config.programs}, flatten=True):")
         self.indent += 1
         self._emit_tile(rows, columns)
         total = self._emit_sum()
-        self._emit_lanes()
+        self._emit_lanes(of_rows=self.left is not None, of_columns=self.right is not None)
         scope = Scope()
         stage, accumulate = self.contraction.stage, self.contraction.stage.accumulate
         assert accumulate is not None
@@ -91,10 +92,10 @@ class ContractionWriter(TritonKernelWriter):
 
     def _emit_tile(self, rows: IntExpr, columns: IntExpr) -> None:
         """Which tile it is: down a group of rows first."""
-        group = self.printer(_GROUP * columns)
+        group = self._factor(_GROUP * columns)
         down = self.printer(rows)
-        self.line(f"first = tile // ({group}) * {_GROUP}")
-        self.line(f"within = tile % ({group})")
+        self.line(f"first = tile // {group} * {_GROUP}")
+        self.line(f"within = tile % {group}")
         self.line(f"height = tl.minimum({down} - first, {_GROUP})")
         self.line("row = (first + within % height) * X_BLOCK")
         self.line("column = within // height * Y_BLOCK")
@@ -105,14 +106,7 @@ class ContractionWriter(TritonKernelWriter):
             self.line(f"# {self.contraction.stage.comment}")
         total = "total"
         self.line(f"{total} = tl.zeros([X_BLOCK, Y_BLOCK], tl.float32)")
-        if self.left is None:
-            self.line(f"x = row + tl.arange(0, X_BLOCK)[:, None]{self.cast}")
-            if self.x_masked:
-                self.line(f"x_mask = x < {self.printer(self.x.size)}")
-        if self.right is None:
-            self.line(f"y = column + tl.arange(0, Y_BLOCK)[None, :]{self.cast}")
-            if self.r_masked:
-                self.line(f"y_mask = y < {self.printer(self.r.size)}")
+        self._emit_lanes(of_rows=self.left is None, of_columns=self.right is None)
         self.line(f"for k in range(0, {self.printer(self.inner.size)}, K_BLOCK):")
         self.indent += 1
         first, second = self._operand("left", self.left), self._operand("right", self.right)
@@ -146,9 +140,9 @@ class ContractionWriter(TritonKernelWriter):
             shape = "[X_BLOCK, K_BLOCK]" if is_left else "[K_BLOCK, Y_BLOCK]"
             mask = self._mask(Lanes(True, True))
         text = found if held == Lanes(True, True) else f"tl.broadcast_to({found}, {shape})"
-        if mask:  # what stands in lanes beyond the end would be summed
-            text = f"tl.where({mask}, {text}, 0.0)"
-        return f"{text}.to({TRITON_TYPES[self.contraction.dtype]})" if mask else text
+        if mask and not _is_zero_beyond(value):  # what stands in lanes beyond the end would be summed
+            text = f"tl.where({mask}, {text}, 0.0).to({TRITON_TYPES[self.contraction.dtype]})"
+        return text
 
     @contextmanager
     def _over(self, x: FlatSpace, r: FlatSpace, masked: bool) -> Generator[None, None, None]:
@@ -170,13 +164,13 @@ class ContractionWriter(TritonKernelWriter):
                 parts.append(f"{space.name}_mask")
         return " & ".join(parts)
 
-    def _emit_lanes(self) -> None:
-        """The elements of the tile, for what follows the sum."""
-        if self.left is not None:
+    def _emit_lanes(self, *, of_rows: bool, of_columns: bool) -> None:
+        """The elements of the tile: in front of the sum for an operand that is gathered, else for what follows it."""
+        if of_rows:
             self.line(f"x = row + tl.arange(0, X_BLOCK)[:, None]{self.cast}")
             if self.x_masked:
                 self.line(f"x_mask = x < {self.printer(self.x.size)}")
-        if self.right is not None:
+        if of_columns:
             self.line(f"y = column + tl.arange(0, Y_BLOCK)[None, :]{self.cast}")
             if self.r_masked:
                 self.line(f"y_mask = y < {self.printer(self.r.size)}")
@@ -185,3 +179,8 @@ class ContractionWriter(TritonKernelWriter):
         if any(isinstance(n, Forwarded) and n.stage == 0 for n in walk(root)):
             return Lanes(True, True)
         return super()._lanes_of(root)
+
+
+def _is_zero_beyond(value: Node) -> bool:
+    """Whether lanes that are masked out of a value hold zero: loads give it there."""
+    return isinstance(value, Load) or (isinstance(value, Masked) and value.otherwise == 0)

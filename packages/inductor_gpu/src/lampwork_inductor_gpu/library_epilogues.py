@@ -57,13 +57,15 @@ class _Convolution:
 
     @property
     def is_fusible(self) -> bool:
-        """Whether cuDNN's fused convolution is for it: of halves, two-dimensional, channels last, one group."""
+        """Whether cuDNN's fused convolution is for it: of halves, two-dimensional, channels last, one group, and so many
+        channels that accesses are wide (convolutions of few channels are kernels of ours)."""
         value, image = self.node.meta["val"], self.image.meta["val"]
         return (
             value.dtype in HALVES
             and value.dim() == 4
             and not self.transposed
             and self.groups == 1
+            and image.shape[1] % 8 == 0
             and is_channels_last(value)
             and is_channels_last(image)
             and is_channels_last(self.weight.meta["val"])
