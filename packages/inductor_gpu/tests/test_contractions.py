@@ -100,3 +100,19 @@ def test_a_convolution_that_dilates():
     (got,) = compiled(lambda x, w: F.conv2d(x, w, None, 1, (1, 2), (2, 1)), [x, w])(x, w)
     expected = F.conv2d(x.double(), w.double(), None, 1, (1, 2), (2, 1))
     torch.testing.assert_close(got.double(), expected, rtol=5e-3, atol=5e-3)
+
+
+def test_an_activation_between_products_joins_the_first():
+    def function(x, w, b, v):
+        return F.linear(F.gelu(F.linear(x, w, b)), v)
+
+    graph = compiled(function, [_halves(4096, 16), _halves(64, 16), _halves(64), _halves(8, 64)])
+    assert len(graph.kernels) == 1 and "tl.dot(" in graph.artifacts.stages["cpu code"]
+
+
+def test_a_residual_that_a_normalisation_reads_is_the_kernel_of_the_normalisation():
+    def function(x, w, r, n):
+        return F.layer_norm(F.linear(x, w) + r, (64,), n, n)
+
+    graph = compiled(function, [_halves(4096, 16), _halves(64, 16), _halves(4096, 64), _halves(64)])
+    assert "tl.dot(" not in graph.artifacts.stages["cpu code"]

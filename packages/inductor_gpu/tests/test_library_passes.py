@@ -14,7 +14,7 @@ from lampwork_inductor_core.passes.fold_batch_norm import fold_batch_norm
 from lampwork_inductor_core.passes.rewriting import PassContext
 from lampwork_inductor_gpu.attention_kernels import attention_pass
 from lampwork_inductor_gpu.device import H100, DeviceProperties
-from lampwork_inductor_gpu.library_epilogues import fuse_convolutions, fuse_linears
+from lampwork_inductor_gpu.library_epilogues import add_biases_behind, fuse_convolutions, fuse_linears
 from lampwork_inductor_gpu.patch_convolutions import multiply_patches
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -131,7 +131,7 @@ def test_a_sum_that_broadcasts_is_not_fused():
 @pytest.mark.parametrize("groups", [1, 8])
 def test_a_bias_without_a_relu_is_arithmetic(groups):
     found = rewritten(
-        [fuse_convolutions],
+        [fuse_convolutions, add_biases_behind],
         lambda x, w, b: [F.silu(F.conv2d(x, w, b, groups=groups))],
         _last(2, 8, 6, 6), _last(8, 8 // groups, 3, 3), _halves(8),
     )  # fmt: skip
@@ -159,6 +159,15 @@ def test_patches_are_multiplied(format, bias):
     found = rewritten([multiply_patches], lambda x, w, b: [F.conv2d(x, w, b if bias else None, (4, 2))], x, w, b)
     assert aten.convolution.default not in found
     assert (aten.addmm.default if bias else aten.mm.default) in found
+
+
+def test_points_in_channels_last_are_multiplied_without_a_copy():
+    found = rewritten(
+        [multiply_patches], lambda x, w, b: [F.conv2d(x, w, b)], _last(2, 8, 6, 6), _last(16, 8, 1, 1), _halves(16)
+    )
+    assert aten.addmm.default in found and aten.clone.default not in found
+    found = rewritten([multiply_patches], lambda x, w: [F.conv2d(x, w)], _halves(2, 8, 6, 6), _halves(16, 8, 1, 1))
+    assert found == [aten.convolution.default]
 
 
 @pytest.mark.parametrize(

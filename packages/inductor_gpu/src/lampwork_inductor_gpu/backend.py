@@ -34,7 +34,7 @@ from lampwork_symshape import IntExpr, Printer, Symbol
 
 from .attention_kernels import attention_pass
 from .contraction import Contraction
-from .contraction_choice import MATRIX_LOWERINGS, blocks_for, follows, is_contraction
+from .contraction_choice import MatrixChoice, blocks_for, follows, is_contraction
 from .contraction_kernel import write_contraction
 from .device import DeviceProperties, properties_of
 from .device_functions import INTERPRETED
@@ -42,7 +42,7 @@ from .heuristics import KernelShape, LaunchConfig, choose, parts_of
 from .index_width import IndexReach, IndexWidth
 from .kernel import write_kernel
 from .launcher import POINTER_TYPES, InterpretedLauncher, Launcher, LaunchSpec
-from .library_epilogues import fuse_convolutions, fuse_linears
+from .library_epilogues import add_biases_behind, fuse_convolutions, fuse_linears
 from .patch_convolutions import multiply_patches
 
 _PROGRAM_COUNT = "lambda sizes: (lambda {0}: {1})(*sizes)"
@@ -68,14 +68,15 @@ class TritonBackend:
         """What libraries compute, in the kernel of a library that is best at it."""
         return (
             ("choose_attention", attention_pass(self.device)),
-            ("multiply_patches", multiply_patches),
             ("fuse_convolutions", fuse_convolutions),
+            ("multiply_patches", multiply_patches),
+            ("add_biases_behind", add_biases_behind),
             ("fuse_linears", fuse_linears),
         )
 
     def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
         """Products of matrices that libraries are slow at; and operators whose function Triton does not have."""
-        return {torch.ops.aten.digamma.default: _left_to_the_library, **MATRIX_LOWERINGS}
+        return {torch.ops.aten.digamma.default: _left_to_the_library, **MatrixChoice(self.device).lowerings()}
 
     def can_fuse(self, first: Any, second: Any) -> Verdict:
         """Whatever is legal fits: Triton programs hold any mix of segments. A contraction takes what follows it."""

@@ -2,24 +2,28 @@
 
 The lowerings of products that the library is slow at, what may join their kernels, and a cost model for their blocks.
 Measured on an H200 (bf16): cuBLAS reaches 600 to 770 TFLOP/s where rows of all three matrices start at multiples of 16
-bytes, and 94 where a vocabulary of 50,257 makes rows of the result start anywhere; ours 550. Invariant: a product that
-is not chosen is the library's, without a word.
+bytes, and 94 where a vocabulary of 50,257 makes rows of the result start anywhere; ours 550. Where arithmetic follows
+that no library has, a kernel of ours saves a pass over the result. Invariant: a product that is not chosen is the
+library's, without a word.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lampwork_inductor_core.ir.loop_body import Node, ops
 from lampwork_inductor_core.ir.loops import Reduction
 from lampwork_inductor_core.lowering.context import LoweringContext
+from lampwork_inductor_core.lowering.library_calls import is_library_call
 from lampwork_inductor_core.lowering.table import LeftToLibrary
 from lampwork_inductor_core.lowering.values import TensorValue
 from lampwork_inductor_core.lowering.view import permute_value, unsqueeze_value
+from lampwork_inductor_core.passes.rewriting import same_numbers
 from lampwork_inductor_core.schedule.fusion import FusedNode
 from lampwork_symshape import IntExpr, integer
 
@@ -31,6 +35,10 @@ from .traffic import size_of
 aten = torch.ops.aten
 _HALVES = frozenset({torch.float16, torch.bfloat16})
 _ALIGNED = 8  # elements of a half that 16 bytes hold
+_RESHAPES = frozenset(
+    {aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.permute.default, aten.transpose.int}
+)
+_LONGEST = 16  # operators that join a product
 _LEAST = 64  # rows, columns and products from which on the matrix units are worth their blocks
 
 
@@ -87,30 +95,139 @@ def _multiply(
     )  # fmt: skip
 
 
-def _is_ours(left: TensorValue, right: TensorValue) -> bool:
-    """Whether the library is slow at a product: rows of the result that start anywhere, of operands that do not."""
-    if left.dtype not in _HALVES or right.dtype != left.dtype:
+# --------------------------------------------------------------------------------------------------------- whose it is
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixChoice:
+    """Whose a product is, on a device: times by the work, the traffic, and how near each comes to the card's rates.
+
+    The rates were fitted to measurements of bf16 on an H200: short sums leave the matrix units waiting, ours longer.
+    """
+
+    device: DeviceProperties
+
+    def library_seconds(self, product: _Product) -> float:
+        """cuBLAS's time, and that of the kernel behind it."""
+        reached = 0.76 * self.device.half_rate * product.inner / (product.inner + 180)
+        return self._seconds(product, reached) + 2 * product.result_bytes / self._bandwidth
+
+    def our_seconds(self, product: _Product) -> float:
+        """The time of a kernel of ours with what follows in it."""
+        reached = 0.73 * self.device.half_rate * product.inner / (product.inner + 350)
+        return 1.1 * self._seconds(product, reached)
+
+    def _seconds(self, product: _Product, reached: float) -> float:
+        return max(product.operations / reached, product.bytes / self._bandwidth)
+
+    @property
+    def _bandwidth(self) -> float:
+        return 0.88 * self.device.bandwidth
+
+    def is_ours(self, context: LoweringContext, left: TensorValue, right: TensorValue) -> bool:
+        """Whether a product is better off with us: where the library is slow, or what follows it saves a pass."""
+        if left.dtype not in _HALVES or right.dtype != left.dtype:
+            return False
+        rows, inner, columns = left.sizes[0], left.sizes[1], right.sizes[1]
+        if not inner.is_constant or not columns.is_constant or int(inner) % _ALIGNED:
+            return False
+        if int(columns) % _ALIGNED:  # rows of the result start anywhere
+            return min(int(inner), int(columns), int(rows) if rows.is_constant else _LEAST) >= _LEAST
+        if int(inner) < 16 or int(columns) < 16 or not rows.is_constant or int(rows) < _LEAST:
+            return False
+        product = _Product(int(rows), int(inner), int(columns), left.dtype.itemsize)
+        assert context.fx_node is not None
+        return saves_a_pass(context.fx_node) and self.our_seconds(product) < 0.95 * self.library_seconds(product)
+
+    def multiply(self, context: LoweringContext, left: TensorValue, right: TensorValue) -> TensorValue:
+        """`mm`."""
+        if not self.is_ours(context, left, right):
+            raise LeftToLibrary("the library is as fast")
+        return _multiply(context, left, right)
+
+    def multiply_and_add(
+        self,
+        context: LoweringContext,
+        bias: TensorValue,
+        left: TensorValue,
+        right: TensorValue,
+        *,
+        beta: Any = 1,
+        alpha: Any = 1,
+    ) -> TensorValue:
+        """`addmm`, of a vector."""
+        if beta != 1 or alpha != 1 or bias.rank != 1 or bias.dtype != left.dtype:
+            raise LeftToLibrary("not the sum of a product and a vector")
+        if not self.is_ours(context, left, right):
+            raise LeftToLibrary("the library is as fast")
+        return _multiply(context, left, right, bias)
+
+    def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
+        """By operator."""
+        return {
+            aten.mm.default: self.multiply,
+            aten.addmm.default: self.multiply_and_add,
+            aten.convolution.default: convolve,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """`[rows, inner] @ [inner, columns]`, of elements of so many bytes."""
+
+    rows: int
+    inner: int
+    columns: int
+    itemsize: int
+
+    @property
+    def operations(self) -> int:
+        return 2 * self.rows * self.inner * self.columns
+
+    @property
+    def result_bytes(self) -> int:
+        return self.rows * self.columns * self.itemsize
+
+    @property
+    def bytes(self) -> int:
+        return (self.rows + self.columns) * self.inner * self.itemsize + self.result_bytes
+
+
+def saves_a_pass(node: torch.fx.Node) -> bool:
+    """Whether what follows a product is arithmetic on its elements up to values that are stored anyway, for library
+    calls or as results; not for a reduction, whose kernel would do the arithmetic along."""
+    pending, seen = [node], set[torch.fx.Node]()
+    while pending and len(seen) <= _LONGEST:
+        value = pending.pop()
+        users = list(_users(value))
+        if value is not node and any(_wants_memory(user) for user in users):
+            continue
+        for user in users:
+            if not _is_arithmetic(user, node):
+                return False
+            if user not in seen:
+                seen.add(user)
+                pending.append(user)
+    return bool(seen) and not pending
+
+
+def _users(value: torch.fx.Node) -> Iterator[torch.fx.Node]:
+    """Who reads a value, itself or reshaped."""
+    for user in value.users:
+        if user.target in _RESHAPES:
+            yield from _users(user)
+        else:
+            yield user
+
+
+def _wants_memory(user: torch.fx.Node) -> bool:
+    return user.op == "output" or is_library_call(user.target)
+
+
+def _is_arithmetic(user: torch.fx.Node, node: torch.fx.Node) -> bool:
+    if torch.Tag.pointwise not in getattr(user.target, "tags", ()) and user.target is not aten._to_copy.default:
         return False
-    rows, inner, columns = left.sizes[0], left.sizes[1], right.sizes[1]
-    if not inner.is_constant or not columns.is_constant or int(columns) % _ALIGNED == 0 or int(inner) % _ALIGNED:
-        return False
-    return min(int(inner), int(columns), int(rows) if rows.is_constant else _LEAST) >= _LEAST
-
-
-def multiply(context: LoweringContext, left: TensorValue, right: TensorValue) -> TensorValue:
-    """`mm`."""
-    if not _is_ours(left, right):
-        raise LeftToLibrary("the library is as fast")
-    return _multiply(context, left, right)
-
-
-def multiply_and_add(
-    context: LoweringContext, bias: TensorValue, left: TensorValue, right: TensorValue, *, beta: Any = 1, alpha: Any = 1
-) -> TensorValue:
-    """`addmm`, of a vector."""
-    if beta != 1 or alpha != 1 or bias.rank != 1 or bias.dtype != left.dtype or not _is_ours(left, right):
-        raise LeftToLibrary("the library is as fast")
-    return _multiply(context, left, right, bias)
+    return same_numbers((user.meta["val"].numel(),), (node.meta["val"].numel(),))
 
 
 # -------------------------------------------------------------------------------------------------------- convolutions
@@ -176,10 +293,3 @@ def _has_few_channels(image: TensorValue, weight: TensorValue) -> bool:
         return False
     points = math.prod(int(s) for s in image.sizes[2:])
     return int(image.sizes[1]) % _ALIGNED != 0 and int(weight.sizes[0]) >= 16 and points >= _LEAST * _LEAST
-
-
-MATRIX_LOWERINGS: Mapping[Any, Callable[..., Any]] = {
-    aten.mm.default: multiply,
-    aten.addmm.default: multiply_and_add,
-    aten.convolution.default: convolve,
-}

@@ -57,8 +57,8 @@ class _Convolution:
 
     @property
     def is_fusible(self) -> bool:
-        """Whether cuDNN's fused convolution is for it: of halves, two-dimensional, channels last, one group, and so many
-        channels that accesses are wide (convolutions of few channels are kernels of ours)."""
+        """Whether cuDNN's fused convolution is for it: of halves, two-dimensional, channels last, one group, and of
+        channels that make wide accesses (convolutions of few channels are kernels of ours)."""
         value, image = self.node.meta["val"], self.image.meta["val"]
         return (
             value.dtype in HALVES
@@ -75,7 +75,7 @@ class _Convolution:
 
 
 def fuse_convolutions(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.GraphModule:
-    """Convolutions with the sum and the relu behind them as one call; the bias of all others as arithmetic."""
+    """Convolutions with the sum and the relu behind them as one call."""
     mode, owners = fake_mode_of(graph), owners_of_results(graph)
     changed = False
     for node in calls(graph, (aten.convolution.default,)):
@@ -83,11 +83,18 @@ def fuse_convolutions(graph: torch.fx.GraphModule, context: PassContext) -> torc
         if not isinstance(value, torch.Tensor) or value.device.type != "cuda":
             continue
         found = _Convolution.of(node)
-        if not (found.is_fusible and node not in owners and _fuse_relu(graph, mode, found, owners)):
-            if found.bias is None:
-                continue
-            _add_bias_behind(graph, mode, found)
-        changed = True
+        changed |= found.is_fusible and node not in owners and _fuse_relu(graph, mode, found, owners)
+    return remove_dead_code(graph, context) if changed else graph
+
+
+def add_biases_behind(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.GraphModule:
+    """The biases of the convolutions that are left as arithmetic, which joins the kernel that follows."""
+    mode, changed = fake_mode_of(graph), False
+    for node in calls(graph, (aten.convolution.default,)):
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and value.device.type == "cuda" and node.args[2] is not None:
+            _add_bias_behind(graph, mode, _Convolution.of(node))
+            changed = True
     return remove_dead_code(graph, context) if changed else graph
 
 
