@@ -251,3 +251,14 @@ def test_attention_stays_with_torchs_choice(why):
         graph = make_fx(function)(*fakes)
     graph = attention_pass(device)(graph, PassContext())
     assert aten._scaled_dot_product_flash_attention.default in [n.target for n in graph.graph.nodes]
+
+
+def test_one_number_may_stand_for_both_dimensions():
+    def function(x, w, v):
+        y = aten.convolution(x, w, None, [2], [0], [1], False, [0], 1).relu()
+        return [aten.convolution(y, v, None, [2], [0], [1], False, [0], 1)]
+
+    found = rewritten(
+        [fuse_convolutions, multiply_patches], function, _last(2, 8, 9, 9), _last(8, 8, 3, 3), _halves(4, 8, 2, 2)
+    )
+    assert aten.cudnn_convolution_relu.default in found and aten.mm.default in found

@@ -30,10 +30,10 @@ from lampwork_symshape import IntExpr, integer
 from .contraction import Contraction, block_of, inner_space, row_space
 from .device import DeviceProperties
 from .heuristics import KernelShape, LaunchConfig
+from .library_epilogues import HALVES, each_dimension
 from .traffic import size_of
 
 aten = torch.ops.aten
-_HALVES = frozenset({torch.float16, torch.bfloat16})
 _ALIGNED = 8  # elements of a half that 16 bytes hold
 _RESHAPES = frozenset(
     {aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.permute.default, aten.transpose.int}
@@ -126,7 +126,7 @@ class MatrixChoice:
 
     def is_ours(self, context: LoweringContext, left: TensorValue, right: TensorValue) -> bool:
         """Whether a product is better off with us: where the library is slow, or what follows it saves a pass."""
-        if left.dtype not in _HALVES or right.dtype != left.dtype:
+        if left.dtype not in HALVES or right.dtype != left.dtype:
             return False
         rows, inner, columns = left.sizes[0], left.sizes[1], right.sizes[1]
         if not inner.is_constant or not columns.is_constant or int(inner) % _ALIGNED:
@@ -246,6 +246,7 @@ def convolve(
     groups: int,
 ) -> TensorValue:
     """A convolution of an image with few channels, which leave the library's accesses narrow."""
+    stride, padding, dilation = (each_dimension(numbers, 2) for numbers in (stride, padding, dilation))
     steps = (*stride, *padding, *dilation)
     fixed = all(s.is_constant for s in (*image.sizes[1:], *weight.sizes)) and all(isinstance(n, int) for n in steps)
     if transposed or groups != 1 or image.rank != 4 or not fixed or not _has_few_channels(image, weight):
@@ -289,7 +290,7 @@ def _inside(index: IntExpr, size: IntExpr) -> tuple[Node, Node]:
 
 
 def _has_few_channels(image: TensorValue, weight: TensorValue) -> bool:
-    if image.dtype not in _HALVES or weight.dtype != image.dtype:
+    if image.dtype not in HALVES or weight.dtype != image.dtype:
         return False
     points = math.prod(int(s) for s in image.sizes[2:])
     return int(image.sizes[1]) % _ALIGNED != 0 and int(weight.sizes[0]) >= 16 and points >= _LEAST * _LEAST

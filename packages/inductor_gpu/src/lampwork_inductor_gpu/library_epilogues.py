@@ -52,7 +52,9 @@ class _Convolution:
 
     @staticmethod
     def of(node: torch.fx.Node) -> _Convolution:
-        image, weight, bias, stride, padding, dilation, transposed, _, groups = node.args
+        image, weight, bias, *steps, transposed, _, groups = node.args
+        rank = len(node.meta["val"].shape) - 2
+        stride, padding, dilation = (each_dimension(numbers, rank) for numbers in steps)
         return _Convolution(node, image, weight, bias, stride, padding, dilation, transposed, groups)  # pyright: ignore[reportArgumentType]
 
     @property
@@ -72,6 +74,11 @@ class _Convolution:
             and not may_be_empty(value)
             and not may_be_empty(image)
         )
+
+
+def each_dimension(numbers: Any, rank: int) -> list[Any]:
+    """A stride, padding or dilation for each dimension: one number may stand for all."""
+    return list(numbers) * rank if len(numbers) == 1 else list(numbers)
 
 
 def fuse_convolutions(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.GraphModule:

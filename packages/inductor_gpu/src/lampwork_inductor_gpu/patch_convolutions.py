@@ -26,7 +26,7 @@ from lampwork_inductor_core.passes.rewriting import (
     same_strides,
 )
 
-from .library_epilogues import HALVES
+from .library_epilogues import HALVES, each_dimension
 
 aten = torch.ops.aten
 
@@ -42,7 +42,8 @@ def multiply_patches(graph: torch.fx.GraphModule, context: PassContext) -> torch
 
 
 def _is_over_patches(node: torch.fx.Node) -> bool:
-    image, weight, _, stride, padding, dilation, transposed, _, groups = node.args
+    image, weight, _, *steps, transposed, _, groups = node.args
+    stride, padding, dilation = (each_dimension(numbers, 2) for numbers in steps)
     assert isinstance(image, torch.fx.Node) and isinstance(weight, torch.fx.Node)
     value, source, window = node.meta["val"], image.meta["val"], weight.meta["val"]
     if value.device.type != "cuda" or value.dtype not in HALVES or value.dim() != 4 or may_be_empty(value):
@@ -53,7 +54,7 @@ def _is_over_patches(node: torch.fx.Node) -> bool:
     kernel = [int(n) for n in window.shape[2:]]
     if math.prod(kernel) == 1 and not is_channels_last(source):
         return False  # points whose channels are not neighbours would be copied
-    if list(stride) != kernel or any(padding) or list(dilation) != [1, 1]:  # pyright: ignore[reportArgumentType]
+    if stride != kernel or any(padding) or dilation != [1, 1]:  # pyright: ignore[reportArgumentType]
         return False
     if any(int(n) % k for n, k in zip(source.shape[2:], kernel)):
         return False
@@ -85,7 +86,9 @@ def _replace(graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], nod
         patches = call(aten.view.default, patches, [batch * rows * columns, points])
         if of_weight is not None:
             weight = call(aten.permute.default, weight, of_weight)
-        matrix = call(aten.permute.default, call(aten.reshape.default, weight, [outputs, points]), [1, 0])
+        if not is_row_major(weight.meta["val"]):
+            weight = call(aten.clone.default, weight, memory_format=torch.contiguous_format)
+        matrix = call(aten.permute.default, call(aten.view.default, weight, [outputs, points]), [1, 0])
         product = call(aten.mm.default, patches, matrix) if bias is None else call(
             aten.addmm.default, bias, patches, matrix
         )  # fmt: skip
