@@ -24,7 +24,7 @@ import lampwork
 import torch
 import torch.nn.functional as F
 import triton.testing
-from lampwork_inductor_gpu import launcher
+from lampwork_inductor_gpu import launch_spec
 from rich.console import Console
 from rich.table import Table
 
@@ -76,8 +76,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the table there too")
     options = parser.parse_args()
     if options.without_variants:
-        launcher._DIVISOR = NEVER
-        launcher.LaunchSpec.narrow_at = lambda *_: False
+        launch_spec._DIVISOR = NEVER
+        launch_spec.LaunchSpec.narrow_at = lambda *_: False
     wrong: list[str] = []
     rows: list[list[str]] = []
     names: list[str] = []

@@ -12,13 +12,14 @@ from lampwork_inductor_core.ir.float_expr import FloatInput
 from lampwork_inductor_core.ir.loop_body import ops
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind
 from lampwork_inductor_core.ir.scalar_ops import SCALAR_OPS
-from lampwork_inductor_gpu.backend import import_source, launch_spec
+from lampwork_inductor_core.runtime.kernel_cache import cache_directory
+from lampwork_inductor_gpu.backend import launch_spec
 from lampwork_inductor_gpu.heuristics import KernelShape, LaunchConfig
 from lampwork_inductor_gpu.kernel import write_kernel
-from lampwork_inductor_gpu.launcher import Variant, compile_kernel
+from lampwork_inductor_gpu.launch_spec import Variant
 from lampwork_inductor_gpu.ops import is_generated
+from lampwork_inductor_gpu.triton_compile import compiled_kernel, parameter_sizes
 from lampwork_symshape import symbol
-from triton.backends.compiler import GPUTarget
 from triton_kernels import pointwise, row_reduction, row_scan, row_softmax, scaled_rows
 
 PERSISTENT = LaunchConfig(KernelShape.PERSISTENT, 1, 64, 4)
@@ -73,11 +74,12 @@ def widest_access(ptx: str) -> int:
 if __name__ == "__main__":
     for kernel, config in KERNELS:
         source = write_kernel(kernel, config)
-        function = getattr(import_source(source), source.name)
         spec = launch_spec(source)
         for divided, narrow in product((False, True), (False, True)) if spec.size_names else [(False, False)]:
             variant = Variant(True, (divided,) * len(spec.size_names), narrow)
-            compiled = compile_kernel(function, spec, GPUTarget("cuda", 90, 32), variant)
+            job = spec.job(source.name, source.text, variant, 90)
+            compiled = compiled_kernel(job, cache_directory() / "triton_sources")
+            assert parameter_sizes(compiled.asm["ptx"], source.name) == spec.parameter_sizes(narrow=narrow)
             if spec.float_names:
                 assert "%f0: f64" in compiled.asm["ttir"], compiled.asm["ttir"]
             words = [word for word, holds in (("divided", divided), ("narrow", narrow)) if holds]

@@ -18,8 +18,8 @@ from lampwork_inductor_gpu.backend import import_source, launch_spec
 from lampwork_inductor_gpu.device import H100
 from lampwork_inductor_gpu.heuristics import LARGEST_BLOCK, KernelShape, LaunchConfig, choose
 from lampwork_inductor_gpu.index_width import LIMIT, IndexReach, IndexWidth
+from lampwork_inductor_gpu.interpreted_launcher import InterpretedLauncher
 from lampwork_inductor_gpu.kernel import write_kernel
-from lampwork_inductor_gpu.launcher import InterpretedLauncher
 from lampwork_symshape import IntExpr, Symbol, as_expr, integer, lt, maximum, minimum, symbol, where
 from lampwork_symshape.node import interned, postorder
 from triton_kernels import argument, pointwise, row_softmax, run, scaled_rows

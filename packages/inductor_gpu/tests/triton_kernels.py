@@ -23,8 +23,8 @@ from lampwork_inductor_core.ir.loop_body import Node, index_variable, ops, reduc
 from lampwork_inductor_core.ir.loops import ReductionKind, ScanKind
 from lampwork_inductor_gpu.backend import import_source, launch_spec
 from lampwork_inductor_gpu.heuristics import LaunchConfig
+from lampwork_inductor_gpu.interpreted_launcher import InterpretedLauncher
 from lampwork_inductor_gpu.kernel import write_kernel
-from lampwork_inductor_gpu.launcher import InterpretedLauncher
 from lampwork_symshape import IntExpr, Symbol, as_expr, integer
 
 

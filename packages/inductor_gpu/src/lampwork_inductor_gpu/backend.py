@@ -1,17 +1,14 @@
 """TritonBackend: this package's implementation of the core's device protocol.
 
 Found through the entry-point group `lampwork.device_backends` as `cuda`. It joins the parts: heuristics choose, the
-kernel writer writes, the source is imported as a module of its own, launchers launch. Invariant: `generate` needs no
-GPU and no driver.
+kernel writer writes, processes compile, launchers launch. Invariants: `generate` needs no GPU and no driver; `compile`
+waits for nothing.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -33,17 +30,27 @@ from lampwork_inductor_core.schedule.split_reductions import ReductionShape
 from lampwork_symshape import IntExpr, Printer, Symbol
 
 from .attention_kernels import attention_pass
+from .compile_job import Constant
 from .contraction import Contraction
 from .contraction_choice import MatrixChoice, blocks_for, follows, is_contraction
 from .contraction_kernel import write_contraction
 from .device import DeviceProperties, properties_of
-from .device_functions import INTERPRETED
 from .heuristics import KernelShape, LaunchConfig, choose, parts_of
 from .index_width import IndexReach, IndexWidth
+from .interpreter import INTERPRETED
 from .kernel import write_kernel
-from .launcher import POINTER_TYPES, InterpretedLauncher, Launcher, LaunchSpec
+from .kernel_codes import KernelCodes, KernelGroup
+from .kernel_compiler import KernelCompiler, compiler_of_process
+from .kernel_file import import_kernel
+from .launch_spec import POINTER_TYPES, LaunchSpec
+from .launcher import Launcher
 from .library_epilogues import add_biases_behind, fuse_convolutions, fuse_linears
 from .patch_convolutions import multiply_patches
+
+if INTERPRETED:
+    from .interpreted_launcher import InterpretedLauncher
+else:
+    InterpretedLauncher = None  # imports triton, which a process that finds its kernels compiled does not need
 
 _PROGRAM_COUNT = "lambda sizes: (lambda {0}: {1})(*sizes)"
 _ANY_ROW = 1 << 40  # bytes
@@ -55,14 +62,21 @@ class TritonBackend:
 
     device_type = "cuda"
 
-    def __init__(self, device: DeviceProperties | None = None) -> None:
+    def __init__(self, device: DeviceProperties | None = None, compiler: KernelCompiler | None = None) -> None:
         self._device = device
+        self._compiler = compiler
 
     @property
     def device(self) -> DeviceProperties:
         if self._device is None:
             self._device = properties_of(torch.device("cuda"))
         return self._device
+
+    @property
+    def compiler(self) -> KernelCompiler:
+        if self._compiler is None:
+            self._compiler = compiler_of_process(cache_directory(), self.device.architecture)
+        return self._compiler
 
     def graph_passes(self) -> Sequence[Pass]:
         """What libraries compute, in the kernel of a library that is best at it."""
@@ -76,6 +90,8 @@ class TritonBackend:
 
     def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
         """Products of matrices that libraries are slow at; and operators whose function Triton does not have."""
+        if InterpretedLauncher is None:
+            self.compiler.start()  # what compiles kernels is up by the time that there are some
         return {torch.ops.aten.digamma.default: _left_to_the_library, **MatrixChoice(self.device).lowerings()}
 
     def can_fuse(self, first: Any, second: Any) -> Verdict:
@@ -106,9 +122,14 @@ class TritonBackend:
         return write_kernel(kernel, config)
 
     def compile(self, sources: Sequence[KernelSource]) -> Mapping[str, Callable[..., None]]:
-        """Import every source and bind a launcher; machine code is made at the first launch on a device."""
-        launcher = InterpretedLauncher if INTERPRETED else Launcher
-        return {s.name: launcher(getattr(import_source(s), s.name), launch_spec(s)) for s in sources}
+        """Bind a launcher to every source, and have machine code made; who launches first waits for it."""
+        if InterpretedLauncher is not None:
+            return {s.name: InterpretedLauncher(getattr(import_source(s), s.name), launch_spec(s)) for s in sources}
+        compiler = self.compiler
+        codes = {s.name: KernelCodes(s.name, s.text, launch_spec(s), compiler) for s in sources}
+        group = KernelGroup(tuple(codes.values()))
+        group.begin(self.device.architecture)
+        return {name: Launcher(kernel, group) for name, kernel in codes.items()}
 
 
 def _left_to_the_library(*arguments: Any, **keywords: Any) -> Any:
@@ -116,23 +137,8 @@ def _left_to_the_library(*arguments: Any, **keywords: Any) -> Any:
 
 
 def import_source(source: KernelSource) -> ModuleType:
-    """The kernel's text as an imported module. Triton reads a function's source from its file, so there is one."""
-    folder = cache_directory() / "triton_sources"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{source.name}.py"
-    if not path.exists():
-        _write_atomically(path, source.text)
-    spec = importlib.util.spec_from_file_location(source.name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(text)
-    part.replace(path)
+    """The kernel's text as an imported module."""
+    return import_kernel(source.name, source.text, cache_directory() / "triton_sources")
 
 
 def launch_spec(source: KernelSource) -> LaunchSpec:
@@ -146,13 +152,15 @@ def launch_spec(source: KernelSource) -> LaunchSpec:
         pointer_types=tuple(POINTER_TYPES[a.dtype] for a in source.arguments if isinstance(a, BufferArgument)),
         size_names=tuple(s.name for s in symbols),
         float_names=tuple(a.name for a in source.arguments if isinstance(a, FloatArgument)),
-        constants=cast("Mapping[str, int]", source.launch["constants"]),
+        constants=cast("Mapping[str, Constant]", source.launch["constants"]),
         warps=config.warps,
         stages=config.stages,
         checked=bool(source.launch["checked"]),
         program_count=_program_count(programs, symbols),
         dividing=cast("tuple[int, ...]", source.launch["dividing"]),
         fits_narrow=reach.fits() if reach.width is IndexWidth.BY_SIZES else None,
+        block_reads=cast("tuple[int, ...]", source.launch["block_reads"]),
+        options=cast("Mapping[str, Any]", source.launch.get("options", {})),
     )
 
 

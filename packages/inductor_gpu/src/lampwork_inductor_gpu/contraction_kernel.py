@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from lampwork_inductor_core.codegen.scheduled_kernel import Forwarded, KernelSource, ScheduledKernel
+from lampwork_inductor_core.codegen.scheduled_kernel import BufferArgument, Forwarded, KernelSource, ScheduledKernel
 from lampwork_inductor_core.ir.loop_body import Load, Masked, Node, walk
 from lampwork_symshape import IntExpr
 
@@ -43,9 +43,10 @@ class ContractionWriter(TritonKernelWriter):
     def constants(self) -> dict[str, int]:
         return {**super().constants(), "K_BLOCK": self.config.k_block}
 
-    def descriptors(self) -> tuple[str, ...]:
-        """The arguments that the copy engine reads: their addresses must be multiples of 16."""
-        return tuple(dict.fromkeys(b.argument for b in (self.left, self.right) if b is not None))
+    def block_reads(self) -> tuple[int, ...]:
+        names = [b.argument for b in (self.left, self.right) if b is not None]
+        positions = {a.name: k for k, a in enumerate(self.kernel.arguments) if isinstance(a, BufferArgument)}
+        return tuple(positions[name] for name in names)
 
     def write(self) -> str:
         """The body's text, without the header."""

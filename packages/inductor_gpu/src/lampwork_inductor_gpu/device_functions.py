@@ -2,67 +2,52 @@
 
 At the end of the path: this module and triton are all that a kernel's text imports. Combine functions follow torch
 where Triton's own differ (nan wins in a maximum, division rounds down, ties take the first index). Invariant: imports
-nothing of the compiler; every function means the reference of the scalar operation of its name.
+nothing of the compiler, and torch under the interpreter only, since the processes that compile kernels import it;
+every function means the reference of the scalar operation of its name.
 """
 
 # Triton functions take whatever Triton passes: annotations would be read as its own.
 # pyright: basic, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-import torch
 import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+from .interpreter import INTERPRETED
+
+if INTERPRETED:
+    from .interpreted_functions import interpreted_function as _libdevice
+else:
+
+    def _libdevice(name):
+        return getattr(libdevice, name)
 
 
-def _on_arrays(reference: Callable[..., torch.Tensor]) -> Callable[..., Any]:
-    """Under Triton's interpreter, where libdevice has no bodies: the torch function on the block's array."""
-
-    def run(*blocks: Any) -> Any:
-        arrays = [torch.from_numpy(np.ascontiguousarray(np.broadcast_to(b.handle.data, b.shape))) for b in blocks]
-        result = reference(*arrays).numpy()
-        first = blocks[0]
-        handle = type(first.handle)(result.reshape(np.shape(first.handle.data)), first.handle.dtype)
-        return tl.core.tensor(handle, first.type)
-
-    return run
-
-
-def _libdevice(name: str, reference: Callable[..., torch.Tensor]) -> Any:
-    return _on_arrays(reference) if INTERPRETED else getattr(libdevice, name)
-
-
-expm1 = _libdevice("expm1", torch.expm1)
-log10 = _libdevice("log10", torch.log10)
-log1p = _libdevice("log1p", torch.log1p)
-tan = _libdevice("tan", torch.tan)
-asin = _libdevice("asin", torch.asin)
-acos = _libdevice("acos", torch.acos)
-atan = _libdevice("atan", torch.atan)
-sinh = _libdevice("sinh", torch.sinh)
-cosh = _libdevice("cosh", torch.cosh)
-tanh = _libdevice("tanh", torch.tanh)
-asinh = _libdevice("asinh", torch.asinh)
-acosh = _libdevice("acosh", torch.acosh)
-atanh = _libdevice("atanh", torch.atanh)
-erfc = _libdevice("erfc", torch.erfc)
-erfinv = _libdevice("erfinv", torch.erfinv)
-lgamma = _libdevice("lgamma", torch.lgamma)
-trunc = _libdevice("trunc", torch.trunc)
-round_half_even = _libdevice("nearbyint", torch.round)
-pow = _libdevice("pow", torch.pow)
-atan2 = _libdevice("atan2", torch.atan2)
-hypot = _libdevice("hypot", torch.hypot)
-copysign = _libdevice("copysign", torch.copysign)
-nextafter = _libdevice("nextafter", torch.nextafter)
-fmod = _libdevice("fmod", torch.fmod)
+expm1 = _libdevice("expm1")
+log10 = _libdevice("log10")
+log1p = _libdevice("log1p")
+tan = _libdevice("tan")
+asin = _libdevice("asin")
+acos = _libdevice("acos")
+atan = _libdevice("atan")
+sinh = _libdevice("sinh")
+cosh = _libdevice("cosh")
+tanh = _libdevice("tanh")
+asinh = _libdevice("asinh")
+acosh = _libdevice("acosh")
+atanh = _libdevice("atanh")
+erfc = _libdevice("erfc")
+erfinv = _libdevice("erfinv")
+lgamma = _libdevice("lgamma")
+trunc = _libdevice("trunc")
+round_half_even = _libdevice("nearbyint")
+pow = _libdevice("pow")
+atan2 = _libdevice("atan2")
+hypot = _libdevice("hypot")
+copysign = _libdevice("copysign")
+nextafter = _libdevice("nextafter")
+fmod = _libdevice("fmod")
 
 
 @triton.jit

@@ -141,6 +141,10 @@ class TritonKernelWriter:
         self.counter += 1
         return f"{prefix}{self.counter - 1}"
 
+    def block_reads(self) -> tuple[int, ...]:
+        """The positions of the arguments that the card's copy engine reads in blocks."""
+        return ()
+
     def constants(self) -> dict[str, int]:
         """The sizes of blocks, by the names of the parameters that take them."""
         second = {self.block: self.config.r_block} if self.two_spaces else {}
@@ -578,6 +582,7 @@ def finish_kernel(writer: TritonKernelWriter) -> KernelSource:
     launch: dict[str, object] = {
         "config": config,
         "constants": writer.constants(),
+        "block_reads": writer.block_reads(),
         "programs": writer.spaces.programs,
         "checked": "device_assert" in body,
         "reach": writer.reach,
