@@ -60,6 +60,7 @@ class FakeCard:
     switched: int = 0
     statuses: list[int] = field(default_factory=list)  # of the launches to come; then 0
     attached: list[int] = field(default_factory=list)
+    scratch: list[torch.Tensor] = field(default_factory=list)  # that launches asked for
 
     # -- the compiler
 
@@ -82,6 +83,11 @@ class FakeCard:
         return Pending()
 
     # -- the driver
+
+    def new_scratch(self, count: int, device: int) -> torch.Tensor:
+        assert device == self.current
+        self.scratch.append(torch.empty(count, dtype=torch.uint8))
+        return self.scratch[-1]
 
     def current_device(self) -> int:
         return self.current
@@ -126,7 +132,8 @@ class FakeCard:
         types = [*[ctypes.c_uint64] * pointers, *[size_type] * sizes, *[ctypes.c_double] * floats]
         places = (ctypes.c_void_p * (len(types) + 2)).from_address(parameters.value or 0)
         scratch = [ctypes.c_uint64.from_address(place).value for place in places[len(types) :]]
-        assert scratch == [0, 0] and len({*places}) == len(types) + 2
+        assert scratch == [self.scratch[-1].data_ptr() if self.scratch else 0, 0]
+        assert len({*places}) == len(types) + 2
         arguments = tuple(t.from_address(place).value for t, place in zip(types, places))
         self.launches.append(
             Launch(variant, loaded_on, self.current, grid, stream, tuple(shape), tuple(found), arguments)
@@ -398,3 +405,26 @@ def test_a_kernel_that_does_not_compile_says_so_at_each_launch() -> None:
     for _ in range(2):
         with pytest.raises(CompileFailed, match="kernel kernel does not compile:\nno such operation"):
             launch(FakeTensor(), FakeTensor(), 16, 16, 0.5)
+
+
+def test_a_kernel_that_reads_blocks_gets_memory_to_describe_them_in() -> None:
+    spec = replace(make_spec(0, ()), block_reads=(0, 1))
+    launch, card = launcher(spec, replace(CODE, global_scratch=256))
+    for _ in range(3):
+        launch(FakeTensor(), FakeTensor(512), 2.0)
+    assert [t.numel() for t in card.scratch] == [5 * 256] * 3
+    assert [found.arguments for found in card.launches] == [(256, 512, 2.0)] * 3
+
+
+def test_blocks_are_read_from_aligned_memory() -> None:
+    launch, card = launcher(replace(make_spec(0, ()), block_reads=(1,)), replace(CODE, global_scratch=128))
+    whole = torch.arange(65, dtype=torch.float32)
+    first = 1 if whole.data_ptr() % 16 == 0 else 0
+    astray = whole[first : first + 64].view(8, 8).t()
+    assert astray.data_ptr() % 16
+    for _ in range(2):  # neither is taken for one whose memory is known to be aligned
+        launch(FakeTensor(), astray, 2.0)
+        address = card.launches[-1].arguments[1]
+        assert address % 16 == 0 and address != astray.data_ptr()
+    launch(FakeTensor(), FakeTensor(512), 2.0)
+    assert card.launches[-1].arguments == (256, 512, 2.0)
