@@ -38,7 +38,8 @@ class LargeMemory:
 class DeviceBackend(Protocol):
     """What a device brings. Kernel callables take tensors (buffers, in argument order), integers (sizes), floats.
 
-    A backend may have an attribute `large_memory` (LargeMemory or None) beside.
+    A backend may have two attributes beside: `large_memory` (LargeMemory or None), and `replays` (Replays, of
+    `runtime.replay`, or None) if its device can record the work of a whole graph and replay it.
     """
 
     device_type: str
