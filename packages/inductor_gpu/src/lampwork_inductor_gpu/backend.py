@@ -26,8 +26,10 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
 )
 from lampwork_inductor_core.lowering.table import Unsupported
 from lampwork_inductor_core.runtime.kernel_cache import cache_directory
+from lampwork_inductor_core.runtime.replay import Replays
 from lampwork_symshape import IntExpr, Printer, Symbol
 
+from .cuda_graphs import REPLAYS
 from .device import DeviceProperties, properties_of
 from .device_functions import INTERPRETED
 from .heuristics import KernelShape, LaunchConfig, choose
@@ -42,6 +44,7 @@ class TritonBackend:
     """Code generation for NVIDIA GPUs by Triton."""
 
     device_type = "cuda"
+    replays: Replays | None = None if INTERPRETED else REPLAYS
 
     def __init__(self, device: DeviceProperties | None = None) -> None:
         self._device = device
