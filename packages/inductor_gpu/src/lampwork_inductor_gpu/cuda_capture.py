@@ -12,7 +12,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -68,7 +68,7 @@ class CudaRecordingDevice:
         self._device = device
         self._turn = threading.Lock()
         self._last: torch.cuda.Stream | None = None  # of the last turn
-        self._done: torch.cuda.Event | None = None  # its end, if that stream might be gone when it is asked for
+        self._done: Any = None  # its end, if that stream might be gone when it is asked for
         self._side: torch.cuda.Stream | None = None
         self._pool: weakref.ref[_Pool] | None = None
         self._held = 0
@@ -221,7 +221,8 @@ _making = threading.Lock()
 
 def recording_device(device: torch.device) -> CudaRecordingDevice:
     """The process's recording device for a card."""
-    index = torch.cuda.current_device() if device.index is None else device.index
+    named = cast("int | None", device.index)
+    index = torch.cuda.current_device() if named is None else named
     with _making:
         found = _devices.get(index)
         if found is None:

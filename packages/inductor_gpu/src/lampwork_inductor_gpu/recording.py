@@ -21,6 +21,7 @@ _MANY_AT_ONCE = frozenset(
     {torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.bool}
 )
 _FLAT = (1,)
+_copy_many: Callable[[list[torch.Tensor], list[torch.Tensor]], None] = vars(torch)["_foreach_copy_"]
 
 
 class NotRecordable(Exception):
@@ -191,7 +192,8 @@ def plan_results(results: Sequence[Any], inputs: Sequence[Any]) -> ResultPlan:
             given = inputs[owner]
             if given.dtype is not result.dtype:
                 raise NotRecordable("a result is an input's memory, seen as another dtype")
-            planned.append(ViewOfInput(owner, sizes, strides, result.storage_offset() - given.storage_offset()))
+            offset = int(result.storage_offset() - given.storage_offset())
+            planned.append(ViewOfInput(owner, sizes, strides, offset))
             continue
         if storage not in places:
             places[storage] = len(memories)
@@ -200,7 +202,7 @@ def plan_results(results: Sequence[Any], inputs: Sequence[Any]) -> ResultPlan:
         if memories[memory].dense:
             planned.append(InNewMemory(memory))
         else:
-            planned.append(ViewOfNewMemory(memory, sizes, strides, result.storage_offset()))
+            planned.append(ViewOfNewMemory(memory, sizes, strides, int(result.storage_offset())))
     return ResultPlan(tuple(memories), tuple(planned))
 
 
@@ -244,7 +246,7 @@ class CopyList:
         for number in self._single:
             targets[number].copy_(sources[number])
         for numbers in self._together:
-            torch._foreach_copy_([targets[k] for k in numbers], [sources[k] for k in numbers])
+            _copy_many([targets[k] for k in numbers], [sources[k] for k in numbers])
 
 
 class Recording:
