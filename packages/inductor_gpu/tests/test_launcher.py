@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+import torch
 from lampwork_inductor_gpu import launch_function
 from lampwork_inductor_gpu import launcher as module
 from lampwork_inductor_gpu.compile_job import CompileFailed, CompileJob, MachineCode, TritonType

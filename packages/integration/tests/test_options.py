@@ -29,3 +29,14 @@ def test_options_of_training() -> None:
     assert chosen.memory_budget == 0.5 and chosen.backward_at_once
     with pytest.raises(OptionError, match="part in"):
         stack_options(None, {"memory_budget": 1.5})
+
+
+def test_cuda_graphs_are_on_unless_switched_off() -> None:
+    def replays(mode: str | None, options: dict[str, object] | None = None) -> bool:
+        return stack_options(mode, options).core.config.replay
+
+    assert replays(None) and replays("default") and replays("reduce-overhead")
+    assert not replays(None, {"cuda_graphs": False}) and not replays("max-autotune-no-cudagraphs")
+    assert replays("max-autotune-no-cudagraphs", {"cuda_graphs": True})
+    with pytest.raises(OptionError, match="type bool"):
+        stack_options(None, {"cuda_graphs": 0})

@@ -40,7 +40,8 @@ class DeviceBackend(Protocol):
 
     A backend may have more attributes beside: `large_memory` (LargeMemory or None); `tune_schedule`, from the
     configuration of the schedule to the one that suits its device; `split_reduction`, from a
-    `schedule.split_reductions.ReductionShape` to the number of parts that are reduced on their own (1: as it is).
+    `schedule.split_reductions.ReductionShape` to the number of parts that are reduced on their own (1: as it is);
+    `replays` (Replays, of `runtime.replay`, or None) if its device can record the work of a whole graph and replay it.
     """
 
     device_type: str

@@ -22,6 +22,7 @@ from .artifacts import Recorder
 from .backend import BackendNotFound, DeviceBackend, Verdict, find_backend
 from .codegen.print_kernel import print_kernel
 from .codegen.program import HostPlan, build_wrapper, plan_host
+from .codegen.replay_facts import ReplayDecision, decide_replay
 from .codegen.scheduled_kernel import KernelSource, ScheduledKernel
 from .codegen.wrapper import WrapperProgram, print_wrapper
 from .config import Config, ScheduleConfig
@@ -163,8 +164,14 @@ def compile_graph(
     parts = _wrapper_parts(program, lowered, kernels)
     recorder.keep("wrapper", lambda: parts.write(Repairs(), Form()))
     specs = [s for s in _input_specs(lowered) if s.position < first_kept] if options.check_inputs else ()
+    replay = _decide_replay(used, host, program, hoisted.graph, options)
     return CompiledGraph(
-        parts, static=_static_cache(hoisted.program), specs=specs, artifacts=recorder.artifacts, notes=lowered.notes
+        parts,
+        static=_static_cache(hoisted.program),
+        specs=specs,
+        artifacts=recorder.artifacts,
+        notes=(*lowered.notes, *replay.notes),
+        replay=replay.planned,
     )
 
 
@@ -257,6 +264,25 @@ def _build_kernels(
         recorder.keep(f"{device_type} code", lambda texts=texts: "\n\n".join(texts))
         kernels.update(backends[torch.device(device_type)].compile(list(of_device.values())))
     return names, kernels
+
+
+def _decide_replay(
+    used: Sequence[DeviceBackend],
+    host: HostPlan,
+    program: WrapperProgram,
+    graph: torch.fx.GraphModule,
+    options: CompileOptions,
+) -> ReplayDecision:
+    """How the graph is replayed, if one of its devices can. Training graphs are not: their results are kept and freed
+    one by one until the backward pass, and their parameters change."""
+    able = next((r for backend in used if (r := getattr(backend, "replays", None)) is not None), None)
+    if able is None:
+        return ReplayDecision(None)
+    if not options.config.replay:
+        return ReplayDecision(None, (f"no {able.noun}: switched off",))
+    if options.weights_change:
+        return ReplayDecision(None, (f"no {able.noun}: the graph is part of a training step",))
+    return decide_replay(able, host, program, graph)
 
 
 def _wrapper_parts(

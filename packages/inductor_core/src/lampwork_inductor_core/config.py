@@ -70,6 +70,8 @@ class Config:
     """Compute several linears of one input as one."""
     hoist_max_growth: float = 4.0
     """Hoist a tensor that is computed from static inputs only if it is at most this many times as large as they are."""
+    replay: bool = True
+    """Record the device's work of a graph and replay it, where a device can and it is proven safe."""
 
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Fusion, kernels and memory."""

@@ -26,6 +26,7 @@ from lampwork_inductor_core.config import ScheduleConfig
 from lampwork_inductor_core.lowering.table import Unsupported
 from lampwork_inductor_core.passes.rewriting import Pass
 from lampwork_inductor_core.runtime.kernel_cache import cache_directory
+from lampwork_inductor_core.runtime.replay import Replays
 from lampwork_inductor_core.schedule.split_reductions import ReductionShape
 from lampwork_symshape import IntExpr, Printer, Symbol
 
@@ -34,6 +35,7 @@ from .compile_job import Constant
 from .contraction import Contraction
 from .contraction_choice import MatrixChoice, blocks_for, follows, is_contraction
 from .contraction_kernel import write_contraction
+from .cuda_graphs import REPLAYS
 from .device import DeviceProperties, properties_of
 from .heuristics import KernelShape, LaunchConfig, choose, parts_of
 from .index_width import IndexReach, IndexWidth
@@ -61,6 +63,7 @@ class TritonBackend:
     """Code generation for NVIDIA GPUs by Triton."""
 
     device_type = "cuda"
+    replays: Replays | None = None if INTERPRETED else REPLAYS
 
     def __init__(self, device: DeviceProperties | None = None, compiler: KernelCompiler | None = None) -> None:
         self._device = device

@@ -56,8 +56,8 @@ class LaunchSpec:
     parameters (block sizes). The values of the size arguments give the grid (`program_count`) and whether indices fit
     in 32 bits (`fits_narrow`; None: the text says how wide they are). For the sizes at `dividing` it matters that they
     are divided. The pointers at `block_reads` are read in blocks by the card's copy engine, which wants them aligned,
-    and descriptions of them in memory. `options` are Triton's own, beyond warps and stages (`num_ctas`, `maxnreg`, ...):
-    plain data.
+    and descriptions of them in memory. `options` are Triton's own, beyond warps and stages (`num_ctas`, `maxnreg`,
+    ...): plain data.
     """
 
     pointer_types: tuple[str, ...]

@@ -14,12 +14,13 @@ from typing import Any
 
 from lampwork_inductor_core import CompileOptions, Config
 
-# Each mode and the options that it sets. They differ on a GPU only; on a CPU every mode is the default one.
+# Each mode and the options that it sets. They differ on a GPU only; on a CPU every mode is the default one. CUDA graphs
+# are on by default, as their results may be kept.
 MODES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "reduce-overhead": {},
     "max-autotune": {},
-    "max-autotune-no-cudagraphs": {},
+    "max-autotune-no-cudagraphs": {"cuda_graphs": False},
 }
 
 
@@ -31,6 +32,15 @@ class TrainingOptions:
     """What part of the bytes that eager would keep for the backward pass may be kept; the rest is computed again."""
     backward_at_once: bool = False
     """Compile the backward graph together with the forward graph, rather than when it is first needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuOptions:
+    """Options of graphs on a GPU, by their names in `options`."""
+
+    cuda_graphs: bool = True
+    """Record a graph's work as a CUDA graph and replay it, in inference, where that is proven safe. `explain` says
+    where it is not, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,7 @@ def _suggestion(word: str, known: list[str]) -> str:
 def stack_options(mode: str | None, options: Mapping[str, Any] | None, *, keep_artifacts: bool = False) -> StackOptions:
     """The stages' options for a `mode` and `options` as `torch.compile` takes them. Raises OptionError.
 
-    Options are the fields of `Config`, those of `ScheduleConfig` and of `TrainingOptions` by their own names.
+    Options are the fields of `Config`, `ScheduleConfig`, `TrainingOptions` and `GpuOptions` by their own names.
     """
     if mode is not None and mode not in MODES:
         raise OptionError(f"unknown mode {mode!r}: {_suggestion(str(mode), list(MODES))}")
@@ -61,13 +71,15 @@ def stack_options(mode: str | None, options: Mapping[str, Any] | None, *, keep_a
         "config": Config.from_environment(),
         "schedule": Config.from_environment().schedule,
         "training": TrainingOptions(),
+        "gpu": GpuOptions(),
     }
     for name, value in {**MODES[mode or "default"], **(options or {})}.items():
         part = _part_of(parts, name, value)
         parts[part] = dataclasses.replace(parts[part], **{name: value})
     if not 0 < parts["training"].memory_budget <= 1:
         raise OptionError(f"option 'memory_budget' is a part in (0, 1], got {parts['training'].memory_budget}")
-    config = dataclasses.replace(parts["config"], schedule=parts["schedule"])
+    replay = parts["config"].replay and parts["gpu"].cuda_graphs
+    config = dataclasses.replace(parts["config"], schedule=parts["schedule"], replay=replay)
     # Guards have established what the lowering would check again at each call.
     core = CompileOptions(config=config, check_inputs=False, keep_artifacts=keep_artifacts)
     return StackOptions(core, parts["training"])

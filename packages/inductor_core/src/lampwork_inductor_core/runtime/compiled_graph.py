@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from .replay import PlannedReplay, Replayer
 from .static_cache import StaticCache
 
 _numbers = itertools.count()
@@ -167,7 +168,8 @@ class CompiledGraph:
     (about 0.4 us an input) and InputMismatch raised; callers whose guards already hold pass none. Inputs may share
     memory with each other and need no alignment beyond their dtype's; none is written, but for those that the caller
     gave new values for: these share memory with no other, and may come back as results. Other outputs are new tensors,
-    but for those that the graph itself returns as inputs or views of them.
+    but for those that the graph itself returns as inputs or views of them. `replay`: from the second call of `run` on a
+    device may replay the wrapper's work instead of sending it again (see `replay`).
     """
 
     def __init__(
@@ -178,6 +180,7 @@ class CompiledGraph:
         specs: Sequence[InputSpec] = (),
         artifacts: Artifacts | None = None,
         notes: Sequence[str] = (),
+        replay: PlannedReplay | None = None,
     ) -> None:
         self._parts = parts
         self._static = static
@@ -186,8 +189,15 @@ class CompiledGraph:
         self._lock = threading.Lock()
         self._call: Callable[[Sequence[Any]], list[Any]] | None = None
         self._owned_call: Callable[[Sequence[Any]], list[Any]] | None = None
+        self._replay = replay
+        self._replayer: Replayer | None = None
         self.artifacts = artifacts
-        self.notes = tuple(notes)
+        self._notes = tuple(notes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left to operators or to the plain wrapper, and why; calls may add to it."""
+        return self._notes if self._replayer is None else (*self._notes, *self._replayer.notes)
 
     @property
     def text(self) -> str:
@@ -213,6 +223,8 @@ class CompiledGraph:
         """Forget what was computed from static inputs; for writes that nothing shows (see `static_cache`)."""
         if self._static is not None:
             self._static.invalidate()
+        if self._replayer is not None:
+            self._replayer.invalidate()
 
     def __call__(self, *inputs: Any) -> list[Any]:
         """Run. One list argument is taken as the list of inputs."""
@@ -267,8 +279,10 @@ class CompiledGraph:
             call = load_wrapper(text, parts.kernels, parts.constants, parts.externs)
             if owned:
                 self._owned_call = call
-            else:
+            elif self._replay is None:
                 self._call = call
+            else:  # the last one's recordings, if two threads made a first call, go with it
+                self._replayer = self._call = self._replay.replayer(call)
             if self.artifacts is not None:
                 self.artifacts.stages["wrapper"] = text
         return outputs
