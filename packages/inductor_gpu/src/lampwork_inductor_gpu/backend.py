@@ -33,7 +33,7 @@ from lampwork_symshape import IntExpr, Printer, Symbol
 
 from .device import DeviceProperties, properties_of
 from .device_functions import INTERPRETED
-from .heuristics import KernelShape, LaunchConfig, choose, parts_of
+from .heuristics import KernelShape, LaunchConfig, choose, fewest_rows, parts_of
 from .index_width import IndexReach, IndexWidth
 from .kernel import write_kernel
 from .launcher import POINTER_TYPES, InterpretedLauncher, Launcher, LaunchSpec
@@ -71,7 +71,7 @@ class TritonBackend:
 
     def tune_schedule(self, config: ScheduleConfig) -> ScheduleConfig:
         """Rows live in registers or are computed again, never in memory; arithmetic is nearly free."""
-        rows = max(config.parallel_rows, self.device.multiprocessors // 2)
+        rows = fewest_rows(self.device)
         return replace(config, local_row_bytes=_ANY_ROW, recompute_operations=_AGAIN, parallel_rows=rows)
 
     def split_reduction(self, shape: ReductionShape) -> int:

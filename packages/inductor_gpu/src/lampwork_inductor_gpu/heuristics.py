@@ -149,13 +149,18 @@ def _rows(kernel: ScheduledKernel, traffic: Traffic, device: DeviceProperties) -
     return LaunchConfig(KernelShape.LOOPED, 1, min(block, r_block) if known else block, warps)
 
 
+def fewest_rows(device: DeviceProperties) -> int:
+    """So many programs, as large as they may be, ask for enough bytes at once to keep the memory busy."""
+    return max(2, device.multiprocessors // 4)
+
+
 def parts_of(shape: ReductionShape, device: DeviceProperties) -> int:
     """In how many parts a reduction runs, so that all multiprocessors have work; 1: as it is."""
     if shape.results * shape.elements < _LEAST_SPLIT:
         return 1
     if shape.rows:
         # Splitting takes a row's later uses (a softmax, a normalisation) out of its kernel: only for very few rows.
-        if 2 * shape.results > device.multiprocessors:
+        if shape.results >= fewest_rows(device):
             return 1
         wanted = _quotient(4 * device.multiprocessors, shape.results)
         return min(wanted, shape.elements // _LEAST_PART)
