@@ -139,31 +139,33 @@ class Powers:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """The mean of a lane and its squared deviations. All lanes of a block have seen equally many elements, but for
-    those that the last block leaves out (`masked`)."""
+    """The sum of a lane and its squared deviations from the mean, by sums alone (Youngs and Cramer), so that the sum is
+    the one that a loop of its own would give. All lanes of a block have seen equally many elements, but for those that
+    the last block leaves out (`masked`; their value is zero)."""
 
     first: int
     second: int
     count: int
     masked: bool
-    mean: str
+    total: str
     squares: str
     blocks: str
 
     def start(self) -> list[str]:
         return [
-            f"{self.mean} = {_ZEROS}",
+            f"{self.total} = {_ZEROS}",
             f"{self.squares} = {_ZEROS}",
             f"{self.blocks} = tl.full([], 0.0, tl.float32)",
         ]
 
     def step(self, value: str) -> list[str]:
-        distance = f"{value} - {self.mean}"
+        distance = f"{self.blocks} * {value} - {self.total}"
         return [
             f"{self.blocks} = {self.blocks} + 1.0",
+            f"{self.total} = {self.total} + {value}",
             f"distance = {f'tl.where(r_mask, {distance}, 0.0)' if self.masked else distance}",
-            f"{self.mean} = {self.mean} + distance * (1.0 / {self.blocks})",
-            f"{self.squares} = {self.squares} + distance * ({distance})",
+            f"share = 1.0 / ({self.blocks} * tl.maximum({self.blocks} - 1.0, 1.0))",
+            f"{self.squares} = {self.squares} + distance * (distance * share)",
         ]
 
     def finish(self) -> list[str]:
@@ -171,11 +173,8 @@ class Moments:
             seen = f"(({self.count} + R_BLOCK - 1 - tl.arange(0, R_BLOCK)[None, :]) // R_BLOCK).to(tl.float32)"
         else:
             seen = self.blocks
-        moments = f"{self.mean}, {self.squares}, tl.broadcast_to({seen}, {_BLOCK})"
-        return [f"{self.mean}, {self.squares}, {self.blocks} = tl.reduce(({moments}), 1, join_moments)"]
+        moments = f"{self.total}, {self.squares}, tl.broadcast_to({seen}, {_BLOCK})"
+        return [f"{self.total}, {self.squares}, {self.blocks} = tl.reduce(({moments}), 1, join_moments)"]
 
     def results(self) -> list[Result]:
-        return [
-            Result(self.first, f"{self.mean}[:, None] * {float(self.count)}"),
-            Result(self.second, f"{self.squares}[:, None]"),
-        ]
+        return [Result(self.first, f"{self.total}[:, None]"), Result(self.second, f"{self.squares}[:, None]")]

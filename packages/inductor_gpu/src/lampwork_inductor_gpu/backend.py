@@ -37,7 +37,7 @@ from .contraction_choice import MatrixChoice, blocks_for, follows, is_contractio
 from .contraction_kernel import write_contraction
 from .cuda_graphs import REPLAYS
 from .device import DeviceProperties, properties_of
-from .heuristics import KernelShape, LaunchConfig, choose, parts_of
+from .heuristics import KernelShape, LaunchConfig, choose, fewest_rows, parts_of
 from .index_width import IndexReach, IndexWidth
 from .interpreter import INTERPRETED
 from .kernel import write_kernel
@@ -106,7 +106,7 @@ class TritonBackend:
 
     def tune_schedule(self, config: ScheduleConfig) -> ScheduleConfig:
         """Rows live in registers or are computed again, never in memory; arithmetic is nearly free."""
-        rows = max(config.parallel_rows, self.device.multiprocessors // 2)
+        rows = fewest_rows(self.device)
         return replace(config, local_row_bytes=_ANY_ROW, recompute_operations=_AGAIN, parallel_rows=rows)
 
     def split_reduction(self, shape: ReductionShape) -> int:

@@ -119,14 +119,12 @@ def float_floor_div(a, b):
 
 
 @triton.jit
-def join_moments(mean, squares, count, other_mean, other_squares, other_count):
-    """Combine of means, sums of squared deviations and counts."""
-    total = count + other_count
-    share = tl.where(total == 0, 0.0, other_count / total)
-    distance = other_mean - mean
-    mean = mean + distance * share
-    squares = squares + other_squares + distance * distance * count * share
-    return mean, squares, total
+def join_moments(total, squares, count, other_total, other_squares, other_count):
+    """Combine of sums, sums of squared deviations from the mean, and counts."""
+    both = count + other_count
+    distance = other_total / tl.maximum(other_count, 1.0) - total / tl.maximum(count, 1.0)
+    weight = count * other_count / tl.maximum(both, 1.0)  # none where one side saw nothing
+    return total + other_total, squares + other_squares + distance * (distance * weight), both
 
 
 @triton.jit

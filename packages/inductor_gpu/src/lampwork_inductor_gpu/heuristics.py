@@ -21,6 +21,7 @@ _THREAD_BYTES = 64  # that a thread of a reduction loads at once
 _ACCESS_BYTES = 16  # of one access of a thread
 _HELD_POINTS = 32_768  # values of 4 bytes that a program holds in registers: half of a multiprocessor's
 _UNHELD_POINTS = 8192  # of rows that are read once
+_UNKNOWN_BLOCK = 2048
 _MOST_WARPS = 64  # of a multiprocessor
 _THREAD_POINTS = 32  # that a thread holds, at most, before a program gets more warps
 _POINTWISE_BLOCK = 1024
@@ -141,6 +142,8 @@ def _rows(kernel: ScheduledKernel, traffic: Traffic, device: DeviceProperties) -
         if points * held > _THREAD_POINTS * 32 * warps:
             warps = min(32, 2 * warps)
         return LaunchConfig(KernelShape.PERSISTENT, rows, r_block, warps)
+    if not known:  # any length will do, a few hundred elements too
+        return LaunchConfig(KernelShape.LOOPED, 1, _UNKNOWN_BLOCK // max(1, traffic.itemsize // 4), 8)
     # Few rows: each gets as many threads as a program may have. Long rows that are read again: so few at a time that
     # the cache still has them.
     warps = 32 if outer < device.multiprocessors else 16 if outer < 4 * device.multiprocessors else 8
@@ -150,7 +153,12 @@ def _rows(kernel: ScheduledKernel, traffic: Traffic, device: DeviceProperties) -
     while held and warps < most and 2 * at_once > warps * device.l2_cache:
         warps *= 2
     block = min(32 * warps * min(wanted, 16), LARGEST_BLOCK)
-    return LaunchConfig(KernelShape.LOOPED, 1, min(block, r_block) if known else block, warps)
+    return LaunchConfig(KernelShape.LOOPED, 1, min(block, r_block), warps)
+
+
+def fewest_rows(device: DeviceProperties) -> int:
+    """So many programs, as large as they may be, ask for enough bytes at once to keep the memory busy."""
+    return max(2, device.multiprocessors // 4)
 
 
 def parts_of(shape: ReductionShape, device: DeviceProperties) -> int:
@@ -159,7 +167,7 @@ def parts_of(shape: ReductionShape, device: DeviceProperties) -> int:
         return 1
     if shape.rows:
         # Splitting takes a row's later uses (a softmax, a normalisation) out of its kernel: only for very few rows.
-        if 2 * shape.results > device.multiprocessors:
+        if shape.results >= fewest_rows(device):
             return 1
         wanted = _quotient(4 * device.multiprocessors, shape.results)
         return min(wanted, shape.elements // _LEAST_PART)

@@ -8,6 +8,7 @@ space never touches memory, a mask stands only where the sizes leave such lanes,
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 
 import torch
@@ -126,7 +127,7 @@ class TritonKernelWriter:
                     self._emit_stages(segment, first, outer)
                 else:
                     self._emit_inner_loop(segment, first, outer)
-        return "\n".join(self.lines) + "\n"
+        return "\n".join(_without_unused(self.lines, "x")) + "\n"
 
     def _numbered(self) -> Iterable[tuple[Segment, int]]:
         position = 0
@@ -239,8 +240,7 @@ class TritonKernelWriter:
                 self._store(stage, name, scope, reduced=False)
             elif accumulators is not None:
                 accumulator = accumulators[position]
-                masked = self.r_masked and not isinstance(accumulator, Moments)
-                prepared = self._prepared(stage, name, masked=masked)
+                prepared = self._prepared(stage, name, masked=self.r_masked)
                 self.lines.extend("    " * self.indent + text for text in accumulator.step(prepared))
             else:
                 self.stage_names[position] = self._reduce_block(stage, name)
@@ -515,7 +515,7 @@ class TritonKernelWriter:
         assert stage.accumulate is not None
         if pair.kind is PairKind.POWERS:
             return Powers(pair.first, pair.second, stage.accumulate, self.fresh("largest"), self.fresh("powers"))
-        names = self.fresh("mean"), self.fresh("squares"), self.fresh("blocks")
+        names = self.fresh("total"), self.fresh("squares"), self.fresh("blocks")
         return Moments(pair.first, pair.second, int(self.r.size), self.r_masked, *names)
 
     def _finish_accumulator(self, accumulator: Accumulator) -> None:
@@ -574,7 +574,8 @@ def finish_kernel(writer: TritonKernelWriter) -> KernelSource:
     parameters.extend(f"{name}: tl.constexpr" for name in writer.constants())
     if writer.reach.width is IndexWidth.BY_SIZES:
         parameters.append("INDEX: tl.constexpr")
-    used = [f for f in _DEVICE_FUNCTIONS if _mentions(body, f)]
+    lines = body.splitlines()
+    used = [f for f in _DEVICE_FUNCTIONS if _mentions(lines, f)]
     template = _HEADER if used else _HEADER_PLAIN
     digest = hashlib.sha256(repr((template, body, parameters, config)).encode()).hexdigest()[:12]
     name = f"{kernel.name}_{digest}"
@@ -591,15 +592,17 @@ def finish_kernel(writer: TritonKernelWriter) -> KernelSource:
     return KernelSource(name, header + body, kernel.arguments, launch)
 
 
-def _mentions(body: str, function: str) -> bool:
-    start = 0
-    while (at := body.find(function, start)) >= 0:
-        before = body[at - 1] if at else " "
-        after = body[at + len(function)]
-        if not (before.isalnum() or before in "_.") and after in "(,)":
-            return True
-        start = at + 1
-    return False
+def _without_unused(lines: list[str], name: str) -> list[str]:
+    """The lines without the assignment of a name that no other line reads."""
+    read = re.compile(rf"\b{name}\b")
+    uses = [n for n, line in enumerate(lines) if read.search(line) and not line.lstrip().startswith("#")]
+    return [line for n, line in enumerate(lines) if uses != [n]] if len(uses) == 1 else lines
+
+
+def _mentions(lines: list[str], function: str) -> bool:
+    """Whether code, not a comment, names a device function: calls it, or hands it over."""
+    named = re.compile(rf"(?<![\w.]){function}[(,)]")
+    return any(named.search(line) for line in lines if not line.lstrip().startswith("#"))
 
 
 __all__ = ["NotGenerated", "TritonKernelWriter", "finish_kernel", "write_kernel"]

@@ -1,0 +1,112 @@
+# looped reduction: 128 x 32, 4 warps
+import triton
+import triton.language as tl
+from lampwork_inductor_gpu.device_functions import add
+
+
+@triton.jit
+def to_copy_sub_mul_sum_ad0912c8b46c(in0, in1, in2, in3, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+    start = tl.program_id(0) * X_BLOCK
+    x_high = start // 768
+    x_low = start % 768 + tl.arange(0, X_BLOCK)[:, None]
+    acc0 = tl.broadcast_to(tl.full([], 0.0, tl.float32), [X_BLOCK, R_BLOCK])
+    for r_start in range(0, 128, R_BLOCK):
+        r = r_start + tl.arange(0, R_BLOCK)[None, :]
+        # _to_copy_1, _to_copy, sub, mul, mul_5, sum_3
+        tmp1 = tl.load(in0 + (768*r + 98304*x_high + x_low))
+        tmp2 = tmp1.to(tl.float32)
+        tmp3 = tl.load(in1 + (768*r + 98304*x_high + x_low))
+        tmp4 = tmp3.to(tl.float32)
+        tmp5 = tl.load(in2 + (r + 128*x_high))
+        tmp6 = tmp4 - tmp5
+        tmp7 = tl.load(in3 + (r + 128*x_high))
+        tmp8 = tmp6 * tmp7
+        tmp9 = tmp2 * tmp8
+        acc0 = add(acc0, tmp9)
+    sum10 = tl.sum(acc0, 1)[:, None]
+    tl.store(out0 + (768*x_high + x_low), sum10)
+
+
+# persistent reduction: 32 x 4, 1 warps
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def to_copy_sub_mul_sum_966ff38f5971(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+    x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
+    r = tl.arange(0, R_BLOCK)[None, :]
+    # _to_copy_1, _to_copy, sub, mul, mul_5, sum_3
+    tmp0 = tl.load(in0 + (768*r + x))
+    sum1 = tl.sum(tmp0, 1)[:, None]
+    tl.store(out0 + x, sum1)
+
+
+# persistent reduction: 128 x 64, 8 warps
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def to_copy_sum_c19e82b27e9f(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+    start = tl.program_id(0) * X_BLOCK
+    x_high = start // 768
+    x_low = start % 768 + tl.arange(0, X_BLOCK)[:, None]
+    r = tl.arange(0, R_BLOCK)[None, :]
+    # _to_copy_1, sum_4
+    tmp0 = tl.load(in0 + (768*r + 49152*x_high + x_low))
+    tmp1 = tmp0.to(tl.float32)
+    sum2 = tl.sum(tmp1, 1)[:, None]
+    tl.store(out0 + (768*x_high + x_low), sum2)
+
+
+# persistent reduction: 32 x 8, 1 warps
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def to_copy_sum_98a8f8a6e640(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+    x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
+    r = tl.arange(0, R_BLOCK)[None, :]
+    # _to_copy_1, sum_4
+    tmp0 = tl.load(in0 + (768*r + x))
+    sum1 = tl.sum(tmp0, 1)[:, None]
+    tl.store(out0 + x, sum1)
+
+
+# persistent reduction: 1 x 1024, 2 warps
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def to_copy_mul_sum_sub_add_div_6a1e49b8a25e(in0, in1, in2, in3, in4, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+    x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
+    r = tl.arange(0, R_BLOCK)[None, :]
+    r_mask = r < 768
+    tmp0 = tl.load(in0 + x)
+    tmp1 = tl.load(in1 + x)
+    # _to_copy_1, mul_1, sum_1
+    tmp2 = tl.load(in2 + (r + 768*x), r_mask, 0)
+    tmp3 = tmp2.to(tl.float32)
+    tmp4 = tl.load(in3 + r, r_mask, 0)
+    tmp5 = tmp3 * tmp4
+    part6 = tl.where(r_mask, tmp5, tl.full([], 0.0, tl.float32))
+    sum7 = tl.sum(part6, 1)[:, None]
+    # _to_copy_1, mul_1, _to_copy, sub, mul, mul_2, sum_2
+    tmp8 = tl.load(in4 + (r + 768*x), r_mask, 0)
+    tmp9 = tmp8.to(tl.float32)
+    tmp10 = tmp9 - tmp1
+    tmp11 = tmp10 * tmp0
+    tmp12 = tmp5 * tmp11
+    part13 = tl.where(r_mask, tmp12, tl.full([], 0.0, tl.float32))
+    sum14 = tl.sum(part13, 1)[:, None]
+    # _to_copy_1, mul_1, _to_copy, sub, mul, mul_3, add, div, sub_1, mul_4, _to_copy_2
+    tmp15 = tmp11 * sum14
+    tmp16 = sum7 + tmp15
+    tmp17 = tmp16 * tl.full([], 0.0013020833721384406, tl.float32)
+    tmp18 = tmp5 - tmp17
+    tmp19 = tmp18 * tmp0
+    tmp20 = tmp19.to(tl.float16)
+    tl.store(out0 + (r + 768*x), tmp20, r_mask)
