@@ -228,6 +228,15 @@ def test_no_interpreter_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         pool.submit(job("never")).result(SECONDS)
 
 
+def test_a_frozen_program_is_not_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    pool = CompilePool(os.environ, tmp_path, 90, workers=1)
+    pool.start()
+    with pytest.raises(PoolUnavailable, match="one executable"):
+        pool.submit(job("never")).result(SECONDS)
+    assert pool.process is None
+
+
 def test_asking_does_not_wait(tmp_path: Path) -> None:
     pool = CompilePool(os.environ, tmp_path, 90, workers=1)
     began = time.perf_counter()

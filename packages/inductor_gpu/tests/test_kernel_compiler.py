@@ -149,6 +149,8 @@ sys.path.insert(0, {tests!r})
 import types
 sys.modules["lampwork_inductor_gpu.interpreted_launcher"] = types.SimpleNamespace(InterpretedLauncher=None)
 from triton_kernels import pointwise, row_softmax
+if {no_server}:
+    sys.executable = "/no/such/python"
 backend = TritonBackend(H100)
 backend.lowerings()
 kernels = [row_softmax(8, 100), pointwise("add", 4096, [torch.float32] * 2, ops.add, torch.float32)]
@@ -157,21 +159,35 @@ for launcher in launchers.values():
     code = launcher.codes.request(Variant(True), 90).result()
     fits = code.parameters == launcher.spec.parameter_sizes(narrow=False)
     print(code.symbol, launcher.codes.name, code.cubin[:4], fits)
-assert "triton" not in sys.modules
+assert ("triton" in sys.modules) == {no_server}
 print("server", backend.compiler.pool.process is not None)
 """
 
 
-def test_the_whole_way_and_a_second_process_that_compiles_nothing(tmp_path: Path) -> None:
+def run_program(folder: Path, *, no_server: bool = False) -> tuple[str, str]:
+    """Whether there was a server, and what was said to errors."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["LAMPWORK_CACHE_DIR"] = str(tmp_path)
-    command = [sys.executable, "-c", PROGRAM.format(tests=str(Path(__file__).parent))]
-    for server in (True, False):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr[-3000:]
-        *kernels, last = done.stdout.splitlines()
-        assert last == f"server {server}"
-        assert len(kernels) == 2
-        for line in kernels:
-            symbol, name, magic, fits = line.split(" ")
-            assert symbol == name and magic == "b'\\x7fELF'" and fits == "True"
+    environment |= {"LAMPWORK_CACHE_DIR": str(folder), "TRITON_CACHE_DIR": str(folder / "triton")}
+    program = PROGRAM.format(tests=str(Path(__file__).parent), no_server=no_server)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    *kernels, last = done.stdout.splitlines()
+    assert len(kernels) == 2
+    for line in kernels:
+        symbol, name, magic, fits = line.split(" ")
+        assert symbol == name and magic == "b'\\x7fELF'" and fits == "True"
+    return last, done.stderr
+
+
+def test_the_whole_way_and_a_second_process_that_compiles_nothing(tmp_path: Path) -> None:
+    assert run_program(tmp_path)[0] == "server True"
+    assert run_program(tmp_path)[0] == "server False"
+
+
+def test_the_whole_way_without_processes(tmp_path: Path) -> None:
+    server, said = run_program(tmp_path, no_server=True)
+    assert server == "server False"
+    assert said.count("Lampwork compiles GPU kernels in this process") == 1
+    assert (tmp_path / "triton").exists()
+    assert run_program(tmp_path)[0] == "server False"  # found by the next process
