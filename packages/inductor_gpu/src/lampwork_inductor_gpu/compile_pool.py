@@ -137,6 +137,8 @@ class CompilePool:
             if not self._session.ready:
                 self._broken = self._session.ended
             self._session = None
+        if getattr(sys, "frozen", False):
+            self._broken = "this program is one executable, which cannot run another program"
         if self._session is None and not self._broken:
             self._session = _Session()
             threading.Thread(target=self._write, args=(self._session,), daemon=True, name="lampwork-compile").start()
@@ -147,7 +149,10 @@ class CompilePool:
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (the reader closes it)
         ours, theirs = socket.socketpair()
         start = _START.format(
-            path=sys.path, socket=theirs.fileno(), workers=self.workers, architecture=self._architecture
+            path=[str(entry) for entry in sys.path],
+            socket=theirs.fileno(),
+            workers=self.workers,
+            architecture=self._architecture,
         )
         try:
             with theirs:

@@ -85,7 +85,7 @@ class Server:
 
     def _fork(self) -> _Child:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        ours, theirs = Pipe()
+        ours, theirs = cast("tuple[Connection, Connection]", Pipe())
         process = os.fork()
         if process == 0:
             try:
