@@ -48,7 +48,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 class FakeDevice:
     """`RecordingDevice` for tests. `failure`: raised in the middle of recordings; `limit`: bytes that may be held."""
 
-    def __init__(self, given: Callable[[], Sequence[torch.Tensor]] = tuple) -> None:
+    def __init__(self) -> None:
         self.failure: BaseException | None = None
         self.limit = 1 << 40
         self.held = 0

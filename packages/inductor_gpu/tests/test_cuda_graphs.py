@@ -347,6 +347,15 @@ def test_inference_mode_and_back() -> None:
     assert program.device.replays == 3 and program.device.recorded == 1
 
 
+def test_recorded_from_inference_tensors() -> None:
+    program = Program(lambda inputs: [inputs[0] @ inputs[1], inputs[1], inputs[1][1]], facts([1], [0]))
+    with torch.inference_mode():
+        w = torch.randn(4, 5)
+        program(torch.randn(4, 3).t(), w)
+        program(torch.randn(1, 4).expand(3, 4), w)
+    assert program.device.replays == 2
+
+
 def test_another_stream_is_told_of_the_inputs_it_uses() -> None:
     program, w, x = Program(mlp, facts([1], [0])), torch.randn(4, 5), torch.randn(3, 4)
     program(x, w)

@@ -4,11 +4,15 @@ The backend stands in for the CPU's, so that the host program allocates CPU tens
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from lampwork_inductor_core import CompileOptions, compile_graph
+from fake_recording_device import FakeDevice
+from lampwork_inductor_core import CompiledGraph, CompileOptions, compile_graph
+from lampwork_inductor_core.runtime.replay import Replays
 from lampwork_inductor_gpu.backend import TritonBackend
+from lampwork_inductor_gpu.cuda_graphs import CudaGraphs
 from lampwork_inductor_gpu.device import H100
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -74,7 +78,9 @@ PROGRAMS = [
 ]
 
 
-def compiled(function: Callable[..., object], inputs: list[torch.Tensor]) -> Callable[..., list[torch.Tensor]]:
+def compiled(
+    function: Callable[..., object], inputs: list[torch.Tensor], *, replays: Replays | None = None, **options: Any
+) -> CompiledGraph:
     def flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
         result = function(*tensors)
         return list(result) if isinstance(result, tuple) else [result]
@@ -82,8 +88,9 @@ def compiled(function: Callable[..., object], inputs: list[torch.Tensor]) -> Cal
     graph = make_fx(flat, tracing_mode="fake")(*inputs)
     backend = TritonBackend(H100)
     backend.device_type = "cpu"
-    options = CompileOptions(backends={"cpu": backend}, keep_artifacts=True)
-    return compile_graph(graph, inputs, options=options)
+    backend.replays = replays
+    chosen = CompileOptions(backends={"cpu": backend}, keep_artifacts=True, **options)
+    return compile_graph(graph, inputs, options=chosen)
 
 
 @pytest.mark.parametrize("columns", [1, 19, 64])
@@ -96,6 +103,26 @@ def test_program(program: Callable[..., object], columns: int) -> None:
     for a, b in zip(got, expected if isinstance(expected, tuple) else (expected,), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
         assert a.stride() == b.stride()
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
+def test_program_replayed(program: Callable[..., object]) -> None:
+    """The same through the books of CUDA graphs, on a stand-in for the card."""
+    torch.manual_seed(0)
+    device = FakeDevice()
+    weight = torch.randn(19)
+    inputs = [torch.randn(3, 5, 19), torch.randn(3, 5, 19), weight]
+    replays = Replays("CUDA graph", 1, lambda call, facts: CudaGraphs(call, facts, device))
+    graph = compiled(program, inputs, replays=replays, static_inputs=frozenset({2}))
+    kept: list[tuple[list[torch.Tensor], object]] = []
+    for _ in range(4):
+        inputs = [torch.randn(3, 5, 19), torch.randn(3, 5, 19), weight]
+        kept.append((graph(*inputs), program(*inputs)))
+    assert (device.recorded, device.replays, graph.notes) == (1, 3, graph._notes)
+    for got, expected in kept:
+        for a, b in zip(got, expected if isinstance(expected, tuple) else (expected,), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+            assert a.stride() == b.stride()
 
 
 def test_layer_norm_is_one_kernel() -> None:

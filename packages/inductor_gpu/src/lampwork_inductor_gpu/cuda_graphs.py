@@ -8,9 +8,11 @@ number of recordings and by their bytes; why something is not replayed stands in
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import operator
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import torch
 from lampwork_inductor_core.runtime.replay import ReplayFacts, Replays, WrapperCall
 
 from .cuda_capture import recording_device
@@ -32,6 +34,7 @@ class CudaGraphs:
 
     def __init__(self, call: WrapperCall, facts: ReplayFacts, device: RecordingDevice) -> None:
         self._call, self._facts, self._device = call, facts, device
+        self._static = _picks(facts.static)
         self._recordings: dict[Hashable, Recording] = {}  # the one used last stands last
         self._seen: dict[Hashable, int] = {}
         self._given_up = 0
@@ -94,7 +97,7 @@ class CudaGraphs:
     def _kind(self, inputs: Sequence[Any]) -> Hashable:
         """All that a recording bakes in. Equal kinds: a recording of one is right for the other."""
         facts = self._facts
-        static = tuple([inputs[k].data_ptr() for k in facts.static])
+        static = tuple(map(torch.Tensor.data_ptr, self._static(inputs)))
         numbers = tuple([_exactly(inputs[k]) for k in facts.numbers])
         settings = self._device.settings() if facts.calls_operators else None
         sizes: Hashable = None
@@ -136,6 +139,13 @@ class CudaGraphs:
 def _exactly(number: Any) -> Hashable:
     """A number such that equal ones do the same: 0.0 is not -0.0, 1 is not True, and nan is itself."""
     return number.hex() if type(number) is float else (type(number), number)
+
+
+def _picks(positions: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What picks the values at these positions: every call does that for each parameter."""
+    if len(positions) > 1:
+        return operator.itemgetter(*positions)
+    return lambda inputs: [inputs[k] for k in positions]
 
 
 def _make(call: WrapperCall, facts: ReplayFacts) -> CudaGraphs:
