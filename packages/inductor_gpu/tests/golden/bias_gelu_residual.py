@@ -4,7 +4,7 @@ import triton.language as tl
 
 
 @triton.jit
-def add_gelu_8aa5460d9a67(in0, in1, in2, out0, X_BLOCK: tl.constexpr):
+def add_gelu_e314c1683534(in0, in1, in2, out0, X_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)
     # add, gelu, add_1
     tmp0 = tl.load(in0 + x)

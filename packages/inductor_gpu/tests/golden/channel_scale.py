@@ -4,7 +4,7 @@ import triton.language as tl
 
 
 @triton.jit
-def mul_add_relu_6358f890d544(in0, in1, in2, out0, X_BLOCK: tl.constexpr):
+def mul_add_relu_8934bc5e0bf0(in0, in1, in2, out0, X_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)
     # mul, add, relu
     tmp0 = tl.load(in0 + x)

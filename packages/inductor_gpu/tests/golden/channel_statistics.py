@@ -4,7 +4,7 @@ import triton.language as tl
 
 
 @triton.jit
-def var_mean_1ed4014257fb(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def var_mean_07fb92187d20(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     start = tl.program_id(0) * X_BLOCK
     x_high = start // 64
     x_low = start % 64 + tl.arange(0, X_BLOCK)[:, None]
@@ -23,7 +23,7 @@ import triton.language as tl
 
 
 @triton.jit
-def var_mean_ef4d4d322aef(in0, out0, out1, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def var_mean_3a23fb89f74b(in0, out0, out1, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     r_mask = r < 48
@@ -42,7 +42,7 @@ import triton.language as tl
 
 
 @triton.jit
-def var_mean_17fbac901fcd(in0, in1, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def var_mean_395ca9242c82(in0, in1, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     start = tl.program_id(0) * X_BLOCK
     x_high = start // 64
     x_low = start % 64 + tl.arange(0, X_BLOCK)[:, None]
@@ -64,7 +64,7 @@ import triton.language as tl
 
 
 @triton.jit
-def var_mean_d35071fb4812(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def var_mean_d58937ba6128(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     r_mask = r < 48

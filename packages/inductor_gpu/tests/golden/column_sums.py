@@ -5,7 +5,7 @@ from lampwork_inductor_gpu.device_functions import add
 
 
 @triton.jit
-def sum_mul_5234e3aeb73f(in0, out0, out1, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def sum_mul_4b363e855be8(in0, out0, out1, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     acc0 = tl.broadcast_to(tl.full([], 0.0, tl.float32), [X_BLOCK, R_BLOCK])
     acc1 = tl.broadcast_to(tl.full([], 0.0, tl.float32), [X_BLOCK, R_BLOCK])
@@ -29,7 +29,7 @@ import triton.language as tl
 
 
 @triton.jit
-def sum_7dccbdfb1822(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def sum_020d08890fcb(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     # sum_1
@@ -44,7 +44,7 @@ import triton.language as tl
 
 
 @triton.jit
-def mul_sum_b1329035cc3b(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def mul_sum_edd3e9690ecd(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     # mul, sum_2

@@ -5,7 +5,7 @@ from lampwork_inductor_gpu.device_functions import maximum
 
 
 @triton.jit
-def log_softmax_f8866059dc50(in0, out0, out1, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def log_softmax_9ea1c55e55b3(in0, out0, out1, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     r_mask = r < 1000
@@ -27,7 +27,7 @@ import triton.language as tl
 
 
 @triton.jit
-def log_softmax_gather_mean_neg_7595ee374a06(in0, in1, in2, in3, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def log_softmax_gather_mean_neg_8ad7d1e94465(in0, in1, in2, in3, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     r = tl.arange(0, R_BLOCK)[None, :]
     r_mask = r < 24
     # _log_softmax, gather, mean

@@ -5,7 +5,7 @@ from lampwork_inductor_gpu.device_functions import add
 
 
 @triton.jit
-def to_copy_sub_mul_sum_ad0912c8b46c(in0, in1, in2, in3, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def to_copy_sub_mul_sum_d836d6c0da47(in0, in1, in2, in3, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     start = tl.program_id(0) * X_BLOCK
     x_high = start // 768
     x_low = start % 768 + tl.arange(0, X_BLOCK)[:, None]
@@ -33,7 +33,7 @@ import triton.language as tl
 
 
 @triton.jit
-def to_copy_sub_mul_sum_966ff38f5971(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def to_copy_sub_mul_sum_e894d3167aad(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     # _to_copy_1, _to_copy, sub, mul, mul_5, sum_3
@@ -48,7 +48,7 @@ import triton.language as tl
 
 
 @triton.jit
-def to_copy_sum_c19e82b27e9f(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def to_copy_sum_fa7af673137d(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     start = tl.program_id(0) * X_BLOCK
     x_high = start // 768
     x_low = start % 768 + tl.arange(0, X_BLOCK)[:, None]
@@ -66,7 +66,7 @@ import triton.language as tl
 
 
 @triton.jit
-def to_copy_sum_98a8f8a6e640(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def to_copy_sum_7a5d6e490115(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     # _to_copy_1, sum_4
@@ -81,7 +81,7 @@ import triton.language as tl
 
 
 @triton.jit
-def to_copy_mul_sum_sub_add_div_6a1e49b8a25e(in0, in1, in2, in3, in4, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def to_copy_mul_sum_sub_add_div_c07f39047ead(in0, in1, in2, in3, in4, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     r_mask = r < 768

@@ -5,7 +5,7 @@ from lampwork_inductor_gpu.device_functions import join_moments
 
 
 @triton.jit
-def native_layer_norm_781860986679(in0, in1, in2, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def native_layer_norm_a8a3d3e46b1e(in0, in1, in2, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     total0 = tl.full([X_BLOCK, R_BLOCK], 0.0, tl.float32)
     squares1 = tl.full([X_BLOCK, R_BLOCK], 0.0, tl.float32)

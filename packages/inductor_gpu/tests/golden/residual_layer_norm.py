@@ -4,7 +4,7 @@ import triton.language as tl
 
 
 @triton.jit
-def add_native_layer_norm_c8f3b656a0c3(in0, in1, in2, in3, out0, out1, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def add_native_layer_norm_0aec23541c98(in0, in1, in2, in3, out0, out1, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     r_mask = r < 768

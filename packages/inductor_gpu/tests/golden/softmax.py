@@ -5,7 +5,7 @@ from lampwork_inductor_gpu.device_functions import maximum
 
 
 @triton.jit
-def softmax_967782083fe2(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def softmax_fde461b3bef9(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     r_mask = r < 768

@@ -5,7 +5,7 @@ from lampwork_inductor_gpu.device_functions import add_power, join_powers, maxim
 
 
 @triton.jit
-def softmax_e84f59ed5c62(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def softmax_703e184fb1f9(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     largest0 = tl.broadcast_to(tl.full([], float("-inf"), tl.float32), [X_BLOCK, R_BLOCK])
     powers1 = tl.full([X_BLOCK, R_BLOCK], 0.0, tl.float32)

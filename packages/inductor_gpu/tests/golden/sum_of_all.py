@@ -5,7 +5,7 @@ from lampwork_inductor_gpu.device_functions import add
 
 
 @triton.jit
-def sum_9487fcf012a4(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def sum_5c37ab482883(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     acc0 = tl.broadcast_to(tl.full([], 0.0, tl.float32), [X_BLOCK, R_BLOCK])
     for r_start in range(0, 15360, R_BLOCK):
@@ -25,7 +25,7 @@ import triton.language as tl
 
 
 @triton.jit
-def sum_cd535afbb7f8(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def sum_89b67bc370ae(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     r = tl.arange(0, R_BLOCK)[None, :]
     r_mask = r < 30
     # sum_1

@@ -4,7 +4,7 @@ import triton.language as tl
 
 
 @triton.jit
-def mul_clone_4fedb83bc31f(in0, out0, X_BLOCK: tl.constexpr, Y_BLOCK: tl.constexpr):
+def mul_clone_0af8845e7cc9(in0, out0, X_BLOCK: tl.constexpr, Y_BLOCK: tl.constexpr):
     program = tl.program_id(0)
     start = (program // 2) * X_BLOCK
     x_high = start // 32

@@ -4,7 +4,7 @@ import triton.language as tl
 
 
 @triton.jit
-def clone_b81d999c4e3c(in0, out0, X_BLOCK: tl.constexpr, Y_BLOCK: tl.constexpr):
+def clone_42c3c9ba3aa1(in0, out0, X_BLOCK: tl.constexpr, Y_BLOCK: tl.constexpr):
     program = tl.program_id(0)
     x = (program // 1) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     x_mask = x < 160
