@@ -63,6 +63,7 @@ def softmax_parts(rows: int, columns: int) -> ScheduledKernel:
 
 @pytest.mark.parametrize("columns", [1, 15, 16, 37, 64])
 def test_moments(columns: int) -> None:
+    torch.manual_seed(columns)
     x = torch.randn(6, columns) * torch.tensor([1.0, 1e-2, 1e3, 1, 1, 1])[:, None] + 1000
     x[3, columns // 2] = float("inf")
     x[4, 0] = float("nan")
@@ -73,11 +74,13 @@ def test_moments(columns: int) -> None:
     wide = x.double()
     torch.testing.assert_close(mean, wide.mean(1).float(), rtol=1e-6, atol=0, equal_nan=True)
     expected = ((wide - wide.mean(1, keepdim=True)) ** 2).sum(1).float()
-    torch.testing.assert_close(squares, expected, rtol=5e-3, atol=1e-6, equal_nan=True)
+    # the error grows with the ratio of mean and deviation (1e5 in one row), not with its square
+    torch.testing.assert_close(squares, expected, rtol=2e-2, atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("columns", [1, 15, 16, 37, 64])
 def test_powers(columns: int) -> None:
+    torch.manual_seed(columns)
     low, high = float("-inf"), float("inf")
     x = torch.randn(8, columns) * 30
     x[1] = low

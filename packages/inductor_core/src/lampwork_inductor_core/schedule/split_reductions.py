@@ -145,7 +145,8 @@ def _parts_and_whole(
         index = outer[place] * cut.length + (inner[dim] if cut.length > 1 else 0)
         mapping[loops.body.reduction_variables[dim]] = index
         if cut.parts * cut.length > size:
-            ends.append(ops.index_value(lt(index, size), torch.bool))
+            inside = lt(index, size)
+            ends.append(ops.index_value(inside, torch.bool))  # pyright: ignore[reportArgumentType]
     for dim, variable in enumerate(loops.body.reduction_variables):
         if dim not in cuts:
             mapping[variable] = inner[dim]
