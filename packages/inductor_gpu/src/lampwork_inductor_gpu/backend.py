@@ -37,6 +37,7 @@ from .contraction_choice import MatrixChoice, blocks_for, follows, is_contractio
 from .contraction_kernel import write_contraction
 from .cuda_graphs import REPLAYS
 from .device import DeviceProperties, properties_of
+from .few_channels import pad_channels
 from .heuristics import KernelShape, LaunchConfig, choose, fewest_rows, parts_of
 from .index_width import IndexReach, IndexWidth
 from .interpreter import INTERPRETED
@@ -87,6 +88,7 @@ class TritonBackend:
             ("choose_attention", attention_pass(self.device)),
             ("fuse_convolutions", fuse_convolutions),
             ("multiply_patches", multiply_patches),
+            ("pad_channels", pad_channels),
             ("add_biases_behind", add_biases_behind),
             ("fuse_linears", fuse_linears),
         )

@@ -10,7 +10,6 @@ library's, without a word.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +28,7 @@ from lampwork_symshape import IntExpr, integer
 
 from .contraction import Contraction, block_of, inner_space, row_space
 from .device import DeviceProperties
+from .few_channels import are_few
 from .heuristics import KernelShape, LaunchConfig
 from .library_epilogues import HALVES, each_dimension
 from .traffic import size_of
@@ -258,11 +258,11 @@ def convolve(
         for k, (n, window) in enumerate(((height, kernel_height), (width, kernel_width)))
     )
     stored = context.realise(weight)
-    context.prepare_substitution(image)
+    context.realise(image)
 
     def product(variables: tuple[IntExpr, ...], contracted: tuple[IntExpr, ...]) -> Node:
         n, i, j, output = variables
-        channel, down, across = contracted
+        down, across, channel = contracted  # as an image in channels-last lies in memory
         y = i * stride[0] + down * dilation[0] - padding[0]
         x = j * stride[1] + across * dilation[1] - padding[1]
         element = image.load((n, channel, y, x))
@@ -272,7 +272,7 @@ def convolve(
         factor = stored.load((output, channel, down, across))
         return ops.mul(ops.to_dtype(element, torch.float32), ops.to_dtype(factor, torch.float32))
 
-    sizes, contracted = (batch, rows, columns, outputs), (channels, kernel_height, kernel_width)
+    sizes, contracted = (batch, rows, columns, outputs), (kernel_height, kernel_width, channels)
     result = image.dtype if bias is None else torch.float32
     total = permute_value(context.contract(image.device, sizes, contracted, product, result), (0, 3, 1, 2))
     if bias is None:
@@ -292,5 +292,4 @@ def _inside(index: IntExpr, size: IntExpr) -> tuple[Node, Node]:
 def _has_few_channels(image: TensorValue, weight: TensorValue) -> bool:
     if image.dtype not in HALVES or weight.dtype != image.dtype:
         return False
-    points = math.prod(int(s) for s in image.sizes[2:])
-    return int(image.sizes[1]) % _ALIGNED != 0 and int(weight.sizes[0]) >= 16 and points >= _LEAST * _LEAST
+    return are_few([0, *map(int, image.sizes[1:])], [int(n) for n in weight.sizes])

@@ -45,7 +45,7 @@ from .indexing import FlatSpace, TritonPrinter, is_local
 from .one_pass import Pair, PairKind, left_out, pairs_of
 from .ops import TRITON_TYPES, format_op, is_generated, literal, reciprocal
 from .reduction import SCAN_AS_REDUCTION, SCAN_COMBINE, block_reduction, carrier, converted, identity
-from .rounding import rounded_divisions
+from .rounding import rough_operations
 from .scope import Held, Lanes, Scope, passes_of
 from .spaces import spaces_of
 
@@ -69,7 +69,7 @@ _DEVICE_FUNCTIONS = (
     "acos", "acosh", "add", "add_power", "asin", "asinh", "atan", "atan2", "atanh", "copysign", "cosh", "erfc",
     "erfinv", "expm1", "float_floor_div", "float_remainder", "floor_div", "floor_mod", "fmod", "greater_or_first",
     "hypot", "integer_pow", "join_moments", "join_powers", "less_or_first", "lgamma", "log10", "log1p", "maximum",
-    "minimum", "multiply", "nextafter", "pow", "round_half_even", "sinh", "tan", "tanh", "trunc",
+    "minimum", "multiply", "nextafter", "pow", "rough_erf", "round_half_even", "sinh", "tan", "tanh", "trunc",
 )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ class TritonKernelWriter:
         self.held: dict[str, Held] = {}  # what arguments hold where this program wrote them
         looped = config.shape is KernelShape.LOOPED
         self.segment = 0
-        self.rounded = rounded_divisions(kernel)
+        self.rough = rough_operations(kernel)
         self.pairs = pairs_of(kernel) if looped else ()
         self.left_out = left_out(kernel, self.pairs)
         self.passes = passes_of(kernel, self.left_out) if looped else {}
@@ -393,8 +393,8 @@ class TritonKernelWriter:
                 factor = reciprocal(divisor.value, divisor.dtype)
                 if factor is not None:
                     op, texts[-1] = "mul", literal(factor, torch.float32)
-            elif node in self.rounded:
-                op = "roughdiv"
+            elif node in self.rough:
+                op = self.rough[node]
             self.line(f"{name} = {format_op(op, texts, operand_type, node.dtype)}")
         elif isinstance(node, Masked):
             condition = self._value(node.condition, scope, guard)

@@ -1,10 +1,11 @@
 # pointwise: 512 x 1, 2 warps
 import triton
 import triton.language as tl
+from lampwork_inductor_gpu.device_functions import rough_erf
 
 
 @triton.jit
-def add_gelu_e314c1683534(in0, in1, in2, out0, X_BLOCK: tl.constexpr):
+def add_gelu_6a8c24f41bd4(in0, in1, in2, out0, X_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)
     # add, gelu, add_1
     tmp0 = tl.load(in0 + x)
@@ -16,7 +17,7 @@ def add_gelu_e314c1683534(in0, in1, in2, out0, X_BLOCK: tl.constexpr):
     tmp6 = tmp5.to(tl.float32)
     tmp7 = tmp6 * tl.full([], 0.5, tl.float32)
     tmp8 = tmp6 * tl.full([], 0.7071067811865476, tl.float32)
-    tmp9 = tl.erf(tmp8)
+    tmp9 = rough_erf(tmp8)
     tmp10 = tl.full([], 1.0, tl.float32) + tmp9
     tmp11 = tmp7 * tmp10
     tmp12 = tmp11.to(tl.float16)
