@@ -8,9 +8,11 @@ an H200) in that a row of which everything is masked out is 0, and in that a nan
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +23,9 @@ from lampwork_inductor_core.passes.rewriting import (
     add_call,
     calls,
     fake_mode_of,
+    is_row_major,
     may_be_empty,
+    same_numbers,
     same_strides,
     traced_value,
 )
@@ -32,6 +36,7 @@ from .library_epilogues import HALVES
 aten = torch.ops.aten
 _FLASH = aten._scaled_dot_product_flash_attention.default
 _EFFICIENT = aten._scaled_dot_product_efficient_attention.default
+_WHOLE = aten.scaled_dot_product_attention.default
 _CUDNN = aten._scaled_dot_product_cudnn_attention.default
 _LEAST_CUDNN = 90100  # cuDNN 9.1: attention with a bias for Hopper
 _WIDEST_HEAD = 128
@@ -56,7 +61,7 @@ class _Attention:
         given.update(zip(given, node.args))
         given.update(node.kwargs)
         return _Attention(
-            given["query"], given["key"], given["value"], given.get("attn_bias"),
+            given["query"], given["key"], given["value"], given.get("attn_bias", given.get("attn_mask")),
             given["dropout_p"], given["is_causal"], given["scale"],
         )  # fmt: skip
 
@@ -68,6 +73,8 @@ def attention_pass(device: DeviceProperties) -> Callable[[torch.fx.GraphModule, 
         if device.capability[0] not in (9, 10) or device.cudnn < _LEAST_CUDNN:
             return graph
         mode, changed = fake_mode_of(graph), False
+        for node in calls(graph, (_WHOLE,)):
+            changed |= _replace_whole(graph, mode, node)
         for node in calls(graph, (_FLASH, _EFFICIENT)):
             attention = _Attention.of(node)
             if not _is_only_result_used(node) or not _fits_cudnn(attention):
@@ -84,6 +91,48 @@ def attention_pass(device: DeviceProperties) -> Callable[[torch.fx.GraphModule, 
         return remove_dead_code(graph, context) if changed else graph
 
     return choose_attention
+
+
+def _replace_whole(graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], node: torch.fx.Node) -> bool:
+    """A call that says nothing of its kernel: cuDNN's, with the mask in the form that it takes; whether it could be."""
+    attention, value = _Attention.of(node), node.meta["val"]
+    shapes = [n.meta["val"].shape for n in (attention.query, attention.key, attention.value)]
+    if not same_numbers(shapes[0][:2], shapes[1][:2]) or not same_numbers(shapes[1][:3], shapes[2][:3]):
+        return False  # groups of heads share keys
+    with graph.graph.inserting_before(node):
+        mask = attention.mask and _prepared_mask(graph, mode, node, attention.mask)
+        attention = replace(attention, mask=mask)
+        if not _fits_cudnn(attention):
+            return False
+        arguments = (attention.query, attention.key, attention.value, mask, False, 0.0, attention.causal, False)
+        chosen = add_call(graph, mode, node, _CUDNN, *arguments, scale=attention.scale)
+        result = add_call(graph, mode, node, operator.getitem, chosen, 0, known=chosen.meta["val"][0])
+        if not same_strides(result.meta["val"], value):
+            if not is_row_major(value):
+                graph.graph.erase_node(result)
+                graph.graph.erase_node(chosen)
+                return False
+            result = add_call(graph, mode, node, aten.clone.default, result, memory_format=torch.contiguous_format)
+    node.replace_all_uses_with(result)
+    graph.graph.erase_node(node)
+    return True
+
+
+def _prepared_mask(
+    graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], node: torch.fx.Node, mask: torch.fx.Node
+) -> torch.fx.Node:
+    """A mask as numbers to add, of four dimensions, the last one contiguous."""
+    value, query = mask.meta["val"], node.args[0].meta["val"]  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    if value.dtype == torch.bool:
+        options = {"dtype": query.dtype, "device": query.device}
+        kept = add_call(graph, mode, node, aten.full.default, [], 0.0, **options)
+        ruled_out = add_call(graph, mode, node, aten.full.default, [], -math.inf, **options)
+        mask = add_call(graph, mode, node, aten.where.self, mask, kept, ruled_out)
+    for _ in range(4 - mask.meta["val"].dim()):
+        mask = add_call(graph, mode, node, aten.unsqueeze.default, mask, 0)
+    if mask.meta["val"].stride(-1) != 1:
+        mask = add_call(graph, mode, node, aten.clone.default, mask, memory_format=torch.contiguous_format)
+    return mask
 
 
 def _is_only_result_used(node: torch.fx.Node) -> bool:

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from ..graph.runtime_assert import require
 from ..graph.transforms import call_transform, tensors_in
 from ..graph_backend import DATA_SIZES
-from . import checkpointing, fused_optimizers, hidden_writes, symbolic_forms, torch_layer
+from . import attention_calls, checkpointing, fused_optimizers, hidden_writes, symbolic_forms, torch_layer
 from .ambient_state import AmbientState
 from .analysis import Observed, WrappedInput, analyse
 from .backward_lines import BackwardLines
@@ -40,7 +40,12 @@ from .settings import Settings
 from .trace import AtenRecorder, DecompositionTable
 from .verify import verify_if_asked
 
-_REPLACEMENTS = {**hidden_writes.REPLACEMENTS, **symbolic_forms.REPLACEMENTS, **fused_optimizers.REPLACEMENTS}
+_REPLACEMENTS = {
+    **hidden_writes.REPLACEMENTS,
+    **symbolic_forms.REPLACEMENTS,
+    **fused_optimizers.REPLACEMENTS,
+    **attention_calls.REPLACEMENTS,
+}
 _PLACEHOLDER_META = ("source", "user_line", "stack_trace", "tensor_meta")
 _NODE_META = ("user_line", "stack_trace", "nn_module_stack", "source_fn_stack")
 _PLAIN_TYPES = (Tensor, nn.Parameter, nn.Buffer, FakeTensor)
@@ -100,6 +105,7 @@ def trace_prepared(prepared: Prepared, decompositions: DecompositionTable, *, wi
     with traced(prepared, decompositions, with_autograd=with_autograd) as trace:
         functional_graph, result_count = fold(trace.recorder.graph, trace.observed.results)
     functional = finish(prepared, trace, functional_graph, result_count)
+    attention_calls.in_torchs_words(functional.graph)
     verify_if_asked(functional.graph)
     return functional
 
