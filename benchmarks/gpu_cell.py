@@ -17,7 +17,7 @@ import json
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,15 +146,17 @@ def program_of(options: argparse.Namespace) -> Program:
     return program
 
 
-def prepare(name: str, program: Program, found: dict[str, Any]) -> Callable[[], Any]:
-    """Compile a contestant, call it until it is steady, and note its errors and its memory."""
+def prepare(
+    name: str, program: Program, found: dict[str, Any], options: Mapping[str, Any] | None = None
+) -> Callable[[], Any]:
+    """Compile a contestant, call it until it is steady, and note its errors and its memory. `options` are for ours."""
     device = program.device
     program.model.zero_grad()
     collect(device)
     reserved = reserved_bytes(device)
     with counted(name) as graphs:
         start = time.perf_counter()
-        call = program.call_of(compiled(name, program.model), before_call(name))
+        call = program.call_of(compiled(name, program.model, options=options), before_call(name))
         errors: list[float] = []
         for number in range(WARM_CALLS):
             result = call()
