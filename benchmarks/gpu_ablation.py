@@ -88,8 +88,11 @@ def run_cell(options: argparse.Namespace) -> None:
                     report.of(name)["failed"] = f"{type(error).__name__}: {error}"[:300]
         report.at("timing")
         with alone():
-            for name, times in timed_in_turn(calls, options.seconds, options.device).items():
+            failures: dict[str, str] = {}
+            for name, times in timed_in_turn(calls, options.seconds, options.device, failures).items():
                 report.of(name).update(call_s=times.call, host_s=times.host)
+            for name, reason in failures.items():
+                report.of(name)["failed"] = reason
     report.at("end")
 
 

@@ -65,32 +65,60 @@ class CallTime:
     host: float
 
 
-def timed_in_turn(calls: Mapping[str, Callable[[], object]], seconds: float, device: str) -> dict[str, CallTime]:
-    """Times of callables in turn, block by block, for about `seconds` each. Each was called before."""
-    sizes: dict[str, int] = {}
-    for name, call in calls.items():
+class _Timed:
+    """One callable that is timed, and its samples."""
+
+    def __init__(self, call: Callable[[], object], device: str) -> None:
+        self.call, self.device = call, device
+        self.blocks: list[float] = []
+        self.hosts: list[float] = []
         call()
-        synchronise(device)
+        self.block = 1
+        self.block = max(1, min(64, round(BLOCK_S / self._of_block())))
+
+    def _of_block(self) -> float:
+        synchronise(self.device)
         start = time.perf_counter()
-        call()
-        synchronise(device)
-        sizes[name] = max(1, min(64, round(BLOCK_S / (time.perf_counter() - start))))
-    blocks: dict[str, list[float]] = {name: [] for name in calls}
-    hosts: dict[str, list[float]] = {name: [] for name in calls}
-    end = time.perf_counter() + seconds * len(calls)
-    while time.perf_counter() < end or min(map(len, blocks.values())) < 5:
-        for name, call in calls.items():
+        for _ in range(self.block):
+            self.call()
+        synchronise(self.device)
+        return (time.perf_counter() - start) / self.block
+
+    def sample(self) -> None:
+        """One block, and two single calls."""
+        self.blocks.append(self._of_block())
+        for _ in range(2):
             start = time.perf_counter()
-            for _ in range(sizes[name]):
-                call()
-            synchronise(device)
-            blocks[name].append((time.perf_counter() - start) / sizes[name])
-            for _ in range(2):
-                start = time.perf_counter()
-                call()
-                hosts[name].append(time.perf_counter() - start)
-                synchronise(device)
-    return {name: CallTime(statistics.median(blocks[name]), statistics.median(hosts[name])) for name in calls}
+            self.call()
+            self.hosts.append(time.perf_counter() - start)
+            synchronise(self.device)
+
+
+def timed_in_turn(
+    calls: Mapping[str, Callable[[], object]], seconds: float, device: str, failures: dict[str, str] | None = None
+) -> dict[str, CallTime]:
+    """Times of callables in turn, block by block, for about `seconds` each. Each was called before.
+
+    One that raises is left out and noted in `failures`; without it, the error is raised.
+    """
+    running: dict[str, _Timed] = {}
+
+    def attempt(name: str, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Exception as error:
+            if failures is None:
+                raise
+            failures[name] = f"while timed: {type(error).__name__}: {error}"[:300]
+            running.pop(name, None)
+
+    for name, call in calls.items():
+        attempt(name, lambda name=name, call=call: running.update({name: _Timed(call, device)}))
+    end = time.perf_counter() + seconds * len(running)
+    while running and (time.perf_counter() < end or any(len(timed.blocks) < 5 for timed in running.values())):
+        for name, timed in list(running.items()):
+            attempt(name, timed.sample)
+    return {name: CallTime(statistics.median(t.blocks), statistics.median(t.hosts)) for name, t in running.items()}
 
 
 def card_seconds(calls: Sequence[Callable[[], object]], device: str, repeats: int = 7) -> float:

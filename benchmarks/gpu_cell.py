@@ -191,8 +191,11 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                     raise  # the card's state is lost; the parent goes on without this one
     report.at("timing")
     with alone():
-        for name, times in timed_in_turn(calls, options.seconds, options.device).items():
+        failures: dict[str, str] = {}
+        for name, times in timed_in_turn(calls, options.seconds, options.device, failures).items():
             report.of(name).update(call_s=times.call, host_s=times.host)
+        for name, reason in failures.items():
+            report.of(name)["failed"] = reason
     report.at("end")
 
 

@@ -90,6 +90,8 @@ def _run_one(task: Task, plan: Plan, cores: list[int], caches: Path, lock: str) 
         "LAMPWORK_CACHE_DIR": str(caches / "lampwork"),
         "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
         "TRITON_CACHE_DIR": str(caches / "triton"),
+        # more of torch.compile's processes than cores would only take memory
+        "TORCHINDUCTOR_COMPILE_THREADS": str(min(len(cores), max(2, 16 // plan.parallel))),
         LOCK: lock,
         **task.environment,
     }

@@ -41,7 +41,7 @@ import lampwork.pipeline as pipeline
 import lampwork_capture
 import torch
 from lampwork_capture.aot import UnsupportedForAot
-from opinfo_gradients import NOT_COMPARABLE
+from opinfo_gradients import NOT_COMPARABLE, SEED
 from opinfo_symbolic import database
 from torch.utils import _pytree as pytree
 
@@ -128,7 +128,7 @@ def run(function: Callable[..., Any], program: Program, convert: torch.dtype | N
     inputs = program.copies()
     if convert is not None:
         inputs = [t.to(convert) if t.is_floating_point() else t for t in inputs]
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     return [*pytree.tree_leaves(function(*inputs)), *inputs]
 
 
@@ -199,10 +199,11 @@ def check(op: Any, sample: Any, dtype: torch.dtype) -> Outcome:
             warnings.simplefilter("always")
             function = compiled(program)
             first, second = run(function, program), run(function, program)
-    except UnsupportedForAot as error:
-        return Outcome(name, kind, "fell back", error.reason[:200])
     except Exception as error:
         lose_card_on(error)
+        refusal = unsupported(error)
+        if refusal is not None:
+            return Outcome(name, kind, "fell back", refusal[:200])
         return Outcome(name, kind, "failed", f"{type(error).__name__}: {error}"[:300].replace("\n", " "))
     finally:
         pipeline.compile_graph = compile_graph
@@ -214,6 +215,13 @@ def check(op: Any, sample: Any, dtype: torch.dtype) -> Outcome:
         told = [str(w.message).splitlines()[0] for w in said if "lampwork" in str(w.message).lower()]
         return Outcome(name, kind, "fell back", told[0][:200] if told else why_nothing(program))
     return Outcome(name, kind, "passed")
+
+
+def unsupported(error: BaseException | None) -> str | None:
+    """The reason if the stack refused to trace, which runs eagerly unless errors are to be raised."""
+    while error is not None and not isinstance(error, UnsupportedForAot):
+        error = error.__cause__
+    return None if error is None else error.reason
 
 
 def near_exact(program: Program, dtype: torch.dtype, actual: list[Any], expected: list[Any]) -> bool:
