@@ -42,6 +42,19 @@ def _without_dropout(config: dict[str, Any], config_class: Any) -> dict[str, Any
     return {**config, **rates}
 
 
+def without_dropout(model: Any) -> Any:
+    """The model, all of whose rates of dropout are set to zero."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for attribute, value in vars(module).items():
+            if "drop" in attribute and isinstance(value, float):
+                setattr(module, attribute, 0.0)
+    return model
+
+
 def build(name: str) -> tuple[Any, dict[str, Any]]:
     """A model in train mode and the inputs of a step."""
     import dataclasses
@@ -61,13 +74,7 @@ def build(name: str) -> tuple[Any, dict[str, Any]]:
         model = dataclasses.replace(family, config=_without_dropout(family.config, config_class)).build()
         torch.manual_seed(1)
         inputs = family.inputs()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        for attribute, value in vars(module).items():
-            if "drop" in attribute and isinstance(value, float):
-                setattr(module, attribute, 0.0)
-    return model.train(), inputs
+    return without_dropout(model).train(), inputs
 
 
 def loss_of(output: Any) -> Any:

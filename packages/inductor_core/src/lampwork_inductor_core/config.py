@@ -39,6 +39,8 @@ class ScheduleConfig:
     """Let a buffer take over the memory of one that is dead."""
     update_in_place: bool = True
     """Let a kernel overwrite an input that dies in it, where each point reads only what it overwrites."""
+    fuse_with_reductions: bool = True
+    """Let pointwise work join the kernel of a reduction. Off only to measure what that is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,9 @@ class Config:
     """Hoist a tensor that is computed from static inputs only if it is at most this many times as large as they are."""
     replay: bool = True
     """Record the device's work of a graph and replay it, where a device can and it is proven safe."""
+    disabled_passes: tuple[str, ...] = ()
+    """Passes that are not run, by name, to measure what they are worth; a name that no pass of a graph has is without
+    effect, as devices bring passes of their own."""
 
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Fusion, kernels and memory."""

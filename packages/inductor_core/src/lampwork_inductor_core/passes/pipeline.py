@@ -43,6 +43,8 @@ def run_passes(
 ) -> torch.fx.GraphModule:
     """Run passes in order; under `config.verify` the graph is checked after each. The given graph may be changed."""
     for name, rewrite in passes:
+        if name in context.config.disabled_passes:
+            continue
         graph = rewrite(graph, context)
         if context.config.verify:
             verify_graph(graph, name)

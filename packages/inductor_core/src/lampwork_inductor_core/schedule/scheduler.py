@@ -189,6 +189,8 @@ class _Fusing:
         a, b = self._fused(first), self._fused(second)
         if not a.fusible or not b.fusible:
             return
+        if not self.config.fuse_with_reductions and a.has_inner != b.has_inner:
+            return
         score = shared_bytes(a, b, self.sizes)
         if score <= 0:
             return
