@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lampwork_inductor_core.passes.channels_last import choose_channels_last
-from lampwork_inductor_core.passes.fold_batch_norm import fold_batch_norm
 from lampwork_inductor_core.passes.rewriting import PassContext
 from lampwork_inductor_gpu.attention_kernels import attention_pass
 from lampwork_inductor_gpu.device import H100, DeviceProperties
@@ -143,19 +142,6 @@ def test_a_bias_without_a_relu_is_arithmetic(groups):
     assert found[:3] == [aten.convolution.default, aten.view.default, aten.add.Tensor]
 
 
-def test_a_norm_in_float32_is_folded_into_a_convolution_of_halves():
-    def function(x, w, mean, variance, weight, bias):
-        y = (F.conv2d(x, w).float() - mean.float().view(-1, 1, 1)) * torch.rsqrt(variance.float() + 1e-5).view(-1, 1, 1)
-        return [(y * weight.float().view(-1, 1, 1) + bias.float().view(-1, 1, 1)).bfloat16().relu()]
-
-    found = rewritten(
-        [fold_batch_norm, fuse_convolutions], function,
-        _last(2, 8, 6, 6), _last(16, 8, 1, 1), _halves(16), _halves(16).abs() + 1, _halves(16), _halves(16),
-        static=(1, 2, 3, 4, 5),
-    )  # fmt: skip
-    assert found[-1] == aten.cudnn_convolution_relu.default
-
-
 @pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("bias", [True, False])
 def test_patches_are_multiplied(format, bias):
@@ -276,3 +262,42 @@ def test_images_of_few_channels_get_four(channels):
     found = rewritten([pad_channels], function, *inputs, static=(1,), strides=False)  # which are the lowering's
     assert found.count(aten.constant_pad_nd.default) == 2
     assert rewritten([pad_channels], function, *inputs) == [aten.convolution.default]  # the weight may change
+
+
+def _whole(q, k, v, *mask):
+    return [aten.scaled_dot_product_attention(q, k, v, *mask).transpose(1, 2).contiguous()]
+
+
+@pytest.mark.parametrize("kind", ["none", "numbers", "numbers of odd strides", "booleans"])
+def test_attention_that_names_no_kernel(kind):
+    masks = {
+        "none": [],
+        "numbers": [_halves(2, 1, 16, 16)],
+        "numbers of odd strides": [_halves(16, 16, 3).permute(2, 0, 1).unsqueeze(0)],
+        "booleans": [torch.ones(16, 16, dtype=torch.bool).tril()],
+    }
+    inputs = [_heads(2, 3, 16, 8), _heads(2, 3, 16, 8), _heads(2, 3, 16, 8), *masks[kind]]
+    fakes = []
+    with FakeTensorMode():
+        for t in inputs:
+            fakes.append(torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cuda"))
+    graph = torch.fx.Graph()
+    nodes = [graph.placeholder(f"x{k}") for k in range(len(inputs))]
+    whole = graph.call_function(aten.scaled_dot_product_attention.default, tuple(nodes))
+    turned = graph.call_function(aten.permute.default, (whole, [0, 2, 1, 3]))
+    copied = graph.call_function(aten.clone.default, (turned,), {"memory_format": torch.contiguous_format})
+    graph.output([copied])
+    for node, fake in zip(nodes, fakes):
+        node.meta["val"] = fake
+    with fakes[0].fake_mode:
+        laid_out = torch.empty(2, 3, 16, 8, dtype=torch.bfloat16, device="cuda")
+        whole.meta["val"] = laid_out if kind == "none" else fakes[0]  # as torch's choice would have it
+        turned.meta["val"] = whole.meta["val"].permute(0, 2, 1, 3)
+        copied.meta["val"] = torch.empty(2, 16, 3, 8, dtype=torch.bfloat16, device="cuda")
+    module = attention_pass(H100)(torch.fx.GraphModule({}, graph), PassContext())
+    module.graph.lint()
+    targets = [n.target for n in module.graph.nodes if n.op == "call_function"]
+    assert aten._scaled_dot_product_cudnn_attention.default in targets
+    assert kind != "none" or aten.clone.default not in targets
+    (got,) = _OnCpu(module).run(*inputs)
+    torch.testing.assert_close(got, _whole(*inputs)[0], rtol=3e-2, atol=3e-2)

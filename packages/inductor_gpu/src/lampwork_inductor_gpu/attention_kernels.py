@@ -27,6 +27,7 @@ from lampwork_inductor_core.passes.rewriting import (
     may_be_empty,
     same_numbers,
     same_strides,
+    same_tensor_type,
     traced_value,
 )
 
@@ -112,10 +113,24 @@ def _replace_whole(graph: torch.fx.GraphModule, mode: AbstractContextManager[Any
                 graph.graph.erase_node(result)
                 graph.graph.erase_node(chosen)
                 return False
+            _use_as_it_lies(graph, mode, node, result)
             result = add_call(graph, mode, node, aten.clone.default, result, memory_format=torch.contiguous_format)
     node.replace_all_uses_with(result)
     graph.graph.erase_node(node)
     return True
+
+
+def _use_as_it_lies(
+    graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], node: torch.fx.Node, result: torch.fx.Node
+) -> None:
+    """Where a program puts heads beside each other in memory, a result that lies so already is not copied."""
+    for turned in list(node.users):
+        if turned.target is not aten.permute.default:
+            continue
+        as_it_lies = add_call(graph, mode, turned, aten.permute.default, result, *turned.args[1:])
+        for copied in list(turned.users):
+            if copied.target is aten.clone.default and same_tensor_type(copied.meta["val"], as_it_lies.meta["val"]):
+                copied.replace_all_uses_with(as_it_lies)
 
 
 def _prepared_mask(

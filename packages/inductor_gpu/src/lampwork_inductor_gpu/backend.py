@@ -23,7 +23,7 @@ from lampwork_inductor_core.codegen.scheduled_kernel import (
     SizeArgument,
 )
 from lampwork_inductor_core.config import ScheduleConfig
-from lampwork_inductor_core.lowering.table import Unsupported
+from lampwork_inductor_core.lowering.table import LeftToLibrary, Unsupported
 from lampwork_inductor_core.passes.rewriting import Pass
 from lampwork_inductor_core.runtime.kernel_cache import cache_directory
 from lampwork_inductor_core.runtime.replay import Replays
@@ -47,7 +47,7 @@ from .kernel_compiler import KernelCompiler, compiler_of_process
 from .kernel_file import import_kernel
 from .launch_spec import POINTER_TYPES, LaunchSpec
 from .launcher import Launcher
-from .library_epilogues import add_biases_behind, fuse_convolutions, fuse_linears
+from .library_epilogues import FUSED_CALLS, add_biases_behind, fuse_convolutions, fuse_linears
 from .patch_convolutions import multiply_patches
 
 if INTERPRETED:
@@ -97,7 +97,8 @@ class TritonBackend:
         """Products of matrices that libraries are slow at; and operators whose function Triton does not have."""
         if InterpretedLauncher is None:
             self.compiler.start()  # what compiles kernels is up by the time that there are some
-        return {torch.ops.aten.digamma.default: _left_to_the_library, **MatrixChoice(self.device).lowerings()}
+        fused = dict.fromkeys(FUSED_CALLS, _left_to_the_library)
+        return {torch.ops.aten.digamma.default: _without_text, **fused, **MatrixChoice(self.device).lowerings()}
 
     def can_fuse(self, first: Any, second: Any) -> Verdict:
         """Whatever is legal fits: Triton programs hold any mix of segments. A contraction takes what follows it."""
@@ -137,8 +138,12 @@ class TritonBackend:
         return {name: Launcher(kernel, group) for name, kernel in codes.items()}
 
 
-def _left_to_the_library(*arguments: Any, **keywords: Any) -> Any:
+def _without_text(*arguments: Any, **keywords: Any) -> Any:
     raise Unsupported("Triton has no such function")
+
+
+def _left_to_the_library(*arguments: Any, **keywords: Any) -> Any:
+    raise LeftToLibrary("a pass chose the library's kernel")
 
 
 def import_source(source: KernelSource) -> ModuleType:

@@ -30,6 +30,9 @@ from lampwork_inductor_core.passes.rewriting import (
 )
 
 aten = torch.ops.aten
+FUSED_CALLS = (
+    aten.cudnn_convolution_relu.default, aten.cudnn_convolution_add_relu.default, aten._addmm_activation.default,
+)  # fmt: skip
 HALVES = frozenset({torch.float16, torch.bfloat16})
 
 

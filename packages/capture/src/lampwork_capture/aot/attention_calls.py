@@ -1,8 +1,8 @@
 """Attention in inference: one operator of the functional graph, whose kernel the device's backend chooses.
 
 torch chooses among its kernels while a call runs, by sizes, strides and the card, and what it chooses is what a trace
-would see: with a mask of awkward strides that is a dozen operators on matrices of scores. So on accelerators a call
-that draws nothing and needs no gradients is recorded whole. Invariant: its result has the strides that torch's choice
+would see: with a mask of awkward strides that is a dozen operators on matrices of scores. So on GPUs a call that
+draws nothing and needs no gradients is recorded whole. Invariant: its result has the strides that torch's choice
 for these tensors gives.
 """
 
@@ -51,8 +51,10 @@ def _like(
     enable_gqa: bool,
 ) -> Tensor:
     sizes = (*query.shape[:-1], value.shape[-1])
-    choice = torch._fused_sdp_choice(query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
-    if choice == SDPBackend.MATH.value or query.dim() != 4:
+    choice = SDPBackend.MATH.value
+    if torch.backends.cuda.is_built():  # others have no kernels to choose from, and crash
+        choice = torch._fused_sdp_choice(query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
+    if choice == SDPBackend.MATH.value:
         return query.new_empty(sizes)
     if choice == SDPBackend.CUDNN_ATTENTION.value and sizes[-1] == query.shape[-1]:
         return torch.empty_like(query)
@@ -74,7 +76,7 @@ def attention(
     tensors = [t for t in (query, key, value, attn_mask) if t is not None]
     needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     is_number = scale is None or type(scale) in (int, float)
-    if query.device.type == "cpu" or needs_grad or dropout_p != 0.0 or query.dim() != 4 or not is_number:
+    if query.device.type != "cuda" or needs_grad or dropout_p != 0.0 or query.dim() != 4 or not is_number:
         return _ATTENTION(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     return torch.ops.lampwork.attention(query, key, value, attn_mask, is_causal, scale, enable_gqa)
 

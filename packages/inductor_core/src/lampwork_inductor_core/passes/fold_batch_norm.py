@@ -3,7 +3,7 @@
 Matches a whole `_native_batch_norm_legit_no_training` and any chain of additions, subtractions, multiplications and
 divisions by per-channel static tensors. The new weight and bias are computed in the graph from static inputs, so that
 `hoist_static` takes them out of it. Invariant: everything folded depends on static inputs only; a value with another
-user is not folded. A convolution of halves is folded where the arithmetic is in float32: computed there, rounded once.
+user is not folded.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ _ARITHMETIC: dict[Any, str] = {
     aten.div.Scalar: "div",
 }
 _SAME_ORDER_VIEWS = frozenset({aten.view.default, aten.reshape.default, aten.unsqueeze.default, aten.squeeze.dim})
-_HALVES = frozenset({torch.float16, torch.bfloat16})
-_DTYPES = frozenset({torch.float32, torch.float64}) | _HALVES
 _NORM = aten._native_batch_norm_legit_no_training.default
 
 
@@ -54,7 +52,7 @@ def _is_foldable(node: torch.fx.Node, static: set[torch.fx.Node]) -> bool:
         and (bias is None or bias in static)
         and not transposed
         and isinstance(node.meta.get("val"), torch.Tensor)
-        and node.meta["val"].dtype in _DTYPES
+        and node.meta["val"].dtype in (torch.float32, torch.float64)
     )
 
 
@@ -72,27 +70,22 @@ class _Fold:
         self.graph, self.mode, self.static, self.owners, self.node = graph, mode, static, owners, node
         self.channels = int(node.meta["val"].shape[1])
         self.rank = node.meta["val"].dim()
-        self.dtype = node.meta["val"].dtype
-        self.working = self.dtype  # of the chain, at the place that was reached
         self.steps: list[tuple[str, Any]] = []
 
     def run(self) -> None:
-        last, end, count = self.node, self.node, 0
+        last, end = self.node, self.node
         while len(last.users) == 1 and last not in self.owners:
             (user,) = last.users
             step = self._step(last, user)
             if step is None:
                 break
             self.steps.extend(step)
-            last = user
+            last = end = user
             if user.target is _NORM:
                 getitem = self._only_result(user)
                 if getitem is None:
                     return
-                last = getitem
-            if self.working == self.dtype:
-                end, count = last, len(self.steps)
-        del self.steps[count:]
+                last = end = getitem
         if end is self.node or not any(isinstance(value, torch.fx.Node) for _, value in self.steps):
             return
         self._replace(end)
@@ -104,15 +97,7 @@ class _Fold:
         return None
 
     def _step(self, value: torch.fx.Node, user: torch.fx.Node) -> list[tuple[str, Any]] | None:
-        if user.target is aten._to_copy.default and self.dtype in _HALVES and user.kwargs.keys() == {"dtype"}:
-            wanted = torch.float32 if self.working == self.dtype else self.dtype
-            if user.kwargs["dtype"] != wanted:
-                return None
-            self.working = wanted
-            return []
         if user.target is _NORM and user.args[0] is value:
-            if self.dtype in _HALVES:
-                return None
             weight, bias, mean, spread, _, eps = user.args[1:]
             operands = [o for o in (weight, bias, mean, spread) if o is not None]
             if self._only_result(user) is None or any(o not in self.static for o in operands):
@@ -148,7 +133,7 @@ class _Fold:
         if not isinstance(operand, torch.fx.Node) or operand not in self.static:
             return False
         value = operand.meta.get("val")
-        if not isinstance(value, torch.Tensor) or value.dtype != self.working:
+        if not isinstance(value, torch.Tensor) or value.dtype != self.node.meta["val"].dtype:
             return False
         shape = [1] * (self.rank - value.dim()) + list(value.shape)
         return len(shape) == self.rank and all(s == (self.channels if k == 1 else 1) for k, s in enumerate(shape))
@@ -161,37 +146,24 @@ class _Fold:
             anchor = self.graph.graph.call_function(operator.getitem, ())  # a place, erased below
         with self.graph.graph.inserting_before(anchor):
             scale: Any = None
-            shift: Any = self._wide(bias)
+            shift: Any = bias
             for name, operand in self.steps:
                 scale, shift = self._apply(name, operand, scale, shift)
             if scale is not None:
                 if isinstance(scale, torch.fx.Node):
                     shape = [self.channels] + [1] * (self.rank - 1)
                     scale = self._call(aten.view.default, scale, shape)
-                weight = self._rounded(self._call(aten.mul.Tensor, self._wide(weight), scale))
+                weight = self._call(aten.mul.Tensor, weight, scale)
             if isinstance(shift, float):
                 like = weight.meta["val"]
                 options = {"dtype": like.dtype, "device": like.device}
                 shift = self._call(aten.full.default, [self.channels], shift, **options)
-            folded = self._call(node.target, node.args[0], weight, self._rounded(shift), *node.args[3:])
+            folded = self._call(node.target, node.args[0], weight, shift, *node.args[3:])
         self.graph.graph.erase_node(anchor)
         end.replace_all_uses_with(folded)
         for old in (end, *reversed(list(_chain(node, end)))):
             if not old.users:
                 self.graph.graph.erase_node(old)
-
-    def _wide(self, operand: Any) -> Any:
-        """An operand in the type that is computed in."""
-        return self._in(operand, torch.float32) if self.dtype in _HALVES else operand
-
-    def _rounded(self, operand: Any) -> Any:
-        """An operand in the type of the convolution."""
-        return self._in(operand, self.dtype)
-
-    def _in(self, operand: Any, dtype: torch.dtype) -> Any:
-        if not isinstance(operand, torch.fx.Node) or operand.meta["val"].dtype == dtype:
-            return operand
-        return self._call(aten._to_copy.default, operand, dtype=dtype)
 
     def _apply(self, name: str, operand: Any, scale: Any, shift: Any) -> tuple[Any, Any]:
         if name == "normalise":
@@ -201,7 +173,6 @@ class _Fold:
         if isinstance(operand, torch.fx.Node) and operand.meta["val"].dim() != 1:
             vector = self._vector_under(operand)
             operand = self._call(aten.reshape.default, operand, [self.channels]) if vector is None else vector
-        operand = self._wide(operand)
         if name in ("mul", "div"):
             return self._combine(name, scale, operand), None if shift is None else self._combine(name, shift, operand)
         return scale, self._combine(name, 0.0 if shift is None else shift, operand)
@@ -260,7 +231,7 @@ class _Fold:
             with self.mode:
                 shape = arguments[1]
                 return torch.empty(shape, dtype=values[0].dtype, device=values[0].device)
-        if target in (aten.reshape.default, aten.view.default, aten._to_copy.default):
+        if target in (aten.reshape.default, aten.view.default):
             return None
         dense = all(v.dim() == 1 and v.is_contiguous() and v.dtype == values[0].dtype for v in values)
         return values[0] if values and dense else None
