@@ -41,13 +41,14 @@ class KernelShape(enum.Enum):
     PERSISTENT = "persistent reduction"  # whole rows at once
     LOOPED = "looped reduction"  # rows in blocks, in a loop
     CONTRACTION = "contraction"  # blocks of a product of matrices, on the matrix units
+    WINDOW = "window"  # strips of results of a window that slides along an image
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchConfig:
     """Block sizes (points), warps and pipeline stages of one kernel. `r_block` is along the inner loops, or in tiled
     kernels along the outer loop number `across`, in contractions along the columns. A contraction sums `k_block`
-    products at a time, in so many `programs`."""
+    products at a time, in so many `programs`; a lane of a window computes a `strip` of results."""
 
     shape: KernelShape
     x_block: int
@@ -57,6 +58,7 @@ class LaunchConfig:
     across: int = 0
     k_block: int = 1
     programs: int = 0
+    strip: int = 1
 
     def __post_init__(self) -> None:
         for block in (self.x_block, self.r_block):
