@@ -48,7 +48,7 @@ class KernelShape(enum.Enum):
 class LaunchConfig:
     """Block sizes (points), warps and pipeline stages of one kernel. `r_block` is along the inner loops, or in tiled
     kernels along the outer loop number `across`, in contractions along the columns. A contraction sums `k_block`
-    products at a time, in so many `programs`; a lane of a window computes a `strip` of results."""
+    products at a time, in so many `programs`."""
 
     shape: KernelShape
     x_block: int
@@ -58,12 +58,18 @@ class LaunchConfig:
     across: int = 0
     k_block: int = 1
     programs: int = 0
-    strip: int = 1
 
     def __post_init__(self) -> None:
         for block in (self.x_block, self.r_block):
             if not 1 <= block <= LARGEST_BLOCK or block & (block - 1):
                 raise ValueError(f"a block of {block} points: not a power of two up to {LARGEST_BLOCK}")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowConfig(LaunchConfig):
+    """That of a reduction over a window: each lane computes a `strip` of results."""
+
+    strip: int = 1
 
 
 def choose(kernel: ScheduledKernel, device: DeviceProperties) -> LaunchConfig:

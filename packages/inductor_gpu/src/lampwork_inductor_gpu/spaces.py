@@ -14,7 +14,7 @@ from lampwork_inductor_core.codegen.scheduled_kernel import ScheduledKernel
 from lampwork_symshape import IntExpr, integer
 
 from .contraction import Contraction, column_space, inner_space, row_space
-from .heuristics import KernelShape, LaunchConfig
+from .heuristics import KernelShape, LaunchConfig, WindowConfig
 from .indexing import FlatSpace, flatten
 from .window import Window
 
@@ -37,7 +37,7 @@ def spaces_of(kernel: ScheduledKernel, config: LaunchConfig) -> KernelSpaces:
         assert contraction is not None
         x, y = row_space(contraction), column_space(contraction)
         return KernelSpaces(x, y, integer(config.programs), None, inner_space(contraction))
-    if config.shape is KernelShape.WINDOW:
+    if isinstance(config, WindowConfig):
         window = Window.of(kernel)
         assert window is not None
         rows = flatten("row", window.rows)

@@ -14,7 +14,7 @@ from lampwork_inductor_core.schedule.fusion import FusedNode
 from lampwork_symshape import stride_of
 
 from .device import DeviceProperties
-from .heuristics import KernelShape, LaunchConfig
+from .heuristics import KernelShape, WindowConfig
 from .traffic import size_of
 from .window import Window
 
@@ -33,16 +33,16 @@ def is_window(node: FusedNode) -> bool:
     return any(isinstance(item, Reduction) and item.window for item in loops)
 
 
-def strips_for(window: Window, device: DeviceProperties) -> LaunchConfig:
+def strips_for(window: Window, device: DeviceProperties) -> WindowConfig:
     """The strip, block and warps of a window, by the least time."""
-    best: LaunchConfig | None = None
+    best: WindowConfig | None = None
     least = float("inf")
     for strip, warps in product(_STRIPS, _WARPS):
         time = _cycles(window, strip, warps, device)
         if time < least:
             least = time
             block = 32 * warps * lanes_a_thread(window)
-            best = LaunchConfig(KernelShape.WINDOW, block, 1, warps, strip=strip)
+            best = WindowConfig(KernelShape.WINDOW, block, 1, warps, strip=strip)
     assert best is not None
     return best
 

@@ -14,7 +14,7 @@ from lampwork_inductor_core.ir.loop_body import Compute, Load, Masked, Node, ope
 from lampwork_inductor_core.ir.loops import ReductionKind
 from lampwork_symshape import IntExpr, Symbol, integer, symbol
 
-from .heuristics import LaunchConfig
+from .heuristics import WindowConfig
 from .indexing import FlatSpace, flatten
 from .kernel import TritonKernelWriter, finish_kernel
 from .ops import TRITON_TYPES
@@ -23,7 +23,7 @@ from .scope import Lanes, Scope
 from .window import Comparison, Window, conditions
 
 
-def write_window(kernel: ScheduledKernel, window: Window, config: LaunchConfig) -> KernelSource:
+def write_window(kernel: ScheduledKernel, window: Window, config: WindowConfig) -> KernelSource:
     """The Triton source of a reduction over a window."""
     return finish_kernel(WindowWriter(kernel, window, config))
 
@@ -31,18 +31,19 @@ def write_window(kernel: ScheduledKernel, window: Window, config: LaunchConfig) 
 class WindowWriter(TritonKernelWriter):
     """Writes one reduction over a window. Use `write_window`."""
 
-    def __init__(self, kernel: ScheduledKernel, window: Window, config: LaunchConfig) -> None:
+    def __init__(self, kernel: ScheduledKernel, window: Window, config: WindowConfig) -> None:
         super().__init__(kernel, config)
         assert self.spaces.inner is not None
         self.window = window
         self.row_space: FlatSpace = self.spaces.inner
         self.r = flatten("r", ())  # nothing varies over a second space
+        self.strip_length = config.strip
         self.strips = window.strips(config.strip)
         lane = symbol("lane", 0, max(int(window.lanes.size) - 1, 0))
         self.rolled = symbol("down", 0, max(int(window.rolled.size) - 1, 0))
         self.rows = {s: self._row_name(k) for k, s in enumerate(self.row_space.loops)}
         is_one_strip = int(self.strips.size) == 1
-        self.first_place: IntExpr = integer(0) if is_one_strip else self.strips.symbol * config.strip
+        self.first_place: IntExpr = integer(0) if is_one_strip else self.strips.symbol * self.strip_length
         self.symbols = {**self.rows, window.lanes.symbol: lane, window.rolled.symbol: self.rolled}
         self.edge = ""  # the mask of the result at hand, in a strip that reaches beyond the end
         self.inside_window = False
@@ -110,7 +111,7 @@ class WindowWriter(TritonKernelWriter):
         typed = TRITON_TYPES[accumulate.accumulate]
         start = identity(accumulate.kind, accumulate.accumulate)
         text = repr(float(start)) if abs(start) != float("inf") else f'float("{start}")'
-        totals = [f"total{place}" for place in range(min(self.config.strip, int(window.strip.size)))]
+        totals = [f"total{place}" for place in range(min(self.strip_length, int(window.strip.size)))]
         for total in totals:
             self.line(f"{total} = tl.full([X_BLOCK], {text}, {typed})")
         first, end = (self.printer(e.substitute(self.rows)) for e in (window.first, window.end))
@@ -188,7 +189,7 @@ class WindowWriter(TritonKernelWriter):
     def _emit_edge(self, place: int) -> str:
         """The mask of one result of each strip; none where all of them are there."""
         size = int(self.window.strip.size)
-        length, strips = self.config.strip, int(self.strips.size)
+        length, strips = self.strip_length, int(self.strips.size)
         if (strips - 1) * length + place < size:
             return ""
         name = f"there{place}"
