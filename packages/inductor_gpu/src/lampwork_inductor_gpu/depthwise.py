@@ -118,11 +118,11 @@ def convolve_channels(
     )
     if bias is None:
         return total
-    vector = unsqueeze_value(unsqueeze_value(bias, 1), 2)
-    return context.pointwise(
-        [total, vector], total.sizes,
-        lambda x, b: ops.to_dtype(ops.add(x, ops.to_dtype(b, torch.float32)), image.dtype),
-    )  # fmt: skip
+
+    def biased(x: Node, b: Node) -> Node:
+        return ops.to_dtype(ops.add(x, ops.to_dtype(b, torch.float32)), image.dtype)
+
+    return context.pointwise([total, unsqueeze_value(unsqueeze_value(bias, 1), 2)], total.sizes, biased)
 
 
 _ZERO = to_exprs((0,))[0]

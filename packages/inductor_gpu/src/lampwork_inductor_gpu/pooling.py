@@ -133,7 +133,11 @@ def average_pool(
     if divisor_override is None and (ceil_mode or not count_include_pad):  # windows reach beyond what is counted
         lengths = (ops.to_dtype(ops.index_value(n, torch.int32), torch.float32) for n in covered)
         divisor = ops.mul(*lengths)
-    return context.pointwise([total], total.sizes, lambda x: ops.to_dtype(ops.truediv(x, divisor), image.dtype))
+
+    def divided(x: Node) -> Node:
+        return ops.to_dtype(ops.truediv(x, divisor), image.dtype)
+
+    return context.pointwise([total], total.sizes, divided)
 
 
 def lowerings() -> Mapping[Any, Callable[..., Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from lampwork_inductor_core.codegen.scheduled_kernel import ArgumentRole, BufferArgument, KernelSource, ScheduledKernel
 from lampwork_inductor_core.ir.loop_body import Compute, Load, Masked, Node, operands
 from lampwork_inductor_core.ir.loops import ReductionKind
@@ -149,7 +150,16 @@ class WindowWriter(TritonKernelWriter):
                 return self._emit_read(node.value, scope, self._condition(node.condition, scope), node.otherwise)
             if isinstance(node, Load):
                 return self._emit_read(node, scope, "", 0)
+            if isinstance(node, Compute) and self._is_widening(node):
+                name = self.fresh()
+                self.line(f"{name} = widened({self._need(node.arguments[0], scope, guard)})")
+                return name
         return super()._emit_node(node, scope, guard)
+
+    def _is_widening(self, node: Compute) -> bool:
+        """Whether a block of bfloat16 becomes float32, which is most of the work beside the sum."""
+        to_wide = node.op == "to_dtype" and node.dtype == torch.float32
+        return to_wide and node.arguments[0].dtype == torch.bfloat16 and self._lanes_of(node).x
 
     def _condition(self, root: Node, scope: Scope) -> str:
         """A mask's text, each comparison of places by a name that others share."""
