@@ -104,6 +104,14 @@ def channel_statistics(x):
     return list(torch.var_mean(x, (0, 2, 3)))
 
 
+def depthwise_convolution(x, weight, bias):
+    return [F.silu(F.conv2d(x, weight, bias, padding=1, groups=x.shape[1]))]
+
+
+def max_pooling(x):
+    return [F.max_pool2d(x, 3, 2, 1)]
+
+
 def _channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.to(memory_format=torch.channels_last)
 
@@ -123,5 +131,9 @@ PROGRAMS: Mapping[Callable[..., Any], Callable[[], tuple[torch.Tensor, ...]]] = 
     transposed: lambda: (_half(2, 80, 64),),
     to_channels_last: lambda: (_x(2, 32, 9, 11),),
     channel_scale: lambda: (_channels_last(_half(2, 64, 8, 8)), _x(64), _x(64)),
+    depthwise_convolution: lambda: (
+        _channels_last(_half(2, 32, 11, 13)), _half(3, 3, 32, 1).permute(2, 3, 0, 1), _half(32),
+    ),
+    max_pooling: lambda: (_channels_last(_half(2, 32, 11, 13)),),
     channel_statistics: lambda: (_channels_last(_x(8, 64, 24, 24)) * 3 + 50,),
 }  # fmt: skip

@@ -36,6 +36,7 @@ from .contraction import Contraction
 from .contraction_choice import MatrixChoice, blocks_for, follows, is_contraction
 from .contraction_kernel import write_contraction
 from .cuda_graphs import REPLAYS
+from .depthwise import convolve_channels, lay_out_weights
 from .device import DeviceProperties, properties_of
 from .few_channels import pad_channels
 from .heuristics import KernelShape, LaunchConfig, choose, fewest_rows, parts_of
@@ -49,6 +50,10 @@ from .launch_spec import POINTER_TYPES, LaunchSpec
 from .launcher import Launcher
 from .library_epilogues import FUSED_CALLS, add_biases_behind, fuse_convolutions, fuse_linears
 from .patch_convolutions import multiply_patches
+from .pooling import lowerings as lowerings_of_pooling
+from .window import Window
+from .window_choice import is_window, strips_for
+from .window_kernel import write_window
 
 if INTERPRETED:
     from .interpreted_launcher import InterpretedLauncher
@@ -89,6 +94,7 @@ class TritonBackend:
             ("fuse_convolutions", fuse_convolutions),
             ("multiply_patches", multiply_patches),
             ("pad_channels", pad_channels),
+            ("lay_out_weights", lay_out_weights),
             ("add_biases_behind", add_biases_behind),
             ("fuse_linears", fuse_linears),
         )
@@ -98,11 +104,20 @@ class TritonBackend:
         if InterpretedLauncher is None:
             self.compiler.start()  # what compiles kernels is up by the time that there are some
         fused = dict.fromkeys(FUSED_CALLS, _left_to_the_library)
-        return {torch.ops.aten.digamma.default: _without_text, **fused, **MatrixChoice(self.device).lowerings()}
+        return {
+            torch.ops.aten.digamma.default: _without_text,
+            **fused,
+            **MatrixChoice(self.device).lowerings(),
+            **lowerings_of_pooling(),
+            torch.ops.aten.convolution.default: convolve_channels,  # and what MatrixChoice has for it
+        }
 
     def can_fuse(self, first: Any, second: Any) -> Verdict:
-        """Whatever is legal fits: Triton programs hold any mix of segments. A contraction takes what follows it."""
+        """Whatever is legal fits: Triton programs hold any mix of segments. Contractions and windows take what follows
+        them."""
         for one, other in ((first, second), (second, first)):
+            if is_window(one) and not follows(other, one):
+                return Verdict(False, "a window shares its kernel only with what is computed from it")
             if is_contraction(one) and not follows(other, one):
                 return Verdict(False, "a product of matrices shares its kernel only with what is computed from it")
         return Verdict(True)
@@ -121,6 +136,9 @@ class TritonBackend:
         contraction = Contraction.of(kernel)
         if contraction is not None:
             return write_contraction(kernel, contraction, blocks_for(contraction, self.device))
+        window = Window.of(kernel)
+        if window is not None:
+            return write_window(kernel, window, strips_for(window, self.device))
         config = choose(kernel, self.device)
         if config.shape is KernelShape.LOOPED and kernel.locals:
             # A row that does not fit in registers is computed again instead of kept.

@@ -41,6 +41,7 @@ class KernelShape(enum.Enum):
     PERSISTENT = "persistent reduction"  # whole rows at once
     LOOPED = "looped reduction"  # rows in blocks, in a loop
     CONTRACTION = "contraction"  # blocks of a product of matrices, on the matrix units
+    WINDOW = "window"  # strips of results of a window that slides along an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,13 @@ class LaunchConfig:
         for block in (self.x_block, self.r_block):
             if not 1 <= block <= LARGEST_BLOCK or block & (block - 1):
                 raise ValueError(f"a block of {block} points: not a power of two up to {LARGEST_BLOCK}")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowConfig(LaunchConfig):
+    """That of a reduction over a window: each lane computes a `strip` of results."""
+
+    strip: int = 1
 
 
 def choose(kernel: ScheduledKernel, device: DeviceProperties) -> LaunchConfig:

@@ -129,6 +129,8 @@ class Accumulate:
     result: torch.dtype
     contraction: bool = False
     """The value is a product that a device sums on its matrix units; no other stage is in the loop."""
+    window: bool = False
+    """The loop runs over a window (see `Reduction`); no other stage is in it."""
 
 
 @dataclass(frozen=True, slots=True)

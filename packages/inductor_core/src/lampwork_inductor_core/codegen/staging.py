@@ -143,7 +143,7 @@ def _part(member: Member, merged: Mapping[Symbol, IntExpr]) -> Part:
     part.store = Store(node.name, index)
     loops = node.buffer.loops
     if isinstance(loops, Reduction):
-        part.accumulate = Accumulate(loops.kind, loops.accumulate, loops.dtype, loops.contraction)
+        part.accumulate = Accumulate(loops.kind, loops.accumulate, loops.dtype, loops.contraction, loops.window)
     elif isinstance(loops, Scan):
         part.scan = Prefix(loops.kind, loops.accumulate, dtype)
     else:

@@ -62,6 +62,8 @@ class Reduction:
     `dtype` is the result's; accumulation is in `accumulate` (float32 for half types, int64 for integers).
     An empty reduction space gives the identity. `contraction`: the body is a product of two values in `accumulate`, and
     a device is to sum it on its matrix units: such a reduction stays whole, and only what follows it joins its kernel.
+    `window`: the two reduced loops run over a window that slides along the kept ones, so neighbours read the same
+    elements; it stays whole as well. Where a mask in the body does not hold, the value changes no result.
     """
 
     sizes: tuple[IntExpr, ...]
@@ -71,6 +73,7 @@ class Reduction:
     dtype: torch.dtype
     accumulate: torch.dtype
     contraction: bool = False
+    window: bool = False
 
 
 @dataclass(frozen=True, slots=True)

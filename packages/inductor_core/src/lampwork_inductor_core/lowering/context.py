@@ -417,6 +417,25 @@ class LoweringContext:
         )  # fmt: skip
         return self.add_computed(Layout(device, dtype, sizes, contiguous_strides(sizes)), loops, self.origin())
 
+    def slide(
+        self,
+        device: torch.device,
+        sizes: Indices,
+        window: Indices,
+        kind: ReductionKind,
+        body: Callable[..., Node],
+        dtype: torch.dtype,
+    ) -> BufferValue:
+        """A reduction over a window (see `Reduction`) of `body(variables, window variables)`, in the body's dtype;
+        realised in row-major order as `dtype`. What the body reads is realised already."""
+        variables = canonical_variables(sizes)
+        reduction_variables = tuple(reduction_variable(k, size) for k, size in enumerate(window))
+        value = body(canonical_indices(sizes), reduction_variables)
+        loops = Reduction(
+            sizes, window, kind, LoopBody(variables, reduction_variables, value), dtype, value.dtype, window=True
+        )
+        return self.add_computed(Layout(device, dtype, sizes, contiguous_strides(sizes)), loops, self.origin())
+
 
 # ---------------------------------------------------------------------------------------------------------- functions
 

@@ -61,7 +61,7 @@ def split_reductions(graph: LoweredGraph, choose: Choose) -> LoweredGraph:
 
 def _split(buffer: ComputedBuffer, choose: Choose) -> tuple[ComputedBuffer, ...]:
     loops = buffer.loops
-    if not isinstance(loops, Reduction) or loops.kind not in _KINDS or loops.contraction:
+    if not isinstance(loops, Reduction) or loops.kind not in _KINDS or loops.contraction or loops.window:
         return (buffer,)
     sizes = (*loops.sizes, *loops.reduction_sizes)
     if not all(size.is_constant and int(size) for size in sizes):
