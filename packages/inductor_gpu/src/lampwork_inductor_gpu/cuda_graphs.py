@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
-from lampwork_inductor_core.runtime.replay import ReplayFacts, Replays, WrapperCall
+from lampwork_inductor_core.runtime.replay import LoadGiven, ReplayFacts, Replays, WrapperCall
 
 from .cuda_capture import recording_device
 from .recording import NotRecordable, Recording, record
@@ -148,7 +148,7 @@ def _picks(positions: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]
     return lambda inputs: [inputs[k] for k in positions]
 
 
-def _make(call: WrapperCall, facts: ReplayFacts) -> CudaGraphs:
+def _make(call: WrapperCall, facts: ReplayFacts, _load_given: LoadGiven) -> CudaGraphs:
     return CudaGraphs(call, facts, recording_device(facts.device))
 
 
