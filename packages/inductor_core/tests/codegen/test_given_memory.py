@@ -1,4 +1,4 @@
-"""The form of a wrapper that asks for the memory of results: where results lie, and that they are what they always are."""
+"""The form of a wrapper that asks for the memory of results: where they lie, and that they are what they always are."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class ResultMemory(Protocol):
 
 
 GivenCall: TypeAlias = Callable[[Sequence[Any], ResultMemory], list[Any]]
-"""A wrapper that asks for the memory of results where `WrapperCall` allocates. Results by operators that bring memory of
-their own lie in that still."""
+"""A wrapper that asks for the memory of results where `WrapperCall` allocates. Results of operators that bring
+memory of their own lie in that still."""
 
 LoadGiven: TypeAlias = Callable[[], GivenCall]
 """Loads that form of a wrapper: few graphs need it."""
