@@ -20,20 +20,27 @@ class FakeTape:
 
     def __init__(self, device: FakeDevice, run: Callable[[], Sequence[Any]], given: set[int]) -> None:
         self.device, self.run, self.results = device, run, run()
-        tensors = [r for r in self.results if isinstance(r, torch.Tensor)]
-        self.own = [t for t in tensors if t.untyped_storage()._cdata not in given]
+        self.own: list[torch.Tensor | None] = [
+            r if isinstance(r, torch.Tensor) and r.untyped_storage()._cdata not in given else None for r in self.results
+        ]
         self.spoil()
+
+    def take_results(self) -> Sequence[Any]:
+        results, self.results = self.results, ()
+        return results
 
     def replay(self) -> None:
         assert self.device.has_turn(), "a replay outside of a turn"
         self.device.replays += 1
         again = self.run()
-        for mine, new in zip(self.results, again, strict=True):
-            if any(mine is own for own in self.own):
+        for mine, new in zip(self.own, again, strict=True):
+            if mine is not None:
                 whole(mine).copy_(whole(new))
 
     def spoil(self) -> None:
         for result in self.own:
+            if result is None:
+                continue
             flat = whole(result)
             if flat.numel():
                 flat.fill_(float("nan") if flat.is_floating_point() else 77)
@@ -54,6 +61,7 @@ class FakeDevice:
         self.held = 0
         self.recorded = self.replays = self.moved = 0
         self.opened, self.current, self.setting = True, 0, "ieee"
+        self.counts_holders = True
         self._turn = threading.Lock()
         self._owner: int | None = None
         self._tapes: weakref.WeakSet[FakeTape] = weakref.WeakSet()
@@ -88,6 +96,12 @@ class FakeDevice:
 
     def stream(self) -> Hashable:
         return self.current
+
+    def holders(self, storage: torch.UntypedStorage) -> int:
+        return torch._C._storage_Use_Count(storage._cdata)
+
+    def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
+        return lambda tensors: [t.data_ptr() for t in tensors] == list(addresses)
 
     def record(self, run: Callable[[], Sequence[Any]]) -> FakeTape:
         assert self.has_turn() and not torch.is_inference_mode_enabled() and not torch.is_grad_enabled()

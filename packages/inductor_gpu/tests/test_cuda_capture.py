@@ -101,7 +101,7 @@ def test_a_capture_on_the_side_stream(cuda: Cuda, device: CudaRecordingDevice) -
         return [1]
 
     tape = device.record(run)
-    assert list(tape.results) == [1] and gc.isenabled() and cuda.current is cuda.default
+    assert list(tape.take_results()) == [1] and gc.isenabled() and cuda.current is cuda.default
     assert cuda.log == ["100 waits for 0", "begin in pool 1", "end", "0 waits for 100"]
 
 
@@ -135,7 +135,7 @@ def test_a_capture_that_breaks_is_mended(cuda: Cuda, device: CudaRecordingDevice
     assert len(cuda_capture._failed) == 1 and cuda.current is cuda.default
     tape = device.record(list)
     assert cuda.log[-4:] == ["101 waits for 0", "begin in pool 2", "end", "0 waits for 101"]
-    assert list(tape.results) == []
+    assert list(tape.take_results()) == []
 
 
 def test_an_interrupt_passes_and_nothing_of_a_failure_stays(cuda: Cuda, device: CudaRecordingDevice) -> None:

@@ -29,6 +29,7 @@ def facts(static: Sequence[int], passing: Sequence[int], **changes: Any) -> Repl
         "symbolic": False,
         "launches": 10,
         "calls_operators": True,
+        "given": 0,
     }
     return ReplayFacts(**{**values, **changes})
 

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 from lampwork_inductor_core import CompiledGraph, CompileOptions, Config, compile_graph
-from lampwork_inductor_core.runtime.replay import ReplayFacts, Replays, WrapperCall
+from lampwork_inductor_core.runtime.replay import LoadGiven, ReplayFacts, Replays, WrapperCall
 from lampwork_inductor_core.schedule.new_values import NEW_VALUES
 
 
 class NotingReplayer:
     """Runs the wrapper and counts."""
 
-    def __init__(self, call: WrapperCall, facts: ReplayFacts) -> None:
+    def __init__(self, call: WrapperCall, facts: ReplayFacts, load_given: LoadGiven) -> None:
         self.call, self.facts, self.calls, self.invalidated = call, facts, 0, 0
+        self.load_given = load_given
         self.notes: list[str] = []
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
@@ -42,8 +43,8 @@ class Compiled:
         device.replays = Replays("tape", least, self._make)
         self.graph = compile_graph(graph, inputs, options=CompileOptions(backends={"cpu": device}, **options))
 
-    def _make(self, call: WrapperCall, facts: ReplayFacts) -> NotingReplayer:
-        self.made.append(NotingReplayer(call, facts))
+    def _make(self, call: WrapperCall, facts: ReplayFacts, load_given: LoadGiven) -> NotingReplayer:
+        self.made.append(NotingReplayer(call, facts, load_given))
         return self.made[-1]
 
 
@@ -64,6 +65,11 @@ def test_the_first_call_runs_the_checked_wrapper_and_later_ones_the_replayer(int
     facts = replayer.facts
     assert (facts.static, facts.passing, facts.numbers, facts.symbolic) == ((1,), (0,), (), False)
     assert facts.device == torch.device("cpu") and facts.launches == 2 and facts.calls_operators
+    assert facts.given == 1
+    memory = torch.full((3,), float("nan"))
+    (result,) = replayer.load_given()(inputs, lambda *_: memory)
+    assert result is memory
+    torch.testing.assert_close(memory, mlp(*inputs))
     graph.invalidate()
     assert replayer.invalidated == 1
     graph.run_owned(list(inputs))

@@ -37,6 +37,10 @@ _SETTINGS = _getters(
 # The older switches of float32 precision raise where a program has used the newer ones, so only one kind is read.
 _PRECISION: Callable[[str, str], Any] | None = getattr(torch._C, "_get_fp32_precision_getter", None)
 _OLD_PRECISION = _getters("_get_cublas_allow_tf32", "_get_cudnn_allow_tf32")
+_HOLDERS: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
+_LIE_AT: Callable[[list[Any], list[int], list[int]], bool] | None = getattr(
+    torch._C, "_tensors_data_ptrs_at_indices_equal", None
+)
 _PRECISION_OF = (("cuda", "matmul"), ("cuda", "conv"), ("cuda", "rnn"))
 
 
@@ -49,12 +53,17 @@ class _Pool:
 
 
 class CapturedTape:
-    """A CUDA graph and what its capture returned. The graph goes before the memory that it works in."""
+    """A CUDA graph and, until they are taken, the results of its capture. The graph goes before its pool's name."""
 
     def __init__(self, graph: torch.cuda.CUDAGraph, results: Sequence[Any], pool: _Pool) -> None:
         self._graph = graph
-        self.results = results
+        self._results = results
         self._pool = pool
+
+    def take_results(self) -> Sequence[Any]:
+        """The results, which are not kept."""
+        results, self._results = self._results, ()
+        return results
 
     def replay(self) -> None:
         """Launch the graph on the current stream of its device."""
@@ -115,8 +124,26 @@ class CudaRecordingDevice:
         return (*(getter() for getter in _SETTINGS), precision)
 
     def stream(self) -> Hashable:
-        """The current stream's handle."""
-        return torch.cuda.current_stream(self._device).cuda_stream
+        """The current stream's handle, as `begin` found it."""
+        return None if self._last is None else self._last.cuda_stream
+
+    @property
+    def counts_holders(self) -> bool:
+        """If this version of torch counts."""
+        return _HOLDERS is not None
+
+    def holders(self, storage: torch.UntypedStorage) -> int:
+        """What the storage's reference count says."""
+        assert _HOLDERS is not None
+        return _HOLDERS(storage._cdata)
+
+    def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
+        """By one call of torch's where it has that."""
+        wanted, positions = list(addresses), list(range(len(addresses)))
+        if _LIE_AT is None:
+            return lambda tensors: list(map(torch.Tensor.data_ptr, tensors)) == wanted
+        lie_at = _LIE_AT
+        return lambda tensors: lie_at(list(tensors), wanted, positions)
 
     def used_on_this_stream(self, tensors: Sequence[torch.Tensor]) -> None:
         """Told to the allocator."""

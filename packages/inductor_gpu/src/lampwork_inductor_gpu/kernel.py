@@ -69,7 +69,8 @@ _DEVICE_FUNCTIONS = (
     "acos", "acosh", "add", "add_power", "asin", "asinh", "atan", "atan2", "atanh", "copysign", "cosh", "erfc",
     "erfinv", "expm1", "float_floor_div", "float_remainder", "floor_div", "floor_mod", "fmod", "greater_or_first",
     "hypot", "integer_pow", "join_moments", "join_powers", "less_or_first", "lgamma", "log10", "log1p", "maximum",
-    "minimum", "multiply", "nextafter", "pow", "rough_erf", "round_half_even", "sinh", "tan", "tanh", "trunc", "widened",
+    "minimum", "multiply", "nextafter", "pow", "rough_erf", "round_half_even", "sinh", "tan", "tanh", "trunc",
+    "widened",
 )  # fmt: skip
 
 

@@ -1,26 +1,30 @@
-"""A recording: one graph's work at certain sizes, on inputs that it copies in, with results that it copies out.
+"""A recording: one graph's work at certain sizes, on inputs that it copies in, with results that the caller may keep.
 
-Made by `cuda_graphs` at the second sight of sizes. Recordings of a card share their memory, so results hold their
-values only until the next recording runs: each call gives the caller copies in new memory, which it may keep and write
-into. Invariant: what comes out is related to the caller's inputs and to each other as the wrapper's results are: the
-same objects, views of the same memory, the same sizes, strides and offsets.
+Made by `cuda_graphs` at the second sight of sizes. Results are written into memory of the recording's own, where the
+wrapper asks for it and they are large (`result_memory`); all others lie in memory that the recordings of a card share,
+and each call gives copies. Invariant: what comes out is related to the caller's inputs and to each other as the
+wrapper's results are: the same objects, views of the same memory, the same sizes, strides and offsets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import enum
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
+from lampwork_inductor_core.runtime.replay import LoadGiven, WrapperCall
 
 from .recording_device import RecordingDevice, Tape
+from .result_memory import GivenMemories, GivenMemory, State
 
 # What torch copies many tensors of in one launch.
 _MANY_AT_ONCE = frozenset(
     {torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.bool}
 )
 _FLAT = (1,)
+_SMALL = 64 << 10  # bytes of results that are rather copied: one launch, and a caller may keep any number of them
 _copy_many: Callable[[list[torch.Tensor], list[torch.Tensor]], None] = vars(torch)["_foreach_copy_"]
 
 
@@ -115,15 +119,15 @@ class ViewOfInput:
 
 
 @dataclass(frozen=True, slots=True)
-class InNewMemory:
-    """A result that fills a new memory."""
+class InMemory:
+    """A result that is what its memory shows."""
 
     memory: int
 
 
 @dataclass(frozen=True, slots=True)
-class ViewOfNewMemory:
-    """A result that lies somewhere in a new memory."""
+class ViewOfMemory:
+    """A result that lies somewhere in a memory."""
 
     memory: int
     sizes: tuple[int, ...]
@@ -145,23 +149,35 @@ class TheValue:
     value: Any
 
 
-PlannedResult: TypeAlias = TheInput | ViewOfInput | InNewMemory | ViewOfNewMemory | TheResult | TheValue
+PlannedResult: TypeAlias = TheInput | ViewOfInput | InMemory | ViewOfMemory | TheResult | TheValue
 
 
 @dataclass(frozen=True, slots=True)
 class ResultPlan:
     """How a call's results come out of a recording's."""
 
-    memories: tuple[NewMemory, ...]
+    memories: tuple[NewMemory | GivenMemory, ...]
     results: tuple[PlannedResult, ...]
 
     @property
-    def bytes(self) -> int:
-        return sum(memory.bytes for memory in self.memories)
+    def copied(self) -> int:
+        """Bytes that a call copies."""
+        return sum(memory.bytes for memory in self.memories if isinstance(memory, NewMemory))
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the results are just what the memories show, in order."""
+        return self.results == tuple(map(InMemory, range(len(self.memories))))
 
 
-def plan_results(results: Sequence[Any], inputs: Sequence[Any]) -> ResultPlan:
-    """The plan for what a wrapper returned when it was called with `inputs`. Raises NotRecordable."""
+_NONE_GIVEN: Mapping[int, GivenMemory] = {}
+
+
+def plan_results(
+    results: Sequence[Any], inputs: Sequence[Any], own: Mapping[int, GivenMemory] = _NONE_GIVEN
+) -> ResultPlan:
+    """The plan for what a wrapper returned when it was called with `inputs`, some of it in memories of our `own`
+    (by their storages). Raises NotRecordable."""
     owners: dict[int, int] = {}  # the storage of an input -> its position, the first of several
     for position, given in enumerate(inputs):
         if isinstance(given, torch.Tensor) and given.untyped_storage().nbytes():
@@ -172,7 +188,7 @@ def plan_results(results: Sequence[Any], inputs: Sequence[Any]) -> ResultPlan:
         if isinstance(result, torch.Tensor) and id(result) not in objects:
             _check(result)
             sharing.setdefault(result.untyped_storage()._cdata, []).append(result)
-    memories: list[NewMemory] = []
+    memories: list[_Shown] = []
     places: dict[int, int] = {}  # storage -> its memory
     first: dict[int, int] = {}
     planned: list[PlannedResult] = []
@@ -197,13 +213,13 @@ def plan_results(results: Sequence[Any], inputs: Sequence[Any]) -> ResultPlan:
             continue
         if storage not in places:
             places[storage] = len(memories)
-            memories.append(_memory_of(sharing[storage]))
+            memories.append(_shown(sharing[storage], own.get(storage)))
         memory = places[storage]
-        if memories[memory].dense:
-            planned.append(InNewMemory(memory))
+        if memories[memory].alone:
+            planned.append(InMemory(memory))
         else:
-            planned.append(ViewOfNewMemory(memory, sizes, strides, int(result.storage_offset())))
-    return ResultPlan(tuple(memories), tuple(planned))
+            planned.append(ViewOfMemory(memory, sizes, strides, int(result.storage_offset())))
+    return ResultPlan(tuple(shown.memory for shown in memories), tuple(planned))
 
 
 def _check(result: torch.Tensor) -> None:
@@ -211,8 +227,31 @@ def _check(result: torch.Tensor) -> None:
         raise NotRecordable("a result is not a plain tensor")
 
 
-def _memory_of(results: Sequence[torch.Tensor]) -> NewMemory:
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A memory; `alone`: it shows its one result, else all of its elements from the first on."""
+
+    memory: NewMemory | GivenMemory
+    alone: bool
+
+
+def _shown(results: Sequence[torch.Tensor], given: GivenMemory | None) -> _Shown:
     """The memory of results that share a storage."""
+    if given is None:
+        memory = _memory_of(results)
+        return _Shown(memory, memory.dense)
+    first = results[0]
+    if len(results) == 1 and first.dtype is given.tensor.dtype:
+        given.show(first.shape, first.stride(), int(first.storage_offset()))
+        return _Shown(given, alone=True)
+    if any(result.dtype is not given.tensor.dtype for result in results):
+        raise NotRecordable("a result is seen as another dtype than its memory")
+    given.show((given.bytes // first.element_size(),), _FLAT, 0)
+    return _Shown(given, alone=False)
+
+
+def _memory_of(results: Sequence[torch.Tensor]) -> NewMemory:
+    """New memory for copies of results that share a storage."""
     alone = results[0]
     fills = extent_of(alone.shape, alone.stride()) == alone.numel() and not may_overlap(alone.shape, alone.stride())
     if len(results) == 1 and alone.storage_offset() == 0 and fills:
@@ -250,25 +289,58 @@ class CopyList:
 
 
 class Recording:
-    """What plays a tape for a caller's inputs. Made and played within turns of its device only."""
+    """What plays a tape for a caller's inputs. Made and played within turns of its device only.
 
-    def __init__(self, device: RecordingDevice, tape: Tape, copies: Sequence[InputCopy], plan: ResultPlan) -> None:
+    With memories that were given, it is of the stream that it was made on: what a caller sent to that stream comes
+    before the next play, as it comes before the next use of memory that the allocator got back. What was sent to
+    another stream, by a caller that then lets its result go, does not; the allocator's rule for memory that it hands
+    out is the same, `record_stream` apart, which says nothing to a recording.
+    """
+
+    def __init__(
+        self, device: RecordingDevice, tape: Tape, copies: Sequence[InputCopy], plan: ResultPlan, given: GivenMemories
+    ) -> None:
         self._device, self._tape, self._copies, self._plan = device, tape, tuple(copies), plan
+        self._written = given  # all of it: a memory in which no result came to lie is written, too
+        self._given = tuple(memory for memory in plan.memories if isinstance(memory, GivenMemory))
+        self._is_made = plan.is_made
         self._targets = [copy.memory for copy in self._copies]
-        self._sources = [memory.source for memory in plan.memories]
+        self._new = [k for k, memory in enumerate(plan.memories) if isinstance(memory, NewMemory)]
+        self._sources = [memory.source for memory in plan.memories if isinstance(memory, NewMemory)]
         self._copy_in, self._copy_out = CopyList(self._targets), CopyList(self._sources)
         self._stream = device.stream()  # the last one that used its inputs
 
+    @property
+    def is_given(self) -> bool:
+        """Whether results lie in its own memory: then its `state` is to be asked, and its stream is the one it has."""
+        return bool(self._given)
+
+    @property
+    def stream(self) -> Hashable:
+        """The stream that it was made on, or played last."""
+        return self._stream
+
+    def state(self) -> State:
+        """Whether it may be played now, as to its results."""
+        for memory in self._given:
+            state = memory.state()
+            if state is not State.FREE:
+                return state
+        return State.FREE
+
     def play(self, inputs: Sequence[Any]) -> list[Any]:
-        """The wrapper's results for these inputs, which have the sizes and strides of those recorded."""
+        """The wrapper's results for these inputs, which have the sizes and strides of those recorded. It is free."""
         stream = self._device.stream()
         if stream != self._stream:
             self._device.used_on_this_stream(self._targets)
             self._stream = stream
         self._copy_in.run(self._targets, [copy.source(inputs) for copy in self._copies])
         self._tape.replay()
-        made = [memory.make() for memory in self._plan.memories]
-        self._copy_out.run(made, self._sources)
+        inference = torch.is_inference_mode_enabled()
+        made = [m.alias(inference) if isinstance(m, GivenMemory) else m.make() for m in self._plan.memories]
+        self._copy_out.run([made[k] for k in self._new], self._sources)
+        if self._is_made:
+            return made
         results: list[Any] = []
         for planned in self._plan.results:
             results.append(_result(planned, inputs, made, results))
@@ -276,9 +348,9 @@ class Recording:
 
 
 def _result(planned: PlannedResult, inputs: Sequence[Any], made: Sequence[torch.Tensor], results: Sequence[Any]) -> Any:
-    if isinstance(planned, InNewMemory):
+    if isinstance(planned, InMemory):
         return made[planned.memory]
-    if isinstance(planned, ViewOfNewMemory):
+    if isinstance(planned, ViewOfMemory):
         return made[planned.memory].as_strided(planned.sizes, planned.strides, planned.offset)
     if isinstance(planned, TheInput):
         return inputs[planned.position]
@@ -288,17 +360,40 @@ def _result(planned: PlannedResult, inputs: Sequence[Any], made: Sequence[torch.
     return results[planned.position] if isinstance(planned, TheResult) else planned.value
 
 
+class Way(enum.Enum):
+    """Where results of a recording lie."""
+
+    GIVEN = enum.auto()  # in memory that is given, where they are large and the wrapper asks for it
+    COPIED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Recordable:
+    """The wrapper that is recorded. `load_given`: None where it asks for no memory."""
+
+    call: WrapperCall
+    load_given: LoadGiven | None
+
+    def runs(self, way: Way, memories: GivenMemories) -> WrapperCall:
+        """What to run."""
+        if way is Way.COPIED or self.load_given is None:
+            return self.call
+        given = self.load_given()
+        return lambda inputs: given(inputs, memories)
+
+
 def record(
     device: RecordingDevice,
-    call: Callable[[Sequence[Any]], list[Any]],
+    wrapper: Recordable,
     inputs: Sequence[Any],
     passing: Sequence[int],
     most_copied: int,
+    way: Way,
 ) -> Recording:
-    """Record `call` on copies of the inputs at `passing`; all others are read where they lie.
+    """Record the wrapper on copies of the inputs at `passing`; all others are read where they lie.
 
     Runs it once for real, so that everything is built and loaded that it needs with inputs that lie like these.
-    `most_copied`: bytes that may be copied a call. Raises NotRecordable, RecordingFailed, and what `call` raises.
+    `most_copied`: bytes that may be copied a call. Raises NotRecordable, RecordingFailed, and what the wrapper raises.
     """
     with torch.inference_mode(False), torch.no_grad():
         copies = [InputCopy.like(position, inputs[position]) for position in passing]
@@ -307,14 +402,20 @@ def record(
         for copy in copies:
             held[copy.position] = copy.tensor
             copy.memory.copy_(copy.source(inputs))
-        plan = plan_results(call(held), held)
-        copied = sum(copy.bytes for copy in copies) + plan.bytes
+        memories = GivenMemories(device)
+        run = wrapper.runs(way, memories)
+        results = run(held)
+        if memories.bytes <= _SMALL:
+            run, memories = wrapper.call, GivenMemories(device)
+        given = memories.by_storage()
+        plan = plan_results(results, held, given)
+        copied = sum(copy.bytes for copy in copies) + plan.copied
         if copied > most_copied:
             raise NotRecordable(f"copying {copied:,} bytes of inputs and results costs more than it saves")
-        del plan
-        tape = device.record(lambda: call(held))
-        plan = plan_results(tape.results, held)
-    recording = Recording(device, tape, copies, plan)
-    if not device.reserve(recording, copied):
+        del plan, results
+        tape = device.record(lambda: run(held))
+        plan = plan_results(tape.take_results(), held, given)
+        recording = Recording(device, tape, copies, plan, memories)
+    if not device.reserve(recording, copied + memories.bytes):
         raise NotRecordable("the memory for inputs and results of recordings is used up")
     return recording

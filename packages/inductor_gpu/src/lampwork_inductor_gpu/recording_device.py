@@ -17,12 +17,11 @@ class RecordingFailed(RuntimeError):
 
 
 class Tape(Protocol):
-    """Recorded work. It and `results` go when nobody refers to it any more."""
+    """Recorded work. It goes when nobody refers to it any more."""
 
-    @property
-    def results(self) -> Sequence[Any]:
-        """What the recorded function returned. New tensors among them lie in memory that recordings share: they hold
-        their values from a replay to the end of that turn, no longer."""
+    def take_results(self) -> Sequence[Any]:
+        """What the recorded function returned, once: the tape keeps none of it. Who plays the tape keeps those that
+        lie in memory that recordings share. They hold their values from a replay to the end of that turn, no longer."""
         ...
 
     def replay(self) -> None:
@@ -54,7 +53,20 @@ class RecordingDevice(Protocol):
         ...
 
     def stream(self) -> Hashable:
-        """Which stream is the current one."""
+        """Which stream is the current one. Called within a turn."""
+        ...
+
+    @property
+    def counts_holders(self) -> bool:
+        """Whether `holders` can be told."""
+        ...
+
+    def holders(self, storage: torch.UntypedStorage) -> int:
+        """How many hold a storage: tensors, and the object itself."""
+        ...
+
+    def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
+        """What tells whether tensors lie at these addresses: asked at each call, of each parameter."""
         ...
 
     def record(self, run: Callable[[], Sequence[Any]]) -> Tape:

@@ -37,6 +37,7 @@ from ..schedule.fusion import FusedNode
 from ..schedule.memory import MemoryPlan, StepAccess, plan
 from ..schedule.new_values import overwrites
 from ..schedule.scheduler import Schedule, Tuned
+from .given_memory import given_memory
 from .kernel import finish, may_overwrite
 from .scheduled_kernel import KernelLaunch, ScheduledKernel
 from .staging import StagedKernel, comment_of, stage
@@ -230,6 +231,7 @@ def build_wrapper(
         {b.name: b.layout for b in graph.buffers if isinstance(b, InputBuffer | ConstantBuffer)},
         tuple(dict.fromkeys(names[item.launch.kernel] for item in host.launches if item is not None)),
         large_memory,
+        () if large_memory else given_memory(lines),  # what a device prepares is never a caller's
     )
 
 

@@ -68,6 +68,7 @@ def decide_replay(
         symbolic=any(number.free_symbols for b in tensors for number in numbers_of(b)),
         launches=launches,
         calls_operators=any(isinstance(step, ExternNode) for step in host.schedule.steps),
+        given=len(program.given),
     )
     return ReplayDecision(PlannedReplay(replays, facts))
 

@@ -137,7 +137,7 @@ class SizeBinding:
 @dataclass(frozen=True, slots=True)
 class WrapperProgram:
     """The host program. `inputs` are names by position (None: not used); `layouts` are of the tensors that names
-    hold."""
+    hold; `given` are the allocations whose memory a caller may bring, as results end in it."""
 
     inputs: tuple[str | None, ...]
     constants: tuple[str, ...]
@@ -146,6 +146,7 @@ class WrapperProgram:
     layouts: Mapping[str, Layout | OpaqueLayout]
     kernels: tuple[str, ...]
     large_memory: Mapping[str, LargeMemory] = field(default_factory=dict)  # by device type
+    given: tuple[str, ...] = ()
 
 
 # ------------------------------------------------------------------------------------------------------------- printing
@@ -188,11 +189,15 @@ class _Printer:
         self.body: list[str] = []
         self.devices: dict[torch.device, str] = {}
         self.names = _names_of(program)
+        self.given = {name: number for number, name in enumerate(program.given)} if form.given else {}
+        self.memory = "memory"  # the parameter that brings it; an input may have that name
+        while self.memory in self.names:
+            self.memory += "_"
         self.floats: dict[FloatExpr, str] = {}  # those that have been computed, and their variables
         self.print_number = PythonPrinter(rename=self._symbol)
 
     def file(self) -> str:
-        program = self.program
+        program, given = self.program, self.form.given
         for line in program.lines:
             self._line(line)
         head = [
@@ -201,6 +206,7 @@ class _Printer:
             "`call(inputs)` takes the list of the graph's inputs and returns the list of its outputs. Names that are",
             "not defined here are given by whoever loads this file: `kernels` (callables by name; tensors first, then",
             "numbers), `constants` (tensors by name) and `externs` (operators that have no name to import).",
+            *([f"`{self.memory}(number, sizes, strides, dtype, device)` brings what results lie in."] if given else []),
             '"""',
             "",
             "import torch",
@@ -218,7 +224,7 @@ class _Printer:
         head.extend(f"{name} = {expression}" for name, expression in self.bound.items())
         head.extend(f'{name} = constants["{name}"]' for name in program.constants)
         head.extend(f'{name} = kernels["{name}"]' for name in program.kernels)
-        head.extend(["", "", "def call(inputs):"])
+        head.extend(["", "", f"def call(inputs, {self.memory}):" if given else "def call(inputs):"])
         head.extend(f"    {line}" for line in self._arrival())
         head.extend(f"    {self._symbol(b.symbol)} = {self._bound_value(b)}" for b in program.sizes)
         return "\n".join([*head, *self.body, ""])
@@ -292,7 +298,9 @@ class _Printer:
         if isinstance(line, Comment):
             self.body.extend(f"    # {part}" for part in line.text.splitlines())
         elif isinstance(line, Allocate):
-            self._emit(f"{line.name} = {self._allocation(line.layout)}")
+            number = self.given.get(line.name)
+            memory = self._allocation(line.layout) if number is None else self._given(number, line.layout)
+            self._emit(f"{line.name} = {memory}")
             self.layouts[line.name] = line.layout
         elif isinstance(line, TakeOver):
             source = line.source
@@ -330,6 +338,11 @@ class _Printer:
             return text
         is_large = int(layout.element_count) * layout.dtype.itemsize >= large.least_bytes
         return f"{self._target(large.prepare)}({text})" if is_large else text
+
+    def _given(self, number: int, layout: Layout) -> str:
+        """Memory that the caller brings."""
+        sizes, strides = self._tuple(layout.sizes), self._tuple(layout.strides)
+        return f"{self.memory}({number}, {sizes}, {strides}, {layout.dtype}, {self._device(layout.device)})"
 
     def _view(self, name: str, layout: Layout | OpaqueLayout) -> str:
         """The expression of a buffer seen through a layout; the shortest spelling that is a view."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from .replay import PlannedReplay, Replayer
+from .replay import GivenCall, PlannedReplay, Replayer
 from .static_cache import StaticCache
 
 _numbers = itertools.count()
@@ -65,6 +65,8 @@ class Form:
     """Compare results with what the compiler was told: the first call does."""
     owned: bool = False
     """Empty the list of inputs, and let each input go after its last reader."""
+    given: bool = False
+    """Ask for the memory of results: `call(inputs, memory)`, see `replay.ResultMemory`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def load_wrapper(
     constants: Mapping[str, Any],
     externs: Mapping[str, Any],
     report: Report | None = None,
-) -> Callable[[Sequence[Any]], list[Any]]:
+) -> Callable[..., list[Any]]:
     """The `call` function of a wrapper's text. Tracebacks show the text; edit it and load it again at will."""
     name = f"<lampwork wrapper {next(_numbers)}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
@@ -282,10 +284,17 @@ class CompiledGraph:
             elif self._replay is None:
                 self._call = call
             else:  # the last one's recordings, if two threads made a first call, go with it
-                self._replayer = self._call = self._replay.replayer(call)
+                load_given = functools.partial(_load_given, parts, self._repairs)
+                self._replayer = self._call = self._replay.replayer(call, load_given)
             if self.artifacts is not None:
                 self.artifacts.stages["wrapper"] = text
         return outputs
+
+
+def _load_given(parts: WrapperParts, repairs: Repairs) -> GivenCall:
+    """The form of a wrapper that asks for memory. No method, as a replayer keeps it and dies with its graph."""
+    text = parts.write(repairs, Form(given=True))
+    return load_wrapper(text, parts.kernels, parts.constants, parts.externs)
 
 
 def check_inputs(specs: Sequence[InputSpec], inputs: Sequence[Any]) -> None:

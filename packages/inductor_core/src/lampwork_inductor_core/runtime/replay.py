@@ -18,6 +18,24 @@ WrapperCall: TypeAlias = Callable[[Sequence[Any]], list[Any]]
 """A loaded wrapper: the inputs by position in, the list of outputs out."""
 
 
+class ResultMemory(Protocol):
+    """What a wrapper asks for memory that results of the graph are going to lie in."""
+
+    def __call__(
+        self, number: int, sizes: Sequence[int], strides: Sequence[int], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """A tensor of these sizes and strides that holds nothing of value; `number` names it, once a call."""
+        ...
+
+
+GivenCall: TypeAlias = Callable[[Sequence[Any], ResultMemory], list[Any]]
+"""A wrapper that asks for the memory of results where `WrapperCall` allocates. Results of operators that bring
+memory of their own lie in that still."""
+
+LoadGiven: TypeAlias = Callable[[], GivenCall]
+"""Loads that form of a wrapper: few graphs need it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplayFacts:
     """What a compile knows of a graph that may be replayed. Positions are of the wrapper's inputs, kept values
@@ -38,6 +56,8 @@ class ReplayFacts:
     """Kernels and operator calls of one run, about."""
     calls_operators: bool
     """Some of it is done by library operators, which read settings of the process when they are called."""
+    given: int
+    """For how many memories of results the wrapper can ask."""
 
 
 class Replayer(Protocol):
@@ -64,7 +84,7 @@ class Replays:
 
     noun: str
     least_launches: int
-    make: Callable[[WrapperCall, ReplayFacts], Replayer]
+    make: Callable[[WrapperCall, ReplayFacts, LoadGiven], Replayer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,6 @@ class PlannedReplay:
     replays: Replays
     facts: ReplayFacts
 
-    def replayer(self, call: WrapperCall) -> Replayer:
-        """The replayer of a wrapper."""
-        return self.replays.make(call, self.facts)
+    def replayer(self, call: WrapperCall, load_given: LoadGiven) -> Replayer:
+        """The replayer of a wrapper, which has two forms."""
+        return self.replays.make(call, self.facts, load_given)
