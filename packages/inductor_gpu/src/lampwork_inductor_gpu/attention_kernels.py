@@ -74,8 +74,9 @@ def attention_pass(device: DeviceProperties) -> Callable[[torch.fx.GraphModule, 
         if device.capability[0] not in (9, 10) or device.cudnn < _LEAST_CUDNN:
             return graph
         mode, changed = fake_mode_of(graph), False
+        masks: dict[torch.fx.Node, torch.fx.Node] = {}  # that many layers share
         for node in calls(graph, (_WHOLE,)):
-            changed |= _replace_whole(graph, mode, node)
+            changed |= _replace_whole(graph, mode, node, masks)
         for node in calls(graph, (_FLASH, _EFFICIENT)):
             attention = _Attention.of(node)
             if not _is_only_result_used(node) or not _fits_cudnn(attention):
@@ -94,14 +95,22 @@ def attention_pass(device: DeviceProperties) -> Callable[[torch.fx.GraphModule, 
     return choose_attention
 
 
-def _replace_whole(graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], node: torch.fx.Node) -> bool:
+def _replace_whole(
+    graph: torch.fx.GraphModule,
+    mode: AbstractContextManager[Any],
+    node: torch.fx.Node,
+    masks: dict[torch.fx.Node, torch.fx.Node],
+) -> bool:
     """A call that says nothing of its kernel: cuDNN's, with the mask in the form that it takes; whether it could be."""
     attention, value = _Attention.of(node), node.meta["val"]
     shapes = [n.meta["val"].shape for n in (attention.query, attention.key, attention.value)]
     if not same_numbers(shapes[0][:2], shapes[1][:2]) or not same_numbers(shapes[1][:3], shapes[2][:3]):
         return False  # groups of heads share keys
     with graph.graph.inserting_before(node):
-        mask = attention.mask and _prepared_mask(graph, mode, node, attention.mask)
+        mask = attention.mask
+        if mask is not None and mask not in masks:
+            masks[mask] = _prepared_mask(graph, mode, node, mask)
+        mask = mask and masks[mask]
         attention = replace(attention, mask=mask)
         if not _fits_cudnn(attention):
             return False

@@ -54,7 +54,29 @@ if INTERPRETED:
     @triton.jit
     def widened(x):
         return x.to(tl.float32)
+
+    @triton.jit
+    def rough_exp2(x):
+        return tl.exp2(x)
+
+    @triton.jit
+    def rough_reciprocal(x):
+        return 1.0 / x
 else:
+
+    @triton.jit
+    def rough_exp2(x):
+        """A power of two in one instruction, within two units in the last place; 0 below 2**-126."""
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+    @triton.jit
+    def rough_reciprocal(x):
+        """A reciprocal in one instruction, within one unit in the last place; 0 above 2**126."""
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
 
     @triton.jit
     def widened(x):
@@ -156,19 +178,26 @@ def add_power(largest, total, value):
 
 
 @triton.jit
+def rough_sigmoid(x):
+    """The sigmoid within a few units in the last place of float32."""
+    return rough_reciprocal(1.0 + rough_exp2(-1.4426950408889634 * x))
+
+
+@triton.jit
 def rough_erf(x):
-    """The error function within 4e-6, by the sigmoid of an odd polynomial (fitted to log((1 + erf) / (1 - erf)))."""
+    """The error function within 4e-6, by the sigmoid of an odd polynomial: of log((1 + erf) / (1 - erf)), fitted, in
+    powers of two."""
     y = tl.clamp(x, -4.04, 4.04, propagate_nan=tl.PropagateNan.ALL)
     z = y * y
-    p = 2.9527888467661967e-10 * z - 2.442761726229037e-08
-    p = p * z + 8.652062888359069e-07
-    p = p * z - 1.704669375612866e-05
-    p = p * z + 0.0002000318345380947
-    p = p * z - 0.0012778931995853782
-    p = p * z - 0.00040410758811049163
-    p = p * z + 0.20562134683132172
-    p = p * z + 2.256727457046509
-    return 2.0 / (1.0 + tl.exp(-(p * y))) - 1.0
+    p = -4.2599738260218333e-10 * z + 3.524160228503995e-08
+    p = p * z - 1.248228822249507e-06
+    p = p * z + 2.4593180545519676e-05
+    p = p * z - 0.0002885849357080309
+    p = p * z + 0.0018436101818275555
+    p = p * z + 0.000583004013352606
+    p = p * z - 0.29664889737445743
+    p = p * z - 3.2557695109189595
+    return 2.0 * rough_reciprocal(1.0 + rough_exp2(p * y)) - 1.0
 
 
 @triton.jit

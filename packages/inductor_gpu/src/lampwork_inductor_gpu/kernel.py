@@ -69,8 +69,8 @@ _DEVICE_FUNCTIONS = (
     "acos", "acosh", "add", "add_power", "asin", "asinh", "atan", "atan2", "atanh", "copysign", "cosh", "erfc",
     "erfinv", "expm1", "float_floor_div", "float_remainder", "floor_div", "floor_mod", "fmod", "greater_or_first",
     "hypot", "integer_pow", "join_moments", "join_powers", "less_or_first", "lgamma", "log10", "log1p", "maximum",
-    "minimum", "multiply", "nextafter", "pow", "rough_erf", "round_half_even", "sinh", "tan", "tanh", "trunc",
-    "widened",
+    "minimum", "multiply", "nextafter", "pow", "rough_erf", "rough_sigmoid", "round_half_even", "sinh", "tan",
+    "tanh", "trunc", "widened",
 )  # fmt: skip
 
 
@@ -379,7 +379,8 @@ class TritonKernelWriter:
                 self.line(f"{name} = tl.full([], {node.expression}, {typed})")
             else:
                 text, _ = self._index(node.expression, (), scope)
-                self.line(f"{name} = ({text}).to({typed})")
+                is_number = text.lstrip("-").isdigit()  # where a loop was written out
+                self.line(f"{name} = tl.full([], {text}, {typed})" if is_number else f"{name} = ({text}).to({typed})")
         elif isinstance(node, FloatValue):
             wide = node.dtype if node.dtype == torch.float64 else torch.float32  # halves are rounded by way of float32
             text = f"tl.full([], {node.expression}, {TRITON_TYPES[wide]})"

@@ -75,6 +75,7 @@ _BOOL = {
 # Rows that differ for, or exist only for, floating types.
 _FLOAT = {
     "truediv": "tl.div_rn({0}, {1})",
+    "roughsigmoid": "rough_sigmoid({0})",  # not of the table: for factors that are rounded to halves
     "rougherf": "rough_erf({0})",  # not of the table: within 4e-6
     "roughdiv": "{0} / {1}",  # not of the table: of two units in the last place of float32
     "floordiv": "float_floor_div({0}, {1})",

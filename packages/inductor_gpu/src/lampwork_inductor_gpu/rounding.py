@@ -1,8 +1,8 @@
 """Operations whose result is rounded to a half at once: they need not be exact to the last bit of float32.
 
 Beside the kernel's text: a correctly rounded division takes some twenty instructions and an error function as many;
-one that is off by up to two units in the last place of float32, or by 4e-6, takes a few. Invariant: no such result is
-read by anything but that rounding, for the error function by way of `1 + erf(x)` and products.
+one that is off by a few units in the last place of float32, or by 4e-6, takes a few. Invariant: no such result is read
+by anything but that rounding, for a sigmoid by way of products, for the error function of `1 + erf(x)` and products.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def rough_operations(kernel: ScheduledKernel) -> Mapping[Node, str]:
             continue
         if node.op == "truediv" and _all(readers[node], _rounds):
             found[node] = "roughdiv"
+        elif node.op == "sigmoid" and _all(readers[node], lambda user: _is_rounded_product(user, readers)):
+            found[node] = "roughsigmoid"
         elif node.op == "erf" and _all(readers[node], lambda user: _is_rounded_factor(user, readers)):
             found[node] = "rougherf"
     return found
