@@ -6,6 +6,7 @@ tapes share is spoilt between turns: results hold nan, or the largest number, un
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -98,7 +99,7 @@ class FakeDevice:
         return self.current
 
     def holders(self, storage: torch.UntypedStorage) -> int:
-        return torch._C._storage_Use_Count(storage._cdata)
+        return torch._C._storage_Use_Count(storage._cdata) + sys.getrefcount(storage)
 
     def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
         return lambda tensors: [t.data_ptr() for t in tensors] == list(addresses)

@@ -189,6 +189,31 @@ def test_bytes_are_counted_until_their_owner_dies(monkeypatch: pytest.MonkeyPatc
     assert device.reserve(second, 60) and not device.reserve(second, 1)
 
 
+def equal_at(tensors: list[torch.Tensor], addresses: list[int], indices: list[int]) -> bool:
+    return all(tensors[k].data_ptr() == addresses[k] for k in indices)
+
+
+@pytest.mark.parametrize("of_torch", [None, equal_at])
+def test_addresses(monkeypatch: pytest.MonkeyPatch, device: CudaRecordingDevice, of_torch: Any) -> None:
+    monkeypatch.setattr(cuda_capture, "_LIE_AT", of_torch)
+    tensors = (torch.randn(2), torch.nn.Parameter(torch.randn(3)), torch.randn(0))
+    lie_alike = device.lying_at([t.data_ptr() for t in tensors])
+    assert lie_alike(tensors) and device.lying_at([])(())
+    tensors[1].data = torch.randn(3)
+    assert not lie_alike(tensors)
+
+
+def test_holders_of_a_storage(device: CudaRecordingDevice) -> None:
+    tensor = torch.randn(4)
+    storage = tensor.untyped_storage()
+    alone = device.holders(storage)
+    for hold in (lambda: tensor.detach(), lambda: tensor[1:], lambda: tensor.numpy(), lambda: tensor.untyped_storage()):
+        held = hold()
+        assert device.holders(storage) > alone
+        del held
+        assert device.holders(storage) == alone
+
+
 def test_settings_show_what_libraries_read(device: CudaRecordingDevice) -> None:
     before = device.settings()
     assert device.settings() == before and hash(before) == hash(device.settings())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -133,9 +134,9 @@ class CudaRecordingDevice:
         return _HOLDERS is not None
 
     def holders(self, storage: torch.UntypedStorage) -> int:
-        """What the storage's reference count says."""
+        """Both reference counts, of C++ and of Python: a program may hold just the object, one and the same for all."""
         assert _HOLDERS is not None
-        return _HOLDERS(storage._cdata)
+        return _HOLDERS(storage._cdata) + sys.getrefcount(storage)
 
     def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
         """By one call of torch's where it has that."""

@@ -62,7 +62,8 @@ class RecordingDevice(Protocol):
         ...
 
     def holders(self, storage: torch.UntypedStorage) -> int:
-        """How many hold a storage: tensors, and the object itself."""
+        """How many hold a storage: tensors, the object itself, and who holds that object. Compared with
+        what it was when nobody else held it, asked in the same way."""
         ...
 
     def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
