@@ -101,8 +101,8 @@ class FakeDevice:
     def holders(self, storage: torch.UntypedStorage) -> int:
         return torch._C._storage_Use_Count(storage._cdata) + sys.getrefcount(storage)
 
-    def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
-        return lambda tensors: [t.data_ptr() for t in tensors] == list(addresses)
+    def lying_at(self, positions: Sequence[int], addresses: Sequence[int]) -> Callable[[Sequence[Any]], bool]:
+        return lambda inputs: [inputs[k].data_ptr() for k in positions] == list(addresses)
 
     def record(self, run: Callable[[], Sequence[Any]]) -> FakeTape:
         assert self.has_turn() and not torch.is_inference_mode_enabled() and not torch.is_grad_enabled()

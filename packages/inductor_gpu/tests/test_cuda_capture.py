@@ -197,10 +197,12 @@ def equal_at(tensors: list[torch.Tensor], addresses: list[int], indices: list[in
 def test_addresses(monkeypatch: pytest.MonkeyPatch, device: CudaRecordingDevice, of_torch: Any) -> None:
     monkeypatch.setattr(cuda_capture, "_LIE_AT", of_torch)
     tensors = (torch.randn(2), torch.nn.Parameter(torch.randn(3)), torch.randn(0))
-    lie_alike = device.lying_at([t.data_ptr() for t in tensors])
-    assert lie_alike(tensors) and device.lying_at([])(())
+    inputs = ("anything", tensors[0], 3, tensors[2], tensors[1], torch.randn(2))
+    positions = (4, 1, 3)
+    lie_alike = device.lying_at(positions, [inputs[k].data_ptr() for k in positions])
+    assert lie_alike(inputs) and device.lying_at((), ())(("anything",))
     tensors[1].data = torch.randn(3)
-    assert not lie_alike(tensors)
+    assert not lie_alike(inputs)
 
 
 def test_holders_of_a_storage(device: CudaRecordingDevice) -> None:

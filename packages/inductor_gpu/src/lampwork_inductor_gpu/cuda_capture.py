@@ -138,13 +138,16 @@ class CudaRecordingDevice:
         assert _HOLDERS is not None
         return _HOLDERS(storage._cdata) + sys.getrefcount(storage)
 
-    def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
+    def lying_at(self, positions: Sequence[int], addresses: Sequence[int]) -> Callable[[Sequence[Any]], bool]:
         """By one call of torch's where it has that."""
-        wanted, positions = list(addresses), list(range(len(addresses)))
         if _LIE_AT is None:
-            return lambda tensors: list(map(torch.Tensor.data_ptr, tensors)) == wanted
-        lie_at = _LIE_AT
-        return lambda tensors: lie_at(list(tensors), wanted, positions)
+            wanted = list(addresses)
+            return lambda inputs: [inputs[k].data_ptr() for k in positions] == wanted
+        lie_at, asked = _LIE_AT, list(positions)
+        by_position = [0] * (1 + max(asked, default=-1))
+        for position, address in zip(positions, addresses):
+            by_position[position] = address
+        return lambda inputs: lie_at(list(inputs), by_position, asked)
 
     def used_on_this_stream(self, tensors: Sequence[torch.Tensor]) -> None:
         """Told to the allocator."""
