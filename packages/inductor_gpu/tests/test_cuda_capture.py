@@ -82,6 +82,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     monkeypatch.setattr(torch.cuda, "stream", made.stream)
     monkeypatch.setattr(torch.cuda, "device", lambda _device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _device=None: made.current)
+    monkeypatch.setattr(cuda_capture, "_STREAM", None)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", made.pool)
     monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.empty(1))
     ended = made.log.append
@@ -161,10 +162,17 @@ def test_an_interrupt_passes_and_nothing_of_a_failure_stays(cuda: Cuda, device: 
     assert cuda.current is cuda.default
 
 
-def test_turns_are_ordered_where_the_stream_changes(cuda: Cuda, device: CudaRecordingDevice) -> None:
+@pytest.mark.parametrize("by_name", [False, True])
+def test_turns_are_ordered_where_the_stream_changes(
+    cuda: Cuda, device: CudaRecordingDevice, by_name: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_name:
+        monkeypatch.setattr(cuda_capture, "_STREAM", lambda index: (cuda.current.cuda_stream, index, 1))
+
     def turn(stream: Stream) -> list[str]:
         with cuda.stream(stream):
             assert device.begin() and not device.begin()
+            assert device.stream() == stream.cuda_stream
             device.end()
         found, cuda.log[:] = list(cuda.log), []
         return found
