@@ -6,6 +6,7 @@ tapes share is spoilt between turns: results hold nan, or the largest number, un
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -98,10 +99,10 @@ class FakeDevice:
         return self.current
 
     def holders(self, storage: torch.UntypedStorage) -> int:
-        return torch._C._storage_Use_Count(storage._cdata)
+        return torch._C._storage_Use_Count(storage._cdata) + sys.getrefcount(storage)
 
-    def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
-        return lambda tensors: [t.data_ptr() for t in tensors] == list(addresses)
+    def lying_at(self, positions: Sequence[int], addresses: Sequence[int]) -> Callable[[Sequence[Any]], bool]:
+        return lambda inputs: [inputs[k].data_ptr() for k in positions] == list(addresses)
 
     def record(self, run: Callable[[], Sequence[Any]]) -> FakeTape:
         assert self.has_turn() and not torch.is_inference_mode_enabled() and not torch.is_grad_enabled()

@@ -82,6 +82,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     monkeypatch.setattr(torch.cuda, "stream", made.stream)
     monkeypatch.setattr(torch.cuda, "device", lambda _device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _device=None: made.current)
+    monkeypatch.setattr(cuda_capture, "_STREAM", None)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", made.pool)
     monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.empty(1))
     ended = made.log.append
@@ -161,10 +162,17 @@ def test_an_interrupt_passes_and_nothing_of_a_failure_stays(cuda: Cuda, device: 
     assert cuda.current is cuda.default
 
 
-def test_turns_are_ordered_where_the_stream_changes(cuda: Cuda, device: CudaRecordingDevice) -> None:
+@pytest.mark.parametrize("by_name", [False, True])
+def test_turns_are_ordered_where_the_stream_changes(
+    cuda: Cuda, device: CudaRecordingDevice, by_name: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_name:
+        monkeypatch.setattr(cuda_capture, "_STREAM", lambda index: (cuda.current.cuda_stream, index, 1))
+
     def turn(stream: Stream) -> list[str]:
         with cuda.stream(stream):
             assert device.begin() and not device.begin()
+            assert device.stream() == stream.cuda_stream
             device.end()
         found, cuda.log[:] = list(cuda.log), []
         return found
@@ -187,6 +195,33 @@ def test_bytes_are_counted_until_their_owner_dies(monkeypatch: pytest.MonkeyPatc
     assert device.reserve(first, 60) and not device.reserve(second, 50) and device.reserve(second, 40)
     del first
     assert device.reserve(second, 60) and not device.reserve(second, 1)
+
+
+def equal_at(tensors: list[torch.Tensor], addresses: list[int], indices: list[int]) -> bool:
+    return all(tensors[k].data_ptr() == addresses[k] for k in indices)
+
+
+@pytest.mark.parametrize("of_torch", [None, equal_at])
+def test_addresses(monkeypatch: pytest.MonkeyPatch, device: CudaRecordingDevice, of_torch: Any) -> None:
+    monkeypatch.setattr(cuda_capture, "_LIE_AT", of_torch)
+    tensors = (torch.randn(2), torch.nn.Parameter(torch.randn(3)), torch.randn(0))
+    inputs = ("anything", tensors[0], 3, tensors[2], tensors[1], torch.randn(2))
+    positions = (4, 1, 3)
+    lie_alike = device.lying_at(positions, [inputs[k].data_ptr() for k in positions])
+    assert lie_alike(inputs) and device.lying_at((), ())(("anything",))
+    tensors[1].data = torch.randn(3)
+    assert not lie_alike(inputs)
+
+
+def test_holders_of_a_storage(device: CudaRecordingDevice) -> None:
+    tensor = torch.randn(4)
+    storage = tensor.untyped_storage()
+    alone = device.holders(storage)
+    for hold in (lambda: tensor.detach(), lambda: tensor[1:], lambda: tensor.numpy(), lambda: tensor.untyped_storage()):
+        held = hold()
+        assert device.holders(storage) > alone
+        del held
+        assert device.holders(storage) == alone
 
 
 def test_settings_show_what_libraries_read(device: CudaRecordingDevice) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lampwork_inductor_core import CompiledGraph, CompileOptions, Config, compile_graph
+from lampwork_inductor_gpu.alternates import Alternates
 from lampwork_inductor_gpu.cuda_capture import recording_device
 from lampwork_inductor_gpu.cuda_graphs import CudaGraphs
 from lampwork_inductor_gpu.device_functions import INTERPRETED
@@ -258,6 +259,169 @@ def test_tf32_switched_between_calls(w: torch.Tensor) -> None:
             assert torch.equal(graph(x, w)[0], plain(x, w)[0])
         finally:
             torch.set_float32_matmul_precision("highest")
+
+
+# ----------------------------------------------------------------------------------- results in memory of their own
+
+
+def many_rows() -> torch.Tensor:
+    """So many that results are not copied."""
+    return torch.randn(4096, 64, device="cuda")
+
+
+def with_library_results(x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    for _ in range(4):
+        x = torch.nn.functional.layer_norm((x @ w).relu(), (x.shape[-1],))
+    values, order = torch.sort(x, -1)
+    return x, x.t(), values, order, x.view(-1), x.sum(-1)
+
+
+def alternates_of(graph: CompiledGraph) -> Alternates:
+    (found,) = graphs_of(graph)._recordings.values()
+    return found
+
+
+@pytest.mark.parametrize("function", [layers, attention, with_library_results])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_results_are_not_copied_and_right(
+    function: Callable[..., Any], dtype: torch.dtype, w: torch.Tensor
+) -> None:
+    x, w = many_rows().to(dtype), w.to(dtype)
+    replayed, plain = compiled(function, (x, w)), compiled(function, (x, w), replay=False)
+    found: list[torch.Tensor] = []
+    for _ in range(20):
+        x = many_rows().to(dtype)
+        found = replayed(x, w)  # the last results are held while the next are computed
+        for one, other in zip(found, plain(x, w), strict=True):
+            assert torch.equal(one, other) and one.stride() == other.stride()
+            assert one.storage_offset() == other.storage_offset() and one._version == 0
+    assert len(alternates_of(replayed)._given) == 2 and alternates_of(replayed)._copying is None
+    assert not any("CUDA graph" in note for note in replayed.notes)
+    recording = alternates_of(replayed)._given[0]
+    assert recording.is_given
+    addresses = {memory.tensor.data_ptr() for one in alternates_of(replayed)._given for memory in one._given}
+    assert found[0].data_ptr() in addresses
+
+
+def test_results_that_are_let_go_leave_one_recording(w: torch.Tensor) -> None:
+    graph = compiled(layers, (many_rows(), w))
+    for _ in range(10):
+        graph(many_rows(), w)
+    assert len(alternates_of(graph)) == 1  # so the count of holders came back to what it was each time
+
+
+def test_large_results_that_are_held_never_change(w: torch.Tensor) -> None:
+    one, other = compiled(layers, (many_rows(), w)), compiled(attention, (many_rows(), w))
+    kept: list[tuple[Any, torch.Tensor]] = []
+    for number in range(24):
+        for graph in (one, other):
+            result = graph(many_rows(), w)[0]
+            copy = result.clone()
+            kept.append((result if number % 3 else result[1:], copy if number % 3 else copy[1:]))
+        if number % 5 == 4:
+            del kept[::2]
+    del result
+    torch.cuda.synchronize()
+    assert all(torch.equal(found, copy) for found, copy in kept)
+
+
+def test_large_results_through_dlpack_and_storages(w: torch.Tensor) -> None:
+    graph = compiled(layers, (many_rows(), w))
+    result = graph(many_rows(), w)[0]
+    result = graph(many_rows(), w)[0]
+    copy, capsule = result.clone(), torch.utils.dlpack.to_dlpack(result.detach())
+    del result
+    for _ in range(5):
+        graph(many_rows(), w)
+    held = torch.utils.dlpack.from_dlpack(capsule)
+    assert torch.equal(held, copy)
+    result = graph(many_rows(), w)[0]
+    copy, storage = result.clone(), result.untyped_storage()
+    del result
+    for _ in range(5):
+        graph(many_rows(), w)
+    again = torch.empty(0, device="cuda").set_(storage, 0, copy.shape, copy.stride())
+    assert torch.equal(again, copy)
+
+
+def test_large_results_read_on_their_stream_and_let_go(w: torch.Tensor) -> None:
+    graph, plain = compiled(layers, (many_rows(), w)), compiled(layers, (many_rows(), w), replay=False)
+    streams = [torch.cuda.default_stream(), *(torch.cuda.Stream() for _ in range(3))]
+    sums: list[tuple[torch.Tensor, torch.Tensor]] = []
+    torch.cuda.synchronize()
+    for number in range(80):
+        with torch.cuda.stream(streams[number % 4 if number % 3 else 0]):
+            x = many_rows()
+            result = graph(x, w)[0]
+            for _ in range(20):  # so that the card is behind the host when the result is let go
+                result = result * 1.0 if number % 2 else result
+            sums.append((x, result.sum(-1)))
+            del result
+    torch.cuda.synchronize()
+    assert all(torch.equal(found, plain(x, w)[0].sum(-1)) for x, found in sums)
+
+
+def test_large_results_in_inference_mode_and_changed_by_the_caller(w: torch.Tensor) -> None:
+    graph, plain = compiled(layers, (many_rows(), w)), compiled(layers, (many_rows(), w), replay=False)
+    for number in range(12):
+        x = many_rows()
+        with torch.inference_mode(number % 3 == 1):
+            found, wanted = graph(x, w), plain(x, w)
+            assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+            assert found[0].is_inference() == wanted[0].is_inference()
+            found[2].unsqueeze_(0).add_(1)
+            found[0].zero_()
+            assert not found[1].any()
+        del found
+    assert len(alternates_of(graph)) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1 << 10, 1 << 24])
+def test_the_memory_of_a_large_result_is_resized(count: int, w: torch.Tensor) -> None:
+    graph, plain = compiled(layers, (many_rows(), w)), compiled(layers, (many_rows(), w), replay=False)
+    for _ in range(3):
+        result = graph(many_rows(), w)[2]
+    result.untyped_storage().resize_(count)
+    others = [torch.zeros(4096, device="cuda") for _ in range(64)]  # some in the memory that came back
+    del result
+    for _ in range(4):
+        x = many_rows()
+        assert torch.equal(graph(x, w)[0], plain(x, w)[0])
+    assert not any(other.any() for other in others)
+
+
+def test_memory_of_large_results_is_bounded_and_goes(w: torch.Tensor) -> None:
+    size = 4096 * 64 * 4
+    gc.collect()
+    graph, x = compiled(layers, (many_rows(), w)), many_rows()
+    result = graph(x, w)
+    for _ in range(4):
+        result = graph(x, w)
+    torch.cuda.synchronize()
+    held = torch.cuda.memory_allocated()
+    for _ in range(50):
+        result = graph(x, w)
+    assert torch.cuda.memory_allocated() == held
+    copy = result[0].clone()
+    before = torch.cuda.memory_allocated()
+    del graph
+    assert torch.cuda.memory_allocated() <= before - size  # of the other recording
+    assert torch.equal(result[0], copy)
+
+
+def test_results_too_large_to_copy_are_the_wrappers_while_two_are_held(w: torch.Tensor) -> None:
+    def wide(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        for _ in range(4):
+            x = (x @ w).relu()
+        return x.sum(-1)[:, None] + x.repeat(1, 64)  # 64 MiB
+
+    graph, plain = compiled(wide, (many_rows(), w)), compiled(wide, (many_rows(), w), replay=False)
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for _ in range(6):
+        x = many_rows()
+        kept.append((graph(x, w)[0], plain(x, w)[0]))
+    assert all(torch.equal(a, b) for a, b in kept)
+    assert len(alternates_of(graph)._given) == 2 and any("held" in note for note in graph.notes), graph.notes
 
 
 def test_a_replay_is_cheaper_for_the_host(w: torch.Tensor) -> None:

@@ -11,6 +11,7 @@ import torch
 from fake_recording_device import FakeDevice
 from lampwork_inductor_core import CompiledGraph, CompileOptions, compile_graph
 from lampwork_inductor_core.runtime.replay import Replays
+from lampwork_inductor_gpu import recording
 from lampwork_inductor_gpu.backend import TritonBackend
 from lampwork_inductor_gpu.cuda_graphs import CudaGraphs
 from lampwork_inductor_gpu.device import H100
@@ -105,20 +106,24 @@ def test_program(program: Callable[..., object], columns: int) -> None:
         assert a.stride() == b.stride()
 
 
+@pytest.mark.parametrize(("small", "recorded"), [(1 << 16, 1), (0, 3)], ids=["copied", "given"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
-def test_program_replayed(program: Callable[..., object]) -> None:
-    """The same through the books of CUDA graphs, on a stand-in for the card."""
+def test_program_replayed(
+    program: Callable[..., object], small: int, recorded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same through the books of CUDA graphs, on a stand-in for the card, with results that are held."""
+    monkeypatch.setattr(recording, "_SMALL", small)
     torch.manual_seed(0)
     device = FakeDevice()
     weight = torch.randn(19)
     inputs = [torch.randn(3, 5, 19), torch.randn(3, 5, 19), weight]
-    replays = Replays("CUDA graph", 1, lambda call, facts: CudaGraphs(call, facts, device))
+    replays = Replays("CUDA graph", 1, lambda call, facts, load: CudaGraphs(call, facts, device, load))
     graph = compiled(program, inputs, replays=replays, static_inputs=frozenset({2}))
     kept: list[tuple[list[torch.Tensor], object]] = []
     for _ in range(4):
         inputs = [torch.randn(3, 5, 19), torch.randn(3, 5, 19), weight]
         kept.append((graph(*inputs), program(*inputs)))
-    assert (device.recorded, device.replays, graph.notes) == (1, 3, graph._notes)
+    assert (device.recorded, device.replays, graph.notes) == (recorded, 3, graph._notes)
     for got, expected in kept:
         for a, b in zip(got, expected if isinstance(expected, tuple) else (expected,), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)

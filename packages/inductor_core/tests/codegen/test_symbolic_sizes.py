@@ -13,7 +13,7 @@ from lampwork_inductor_core.ir.buffer import ComputedBuffer, GraphOutput, InputB
 from lampwork_inductor_core.ir.layout import Layout, contiguous_strides
 from lampwork_inductor_core.ir.loop_body import LoopBody, index_variable, ops, reduction_variable
 from lampwork_inductor_core.ir.loops import Pointwise, Reduction, ReductionKind
-from lampwork_inductor_core.runtime.compiled_graph import load_wrapper
+from lampwork_inductor_core.runtime.compiled_graph import Form, load_wrapper
 from lampwork_inductor_core.schedule.scheduler import schedule
 from lampwork_symshape import integer, symbol
 
@@ -52,6 +52,23 @@ def test_one_kernel_serves_all_sizes():
     for rows, columns in ((2, 3), (5, 7), (16, 2)):
         x = torch.randn(rows, columns)
         torch.testing.assert_close(call([x])[0], torch.softmax(x, -1))
+
+
+def test_memory_of_any_size_is_asked_for():
+    graph, asked = exp_over_its_sum(), []
+
+    def memory(number, sizes, strides, dtype, device):
+        asked.append((number, sizes))
+        return torch.full(sizes, float("nan"), dtype=dtype, device=device).as_strided(sizes, strides)
+
+    host = plan_host(graph, schedule(graph, ScheduleConfig()), ScheduleConfig())
+    (kernel,) = host.kernels()
+    text = print_wrapper(build_wrapper(host, {kernel: "kernel"}), Form(given=True)).text
+    call = load_wrapper(text, {"kernel": lambda *a: interpret_kernel(kernel, a)}, {}, {})
+    for rows, columns in ((2, 3), (16, 2)):
+        x = torch.randn(rows, columns)
+        torch.testing.assert_close(call([x], memory)[0], torch.softmax(x, -1))
+    assert asked == [(0, (2, 3)), (0, (16, 2))]
 
 
 @pytest.mark.parametrize("name", ["s0", "s1"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -37,6 +38,7 @@ _SETTINGS = _getters(
 # The older switches of float32 precision raise where a program has used the newer ones, so only one kind is read.
 _PRECISION: Callable[[str, str], Any] | None = getattr(torch._C, "_get_fp32_precision_getter", None)
 _OLD_PRECISION = _getters("_get_cublas_allow_tf32", "_get_cudnn_allow_tf32")
+_STREAM: Callable[[int], Hashable] | None = getattr(torch._C, "_cuda_getCurrentStream", None)
 _HOLDERS: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
 _LIE_AT: Callable[[list[Any], list[int], list[int]], bool] | None = getattr(
     torch._C, "_tensors_data_ptrs_at_indices_equal", None
@@ -77,6 +79,7 @@ class CudaRecordingDevice:
         self._device = device
         self._turn = threading.Lock()
         self._last: torch.cuda.Stream | None = None  # of the last turn
+        self._name: Hashable = None  # by which it is known again
         self._done: Any = None  # its end, if that stream might be gone when it is asked for
         self._side: torch.cuda.Stream | None = None
         self._pool: weakref.ref[_Pool] | None = None
@@ -92,14 +95,14 @@ class CudaRecordingDevice:
         if not self._turn.acquire(blocking=False):
             return False
         try:
-            current = torch.cuda.current_stream(self._device)
-            last = self._last
-            if last is not None and last != current:
+            name = _stream_name(self._device)
+            if name != self._name:
+                current, last = torch.cuda.current_stream(self._device), self._last
                 if self._done is not None:
                     current.wait_event(self._done)
-                else:
+                elif last is not None:
                     current.wait_stream(last)
-            self._last = current
+                self._last, self._name = current, name
         except BaseException:
             self._turn.release()
             raise
@@ -133,17 +136,20 @@ class CudaRecordingDevice:
         return _HOLDERS is not None
 
     def holders(self, storage: torch.UntypedStorage) -> int:
-        """What the storage's reference count says."""
+        """Both reference counts, of C++ and of Python: a program may hold just the object, one and the same for all."""
         assert _HOLDERS is not None
-        return _HOLDERS(storage._cdata)
+        return _HOLDERS(storage._cdata) + sys.getrefcount(storage)
 
-    def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
+    def lying_at(self, positions: Sequence[int], addresses: Sequence[int]) -> Callable[[Sequence[Any]], bool]:
         """By one call of torch's where it has that."""
-        wanted, positions = list(addresses), list(range(len(addresses)))
         if _LIE_AT is None:
-            return lambda tensors: list(map(torch.Tensor.data_ptr, tensors)) == wanted
-        lie_at = _LIE_AT
-        return lambda tensors: lie_at(list(tensors), wanted, positions)
+            wanted = list(addresses)
+            return lambda inputs: [inputs[k].data_ptr() for k in positions] == wanted
+        lie_at, asked = _LIE_AT, list(positions)
+        by_position = [0] * (1 + max(asked, default=-1))
+        for position, address in zip(positions, addresses):
+            by_position[position] = address
+        return lambda inputs: lie_at(list(inputs), by_position, asked)
 
     def used_on_this_stream(self, tensors: Sequence[torch.Tensor]) -> None:
         """Told to the allocator."""
@@ -236,6 +242,11 @@ class CudaRecordingDevice:
                 scratch.zero_()  # torch warns of graphs without work
             finally:
                 healing.capture_end()
+
+
+def _stream_name(device: torch.device) -> Hashable:
+    """What tells the current stream from others, at less cost than the object where torch has that."""
+    return torch.cuda.current_stream(device) if _STREAM is None else _STREAM(device.index)
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,12 +8,10 @@ number of recordings and by their bytes; why something is not replayed stands in
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from lampwork_inductor_core.runtime.replay import LoadGiven, ReplayFacts, Replays, WrapperCall
 
 from .alternates import Alternates
@@ -36,7 +34,7 @@ class _Last:
     """The kind of the last call that found recordings, such that the next one is quickly compared with it."""
 
     alternates: Alternates
-    lies_alike: Callable[[Sequence[torch.Tensor]], bool]  # the static inputs
+    lies_alike: Callable[[Sequence[Any]], bool]  # of a call's inputs, the static ones
     rest: Hashable
 
 
@@ -48,7 +46,6 @@ class CudaGraphs:
     ) -> None:
         self._call, self._facts, self._device = call, facts, device
         self._wrapper = Recordable(call, load_given if facts.given and device.counts_holders else None)
-        self._static = _picks(facts.static)
         self._recordings: dict[Hashable, Alternates] = {}  # the kind used last stands last
         self._last: _Last | None = None
         self._seen: dict[Hashable, int] = {}
@@ -88,18 +85,17 @@ class CudaGraphs:
 
     def _recording(self, inputs: Sequence[Any]) -> Recording | None:
         """A recording for these inputs that is free, made now if they are of a kind that was seen often enough."""
-        static, rest = self._static(inputs), self._rest(inputs)
-        last = self._last
-        if last is not None and last.rest == rest and last.lies_alike(static):
+        rest, last = self._rest(inputs), self._last
+        if last is not None and last.rest == rest and last.lies_alike(inputs):
             return self._one_of(last.alternates, inputs)
-        addresses = tuple(map(torch.Tensor.data_ptr, static))
+        addresses = tuple([inputs[k].data_ptr() for k in self._facts.static])
         key = (addresses, rest)
         recordings = self._recordings
         found = recordings.pop(key, None)
         if found is not None:
             recordings[key] = found
             if recordings is self._recordings:  # not invalidated by another thread
-                self._last = _Last(found, self._device.lying_at(addresses), rest)
+                self._last = _Last(found, self._device.lying_at(self._facts.static, addresses), rest)
             return self._one_of(found, inputs)
         sights = self._seen.pop(key, 0) + 1
         while len(self._seen) >= _MOST_SEEN:
@@ -192,13 +188,6 @@ class CudaGraphs:
 def _exactly(number: Any) -> Hashable:
     """A number such that equal ones do the same: 0.0 is not -0.0, 1 is not True, and nan is itself."""
     return number.hex() if type(number) is float else (type(number), number)
-
-
-def _picks(positions: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """What picks the values at these positions: every call does that for each parameter."""
-    if len(positions) > 1:
-        return operator.itemgetter(*positions)
-    return lambda inputs: [inputs[k] for k in positions]
 
 
 def _make(call: WrapperCall, facts: ReplayFacts, load_given: LoadGiven) -> CudaGraphs:

@@ -62,11 +62,13 @@ class RecordingDevice(Protocol):
         ...
 
     def holders(self, storage: torch.UntypedStorage) -> int:
-        """How many hold a storage: tensors, and the object itself."""
+        """How many hold a storage: tensors, the object itself, and who holds that object. Compared with
+        what it was when nobody else held it, asked in the same way."""
         ...
 
-    def lying_at(self, addresses: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], bool]:
-        """What tells whether tensors lie at these addresses: asked at each call, of each parameter."""
+    def lying_at(self, positions: Sequence[int], addresses: Sequence[int]) -> Callable[[Sequence[Any]], bool]:
+        """What tells of inputs whether those at these positions lie at these addresses. Asked at each call, so it is
+        to be quick: there is a position for each parameter."""
         ...
 
     def record(self, run: Callable[[], Sequence[Any]]) -> Tape:

@@ -30,7 +30,8 @@ class GivenMemory:
         self.tensor = tensor  # as the wrapper asked for it
         # Held from the start: asking a tensor for its storage makes an object that counts as a holder and may stay.
         self.storage = tensor.untyped_storage()
-        self._shown = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor)
+        self._shown = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        self.show(tensor.shape, tensor.stride(), 0)
         self._device = device
         self._address, self._bytes = self.storage.data_ptr(), self.storage.nbytes()
         self._holders = device.holders(self.storage)  # the three above
@@ -50,13 +51,16 @@ class GivenMemory:
 
     def show(self, sizes: Sequence[int], strides: Sequence[int], offset: int) -> None:
         """From now on aliases have these sizes, strides and offset."""
-        self._shown.set_(self.storage, offset, tuple(sizes), tuple(strides))
+        self._sizes, self._strides, self._offset = tuple(sizes), tuple(strides), offset
+        self._shown.set_(self.storage, offset, self._sizes, self._strides)
 
     def alias(self, inference: bool) -> torch.Tensor:
         """A new tensor in this memory, with a version counter of its own. `inference`: in inference mode, where new
         tensors are inference tensors."""
-        shown = self._shown
-        return torch.empty(0, dtype=shown.dtype, device=shown.device).set_(shown) if inference else shown.data
+        if not inference:
+            return self._shown.data
+        new = torch.empty(0, dtype=self.tensor.dtype, device=self.tensor.device)
+        return new.set_(self.storage, self._offset, self._sizes, self._strides)
 
 
 class GivenMemories:
