@@ -30,15 +30,15 @@ from .device import DeviceProperties
 from .library_epilogues import HALVES
 
 aten = torch.ops.aten
-_FLASH = aten._scaled_dot_product_flash_attention.default
-_EFFICIENT = aten._scaled_dot_product_efficient_attention.default
-_CUDNN = aten._scaled_dot_product_cudnn_attention.default
+FLASH = aten._scaled_dot_product_flash_attention.default
+EFFICIENT = aten._scaled_dot_product_efficient_attention.default
+CUDNN = aten._scaled_dot_product_cudnn_attention.default
 _LEAST_CUDNN = 90100  # cuDNN 9.1: attention with a bias for Hopper
 _WIDEST_HEAD = 128
 
 
 @dataclass(frozen=True, slots=True)
-class _Attention:
+class Attention:
     """A call of one of torch's fused kernels, by the names of its arguments."""
 
     query: torch.fx.Node
@@ -50,12 +50,12 @@ class _Attention:
     scale: float | None
 
     @staticmethod
-    def of(node: torch.fx.Node) -> _Attention:
+    def of(node: torch.fx.Node) -> Attention:
         schema = node.target._schema  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
         given: dict[str, Any] = {a.name: a.default_value for a in schema.arguments}
         given.update(zip(given, node.args))
         given.update(node.kwargs)
-        return _Attention(
+        return Attention(
             given["query"], given["key"], given["value"], given.get("attn_bias"),
             given["dropout_p"], given["is_causal"], given["scale"],
         )  # fmt: skip
@@ -68,13 +68,13 @@ def attention_pass(device: DeviceProperties) -> Callable[[torch.fx.GraphModule, 
         if device.capability[0] not in (9, 10) or device.cudnn < _LEAST_CUDNN:
             return graph
         mode, changed = fake_mode_of(graph), False
-        for node in calls(graph, (_FLASH, _EFFICIENT)):
-            attention = _Attention.of(node)
-            if not _is_only_result_used(node) or not _fits_cudnn(attention):
+        for node in calls(graph, (FLASH, EFFICIENT)):
+            attention = Attention.of(node)
+            if not _is_only_result_used(node) or not fits_cudnn(attention):
                 continue
             arguments = (attention.query, attention.key, attention.value, attention.mask, False, 0.0, attention.causal)
             with graph.graph.inserting_before(node):
-                chosen = add_call(graph, mode, node, _CUDNN, *arguments, False, scale=attention.scale)
+                chosen = add_call(graph, mode, node, CUDNN, *arguments, False, scale=attention.scale)
                 if not same_strides(chosen.meta["val"][0], node.meta["val"][0]):
                     graph.graph.erase_node(chosen)
                     continue
@@ -90,7 +90,8 @@ def _is_only_result_used(node: torch.fx.Node) -> bool:
     return all(u.target is operator.getitem and (u.args[1] == 0 or not u.users) for u in node.users)
 
 
-def _fits_cudnn(attention: _Attention) -> bool:
+def fits_cudnn(attention: Attention) -> bool:
+    """Whether cuDNN computes such a call, and as the other kernels do."""
     query, key, value = (n.meta["val"] for n in (attention.query, attention.key, attention.value))
     if query.dtype not in HALVES or attention.dropout != 0.0:
         return False

@@ -21,8 +21,16 @@ from .metadata import (
     OutputSpec,
     ViewSpec,
 )
+from .joint_rewrite import JointRewrite
 from .operator_traits import is_random
-from .partition import Partition, PartitionPolicy, partition
+from .partition import (
+    Partition,
+    PartitionPolicy,
+    RecomputeCost,
+    bytes_of,
+    default_recompute_cost,
+    partition,
+)
 from .printer import print_functional
 from .split_graphs import TRAINING
 from .trace import Decomposition, DecompositionTable
@@ -40,6 +48,7 @@ __all__ = [
     "InputMutation",
     "InputSpec",
     "JointGraph",
+    "JointRewrite",
     "KeptReport",
     "KeptTensor",
     "NotFunctional",
@@ -48,9 +57,12 @@ __all__ = [
     "Partition",
     "PartitionPolicy",
     "RanEagerlyWarning",
+    "RecomputeCost",
     "UnsupportedForAot",
     "ViewSpec",
     "aot_backend",
+    "bytes_of",
+    "default_recompute_cost",
     "is_random",
     "merge",
     "partition",
