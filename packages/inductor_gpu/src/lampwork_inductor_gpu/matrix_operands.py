@@ -2,8 +2,8 @@
 
 Passes over the functional ATen graph. cuBLAS reads an operand whose rows start at multiples of 16 bytes several times
 as fast as one of 50,257 columns; and it stores the sums of halves in float32 as well as in halves, so that a gradient
-in float32 needs no pass of its own. Invariants: an operand that changes is one that a kernel of ours computes; a product
-in float32 rounds its sums less than the one that it replaces, never more.
+in float32 needs no pass of its own. Invariants: an operand that changes is one that a kernel of ours computes; a
+product in float32 rounds its sums less than the one that it replaces, never more.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ _TRANSPOSED = [1, 0]
 
 def align_rows(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.GraphModule:
     """Operands of products that our kernels compute, in rows that start at multiples of 16 bytes."""
-    mode, owners = fake_mode_of(graph), owners_of_results(graph)
-    aligned: dict[torch.fx.Node, torch.fx.Node] = {}
+    mode, owners, changed = fake_mode_of(graph), owners_of_results(graph), False
     for node in calls(graph, (aten.mm.default,)):
         for position in (0, 1):
             operand = node.args[position]
@@ -50,16 +49,10 @@ def align_rows(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.Gr
             transposed = operand.target is aten.permute.default and list(operand.args[1]) == _TRANSPOSED  # pyright: ignore[reportArgumentType]
             matrix = operand.args[0] if transposed else operand
             assert isinstance(matrix, torch.fx.Node)
-            if not _starts_anywhere(matrix, owners):
-                continue
-            if matrix not in aligned:
-                aligned[matrix] = _aligned(graph, mode, matrix)
-            with graph.graph.inserting_before(node):
-                replaced = aligned[matrix]
-                if transposed:
-                    replaced = add_call(graph, mode, operand, aten.permute.default, replaced, _TRANSPOSED)
-            node.update_arg(position, replaced)
-    return remove_dead_code(graph, context) if aligned else graph
+            if _starts_anywhere(matrix, owners):
+                _align(graph, mode, matrix)
+                changed = True
+    return remove_dead_code(graph, context) if changed else graph
 
 
 def _starts_anywhere(matrix: torch.fx.Node, owners: set[torch.fx.Node]) -> bool:
@@ -76,7 +69,7 @@ def _starts_anywhere(matrix: torch.fx.Node, owners: set[torch.fx.Node]) -> bool:
     return computed and root not in owners and rows * columns * value.itemsize >= _LEAST_BYTES
 
 
-def _aligned(graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], matrix: torch.fx.Node) -> torch.fx.Node:
+def _align(graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], matrix: torch.fx.Node) -> None:
     columns = int(matrix.meta["val"].shape[1])
     with graph.graph.inserting_after(matrix):
         anchor = graph.graph.call_function(aten.alias.default, (matrix,))
@@ -84,7 +77,24 @@ def _aligned(graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], mat
         padded = add_call(graph, mode, matrix, aten.constant_pad_nd.default, matrix, [0, -columns % _ALIGNED])
         part = add_call(graph, mode, matrix, aten.slice.Tensor, padded, 1, 0, columns)
     graph.graph.erase_node(anchor)
-    return part
+    for user in list(matrix.users):  # so that the value is computed into its rows once, not stored and copied
+        if user is padded:
+            continue
+        user.replace_input_with(matrix, part)
+        if is_view(user):
+            _refresh(user, mode)
+
+
+def _refresh(view: torch.fx.Node, mode: AbstractContextManager[Any]) -> None:
+    """The fake values of a view in new strides, and of views of it."""
+    try:
+        view.meta["val"] = fake_value(view, mode)
+    except (RuntimeError, ValueError):
+        view.target = aten.reshape.default
+        view.meta["val"] = fake_value(view, mode)
+    for user in view.users:
+        if is_view(user):
+            _refresh(user, mode)
 
 
 # ----------------------------------------------------------------------------------------------------------- gradients

@@ -21,7 +21,13 @@ from .training_attention import use_cudnn_in_training
 aten = torch.ops.aten
 _LEAST_CONVOLUTIONS = 3  # before the conversions pay
 _FREE = frozenset(
-    {aten.full.default, aten.arange.start_step, aten.scalar_tensor.default, aten.empty.memory_format, aten.expand.default}
+    {
+        aten.full.default,
+        aten.arange.start_step,
+        aten.scalar_tensor.default,
+        aten.empty.memory_format,
+        aten.expand.default,
+    }
 )
 _ELEMENTWISE = frozenset({aten._to_copy.default, aten.clone.default, aten.where.self})
 _REDUCTIONS = frozenset({aten.var_mean.correction, aten.mean.dim, aten.sum.dim_IntList})

@@ -29,7 +29,9 @@ _EFFICIENT_RESULTS = {0: 0, 1: 1, 2: _SEED, 3: _OFFSET}
 _MASK_GRADIENT = 3
 
 
-def use_cudnn_in_training(graph: torch.fx.GraphModule, forward: frozenset[torch.fx.Node], device: DeviceProperties) -> None:
+def use_cudnn_in_training(
+    graph: torch.fx.GraphModule, forward: frozenset[torch.fx.Node], device: DeviceProperties
+) -> None:
     """Changes a joint graph in place."""
     if device.capability[0] not in (9, 10) or device.cudnn < _LEAST_CUDNN:
         return

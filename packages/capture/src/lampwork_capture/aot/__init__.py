@@ -11,6 +11,7 @@ from .decompositions import DEFAULT_DECOMPOSITIONS, merge, without
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import trace_functional
 from .joint_graph import JointGraph, trace_joint
+from .joint_rewrite import JointRewrite
 from .kept_report import KEPT, KeptReport, KeptTensor
 from .metadata import (
     FunctionalGraph,
@@ -21,7 +22,6 @@ from .metadata import (
     OutputSpec,
     ViewSpec,
 )
-from .joint_rewrite import JointRewrite
 from .operator_traits import is_random
 from .partition import (
     Partition,

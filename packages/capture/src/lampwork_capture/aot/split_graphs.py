@@ -80,7 +80,9 @@ def forward_graph(joint: JointGraph, kept: Sequence[fx.Node]) -> tuple[fx.GraphM
             values.append(KeptValue(node, Origin.INPUT, inputs[node], is_tensor))
         else:
             values.append(KeptValue(node, Origin.OUTPUT, len(returned), is_tensor))
-            shared = node.op == "call_function" and value_root(copies[node]) in owners
+            shared = (
+                node.op == "call_function" and value_root(copies[node]) in owners and value_root(node) not in copied
+            )
             returned.append(copies[node] if shared else owned(copies[node], owners))
     return finished_module(module, graph, returned, "ForwardGraph"), tuple(values)
 

@@ -26,8 +26,8 @@ from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import History, Prepared
 from .gradient_stages import Groups, bucket_bytes, compile_stages, cut, group_inputs
 from .joint_graph import JointGraph, Mask, trace_joint
-from .kept_report import KEPT, report_kept
 from .joint_rewrite import rewritten
+from .kept_report import KEPT, report_kept
 from .known_sizes import traced
 from .partition import PartitionPolicy, backward_reads, is_derivable, partition
 from .settings import Settings

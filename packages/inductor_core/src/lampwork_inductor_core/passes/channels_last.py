@@ -191,9 +191,7 @@ class Change:
             return first
         return None
 
-    def restore(
-        self, reader: torch.fx.Node, original: Mapping[torch.fx.Node, Any], first: int | None = None
-    ) -> None:
+    def restore(self, reader: torch.fx.Node, original: Mapping[torch.fx.Node, Any], first: int | None = None) -> None:
         """Give each operand of a call (or result of the graph; of the `first` ones only) the strides that eager gives
         it. Raises CannotPropagate."""
         self.before.append((reader, reader.target, reader.args, reader.meta.get("val")))
