@@ -64,7 +64,9 @@ def _starts_anywhere(matrix: torch.fx.Node, owners: set[torch.fx.Node]) -> bool:
         return False
     root = matrix
     while is_view(root):
-        root = root.args[0]  # pyright: ignore[reportAssignmentType]
+        source = root.args[0]
+        assert isinstance(source, torch.fx.Node)
+        root = source
     computed = torch.Tag.pointwise in getattr(root.target, "tags", ()) or root.target in _ELEMENTWISE
     return computed and root not in owners and rows * columns * value.itemsize >= _LEAST_BYTES
 

@@ -71,7 +71,8 @@ def _backward_calls(node: torch.fx.Node) -> list[torch.fx.Node] | None:
             elif item.args[1] != 0 and user.op != "output":
                 return None
     for call in found:
-        if call.target is _EFFICIENT_BACKWARD and call.args[10][_MASK_GRADIENT]:  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
+        wanted_gradients = call.args[10]
+        if isinstance(wanted_gradients, list | tuple) and wanted_gradients[_MASK_GRADIENT]:
             return None
     return list(found)
 

@@ -50,7 +50,8 @@ def choose_training_layout(
 
 def _is_plain(node: torch.fx.Node, groups: int) -> bool:
     value = node.args[0].meta.get("val")  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-    return isinstance(value, torch.Tensor) and value.dim() == _RANK and node.args[groups] == 1
+    count = node.args[groups]
+    return isinstance(value, torch.Tensor) and value.dim() == _RANK and isinstance(count, int) and count == 1
 
 
 class _TrainingChange(Change):
