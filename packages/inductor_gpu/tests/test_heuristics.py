@@ -85,8 +85,9 @@ def test_pointwise_threads_have_16_bytes() -> None:
 
 
 def test_parts() -> None:
-    # columns: so many parts that all multiprocessors have some, each of 32 rows at least
-    assert parts_of(ReductionShape(768, 16_384, 2, rows=False), H100) == 132
+    # columns: so many parts that all multiprocessors have some, each of 32 rows at least; of halves as of floats
+    assert parts_of(ReductionShape(768, 16_384, 4, rows=False), H100) == 66
+    assert parts_of(ReductionShape(768, 16_384, 2, rows=False), H100) == 66
     assert parts_of(ReductionShape(768, 1024, 2, rows=False), H100) == 32
     assert parts_of(ReductionShape(65_536, 1024, 2, rows=False), H100) == 1
     assert parts_of(ReductionShape(768, 256, 2, rows=False), H100) == 1  # too little

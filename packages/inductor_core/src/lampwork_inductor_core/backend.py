@@ -41,7 +41,10 @@ class DeviceBackend(Protocol):
     A backend may have more attributes beside: `large_memory` (LargeMemory or None); `tune_schedule`, from the
     configuration of the schedule to the one that suits its device; `split_reduction`, from a
     `schedule.split_reductions.ReductionShape` to the number of parts that are reduced on their own (1: as it is);
-    `replays` (Replays, of `runtime.replay`, or None) if its device can record the work of a whole graph and replay it.
+    `replays` (Replays, of `runtime.replay`, or None) if its device can record the work of a whole graph and replay it;
+    `rewrite_joint`, which changes the graph of a whole training step in place before it is cut in two (the graph, the
+    nodes of its forward pass, how many of its first results keep their strides); `recompute_cost`, from a node to what
+    computing it again in the backward pass costs, in bytes kept.
     """
 
     device_type: str

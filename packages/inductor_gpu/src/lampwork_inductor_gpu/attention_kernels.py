@@ -35,16 +35,16 @@ from .device import DeviceProperties
 from .library_epilogues import HALVES
 
 aten = torch.ops.aten
-_FLASH = aten._scaled_dot_product_flash_attention.default
-_EFFICIENT = aten._scaled_dot_product_efficient_attention.default
+FLASH = aten._scaled_dot_product_flash_attention.default
+EFFICIENT = aten._scaled_dot_product_efficient_attention.default
+CUDNN = aten._scaled_dot_product_cudnn_attention.default
 _WHOLE = aten.scaled_dot_product_attention.default
-_CUDNN = aten._scaled_dot_product_cudnn_attention.default
 _LEAST_CUDNN = 90100  # cuDNN 9.1: attention with a bias for Hopper
 _WIDEST_HEAD = 128
 
 
 @dataclass(frozen=True, slots=True)
-class _Attention:
+class Attention:
     """A call of one of torch's fused kernels, by the names of its arguments."""
 
     query: torch.fx.Node
@@ -56,12 +56,12 @@ class _Attention:
     scale: float | None
 
     @staticmethod
-    def of(node: torch.fx.Node) -> _Attention:
+    def of(node: torch.fx.Node) -> Attention:
         schema = node.target._schema  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
         given: dict[str, Any] = {a.name: a.default_value for a in schema.arguments}
         given.update(zip(given, node.args))
         given.update(node.kwargs)
-        return _Attention(
+        return Attention(
             given["query"], given["key"], given["value"], given.get("attn_bias", given.get("attn_mask")),
             given["dropout_p"], given["is_causal"], given["scale"],
         )  # fmt: skip
@@ -77,13 +77,13 @@ def attention_pass(device: DeviceProperties) -> Callable[[torch.fx.GraphModule, 
         masks: dict[torch.fx.Node, torch.fx.Node] = {}  # that many layers share
         for node in calls(graph, (_WHOLE,)):
             changed |= _replace_whole(graph, mode, node, masks)
-        for node in calls(graph, (_FLASH, _EFFICIENT)):
-            attention = _Attention.of(node)
-            if not _is_only_result_used(node) or not _fits_cudnn(attention):
+        for node in calls(graph, (FLASH, EFFICIENT)):
+            attention = Attention.of(node)
+            if not _is_only_result_used(node) or not fits_cudnn(attention):
                 continue
             arguments = (attention.query, attention.key, attention.value, attention.mask, False, 0.0, attention.causal)
             with graph.graph.inserting_before(node):
-                chosen = add_call(graph, mode, node, _CUDNN, *arguments, False, scale=attention.scale)
+                chosen = add_call(graph, mode, node, CUDNN, *arguments, False, scale=attention.scale)
                 if not same_strides(chosen.meta["val"][0], node.meta["val"][0]):
                     graph.graph.erase_node(chosen)
                     continue
@@ -102,7 +102,7 @@ def _replace_whole(
     masks: dict[torch.fx.Node, torch.fx.Node],
 ) -> bool:
     """A call that says nothing of its kernel: cuDNN's, with the mask in the form that it takes; whether it could be."""
-    attention, value = _Attention.of(node), node.meta["val"]
+    attention, value = Attention.of(node), node.meta["val"]
     shapes = [n.meta["val"].shape for n in (attention.query, attention.key, attention.value)]
     if not same_numbers(shapes[0][:2], shapes[1][:2]) or not same_numbers(shapes[1][:3], shapes[2][:3]):
         return False  # groups of heads share keys
@@ -112,10 +112,10 @@ def _replace_whole(
             masks[mask] = _prepared_mask(graph, mode, node, mask)
         mask = mask and masks[mask]
         attention = replace(attention, mask=mask)
-        if not _fits_cudnn(attention):
+        if not fits_cudnn(attention):
             return False
         arguments = (attention.query, attention.key, attention.value, mask, False, 0.0, attention.causal, False)
-        chosen = add_call(graph, mode, node, _CUDNN, *arguments, scale=attention.scale)
+        chosen = add_call(graph, mode, node, CUDNN, *arguments, scale=attention.scale)
         result = add_call(graph, mode, node, operator.getitem, chosen, 0, known=chosen.meta["val"][0])
         if not same_strides(result.meta["val"], value):
             if not is_row_major(value):
@@ -163,7 +163,8 @@ def _is_only_result_used(node: torch.fx.Node) -> bool:
     return all(u.target is operator.getitem and (u.args[1] == 0 or not u.users) for u in node.users)
 
 
-def _fits_cudnn(attention: _Attention) -> bool:
+def fits_cudnn(attention: Attention) -> bool:
+    """Whether cuDNN computes such a call, and as the other kernels do."""
     query, key, value = (n.meta["val"] for n in (attention.query, attention.key, attention.value))
     if query.dtype not in HALVES or attention.dropout != 0.0:
         return False

@@ -49,8 +49,10 @@ from .kernel_file import import_kernel
 from .launch_spec import POINTER_TYPES, LaunchSpec
 from .launcher import Launcher
 from .library_epilogues import FUSED_CALLS, add_biases_behind, fuse_convolutions, fuse_linears
+from .matrix_operands import align_rows, multiply_into_float
 from .patch_convolutions import multiply_patches
 from .pooling import lowerings as lowerings_of_pooling
+from .training import recompute_cost, rewrite_joint
 from .window import Window
 from .window_choice import is_window, strips_for
 from .window_kernel import write_window
@@ -97,7 +99,17 @@ class TritonBackend:
             ("lay_out_weights", lay_out_weights),
             ("add_biases_behind", add_biases_behind),
             ("fuse_linears", fuse_linears),
+            ("align_rows", align_rows),
+            ("multiply_into_float", multiply_into_float),
         )
+
+    def rewrite_joint(self, graph: torch.fx.GraphModule, forward: frozenset[torch.fx.Node], results: int) -> None:
+        """What both passes of a training step share: memory formats, kernels of attention."""
+        rewrite_joint(graph, forward, results, self.device)
+
+    def recompute_cost(self, node: torch.fx.Node) -> float:
+        """What computing a value again in the backward pass costs, in bytes kept."""
+        return recompute_cost(node)
 
     def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
         """Products of matrices that libraries are slow at; and operators whose function Triton does not have."""

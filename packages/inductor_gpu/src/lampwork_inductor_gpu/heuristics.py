@@ -179,7 +179,8 @@ def parts_of(shape: ReductionShape, device: DeviceProperties) -> int:
             return 1
         wanted = _quotient(4 * device.multiprocessors, shape.results)
         return min(wanted, shape.elements // _LEAST_PART)
-    programs = _quotient(shape.results * shape.itemsize, _COLUMN_BYTES)
+    # By points, not bytes: sums over the same rows of halves and of floats are cut alike, and share a kernel.
+    programs = _quotient(shape.results * max(4, shape.itemsize), _COLUMN_BYTES)
     wanted = _quotient(6 * device.multiprocessors, programs)
     return min(wanted, shape.elements // 32) if wanted > 2 else 1
 

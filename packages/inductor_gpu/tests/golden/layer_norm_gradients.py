@@ -5,26 +5,31 @@ from lampwork_inductor_gpu.device_functions import add
 
 
 @triton.jit
-def to_copy_sub_mul_sum_d836d6c0da47(in0, in1, in2, in3, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def to_copy_sub_mul_sum_6d0940f35e50(in0, in1, in2, in3, out0, out1, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     start = tl.program_id(0) * X_BLOCK
     x_high = start // 768
     x_low = start % 768 + tl.arange(0, X_BLOCK)[:, None]
     acc0 = tl.broadcast_to(tl.full([], 0.0, tl.float32), [X_BLOCK, R_BLOCK])
+    acc1 = tl.broadcast_to(tl.full([], 0.0, tl.float32), [X_BLOCK, R_BLOCK])
     for r_start in range(0, 128, R_BLOCK):
         r = r_start + tl.arange(0, R_BLOCK)[None, :]
         # _to_copy_1, _to_copy, sub, mul, mul_5, sum_3
-        tmp1 = tl.load(in0 + (768*r + 98304*x_high + x_low))
-        tmp2 = tmp1.to(tl.float32)
-        tmp3 = tl.load(in1 + (768*r + 98304*x_high + x_low))
-        tmp4 = tmp3.to(tl.float32)
-        tmp5 = tl.load(in2 + (r + 128*x_high))
-        tmp6 = tmp4 - tmp5
-        tmp7 = tl.load(in3 + (r + 128*x_high))
-        tmp8 = tmp6 * tmp7
-        tmp9 = tmp2 * tmp8
-        acc0 = add(acc0, tmp9)
-    sum10 = tl.sum(acc0, 1)[:, None]
-    tl.store(out0 + (768*x_high + x_low), sum10)
+        tmp2 = tl.load(in0 + (768*r + 98304*x_high + x_low))
+        tmp3 = tmp2.to(tl.float32)
+        tmp4 = tl.load(in1 + (768*r + 98304*x_high + x_low))
+        tmp5 = tmp4.to(tl.float32)
+        tmp6 = tl.load(in2 + (r + 128*x_high))
+        tmp7 = tmp5 - tmp6
+        tmp8 = tl.load(in3 + (r + 128*x_high))
+        tmp9 = tmp7 * tmp8
+        tmp10 = tmp3 * tmp9
+        acc0 = add(acc0, tmp10)
+        # _to_copy_1, sum_4
+        acc1 = add(acc1, tmp3)
+    sum11 = tl.sum(acc0, 1)[:, None]
+    sum12 = tl.sum(acc1, 1)[:, None]
+    tl.store(out0 + (768*x_high + x_low), sum11)
+    tl.store(out1 + (768*x_high + x_low), sum12)
 
 
 # persistent reduction: 32 x 4, 1 warps
@@ -42,31 +47,13 @@ def to_copy_sub_mul_sum_e894d3167aad(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: 
     tl.store(out0 + x, sum1)
 
 
-# persistent reduction: 128 x 64, 8 warps
+# persistent reduction: 32 x 4, 1 warps
 import triton
 import triton.language as tl
 
 
 @triton.jit
-def to_copy_sum_fa7af673137d(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
-    start = tl.program_id(0) * X_BLOCK
-    x_high = start // 768
-    x_low = start % 768 + tl.arange(0, X_BLOCK)[:, None]
-    r = tl.arange(0, R_BLOCK)[None, :]
-    # _to_copy_1, sum_4
-    tmp0 = tl.load(in0 + (768*r + 49152*x_high + x_low))
-    tmp1 = tmp0.to(tl.float32)
-    sum2 = tl.sum(tmp1, 1)[:, None]
-    tl.store(out0 + (768*x_high + x_low), sum2)
-
-
-# persistent reduction: 32 x 8, 1 warps
-import triton
-import triton.language as tl
-
-
-@triton.jit
-def to_copy_sum_7a5d6e490115(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
+def to_copy_sum_cf1460e85edd(in0, out0, X_BLOCK: tl.constexpr, R_BLOCK: tl.constexpr):
     x = tl.program_id(0) * X_BLOCK + tl.arange(0, X_BLOCK)[:, None]
     r = tl.arange(0, R_BLOCK)[None, :]
     # _to_copy_1, sum_4

@@ -19,14 +19,14 @@ from weakref import WeakValueDictionary
 import torch
 import torch.fx
 from lampwork_capture import GraphBackend, with_number_variants
-from lampwork_capture.aot import TRAINING, PartitionPolicy, aot_backend
+from lampwork_capture.aot import TRAINING, aot_backend
 from lampwork_inductor_core import CompiledGraph, Config, compile_graph
 from lampwork_inductor_core.backend import BackendNotFound, CompilerNotFound
 
 from .options import StackOptions, TrainingOptions, stack_options
+from .training import partition_policy
 
-# On GPUs kernels for training are right where they were tried and not yet faster than eager's.
-_TRAINS_ON = frozenset({"cpu"})
+_TRAINS_ON = frozenset({"cpu", "cuda"})
 _backends: WeakValueDictionary[tuple[Config, TrainingOptions, bool], GraphBackend] = WeakValueDictionary()
 _making = threading.Lock()
 
@@ -81,7 +81,7 @@ def backend_of(options: StackOptions, compiled: Compiled, *, strict: bool) -> Gr
     training = options.training
     functional = aot_backend(
         lampwork,
-        partition=PartitionPolicy(memory_budget=training.memory_budget),
+        partition=partition_policy(options.core, training.memory_budget),
         backward_at_once=training.backward_at_once,
         trains_on=_TRAINS_ON,
         refuse_numbers=True,

@@ -11,6 +11,7 @@ from .decompositions import DEFAULT_DECOMPOSITIONS, merge, without
 from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import trace_functional
 from .joint_graph import JointGraph, trace_joint
+from .joint_rewrite import JointRewrite
 from .kept_report import KEPT, KeptReport, KeptTensor
 from .metadata import (
     FunctionalGraph,
@@ -22,7 +23,14 @@ from .metadata import (
     ViewSpec,
 )
 from .operator_traits import is_random
-from .partition import Partition, PartitionPolicy, partition
+from .partition import (
+    Partition,
+    PartitionPolicy,
+    RecomputeCost,
+    bytes_of,
+    default_recompute_cost,
+    partition,
+)
 from .printer import print_functional
 from .split_graphs import TRAINING
 from .trace import Decomposition, DecompositionTable
@@ -40,6 +48,7 @@ __all__ = [
     "InputMutation",
     "InputSpec",
     "JointGraph",
+    "JointRewrite",
     "KeptReport",
     "KeptTensor",
     "NotFunctional",
@@ -48,9 +57,12 @@ __all__ = [
     "Partition",
     "PartitionPolicy",
     "RanEagerlyWarning",
+    "RecomputeCost",
     "UnsupportedForAot",
     "ViewSpec",
     "aot_backend",
+    "bytes_of",
+    "default_recompute_cost",
     "is_random",
     "merge",
     "partition",

@@ -20,11 +20,14 @@ from torch._ops import OpOverload
 
 from .analysis import is_view_op, value_root
 from .joint_graph import JointGraph
+from .joint_rewrite import JointRewrite
 from .known_sizes import traced
 from .metadata import is_known_dense
 from .operator_traits import is_random
 
 aten = torch.ops.aten
+
+_COPIED = 1.25  # what a copy costs, in bytes kept
 
 RecomputeCost = Callable[[fx.Node], float]
 """What it costs to compute a node's value again, in bytes kept: `math.inf` for never, 0 for free."""
@@ -61,10 +64,12 @@ def default_recompute_cost(node: fx.Node) -> float:
 
 @dataclass(frozen=True, slots=True)
 class PartitionPolicy:
-    """How to choose. `memory_budget`: what part of the bytes that eager would keep may be kept, 1.0 for no limit."""
+    """How to choose. `memory_budget`: what part of the bytes that eager would keep may be kept, 1.0 for no limit.
+    `rewrite`: what is done to joint graphs beforehand."""
 
     recompute_cost: RecomputeCost = default_recompute_cost
     memory_budget: float = 1.0
+    rewrite: JointRewrite | None = None
 
 
 DEFAULT_POLICY = PartitionPolicy()
@@ -179,9 +184,11 @@ def _minimum_cut(joint: JointGraph, reads: Sequence[fx.Node], cost: RecomputeCos
     """The values to keep. A value is an edge whose capacity is its bytes; computing it again is one from the source."""
     network = networkx.DiGraph()
     order, reads_set = _ancestors(joint, reads), set(reads)
-    exposed = _exposed(joint)
+    exposed = exposed_values(joint)
     for node in order:
-        capacity = None if node in exposed and node not in reads_set else _keeping_cost(node)
+        capacity = _keeping_cost(node)
+        if capacity is not None and node in exposed and node not in reads_set:
+            capacity = None if node.op == "placeholder" else _COPIED * capacity
         arrives, leaves = (node, 0), (node, 1)
         network.add_edge(arrives, leaves, **({} if capacity is None else {"capacity": round(capacity * weight)}))
         again = math.inf if node.op == "placeholder" else _cost_again(node, cost)
@@ -199,9 +206,9 @@ def _minimum_cut(joint: JointGraph, reads: Sequence[fx.Node], cost: RecomputeCos
     return [node for node in order if (node, 0) in before and (node, 1) not in before]
 
 
-def _exposed(joint: JointGraph) -> set[fx.Node]:
+def exposed_values(joint: JointGraph) -> set[fx.Node]:
     """Inputs and results in whose memory autograd saved nothing: the program may write to them before the backward
-    pass, so that they are kept only where the backward pass reads them as they are."""
+    pass. Where the backward pass itself does not read them, inputs are not kept, and of results a copy is."""
     saved = {value_root(node) for node in joint.saved}
     visible = [*joint.results, *joint.functional.graph.graph.find_nodes(op="placeholder")]
     return {root for root in map(value_root, visible) if root not in saved}

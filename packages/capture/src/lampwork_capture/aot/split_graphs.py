@@ -20,7 +20,7 @@ from .analysis import value_root
 from .errors import UnsupportedForAot
 from .fold import remove_dead_code
 from .joint_graph import JointGraph, Mask
-from .partition import backward_nodes
+from .partition import backward_nodes, backward_reads, exposed_values
 from .trace import same_strides
 from .verify import verify_if_asked
 
@@ -71,15 +71,18 @@ def forward_graph(joint: JointGraph, kept: Sequence[fx.Node]) -> tuple[fx.GraphM
     returned = [copies[node] for node in joint.results]
     owners = {value_root(node) for node in returned}
     values: list[KeptValue] = []
+    copied = exposed_values(joint).difference(backward_reads(joint))
     for node in kept:
         is_tensor = isinstance(node.meta.get("val"), Tensor)
-        if node in results:
+        if node in results and node not in copied:
             values.append(KeptValue(node, Origin.OUTPUT, results[node], is_tensor))
         elif node.op == "placeholder" and inputs[node] not in written:
             values.append(KeptValue(node, Origin.INPUT, inputs[node], is_tensor))
         else:
             values.append(KeptValue(node, Origin.OUTPUT, len(returned), is_tensor))
-            shared = node.op == "call_function" and value_root(copies[node]) in owners
+            shared = (
+                node.op == "call_function" and value_root(copies[node]) in owners and value_root(node) not in copied
+            )
             returned.append(copies[node] if shared else owned(copies[node], owners))
     return finished_module(module, graph, returned, "ForwardGraph"), tuple(values)
 

@@ -26,6 +26,7 @@ from .errors import RanEagerlyWarning, UnsupportedForAot
 from .functionalize import History, Prepared
 from .gradient_stages import Groups, bucket_bytes, compile_stages, cut, group_inputs
 from .joint_graph import JointGraph, Mask, trace_joint
+from .joint_rewrite import rewritten
 from .kept_report import KEPT, report_kept
 from .known_sizes import traced
 from .partition import PartitionPolicy, backward_reads, is_derivable, partition
@@ -46,6 +47,7 @@ def compile_training(
     """The compiled form of a captured graph whose first-order joint graph is `joint`."""
     ENGINE.count()
     try:
+        joint = rewritten(joint, policy.rewrite)
         chosen = partition(joint, policy)
         graph, kept = forward_graph(joint, chosen.kept)
     except UnsupportedForAot:
@@ -143,7 +145,7 @@ class _Derivatives:
             if graph is not None:
                 return graph
         with torch.enable_grad():
-            joint = trace_joint(self._prepared, self._decompositions, masks)
+            joint = rewritten(trace_joint(self._prepared, self._decompositions, masks), self._policy.rewrite)
         kept = nodes_named(joint, self._kept)
         if not is_derivable(backward_reads(joint), set(kept)):
             raise UnsupportedForAot("a derivative of this order needs a value that the forward pass did not keep")

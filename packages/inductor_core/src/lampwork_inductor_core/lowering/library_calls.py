@@ -14,6 +14,7 @@ aten = torch.ops.aten
 
 OUT_VARIANTS: dict[Any, Any] = {
     aten.mm.default: aten.mm.out,
+    aten.mm.dtype: aten.mm.dtype_out,
     aten.addmm.default: aten.addmm.out,
     aten.bmm.default: aten.bmm.out,
     aten.baddbmm.default: aten.baddbmm.out,
@@ -25,7 +26,8 @@ _PACKETS: tuple[Any, ...] = (
     aten.scaled_dot_product_attention, aten._scaled_dot_product_flash_attention_for_cpu,
     aten._scaled_dot_product_flash_attention, aten._scaled_dot_product_efficient_attention,
     aten._scaled_dot_product_cudnn_attention, aten._scaled_dot_product_attention_math,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward, aten._scaled_dot_product_flash_attention_backward,
+    aten._scaled_dot_product_efficient_attention_backward, aten._scaled_dot_product_cudnn_attention_backward,
     aten.max_pool2d_with_indices, aten.avg_pool2d, aten._adaptive_avg_pool2d,
     aten.max_pool2d_with_indices_backward, aten.avg_pool2d_backward, aten._adaptive_avg_pool2d_backward,
 )  # fmt: skip

@@ -8,7 +8,7 @@ call reads memory by its strides, the graph stays as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ _MEMORY_ORDER = frozenset(
 _LEAST = 3  # convolutions in a graph before the conversions pay
 
 
-class _CannotPropagate(Exception):
+class CannotPropagate(Exception):
     """An operator does not run with the new strides."""
 
 
@@ -48,26 +48,26 @@ def choose_channels_last(graph: torch.fx.GraphModule, context: PassContext) -> t
         return graph
     convolutions = [n for n in calls(graph, (aten.convolution.default,)) if _is_candidate(n)]
     others = sum(1 for _ in calls(graph, _MATRIX_PRODUCTS))
-    if any(_reads_memory_order(n) for n in calls(graph)):
+    if any(reads_memory_order(n) for n in calls(graph)):
         return graph
     if len(convolutions) < _LEAST or len(convolutions) < others:
         return graph
     if all(_is_channels_last(n.meta["val"]) for n in convolutions):
         return graph
-    change = _Change(graph)
+    change = Change(graph)
     try:
         change.convert()
-    except _CannotPropagate:
+    except CannotPropagate:
         change.undo()
     return graph
 
 
-def _reads_memory_order(node: torch.fx.Node) -> bool:
+def reads_memory_order(node: torch.fx.Node) -> bool:
     """Whether the elements of a call's result depend on how its operand lies in memory."""
     return getattr(node.target, "overloadpacket", None) in _MEMORY_ORDER or node.target is aten.view.dtype
 
 
-def _is_random(node: torch.fx.Node) -> bool:
+def is_random(node: torch.fx.Node) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
@@ -80,7 +80,7 @@ def _is_channels_last(value: torch.Tensor) -> bool:
     return is_channels_last(value)
 
 
-class _Change:
+class Change:
     """The conversion of one graph, which can be undone."""
 
     def __init__(self, graph: torch.fx.GraphModule) -> None:
@@ -91,7 +91,7 @@ class _Change:
         self.converted: dict[torch.fx.Node, torch.fx.Node] = {}
 
     def convert(self) -> None:
-        """Raises _CannotPropagate half-way; then `undo`."""
+        """Raises CannotPropagate half-way; then `undo`."""
         output = output_node(self.graph)
         original: dict[torch.fx.Node, Any] = {n: n.meta.get("val") for n in self.graph.graph.nodes}
         changed: set[torch.fx.Node] = set()
@@ -102,16 +102,16 @@ class _Change:
             if not is_convolution and not any(n in changed for n in node.all_input_nodes):
                 continue
             old = node.meta.get("val")
-            if _is_random(node):
-                self._restore(node, original)
+            if is_random(node):
+                self.restore(node, original)
                 continue
             self.before.append((node, node.target, node.args, old))
             if is_convolution:
-                self._convert_operands(node)
+                self.convert_operands(node, (0, 1))
             self._propagate(node)
-            if not _same(old, node.meta["val"]):
+            if not same_layout(old, node.meta["val"]):
                 changed.add(node)
-        self._restore(output, original)
+        self.restore(output, original)
 
     def undo(self) -> None:
         """Put everything back."""
@@ -120,9 +120,10 @@ class _Change:
         for node in reversed(self.added):
             self.graph.graph.erase_node(node)
 
-    def _convert_operands(self, node: torch.fx.Node) -> None:
+    def convert_operands(self, node: torch.fx.Node, positions: Iterable[int]) -> None:
+        """Have a call's operands in channels-last."""
         with self.graph.graph.inserting_before(node):
-            for position in (0, 1):
+            for position in positions:
                 argument = node.args[position]
                 assert isinstance(argument, torch.fx.Node)
                 if not _is_channels_last(argument.meta["val"]):
@@ -141,6 +142,15 @@ class _Change:
         self.added.append(copied)
         return copied
 
+    def innermost(self, value: torch.Tensor) -> torch.Tensor:
+        """A fake value with four dimensions in channels-last."""
+        _, c, h, w = value.shape
+        return self._strided(value, (h * w * c, 1, w * c, c))
+
+    def run(self, node: torch.fx.Node) -> Any:
+        """A call's fake value. Raises what the operator raises."""
+        return fake_value(node, self.mode)
+
     def _strided(self, value: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
         with self.mode:
             return torch.empty_strided(value.shape, strides, dtype=value.dtype, device=value.device)
@@ -154,12 +164,12 @@ class _Change:
             node.meta["val"] = fake_value(node, self.mode)
         except (RuntimeError, ValueError) as error:
             if node.target not in _VIEWS:
-                raise _CannotPropagate(str(error)) from error
+                raise CannotPropagate(str(error)) from error
             node.target = _VIEWS[node.target]
             try:
                 node.meta["val"] = fake_value(node, self.mode)
             except (RuntimeError, ValueError) as again:
-                raise _CannotPropagate(str(again)) from again
+                raise CannotPropagate(str(again)) from again
 
     def _known_value(self, node: torch.fx.Node) -> torch.Tensor | None:
         """The result of the two commonest cases without a run on fake tensors: convolutions, and pointwise operators
@@ -168,8 +178,7 @@ class _Change:
         if not isinstance(old, torch.Tensor) or old.dim() != 4 or any(same_numbers((s,), (1,)) for s in old.shape[1:]):
             return None
         if node.target is aten.convolution.default:
-            _, c, h, w = old.shape
-            return self._strided(old, (h * w * c, 1, w * c, c))
+            return self.innermost(old)
         if torch.Tag.pointwise not in getattr(node.target, "tags", ()):
             return None
         values = [n.meta.get("val") for n in node.all_input_nodes]
@@ -182,22 +191,32 @@ class _Change:
             return first
         return None
 
-    def _restore(self, reader: torch.fx.Node, original: Mapping[torch.fx.Node, Any]) -> None:
-        """Give each operand of a call (or result of the graph) the strides that eager gives it."""
+    def restore(self, reader: torch.fx.Node, original: Mapping[torch.fx.Node, Any], first: int | None = None) -> None:
+        """Give each operand of a call (or result of the graph; of the `first` ones only) the strides that eager gives
+        it. Raises CannotPropagate."""
         self.before.append((reader, reader.target, reader.args, reader.meta.get("val")))
-        for node in list(reader.all_input_nodes):
+        operands = list(reader.all_input_nodes)
+        if first is not None:
+            returned = reader.args[0]
+            assert isinstance(returned, list | tuple)
+            operands = list(dict.fromkeys(n for n in returned[:first] if isinstance(n, torch.fx.Node)))
+        for node in operands:
             before = original.get(node)
             after = node.meta.get("val")
-            if not isinstance(before, torch.Tensor) or _same(before, after):
+            if not isinstance(before, torch.Tensor) or same_layout(before, after):
                 continue
             if not is_row_major(before):
-                raise _CannotPropagate("a result with strides of its own")
+                raise CannotPropagate("a result with strides of its own")
             with self.graph.graph.inserting_before(reader):
                 copied = self._add_copy(node, torch.contiguous_format)
-            reader.replace_input_with(node, copied)
+            if first is None:
+                reader.replace_input_with(node, copied)
+                continue
+            returned = [copied if k < first and n is node else n for k, n in enumerate(reader.args[0])]  # pyright: ignore[reportArgumentType]
+            reader.args = (returned,)
 
 
-def _same(left: Any, right: Any) -> bool:
+def same_layout(left: Any, right: Any) -> bool:
     if left is None or right is None:
         return False
     if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
