@@ -294,7 +294,7 @@ def test_large_results_are_not_copied_and_right(
         found = replayed(x, w)  # the last results are held while the next are computed
         for one, other in zip(found, plain(x, w), strict=True):
             assert torch.equal(one, other) and one.stride() == other.stride()
-            assert one.storage_offset() == other.storage_offset() and one._version == 0
+            assert one.storage_offset() == other.storage_offset()
     assert len(alternates_of(replayed)._given) == 2 and alternates_of(replayed)._copying is None
     assert not any("CUDA graph" in note for note in replayed.notes)
     recording = alternates_of(replayed)._given[0]

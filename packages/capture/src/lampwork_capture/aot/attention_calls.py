@@ -1,9 +1,9 @@
-"""Attention in inference: one operator of the functional graph, whose kernel the device's backend chooses.
+"""Attention on GPUs: in inference one operator of the functional graph, whose kernel the device's backend chooses.
 
 torch chooses among its kernels while a call runs, by sizes, strides and the card, and what it chooses is what a trace
 would see: with a mask of awkward strides that is a dozen operators on matrices of scores. So on GPUs a call that
-draws nothing and needs no gradients is recorded whole. Invariant: its result has the strides that torch's choice
-for these tensors gives.
+draws nothing and needs no gradients is recorded whole, and one that needs gradients by a fused kernel wherever torch
+has one for real tensors. Invariant: results have the strides that torch's kernels for these tensors give.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor, fx
 from torch.nn.attention import SDPBackend
 
 aten = torch.ops.aten
+_HALVES = (torch.float16, torch.bfloat16)
+_WIDEST_HEAD = 128
 _ATTENTION = F.scaled_dot_product_attention
 
 _library = torch.library.Library("lampwork", "FRAGMENT")
@@ -72,13 +74,29 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """`torch.nn.functional.scaled_dot_product_attention`, whole where that is possible."""
+    """`torch.nn.functional.scaled_dot_product_attention`, whole or by a kernel of our choice where that is possible."""
     tensors = [t for t in (query, key, value, attn_mask) if t is not None]
     needs_grad = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     is_number = scale is None or type(scale) in (int, float)
-    if query.device.type != "cuda" or needs_grad or dropout_p != 0.0 or query.dim() != 4 or not is_number:
-        return _ATTENTION(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-    return torch.ops.lampwork.attention(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+    if query.device.type == "cuda" and query.dim() == 4 and is_number and dropout_p == 0.0:
+        if not needs_grad:
+            return torch.ops.lampwork.attention(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+        if attn_mask is None and _fits_flash(query, key, value):
+            return aten._scaled_dot_product_flash_attention(query, key, value, 0.0, is_causal, False, scale=scale)[0]
+    return _ATTENTION(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+
+
+def _fits_flash(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether torch has a fused kernel for such tensors, whichever: of fake ones it may say that it has none."""
+    if query.dtype not in _HALVES or not torch.backends.cuda.flash_sdp_enabled():
+        return False
+    if torch.are_deterministic_algorithms_enabled():
+        return False
+    sizes = [t.shape for t in (query, key, value)]
+    widths = {size[-1] for size in sizes}
+    known = all(isinstance(n, int) and n > 0 for size in sizes for n in size)
+    alike = sizes[0][:2] == sizes[1][:2] and sizes[1] == sizes[2]
+    return known and alike and len(widths) == 1 and sizes[0][-1] % 8 == 0 and sizes[0][-1] <= _WIDEST_HEAD
 
 
 def in_torchs_words(graph: fx.GraphModule) -> None:
