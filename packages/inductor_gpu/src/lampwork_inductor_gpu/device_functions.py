@@ -7,7 +7,7 @@ every function means the reference of the scalar operation of its name.
 """
 
 # Triton functions take whatever Triton passes: annotations would be read as its own.
-# pyright: basic, reportMissingParameterType=false, reportUntypedFunctionDecorator=false
+# pyright: basic, reportMissingParameterType=false, reportUntypedFunctionDecorator=false, reportRedeclaration=false, reportOperatorIssue=false
 from __future__ import annotations
 
 import triton

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.nn.attention import SDPBackend
 
+from . import torch_layer
+
 aten = torch.ops.aten
 _HALVES = (torch.float16, torch.bfloat16)
 _WIDEST_HEAD = 128
@@ -55,7 +57,9 @@ def _like(
     sizes = (*query.shape[:-1], value.shape[-1])
     choice = SDPBackend.MATH.value
     if torch.backends.cuda.is_built():  # others have no kernels to choose from, and crash
-        choice = torch._fused_sdp_choice(query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
+        choice = torch_layer.attention_choice(
+            query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
     if choice == SDPBackend.MATH.value:
         return query.new_empty(sizes)
     if choice == SDPBackend.CUDNN_ATTENTION.value and sizes[-1] == query.shape[-1]:

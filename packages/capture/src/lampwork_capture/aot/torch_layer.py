@@ -33,6 +33,7 @@ has_data_mutation: Callable[[Tensor], bool] = _torch._functionalize_has_data_mut
 was_storage_changed: Callable[[Tensor], bool] = _torch._functionalize_was_storage_changed
 
 count_writes: Callable[[Iterable[Tensor]], None] = _torch.autograd.graph.increment_version  # what keeps values looks
+attention_choice: Callable[..., int] = _torch._fused_sdp_choice
 storage_address: Callable[[Tensor], int] = _C._storage_address
 disable_autocast: Callable[[], AbstractContextManager[None]] = _C._DisableAutocast
 is_any_autocast_enabled: Callable[[], bool] = _C._is_any_autocast_enabled
