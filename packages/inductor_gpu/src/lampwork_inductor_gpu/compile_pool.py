@@ -140,8 +140,14 @@ class CompilePool:
         if getattr(sys, "frozen", False):
             self._broken = "this program is one executable, which cannot run another program"
         if self._session is None and not self._broken:
-            self._session = _Session()
-            threading.Thread(target=self._write, args=(self._session,), daemon=True, name="lampwork-compile").start()
+            session = _Session()
+            writer = threading.Thread(target=self._write, args=(session,), daemon=True, name="lampwork-compile")
+            try:
+                writer.start()
+            except RuntimeError as error:  # this process ends
+                self._broken = str(error)
+            else:
+                self._session = session
         return self._session
 
     def _write(self, session: _Session) -> None:
@@ -176,7 +182,14 @@ class CompilePool:
         if closed:  # meanwhile
             ours.shutdown(socket.SHUT_RDWR)
         reader = threading.Thread(target=_read, args=(session, process, errors), daemon=True, name="lampwork-compiled")
-        reader.start()
+        try:
+            reader.start()
+        except RuntimeError as error:  # this process ends, and the server with its socket
+            connection.close()
+            ours.close()
+            errors.close()
+            _end(session, str(error))
+            return
         with contextlib.suppress(OSError):  # the reader sees the end, too
             while (message := session.messages.get()) is not None:
                 connection.send_bytes(message)
