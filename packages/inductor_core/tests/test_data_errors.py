@@ -52,3 +52,11 @@ def test_a_check_without_results_is_called(monkeypatch, interpreted):
     assert torch.equal(compiled(torch.eye(2))[0], torch.eye(2) + 1)
     with pytest.raises(torch.linalg.LinAlgError, match="singular"):
         compiled(torch.zeros(2, 2))
+
+
+def test_an_index_is_checked_where_all_elements_are_the_same(compile_interpreted):
+    index = torch.tensor([[70]])
+    graph = compile_interpreted(lambda i: torch.full((8, 64), 2.0).gather(1, i), [torch.tensor([[3]])])[0]
+    assert graph(torch.tensor([[63]]))[0].item() == 2.0
+    with pytest.raises(Exception, match="out of bounds|IndexError|index"):
+        graph(index)

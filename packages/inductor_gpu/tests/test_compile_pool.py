@@ -245,3 +245,12 @@ def test_asking_does_not_wait(tmp_path: Path) -> None:
     assert time.perf_counter() - began < 0.25
     assert [code.result(SECONDS).symbol for code in codes] == ["large_0", "large_1", "large_2"]
     pool.close()
+
+
+def test_nobody_waits_where_there_is_no_folder_for_what_the_server_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    made = CompilePool(dict(os.environ), tmp_path, 90, workers=1)
+    with pytest.raises(PoolUnavailable, match="cannot be started"):
+        made.submit(job("waiting")).result(timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from lampwork_inductor_core import CompileOptions, compile_graph
 from lampwork_inductor_gpu.backend import TritonBackend
+from lampwork_inductor_gpu.contraction_choice import MatrixChoice
 from lampwork_inductor_gpu.device import H100
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -116,3 +118,37 @@ def test_a_residual_that_a_normalisation_reads_is_the_kernel_of_the_normalisatio
 
     graph = compiled(function, [_halves(4096, 16), _halves(64, 16), _halves(4096, 64), _halves(64)])
     assert "tl.dot(" not in graph.artifacts.stages["cpu code"]
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs"),
+    [
+        (lambda x, w: F.linear(x.expand(70, 64), w), [(1, 64), (67, 64)]),
+        (lambda x, w: F.conv2d(x.expand(2, 3, 70, 66), w, None, 2, 3), [(1, 3, 70, 66), (16, 3, 7, 7)]),
+    ],
+)
+def test_an_operand_that_repeats_is_the_librarys(function, inputs):
+    tensors = [_halves(*shape) for shape in inputs]
+    (got,) = compiled(function, tensors)(*tensors)
+    torch.testing.assert_close(got.double(), function(*(t.double() for t in tensors)), rtol=3e-3, atol=3e-3)
+
+
+@pytest.mark.parametrize("columns", [301, 50257])
+def test_blocks_fit_the_shared_memory_of_a_card(columns):
+    kept = dataclasses.replace(H100, shared_memory_per_block=101_376)
+    function = lambda x, w: [F.linear(x, w)]  # noqa: E731
+    inputs = [_halves(128, 768), _halves(columns, 768)]
+    with torch.no_grad():
+        graph = make_fx(function, tracing_mode="fake")(*inputs)
+    backend = TritonBackend(kept)
+    backend.device_type = "cpu"
+    seen = []
+    generate = backend.generate
+    backend.generate = lambda kernel: seen.append(generate(kernel)) or seen[-1]
+    compile_graph(graph, inputs, options=CompileOptions(backends={"cpu": backend}))
+    (config,) = (source.launch["config"] for source in seen)
+    assert config.stages * (config.x_block + config.r_block) * config.k_block * 2 < 101_376
+
+
+def test_on_cards_where_nobody_compared_them_products_are_the_librarys():
+    assert not MatrixChoice(dataclasses.replace(H100, capability=(8, 0))).lowerings()

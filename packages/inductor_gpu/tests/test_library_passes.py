@@ -15,15 +15,12 @@ from lampwork_inductor_gpu.attention_kernels import attention_pass
 from lampwork_inductor_gpu.device import H100, DeviceProperties
 from lampwork_inductor_gpu.few_channels import pad_channels
 from lampwork_inductor_gpu.library_epilogues import add_biases_behind, fuse_convolutions, fuse_linears
+from lampwork_inductor_gpu.matrix_operands import align_rows
 from lampwork_inductor_gpu.patch_convolutions import multiply_patches
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
-
-
-def _flash(q: Any, k: Any, v: Any, *args: Any, **options: Any) -> Any:
-    return [F.scaled_dot_product_attention(q, k, v, is_causal=args[1] if len(args) > 1 else False)]
 
 
 STAND_INS: dict[Any, Callable[..., Any]] = {
@@ -35,7 +32,6 @@ STAND_INS: dict[Any, Callable[..., Any]] = {
     aten._scaled_dot_product_cudnn_attention.default: lambda q, k, v, mask, lse, p, causal, debug, scale=None: [
         F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
     ],
-    aten._scaled_dot_product_flash_attention.default: _flash,
 }
 
 
@@ -211,37 +207,9 @@ def test_exact_gelu_stays():
     assert aten.addmm.default in found
 
 
-def _attention(q, k, v):
-    return [aten._scaled_dot_product_flash_attention(q, k, v, 0.0, True)[0]]
-
-
 def _heads(*shape: int) -> torch.Tensor:
     batch, heads, length, width = shape
     return _halves(batch, length, heads, width).transpose(1, 2)
-
-
-def test_attention_is_cudnn_on_hopper():
-    heads = [_heads(2, 3, 16, 8)] * 3
-    assert rewritten([attention_pass(H100)], _attention, *heads)[0] == aten._scaled_dot_product_cudnn_attention.default
-
-
-@pytest.mark.parametrize("why", ["older card", "older library", "wide heads", "log-sum-exp is read", "dropout"])
-def test_attention_stays_with_torchs_choice(why):
-    device = {
-        "older card": DeviceProperties("A100", (8, 0), 108, 1, 1, 91_000),
-        "older library": DeviceProperties("H100", (9, 0), 132, 1, 1, 8_900),
-    }.get(why, H100)
-    width = 256 if why == "wide heads" else 8
-
-    def function(q, k, v):
-        found = aten._scaled_dot_product_flash_attention(q, k, v, 0.5 if why == "dropout" else 0.0, True)
-        return [found[0], found[1].sum()] if why == "log-sum-exp is read" else [found[0]]
-
-    with FakeTensorMode():
-        fakes = [torch.empty(2, 16, 3, width, dtype=torch.bfloat16, device="cuda").transpose(1, 2) for _ in range(3)]
-        graph = make_fx(function)(*fakes)
-    graph = attention_pass(device)(graph, PassContext())
-    assert aten._scaled_dot_product_flash_attention.default in [n.target for n in graph.graph.nodes]
 
 
 def test_one_number_may_stand_for_both_dimensions():
@@ -268,36 +236,97 @@ def _whole(q, k, v, *mask):
     return [aten.scaled_dot_product_attention(q, k, v, *mask).transpose(1, 2).contiguous()]
 
 
-@pytest.mark.parametrize("kind", ["none", "numbers", "numbers of odd strides", "booleans"])
-def test_attention_that_names_no_kernel(kind):
-    masks = {
-        "none": [],
-        "numbers": [_halves(2, 1, 16, 16)],
-        "numbers of odd strides": [_halves(16, 16, 3).permute(2, 0, 1).unsqueeze(0)],
-        "booleans": [torch.ones(16, 16, dtype=torch.bool).tril()],
-    }
-    inputs = [_heads(2, 3, 16, 8), _heads(2, 3, 16, 8), _heads(2, 3, 16, 8), *masks[kind]]
-    fakes = []
-    with FakeTensorMode():
-        for t in inputs:
-            fakes.append(torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cuda"))
+def _attention_graph(inputs: list[torch.Tensor], strides: Any = None, copies: int = 1, **options: Any) -> Any:
+    """A graph of one attention call whose result is turned and copied, for a card that need not be there."""
+    with FakeTensorMode() as mode:
+        fakes = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cuda") for t in inputs]
+        result = torch.empty((*inputs[0].shape[:3], inputs[2].shape[3]), dtype=inputs[0].dtype, device="cuda")
+        if strides is not None:
+            result = result.as_strided(result.shape, strides)
+        copy = torch.empty([result.shape[d] for d in (0, 2, 1, 3)], dtype=result.dtype, device="cuda")
     graph = torch.fx.Graph()
     nodes = [graph.placeholder(f"x{k}") for k in range(len(inputs))]
-    whole = graph.call_function(aten.scaled_dot_product_attention.default, tuple(nodes))
+    whole = graph.call_function(aten.scaled_dot_product_attention.default, tuple(nodes), options)
     turned = graph.call_function(aten.permute.default, (whole, [0, 2, 1, 3]))
-    copied = graph.call_function(aten.clone.default, (turned,), {"memory_format": torch.contiguous_format})
-    graph.output([copied])
+    doubled = []
+    for _ in range(copies):
+        copied = graph.call_function(aten.clone.default, (turned,), {"memory_format": torch.contiguous_format})
+        copied.meta["val"] = copy
+        doubled.append(graph.call_function(aten.mul.Tensor, (copied, 2)) if copies == 1 else copied)
+        doubled[-1].meta["val"] = copy
+    graph.output(doubled)
     for node, fake in zip(nodes, fakes):
         node.meta["val"] = fake
-    with fakes[0].fake_mode:
-        laid_out = torch.empty(2, 3, 16, 8, dtype=torch.bfloat16, device="cuda")
-        whole.meta["val"] = laid_out if kind == "none" else fakes[0]  # as torch's choice would have it
-        turned.meta["val"] = whole.meta["val"].permute(0, 2, 1, 3)
-        copied.meta["val"] = torch.empty(2, 16, 3, 8, dtype=torch.bfloat16, device="cuda")
-    module = attention_pass(H100)(torch.fx.GraphModule({}, graph), PassContext())
+    whole.meta["val"] = result
+    with mode:
+        turned.meta["val"] = result.permute(0, 2, 1, 3)
+    return torch.fx.GraphModule({}, graph)
+
+
+def _after(module: Any, device: DeviceProperties = H100) -> list[Any]:
+    module = attention_pass(device)(module, PassContext())
     module.graph.lint()
-    targets = [n.target for n in module.graph.nodes if n.op == "call_function"]
+    module.recompile()
+    return [n.target for n in module.graph.nodes if n.op == "call_function"]
+
+
+MASKS = {
+    "none": [],
+    "numbers": [_halves(2, 1, 16, 16)],
+    "one for all keys": [_halves(2, 1, 16, 1)],
+    "odd strides": [_halves(16, 16, 3).permute(2, 0, 1).unsqueeze(0)],
+    "booleans": [torch.ones(16, 16, dtype=torch.bool).tril()],
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_attention_is_cudnns_on_hopper(kind):
+    inputs = [_heads(2, 3, 16, 8), _heads(2, 3, 16, 8), _heads(2, 3, 16, 8), *MASKS[kind]]
+    module = _attention_graph(inputs)
+    targets = _after(module)
     assert aten._scaled_dot_product_cudnn_attention.default in targets
-    assert kind != "none" or aten.clone.default not in targets
+    assert kind != "none" or aten.clone.default not in targets  # heads lie beside each other already
     (got,) = _OnCpu(module).run(*inputs)
-    torch.testing.assert_close(got, _whole(*inputs)[0], rtol=3e-2, atol=3e-2)
+    expected = F.scaled_dot_product_attention(*inputs).transpose(1, 2) * 2
+    torch.testing.assert_close(got, expected, rtol=3e-2, atol=3e-2)
+
+
+def test_copies_that_a_caller_gets_stay_copies():
+    targets = _after(_attention_graph([_heads(2, 3, 16, 8)] * 3, copies=2))
+    assert aten._scaled_dot_product_cudnn_attention.default in targets and targets.count(aten.clone.default) >= 2
+
+
+@pytest.mark.parametrize(
+    "why", ["older card", "older library", "wide heads", "more keys", "groups", "astray", "mask and causal", "float32"]
+)
+def test_attention_stays_with_torchs_choice(why):
+    device = {
+        "older card": DeviceProperties("A100", (8, 0), 108, 1, 1, 91_000),
+        "older library": DeviceProperties("H100", (9, 0), 132, 1, 1, 8_900),
+    }.get(why, H100)
+    width = 256 if why == "wide heads" else 8
+    query, key, value = (_heads(2, 4, 16, width) for _ in range(3))
+    mask, causal = [], why in ("more keys", "mask and causal")
+    if why == "more keys":
+        key = value = _heads(2, 4, 24, width)
+    elif why == "groups":
+        key = value = _heads(2, 2, 16, width)
+    elif why == "astray":
+        key = _heads(2, 4, 16, 9)[..., :8]
+    elif why == "mask and causal":
+        mask = MASKS["numbers"]
+    elif why == "float32":
+        query, key, value = query.float(), key.float(), value.float()
+    targets = _after(_attention_graph([query, key, value, *mask], is_causal=causal), device)
+    assert aten.scaled_dot_product_attention.default in targets
+
+
+def test_a_value_whose_memory_is_read_as_it_lies_is_not_padded():
+    def function(a, c):
+        y = a.relu()
+        return [y @ c, y.as_strided([1000], [1001], 1)]
+
+    inputs = _halves(1024, 1001), _halves(1001, 64)
+    assert aten.constant_pad_nd.default not in rewritten([align_rows], function, *inputs)
+    found = rewritten([align_rows], lambda a, c: [a.relu() @ c], *inputs)
+    assert aten.constant_pad_nd.default in found

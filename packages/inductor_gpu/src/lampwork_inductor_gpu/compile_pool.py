@@ -151,7 +151,13 @@ class CompilePool:
         return self._session
 
     def _write(self, session: _Session) -> None:
-        """A thread: start the server, then send what is asked."""
+        """A thread: start the server, then send what is asked. However it ends, nobody waits for ever."""
+        try:
+            self._serve(session)
+        except BaseException as error:  # no descriptors left, no folder for what the server prints, ...
+            _end(session, f"the compile server cannot be started: {error!r}")
+
+    def _serve(self, session: _Session) -> None:
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (the reader closes it)
         ours, theirs = socket.socketpair()
         start = _START.format(
@@ -206,6 +212,13 @@ class CompilePool:
 
 def _read(session: _Session, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
     """A thread: hand answers to those who wait, until the server ends."""
+    try:
+        _receive(session, process, errors)
+    except BaseException as error:
+        _end(session, f"what the compile server says is not understood: {error!r}")
+
+
+def _receive(session: _Session, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
     assert session.connection is not None and session.ours is not None
     with contextlib.suppress(EOFError, OSError):
         while True:

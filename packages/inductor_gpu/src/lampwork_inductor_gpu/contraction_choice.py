@@ -20,7 +20,7 @@ from lampwork_inductor_core.ir.loops import Reduction
 from lampwork_inductor_core.lowering.context import LoweringContext
 from lampwork_inductor_core.lowering.library_calls import is_library_call
 from lampwork_inductor_core.lowering.table import LeftToLibrary
-from lampwork_inductor_core.lowering.values import TensorValue
+from lampwork_inductor_core.lowering.values import BufferValue, TensorValue
 from lampwork_inductor_core.lowering.view import permute_value, unsqueeze_value
 from lampwork_inductor_core.passes.rewriting import same_numbers
 from lampwork_inductor_core.schedule.fusion import FusedNode
@@ -39,6 +39,8 @@ _RESHAPES = frozenset(
     {aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.permute.default, aten.transpose.int}
 )
 _LEAST_BLOCK = 16
+_OTHER_SHARED = 1 << 15  # bytes of shared memory that a contraction needs beside its operands, at most
+_MEASURED = (9, 10)  # the cards on which ours were compared with the library's
 _WIDE, _LONG = 8192, 512  # columns and products from which on blocks are large
 _LONGEST = 16  # operators that join a product
 _LEAST = 64  # rows, columns and products from which on the matrix units are worth their blocks
@@ -72,11 +74,17 @@ def blocks_for(contraction: Contraction, device: DeviceProperties) -> LaunchConf
     x_block, y_block, k_block = (
         _shortened(block, size) for block, size in ((shape.x, rows), (shape.y, columns), (shape.k, inner))
     )
+    stages, itemsize = shape.stages, contraction.dtype.itemsize
+    while stages * (x_block + y_block) * k_block * itemsize + _OTHER_SHARED > device.shared_memory_per_block:
+        if stages > 2:
+            stages -= 1
+        else:
+            y_block //= 2
     programs = device.multiprocessors * shape.programs
     if all(d.size.is_constant for d in (*contraction.rows, *contraction.columns)):
         programs = min(programs, -(-rows // x_block) * -(-columns // y_block))
     return LaunchConfig(
-        KernelShape.CONTRACTION, x_block, y_block, shape.warps, shape.stages, k_block=k_block, programs=programs
+        KernelShape.CONTRACTION, x_block, y_block, shape.warps, stages, k_block=k_block, programs=programs
     )
 
 
@@ -111,6 +119,8 @@ def _multiply(
         first, second = stored[0].load((i, k)), stored[1].load((k, j))
         return ops.mul(ops.to_dtype(first, torch.float32), ops.to_dtype(second, torch.float32))
 
+    if _repeats(stored[0]) or _repeats(stored[1]):
+        raise LeftToLibrary("an operand that repeats")
     result = left.dtype if bias is None else torch.float32
     total = context.contract(left.device, (rows, columns), (inner,), product, result)
     if bias is None:
@@ -119,6 +129,11 @@ def _multiply(
         [total, bias], (rows, columns),
         lambda x, b: ops.to_dtype(ops.add(x, ops.to_dtype(b, torch.float32)), left.dtype),
     )  # fmt: skip
+
+
+def _repeats(value: BufferValue) -> bool:
+    """Whether a loop of a product would not show in an operand's index."""
+    return any(stride == 0 and size != 1 for size, stride in zip(value.layout.sizes, value.layout.strides))
 
 
 # --------------------------------------------------------------------------------------------------------- whose it is
@@ -190,6 +205,8 @@ class MatrixChoice:
 
     def lowerings(self) -> Mapping[Any, Callable[..., Any]]:
         """By operator."""
+        if self.device.capability[0] not in _MEASURED:
+            return {}
         return {
             aten.mm.default: self.multiply,
             aten.addmm.default: self.multiply_and_add,
@@ -284,7 +301,8 @@ def convolve(
         for k, (n, window) in enumerate(((height, kernel_height), (width, kernel_width)))
     )
     stored = context.realise(weight)
-    context.realise(image)
+    if _repeats(stored) or _repeats(context.realise(image)):
+        raise LeftToLibrary("an operand that repeats")
 
     def product(variables: tuple[IntExpr, ...], contracted: tuple[IntExpr, ...]) -> Node:
         n, i, j, output = variables

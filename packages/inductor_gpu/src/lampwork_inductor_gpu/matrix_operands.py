@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.fx
+from lampwork_inductor_core.passes.channels_last import reads_memory_order
 from lampwork_inductor_core.passes.dead_code import remove_dead_code
 from lampwork_inductor_core.passes.rewriting import (
     PassContext,
@@ -49,7 +50,7 @@ def align_rows(graph: torch.fx.GraphModule, context: PassContext) -> torch.fx.Gr
             transposed = operand.target is aten.permute.default and list(operand.args[1]) == _TRANSPOSED  # pyright: ignore[reportArgumentType]
             matrix = operand.args[0] if transposed else operand
             assert isinstance(matrix, torch.fx.Node)
-            if _starts_anywhere(matrix, owners):
+            if _starts_anywhere(matrix, owners) and not _shows_its_memory(matrix):
                 _align(graph, mode, matrix)
                 changed = True
     return remove_dead_code(graph, context) if changed else graph
@@ -69,6 +70,11 @@ def _starts_anywhere(matrix: torch.fx.Node, owners: set[torch.fx.Node]) -> bool:
         root = source
     computed = torch.Tag.pointwise in getattr(root.target, "tags", ()) or root.target in _ELEMENTWISE
     return computed and root not in owners and rows * columns * value.itemsize >= _LEAST_BYTES
+
+
+def _shows_its_memory(value: torch.fx.Node) -> bool:
+    """Whether what a reader gives, of a value or of a view of it, depends on how that lies in memory."""
+    return any(reads_memory_order(user) or (is_view(user) and _shows_its_memory(user)) for user in value.users)
 
 
 def _align(graph: torch.fx.GraphModule, mode: AbstractContextManager[Any], matrix: torch.fx.Node) -> None:
@@ -118,13 +124,14 @@ def multiply_into_float(graph: torch.fx.GraphModule, context: PassContext) -> to
 def _up_to_conversion(node: torch.fx.Node) -> list[torch.fx.Node] | None:
     """The views that alone read a product, and the conversion into float32 behind them."""
     chain: list[torch.fx.Node] = []
+    product = node
     while len(node.users) == 1:
         node = next(iter(node.users))
         chain.append(node)
         if node.target is aten._to_copy.default:
             given = {key for key, setting in node.kwargs.items() if setting is not None}
             wide = node.meta["val"].dtype == torch.float32 and given <= {"dtype", "device"}
-            return chain if wide and node.meta["val"].device.type == "cuda" else None
+            return chain if wide and node.meta["val"].device == product.meta["val"].device else None
         if not is_view(node):
             return None
     return None

@@ -105,7 +105,6 @@ def trace_prepared(prepared: Prepared, decompositions: DecompositionTable, *, wi
     with traced(prepared, decompositions, with_autograd=with_autograd) as trace:
         functional_graph, result_count = fold(trace.recorder.graph, trace.observed.results)
     functional = finish(prepared, trace, functional_graph, result_count)
-    attention_calls.in_torchs_words(functional.graph)
     verify_if_asked(functional.graph)
     return functional
 
@@ -199,6 +198,7 @@ def _arrival(fake: Any, wrapper: Any) -> WrappedInput:
 
 def finish(prepared: Prepared, trace: Trace, graph: fx.Graph, result_count: int) -> FunctionalGraph:
     """The functional graph that `graph`, made of what the trace recorded, is."""
+    attention_calls.in_torchs_words(graph)
     module = fx.GraphModule(_holder(trace.recorder.constants), graph, class_name="FunctionalGraph")
     signature = trace.observed.signature(
         inputs=tuple(item.spec for item in prepared.inputs),

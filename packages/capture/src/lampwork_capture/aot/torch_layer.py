@@ -72,6 +72,11 @@ def innermost_hooks_set_aside() -> Generator[Callable[[Tensor], Any], None, None
         _C._autograd._push_saved_tensors_default_hooks(pack, unpack)
 
 
+def is_transformed() -> bool:
+    """Whether one of torch's transforms is around what runs now."""
+    return _C._functorch.peek_interpreter_stack() is not None
+
+
 class WroteToArgument(Exception):
     """A function that should give new values only has written to what it was given."""
 

@@ -140,7 +140,7 @@ def _computed_at(value: TensorValue, axis: int, position: Node, direct: dict[int
         if isinstance(node, Load) and selected in node.index.free_symbols:
             pairs = tuple((s, rewrite(n, done.get, _same)) for s, n in node.indirect)
             done[node] = ops.load(node.buffer, node.index, node.dtype, (*pairs, (selected, checked)))
-    return rewrite(body, done.get, _same)
+    return rewrite(body, done.get, _same) if done else None  # else nothing would check the index
 
 
 def _same(index: IntExpr) -> IntExpr:
