@@ -1,4 +1,4 @@
-"""Training steps through the Triton backend, under the interpreter on CPU tensors, against eager in float64."""
+"""Training steps through the Triton backend, on CPU tensors, against eager in float64 (run by test_triton_training)."""
 
 from __future__ import annotations
 
