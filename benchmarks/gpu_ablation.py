@@ -21,8 +21,8 @@ from typing import Any
 os.environ.setdefault("LAMPWORK_RECOMPILE_LIMIT", "1000")  # one model has all rows
 
 import torch
-from gpu_card import alone, compiling, describe, timed_in_turn
-from gpu_cell import MODES, prepare, program_of
+from gpu_card import compiling, describe
+from gpu_cell import MODES, prepare, program_of, time_alone
 from gpu_names import EAGER, OURS
 from gpu_processes import Result, Task, plan_of, run_tasks
 from gpu_results import Report, refused
@@ -86,13 +86,7 @@ def run_cell(options: argparse.Namespace) -> None:
                 except Exception as error:
                     traceback.print_exc()
                     report.of(name)["failed"] = f"{type(error).__name__}: {error}"[:300]
-        report.at("timing")
-        with alone():
-            failures: dict[str, str] = {}
-            for name, times in timed_in_turn(calls, options.seconds, options.device, failures).items():
-                report.of(name).update(call_s=times.call, host_s=times.host)
-            for name, reason in failures.items():
-                report.of(name)["failed"] = reason
+        time_alone(calls, options, report)
     report.at("end")
 
 

@@ -174,6 +174,17 @@ def prepare(
     return call
 
 
+def time_alone(calls: dict[str, Callable[[], Any]], options: argparse.Namespace, report: Report) -> None:
+    """Time prepared contestants in turn, with no other cell on the card; who fails while timed is reported so."""
+    report.at("timing")
+    with alone():
+        failures: dict[str, str] = {}
+        for name, times in timed_in_turn(calls, options.seconds, options.device, failures).items():
+            report.of(name).update(call_s=times.call, host_s=times.host)
+        for name, reason in failures.items():
+            report.of(name)["failed"] = reason
+
+
 def measure(options: argparse.Namespace, report: Report) -> None:
     """Prepare all contestants beside other cells, then time them alone."""
     calls: dict[str, Callable[[], Any]] = {}
@@ -189,13 +200,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                 report.of(name)["failed"] = f"{type(error).__name__}: {error}"[:300]
                 if "CUDA error" in str(error) or type(error).__name__ == "AcceleratorError":
                     raise  # the card's state is lost; the parent goes on without this one
-    report.at("timing")
-    with alone():
-        failures: dict[str, str] = {}
-        for name, times in timed_in_turn(calls, options.seconds, options.device, failures).items():
-            report.of(name).update(call_s=times.call, host_s=times.host)
-        for name, reason in failures.items():
-            report.of(name)["failed"] = reason
+    time_alone(calls, options, report)
     report.at("end")
 
 
